@@ -1,0 +1,105 @@
+"""alphakeel: alpha on an even keel.
+
+A deep multi-factor model for equities beside honest linear benchmarks, walked forward without
+look-ahead and backtested with costs. The names below are loaded when first used, so that
+``import alphakeel`` and ``alphakeel --help`` stay quick.
+
+Examples
+--------
+>>> import alphakeel as ak
+>>> panel = ak.load_bundled("sp500")
+>>> panel
+AssetPanel(n_observations=8313, n_assets=20, n_fields=3)
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+# Public name -> the module that defines it.
+_DOOR = {
+    "AlphakeelError": "errors",
+    "ConfigError": "errors",
+    "DataError": "errors",
+    "InfeasibleError": "errors",
+    "AllocationConfig": "config",
+    "CleaningConfig": "config",
+    "CostConfig": "config",
+    "DataConfig": "config",
+    "FactorConfig": "config",
+    "LSTMConfig": "config",
+    "LinearConfig": "config",
+    "ReportConfig": "config",
+    "ScreenConfig": "config",
+    "StudyConfig": "config",
+    "TargetConfig": "config",
+    "WalkForwardConfig": "config",
+    "load_config": "config",
+    "load_bundled": "data.bundled",
+    "simulate_market": "data.simulate",
+    "load_panel": "data.files",
+    "panel_from_long": "data.panel",
+    "panel_from_wide": "data.panel",
+    "clean": "data.cleaning",
+    "FACTORS": "factors",
+    "Factor": "factors.base",
+    "compute_factors": "factors.base",
+    "FactorScreen": "factors.screening",
+    "LinearForecaster": "models.linear",
+    "LSTMForecaster": "models.sequence",
+    "backtest": "portfolio.backtest",
+    "Ledger": "portfolio.backtest",
+    "Study": "results",
+    "load_data": "study",
+    "run_study": "study",
+    "save_run": "artifacts",
+    "write_report": "report.html",
+}
+
+__all__ = ["__version__", *_DOOR]
+
+if TYPE_CHECKING:
+    from alphakeel.artifacts import save_run
+    from alphakeel.config import (
+        AllocationConfig,
+        CleaningConfig,
+        CostConfig,
+        DataConfig,
+        FactorConfig,
+        LinearConfig,
+        LSTMConfig,
+        ReportConfig,
+        ScreenConfig,
+        StudyConfig,
+        TargetConfig,
+        WalkForwardConfig,
+        load_config,
+    )
+    from alphakeel.data.bundled import load_bundled
+    from alphakeel.data.cleaning import clean
+    from alphakeel.data.files import load_panel
+    from alphakeel.data.panel import panel_from_long, panel_from_wide
+    from alphakeel.data.simulate import simulate_market
+    from alphakeel.errors import AlphakeelError, ConfigError, DataError, InfeasibleError
+    from alphakeel.factors import FACTORS
+    from alphakeel.factors.base import Factor, compute_factors
+    from alphakeel.factors.screening import FactorScreen
+    from alphakeel.models.linear import LinearForecaster
+    from alphakeel.models.sequence import LSTMForecaster
+    from alphakeel.portfolio.backtest import Ledger, backtest
+    from alphakeel.report.html import write_report
+    from alphakeel.results import Study
+    from alphakeel.study import load_data, run_study
+
+
+def __getattr__(name: str) -> Any:
+    if name in _DOOR:
+        return getattr(import_module(f"alphakeel.{_DOOR[name]}"), name)
+    raise AttributeError(f"module 'alphakeel' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,346 @@
+"""The command line: commands, one progress bar, exit codes.
+
+Exit codes: 0 done; 1 our fault; 2 bad input or settings, told in one sentence; 130 interrupted.
+Heavy libraries are imported inside the commands, so that ``--help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import traceback
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from alphakeel import __version__
+from alphakeel.errors import AlphakeelError, ConfigError, ConvergenceError, LookAheadWarning
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+    from alphakeel.config import StudyConfig
+    from alphakeel.progress import Progress
+    from alphakeel.results import Study
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="alphakeel",
+    help="Alpha on an even keel: deep multi-factor models with their risk kept in bounds.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+DataOption = Annotated[
+    str | None,
+    typer.Option(
+        "--data",
+        help="File or folder of prices, or a bundled name: sp500, synthetic. [default: sp500]",
+        show_default=False,
+    ),
+]
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option("--config", help="Settings in TOML; `alphakeel init` writes them, explained."),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document for machines.")]
+QuietOption = Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")]
+
+
+def main() -> None:
+    """Run the command line; the entry point of the `alphakeel` command."""
+    app()
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"alphakeel {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Print the version.", callback=_print_version, is_eager=True
+        ),
+    ] = False,
+) -> None:
+    """Alpha on an even keel: deep multi-factor models with their risk kept in bounds."""
+
+
+@app.command()
+def run(
+    data: DataOption = None,
+    config: ConfigOption = None,
+    out: Annotated[Path, typer.Option("--out", help="Folder that keeps the runs.")] = Path("runs"),
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Run the study: data, cleaning, factors, screen, models, backtest, report.
+
+    Without options it takes the bundled real prices of 20 S&P 500 stocks and tests 2010 to 2020.
+    """
+    with _plain_errors():
+        settings = _settings(data, config)
+        from alphakeel.artifacts import save_run, summary_json
+        from alphakeel.report.html import write_report
+        from alphakeel.study import load_data, run_study
+
+        with _progress_bar(hidden=quiet or as_json) as on_progress:
+            panel, settings, name = load_data(settings)
+            study = run_study(panel, settings, name=name, on_progress=on_progress)
+        folder = save_run(study, out)
+        report = write_report(study, folder / "report.html")
+        if as_json:
+            document = {**summary_json(study), "run": str(folder), "report": str(report)}
+            typer.echo(json.dumps(document, ensure_ascii=False))
+        elif not quiet:
+            _print_study(study, folder, report)
+
+
+@app.command()
+def check(
+    path: Annotated[str, typer.Argument(help="File or folder of prices.", show_default=False)],
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Say how a file or folder of prices is understood, and what is wrong with it.
+
+    Exit code 0 when a study can run on it, 2 when it cannot.
+    """
+    with _plain_errors():
+        from alphakeel.data.files import inspect_path
+
+        report = inspect_path(path)
+        if as_json:
+            typer.echo(json.dumps(report.to_dict(), ensure_ascii=False))
+        elif not quiet:
+            _print_check(report)
+        if report.problems:
+            raise typer.Exit(2)
+
+
+@app.command()
+def init(
+    path: Annotated[Path, typer.Argument(help="Where to write.")] = Path("study.toml"),
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
+) -> None:
+    """Write a settings file in which every key is explained."""
+    with _plain_errors():
+        from alphakeel.config import config_to_toml
+
+        if path.exists() and not force:
+            raise ConfigError(f"{path} exists; add --force to replace it, or name another file.")
+        try:
+            path.write_text(config_to_toml(), encoding="utf-8")
+        except OSError as error:
+            raise ConfigError(f"cannot write {path}: {error.strerror}.") from error
+        typer.echo(f"Wrote {path}. Edit it, then: alphakeel run --config {path}")
+
+
+def _settings(data: str | None, config: Path | None) -> StudyConfig:
+    from dataclasses import replace
+
+    from alphakeel.config import StudyConfig, load_config
+
+    settings = load_config(config) if config is not None else StudyConfig()
+    if data is not None:
+        settings = replace(settings, data=replace(settings.data, source=data))
+    return settings
+
+
+@contextmanager
+def _plain_errors() -> Iterator[None]:
+    """Turn exceptions into one sentence and an exit code."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("always", LookAheadWarning)
+        warnings.showwarning = lambda message, *_args, **_kw: typer.echo(
+            f"warning: {message}", err=True
+        )
+        try:
+            yield
+        except ConvergenceError as error:
+            typer.echo(f"alphakeel: the fit failed: {error}", err=True)
+            raise typer.Exit(1) from error
+        except AlphakeelError as error:
+            typer.echo(f"alphakeel: {error}", err=True)
+            raise typer.Exit(2) from error
+        except KeyboardInterrupt:
+            typer.echo("alphakeel: interrupted.", err=True)
+            raise typer.Exit(130) from None
+        except (typer.Exit, typer.Abort):
+            raise
+        except Exception as error:
+            with tempfile.NamedTemporaryFile(
+                "w", prefix="alphakeel-", suffix=".log", delete=False, encoding="utf-8"
+            ) as log:
+                traceback.print_exc(file=log)
+            typer.echo(
+                f"alphakeel: this is our fault, not yours: {type(error).__name__}: {error}. "
+                f"Please report it with {log.name}",
+                err=True,
+            )
+            raise typer.Exit(1) from error
+
+
+@contextmanager
+def _progress_bar(*, hidden: bool) -> Iterator[Callable[[Progress], None] | None]:
+    """One bar for the whole study, on standard error."""
+    if hidden:
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    console = Console(stderr=True)
+    bar = Progress(
+        TextColumn("[bold]{task.fields[stage]:<10}"),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f} %"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        TextColumn("[dim]{task.description}", markup=True),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
+    with bar:
+        task = bar.add_task("", total=1.0, stage="loading")
+        yield lambda p: bar.update(task, completed=p.share, description=p.detail, stage=p.stage)
+
+
+def _print_study(study: Study, folder: Path, report: Path) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=120)  # a file or a pipe has no width of its own
+    tested = study.dates[study.test]
+    console.print(
+        f"\n[bold]{escape(study.name)}[/]: {len(study.asset_names)} stocks, tested "
+        f"{tested[0]} to {tested[-1]}, {len(study.folds)} walk-forward fits, decided at the close, "
+        f"traded {study.config.target.lag} day later, "
+        f"{1e4 * study.config.costs.per_side:g} basis points a side.\n"
+    )
+    tables = study.tables()
+    level = study.config.report.level
+    console.print(_performance(tables["table_1"], level, wide=console.width >= 110))
+    console.print(_forecasts(tables["ic"], level))
+    for note in study.notes:
+        console.print(f"[dim]Note: {escape(note)}[/]")
+    console.print(f"\nReport  {escape(str(report))}", soft_wrap=True)
+    console.print(f"Open    {escape(report.resolve().as_uri())}", soft_wrap=True)
+    console.print(f"Numbers {escape(str(folder))}", soft_wrap=True)
+
+
+def _performance(table: Any, level: float, *, wide: bool) -> Table:
+    """Table I for the terminal, intervals in brackets; a narrow one leaves the sides out."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    shown = Table(
+        box=SIMPLE_HEAD,
+        pad_edge=False,
+        title=f"Table I: out of sample, net of costs ({level:.0%} intervals)",
+    )
+    shown.add_column("Strategy", no_wrap=True, min_width=16)
+    titles = ["Return", "Sharpe", "Max drawdown", "VaR 95 %"]
+    if wide:
+        titles = ["Return", "Volatility", *titles[1:], "Turnover", "Costs"]
+    for title in titles:
+        shown.add_column(title, justify="right", no_wrap=True)
+    for name, row in table.iterrows():
+        cells = [
+            f"{row.annual_return:.1%}",
+            f"{row.sharpe:.2f} {_interval(row, 'sharpe', 1, 2)}",
+            f"{row.max_drawdown:.0%} {_interval(row, 'max_drawdown', 100, 0)}",
+            f"{row.var_95:.1%} {_interval(row, 'var_95', 100, 1)}",
+        ]
+        if wide:
+            cells.insert(1, f"{row.annual_volatility:.1%}")
+            cells += [f"{row.turnover:.1f}x", f"{row.cost_drag:.2%}"]
+        shown.add_row(str(name), *cells)
+    return shown
+
+
+def _interval(row: Any, name: str, scale: float, digits: int) -> str:
+    low, high = scale * row[f"{name}_low"], scale * row[f"{name}_high"]
+    return f"[{low:.{digits}f}, {high:.{digits}f}]"
+
+
+def _forecasts(table: Any, level: float) -> Table:
+    """Rank IC of the scores, by model and horizon."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    shown = Table(
+        box=SIMPLE_HEAD,
+        pad_edge=False,
+        title=f"Scores: correlation with what came after ({level:.0%} intervals)",
+    )
+    for title in ("Model", "Horizon"):
+        shown.add_column(title)
+    for title in ("IC", "Rank IC", "t", "> 0"):
+        shown.add_column(title, justify="right", no_wrap=True)
+    for (model, horizon), row in table.iterrows():
+        shown.add_row(
+            str(model),
+            f"{horizon} days",
+            f"{row.ic:+.3f}",
+            f"{row.rank_ic:+.3f} [{row.rank_ic_low:+.3f}, {row.rank_ic_high:+.3f}]",
+            f"{row.nw_t:.1f}",
+            f"{row.hit_rate:.0%}",
+        )
+    return shown
+
+
+def _print_check(report: Any) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    console: Console = Console()
+    console.print(f"[bold]{escape(str(report.path))}[/] read as: {escape(report.layout)}")
+    if report.n_assets:
+        console.print(
+            f"{report.n_assets} tickers, {report.n_dates} dates, "
+            f"{report.first_date} to {report.last_date}"
+        )
+    if report.columns:
+        shown = Table("Column in the file", "Understood as")
+        for column, meaning in report.columns:
+            shown.add_row(escape(str(column)), escape(str(meaning)))
+        console.print(shown)
+    for note in report.notes:
+        console.print(f"Note: {escape(note)}")
+    if not report.problems:
+        console.print("[green]No problems found: a study can run on it.[/]")
+        return
+    shown = Table("Ticker", "Date", "Field", "What is wrong")
+    for problem in report.problems[:50]:
+        cells = (problem.ticker, problem.date, problem.field, problem.message)
+        shown.add_row(*(escape(str(cell or "")) for cell in cells))
+    console.print(shown)
+    hidden = len(report.problems) - 50
+    if hidden > 0:
+        console.print(f"... and {hidden} more; --json prints them all.")
+    typer.echo(f"alphakeel: {len(report.problems)} problems found.", err=True)

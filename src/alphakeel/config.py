@@ -1,0 +1,525 @@
+"""Settings of a study: small frozen dataclasses, read from TOML, every key explained.
+
+Only `study`, `cli` and the reader of this page know these classes; the wings below receive
+plain numbers. Every option carries its help text and its valid range beside its default, so
+that `alphakeel init`, the checks and the error messages cannot drift apart.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import difflib
+import math
+import tomllib
+import types
+import typing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from alphakeel.errors import ConfigError
+
+__all__ = [
+    "AllocationConfig",
+    "CleaningConfig",
+    "CostConfig",
+    "DataConfig",
+    "FactorConfig",
+    "LSTMConfig",
+    "LinearConfig",
+    "ReportConfig",
+    "ScreenConfig",
+    "StudyConfig",
+    "TargetConfig",
+    "WalkForwardConfig",
+    "config_from_dict",
+    "config_to_dict",
+    "config_to_toml",
+    "load_config",
+]
+
+MODELS = ("linear", "lstm")
+
+
+def option(
+    default: Any,
+    help: str,  # noqa: A002  (the word the reader of a settings file looks for)
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    choices: tuple[str, ...] | None = None,
+) -> Any:
+    """Declare one setting: default, explanation and valid range (ends included)."""
+    return field(
+        default=default, metadata={"help": help, "low": low, "high": high, "choices": choices}
+    )
+
+
+@dataclass(frozen=True)
+class _Section:
+    """A group of settings that checks itself on construction."""
+
+    def __post_init__(self) -> None:
+        hints = typing.get_type_hints(type(self))
+        for spec in dataclasses.fields(self):
+            if "help" not in spec.metadata:
+                continue
+            where = f"{_section_name(type(self))}{spec.name}"
+            value = _coerce(getattr(self, spec.name), hints[spec.name], where)
+            object.__setattr__(self, spec.name, value)
+            for item in value if isinstance(value, tuple) else (value,):
+                _check_range(item, spec.metadata, where)
+        self._check()
+
+    def _check(self) -> None:
+        """Checks that involve more than one setting."""
+
+
+@dataclass(frozen=True)
+class DataConfig(_Section):
+    """[data] Where prices come from."""
+
+    source: str = option(
+        "sp500", "bundled data set (sp500, synthetic) or the path of a file or folder of prices"
+    )
+    start: dt.date | None = option(None, "first date to read (YYYY-MM-DD)")
+    end: dt.date | None = option(None, "last date to read (YYYY-MM-DD)")
+    universe: str = option(
+        "members",
+        "members: stocks in the index at the time, where the data say so; all: every stock",
+        choices=("members", "all"),
+    )
+    top: int = option(
+        0, "keep only the stocks with the largest trailing dollar volume (0: all)", low=0
+    )
+
+
+@dataclass(frozen=True)
+class CleaningConfig(_Section):
+    """[cleaning] What counts as an error in the data, and which stocks are fit for the sample."""
+
+    max_gap: int = option(5, "days that a missing price is carried forward", low=0, high=60)
+    gap_fill: str = option(
+        "carry",
+        "carry: the last price (causal); interpolate: the paper's way, which reads the future",
+        choices=("carry", "interpolate"),
+    )
+    spike_sigmas: float = option(
+        8.0, "a one-day move beyond this many trailing robust sigmas is provisional", low=2.0
+    )
+    spike_min_move: float = option(
+        0.2, "... provided that it also exceeds this fraction", low=0.01, high=10.0
+    )
+    stale_days: int = option(10, "days of one and the same price that make a stock stale", low=2)
+    min_history: int = option(252, "days of record before a stock may enter the sample", low=1)
+    max_missing: float = option(
+        0.1, "largest share of missing days over the last year", low=0.0, high=1.0
+    )
+    winsor_limit: float = option(
+        10.0,
+        "valuation ratios are pulled in to the date's median +- this many robust sigmas",
+        low=1,
+    )
+    min_price: float = option(
+        0.0, "smallest traded close (in the data's currency) at which a stock may enter", low=0.0
+    )
+    drop_illiquid: float = option(
+        0.0, "share of a date's stocks, by trailing dollar volume, left out", low=0.0, high=0.9
+    )
+    drop_small: float = option(
+        0.0, "share of a date's stocks, by market value, left out", low=0.0, high=0.9
+    )
+
+
+@dataclass(frozen=True)
+class FactorConfig(_Section):
+    """[factors] What the models see."""
+
+    exclude: tuple[str, ...] = option((), "factors to leave out, by name")
+
+
+@dataclass(frozen=True)
+class ScreenConfig(_Section):
+    """[screen] Which factors survive, judged on training rows only."""
+
+    min_coverage: float = option(
+        0.5, "smallest share of stock-days on which a factor is known", low=0.0, high=1.0
+    )
+    min_abs_t: float = option(
+        1.0, "smallest Newey-West |t| of the factor's Rank IC at any horizon", low=0.0
+    )
+    max_correlation: float = option(
+        0.9, "above this mean rank correlation only the stronger factor stays", low=0.0, high=1.0
+    )
+    networks_keep_weak: bool = option(
+        True, "networks also see factors that are weak alone: they may count in combination"
+    )
+    min_keep: int = option(5, "factors that stay whatever the verdict, the strongest first", low=1)
+
+
+@dataclass(frozen=True)
+class TargetConfig(_Section):
+    """[target] What the models forecast."""
+
+    horizons: tuple[int, ...] = option(
+        (5, 20), "forward log returns to forecast, in trading days", low=1, high=252
+    )
+    lag: int = option(
+        1, "days between the close that a score is made at and the close it trades at", low=1
+    )
+
+    def _check(self) -> None:
+        if not self.horizons:
+            raise ConfigError("target.horizons is empty: give at least one horizon in days.")
+        if len(set(self.horizons)) != len(self.horizons):
+            raise ConfigError(f"target.horizons repeats a horizon: {list(self.horizons)}.")
+
+
+@dataclass(frozen=True)
+class WalkForwardConfig(_Section):
+    """[walk_forward] Which days are tested, and on what the models were trained."""
+
+    test_start: dt.date | None = option(
+        None, "first day of the test (default: 2010-01-01, or 60 % into shorter data)"
+    )
+    test_end: dt.date | None = option(
+        None, "last day of the test (default: 2020-12-31, or the end of the data)"
+    )
+    refit_every: int = option(504, "trading days between two fits", low=20)
+    rebalance_every: int = option(5, "trading days between two decisions", low=1, high=63)
+    embargo: int = option(5, "further days left out between training and test", low=0)
+    train_days: int = option(0, "length of the training window (0: all the past)", low=0)
+
+    def _check(self) -> None:
+        if self.test_start and self.test_end and self.test_start >= self.test_end:
+            raise ConfigError(
+                f"walk_forward.test_start {self.test_start} is not before test_end {self.test_end}."
+            )
+
+
+@dataclass(frozen=True)
+class LinearConfig(_Section):
+    """[linear] The benchmark: linear factor regression."""
+
+    method: str = option(
+        "pooled",
+        "pooled: ordinary least squares; ridge; fama_macbeth",
+        choices=("pooled", "ridge", "fama_macbeth"),
+    )
+    alpha: float = option(
+        1.0, "strength of the ridge, in units of a factor's variance (read by ridge only)", low=0.0
+    )
+
+
+@dataclass(frozen=True)
+class LSTMConfig(_Section):
+    """[lstm] The sequence model; a step is one decision date."""
+
+    hidden: int = option(32, "units of the recurrent layer", low=1, high=1024)
+    layers: int = option(1, "recurrent layers", low=1, high=4)
+    dropout: float = option(0.2, "dropout on input and output", low=0.0, high=0.95)
+    burn_in: int = option(26, "steps that warm the state up before the loss counts", low=0)
+    chunk: int = option(104, "steps on which the loss counts, in one batch", low=2)
+    batch_assets: int = option(120, "stocks in one batch", low=2)
+    max_steps: int = option(150, "gradient steps at most", low=1)
+    learning_rate: float = option(3e-3, "peak of the one-cycle schedule", low=1e-6, high=1.0)
+    weight_decay: float = option(1e-2, "AdamW's decay", low=0.0)
+    ic_weight: float = option(1.0, "weight of 1 - IC in the loss", low=0.0)
+    mse_weight: float = option(0.1, "weight of the mean squared error in the loss", low=0.0)
+    validation_share: float = option(
+        0.2, "last part of the training rows, kept for early stopping", low=0.01, high=0.5
+    )
+    evaluate_every: int = option(10, "steps between two validations", low=1)
+    patience: int = option(5, "validations without a better one before a fit stops", low=1)
+    seeds: int = option(3, "networks averaged", low=1, high=100)
+    device: str = option("auto", "auto, cpu or cuda")
+
+    def _check(self) -> None:
+        if self.ic_weight + self.mse_weight <= 0:
+            raise ConfigError(
+                "lstm.ic_weight and lstm.mse_weight are both zero: the loss would be empty."
+            )
+
+
+@dataclass(frozen=True)
+class AllocationConfig(_Section):
+    """[allocation] From scores to weights: top quantile, inverse volatility, long only."""
+
+    quantile: float = option(0.25, "share of the eligible stocks held", low=0.01, high=1.0)
+    weight_cap: float = option(0.3, "largest weight of one stock", low=0.001, high=1.0)
+    smoothing: float = option(
+        0.25, "share of the way to the new portfolio that one rebalance trades", low=0.01, high=1.0
+    )
+    volatility_halflife: int = option(63, "half-life in days of a stock's volatility", low=2)
+    covariance_window: int = option(252, "days of return behind minimum variance", low=20)
+
+
+@dataclass(frozen=True)
+class CostConfig(_Section):
+    """[costs] What a trade costs."""
+
+    per_side: float = option(
+        0.001, "fraction of the traded value, each side (0.001: 10 basis points)", low=0, high=0.1
+    )
+
+
+@dataclass(frozen=True)
+class ReportConfig(_Section):
+    """[report] How results are stated."""
+
+    level: float = option(0.95, "level of the intervals", low=0.5, high=0.999)
+    bootstrap: int = option(1000, "block-bootstrap resamples behind each interval", low=100)
+
+
+@dataclass(frozen=True)
+class StudyConfig(_Section):
+    """Everything that decides a study's numbers, the data apart.
+
+    Parameters
+    ----------
+    models : tuple of str
+        Any of ``"linear"`` and ``"lstm"``. The linear benchmark always runs.
+    seed : int
+        The one seed from which every random draw follows.
+    jobs : int
+        Fits run at the same time; it does not change any number.
+    data, cleaning, factors, screen, target, walk_forward, linear, lstm, allocation, costs, report
+        The sections, each a frozen dataclass of its own.
+
+    Raises
+    ------
+    ConfigError
+        If a value has the wrong type, is out of range, or contradicts another.
+
+    Examples
+    --------
+    >>> config = StudyConfig(models=("linear",), costs=CostConfig(per_side=0.0005))
+    >>> config.costs.per_side
+    0.0005
+    """
+
+    models: tuple[str, ...] = option(
+        MODELS, "models to compare; the linear benchmark always runs", choices=MODELS
+    )
+    seed: int = option(0, "seed of every random draw", low=0)
+    jobs: int = option(2, "fits that run at the same time (no effect on the numbers)", low=1)
+    data: DataConfig = field(default_factory=DataConfig)
+    cleaning: CleaningConfig = field(default_factory=CleaningConfig)
+    factors: FactorConfig = field(default_factory=FactorConfig)
+    screen: ScreenConfig = field(default_factory=ScreenConfig)
+    target: TargetConfig = field(default_factory=TargetConfig)
+    walk_forward: WalkForwardConfig = field(default_factory=WalkForwardConfig)
+    linear: LinearConfig = field(default_factory=LinearConfig)
+    lstm: LSTMConfig = field(default_factory=LSTMConfig)
+    allocation: AllocationConfig = field(default_factory=AllocationConfig)
+    costs: CostConfig = field(default_factory=CostConfig)
+    report: ReportConfig = field(default_factory=ReportConfig)
+
+    def _check(self) -> None:
+        if not self.models:
+            raise ConfigError("models is empty: name at least one of linear, lstm.")
+
+
+def load_config(path: str | Path) -> StudyConfig:
+    """Read settings from a TOML file.
+
+    Parameters
+    ----------
+    path : str or Path
+        The file; keys that it leaves out keep their defaults.
+
+    Returns
+    -------
+    StudyConfig
+
+    Raises
+    ------
+    ConfigError
+        If the file cannot be read or parsed, or a key is unknown, mistyped or out of range.
+    """
+    path = Path(path)
+    try:
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"cannot read settings file {path}: {error.strerror}.") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"settings file {path} is not UTF-8 text.") from error
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"settings file {path} is not valid TOML: {error}.") from error
+    return config_from_dict(raw)
+
+
+def config_from_dict(raw: typing.Mapping[str, Any]) -> StudyConfig:
+    """Build settings from nested mappings, refusing every unknown key by name.
+
+    Examples
+    --------
+    >>> config_from_dict({"costs": {"per_side": 0.002}}).costs.per_side
+    0.002
+    >>> config_from_dict({"costs": {"per_sied": 0.002}})
+    Traceback (most recent call last):
+    alphakeel.errors.ConfigError: unknown setting costs.per_sied; did you mean costs.per_side?
+    """
+    return typing.cast(StudyConfig, _build(StudyConfig, raw, prefix=""))
+
+
+def config_to_dict(config: StudyConfig) -> dict[str, Any]:
+    """Settings as nested plain values (dates as ISO text), ready for JSON."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, _Section):
+            return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        if isinstance(value, tuple):
+            return [plain(item) for item in value]
+        return value.isoformat() if isinstance(value, dt.date) else value
+
+    return typing.cast("dict[str, Any]", plain(config))
+
+
+def config_to_toml(config: StudyConfig | None = None) -> str:
+    """Settings as a TOML file in which every key is explained.
+
+    Reading the text back gives the same settings; keys without a value are commented out.
+
+    Examples
+    --------
+    >>> print(config_to_toml()[:65])
+    # Settings of an alphakeel study. Every key is shown with its ...
+    """
+    config = config or StudyConfig()
+    lines = [
+        "# Settings of an alphakeel study. Every key is shown with its default or chosen value."
+    ]
+    lines += _toml_keys(config)
+    for spec in dataclasses.fields(config):
+        section = getattr(config, spec.name)
+        if isinstance(section, _Section):
+            about = (type(section).__doc__ or "").splitlines()[0].split("] ", 1)[1]
+            lines += ["", f"[{spec.name}]  # {about}", *_toml_keys(section)]
+    return "\n".join(lines) + "\n"
+
+
+def _toml_keys(section: _Section) -> list[str]:
+    lines = []
+    for spec in dataclasses.fields(section):
+        if "help" not in spec.metadata:
+            continue
+        value = getattr(section, spec.name)
+        lines.append(f"# {spec.metadata['help']}{_range_text(spec.metadata)}")
+        lines.append(f"{spec.name} = {_toml(value)}" if value is not None else f"# {spec.name} =")
+    return lines
+
+
+def _range_text(meta: typing.Mapping[str, Any]) -> str:
+    low, high = meta["low"], meta["high"]
+    if low is not None and high is not None:
+        return f" [{low:g} to {high:g}]"
+    return f" [at least {low:g}]" if low is not None else ""
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, tuple):
+        return "[" + ", ".join(_toml(item) for item in value) + "]"
+    if isinstance(value, str):
+        return '"' + "".join(_toml_char(c) for c in value) + '"'
+    return value.isoformat() if isinstance(value, dt.date) else repr(value)
+
+
+def _toml_char(char: str) -> str:
+    if char in '"\\':
+        return "\\" + char
+    return char if char.isprintable() else f"\\U{ord(char):08x}"
+
+
+def _build(cls: type[_Section], raw: Any, prefix: str) -> _Section:
+    if not isinstance(raw, typing.Mapping):
+        raise ConfigError(f"{prefix.rstrip('.')} must be a table of settings, not {raw!r}.")
+    known = {spec.name: spec for spec in dataclasses.fields(cls)}
+    hints = typing.get_type_hints(cls)
+    values: dict[str, Any] = {}
+    for key, value in raw.items():
+        if key not in known:
+            near = _nearest(key, prefix)
+            raise ConfigError(
+                f"unknown setting {prefix}{key}" + (f"; did you mean {near}?" if near else ".")
+            )
+        is_section = "help" not in known[key].metadata
+        values[key] = _build(hints[key], value, f"{prefix}{key}.") if is_section else value
+    return cls(**values)
+
+
+def _nearest(key: str, prefix: str) -> str | None:
+    """The known setting closest to a misspelt one, looked for in its own section first."""
+    every: dict[str, list[str]] = {}
+    for spec in dataclasses.fields(StudyConfig):
+        if "help" in spec.metadata:
+            every.setdefault(spec.name, []).append(spec.name)
+            continue
+        every.setdefault(spec.name, []).append(spec.name)
+        for inner in dataclasses.fields(typing.get_type_hints(StudyConfig)[spec.name]):
+            every.setdefault(inner.name, []).append(f"{spec.name}.{inner.name}")
+    own = [
+        name for name, paths in every.items() if prefix and any(p.startswith(prefix) for p in paths)
+    ]
+    match = difflib.get_close_matches(key, own, 1, 0.6) or difflib.get_close_matches(
+        key, every, 1, 0.6
+    )
+    if not match:
+        return None
+    paths = every[match[0]]
+    return next((path for path in paths if prefix and path.startswith(prefix)), paths[0])
+
+
+def _section_name(cls: type[_Section]) -> str:
+    text = cls.__doc__ or ""
+    return text[1 : text.index("]")] + "." if text.startswith("[") else ""
+
+
+def _coerce(value: Any, hint: Any, where: str) -> Any:
+    """Convert `value` to the declared type where no information is lost, else refuse it."""
+    if isinstance(hint, types.UnionType):
+        if value is None:
+            return None
+        hint = next(arg for arg in hint.__args__ if arg is not type(None))
+    if typing.get_origin(hint) is tuple:
+        if isinstance(value, str) or not isinstance(value, (list, tuple)):
+            raise ConfigError(f"{where} must be a list, not {value!r}.")
+        return tuple(_coerce(item, hint.__args__[0], where) for item in value)
+    if hint is dt.date:
+        return _coerce_date(value, where)
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
+        kind = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}[hint]
+        raise ConfigError(f"{where} must be {kind}, not {value!r}.")
+    if hint is float and not math.isfinite(value):
+        raise ConfigError(f"{where} must be finite, not {value!r}.")
+    return value
+
+
+def _coerce_date(value: Any, where: str) -> dt.date:
+    if isinstance(value, dt.datetime):
+        return value.date()
+    if isinstance(value, dt.date):
+        return value
+    try:
+        return dt.date.fromisoformat(value)
+    except (TypeError, ValueError):
+        raise ConfigError(f"{where} must be a date as YYYY-MM-DD, not {value!r}.") from None
+
+
+def _check_range(value: Any, meta: typing.Mapping[str, Any], where: str) -> None:
+    low, high, choices = meta["low"], meta["high"], meta["choices"]
+    if value is None:
+        return
+    if low is not None and value < low:
+        raise ConfigError(f"{where} must be at least {low:g}, not {value!r}.")
+    if high is not None and value > high:
+        raise ConfigError(f"{where} must be at most {high:g}, not {value!r}.")
+    if choices and value not in choices:
+        near = difflib.get_close_matches(str(value), choices, 1)
+        hint = f"; did you mean {near[0]}?" if near else "."
+        raise ConfigError(f"{where} must be one of {', '.join(choices)}, not {value!r}{hint}")

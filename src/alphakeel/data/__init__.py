@@ -1,0 +1,1 @@
+"""Everything that touches files or feeds, and the panel they fill."""

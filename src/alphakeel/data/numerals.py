@@ -1,0 +1,170 @@
+"""Numbers from text: one decimal sign per file, read rightly or refused."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from alphakeel.data.checks import MAX_PROBLEMS, place
+from alphakeel.errors import DataError
+
+__all__ = ["MISSING", "read_numbers"]
+
+MISSING = (
+    *("", "-", "--", ".", "na", "n/a", "#n/a", "nan", "null", "none", "nil", "<na>"),
+    *("\u2013", "\u2014"),
+)
+
+_SPACES = "[\\s\u00a0\u202f'\u2019]"
+_PLAIN = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
+# "1,234,567", "1,234.5": certainly commas between thousands, points before decimals.
+_POINT_STYLE = r"^[+-]?(\d{1,3}(,\d{3})+\.\d*|\d{1,3}(,\d{3}){2,})$"
+# "12.5", "1234.567", "0.123", "1e5": no thousands can be meant by the point.
+_POINT_DECIMAL = r"^[+-]?(\d*\.(\d{0,2}|\d{4,})|\d{4,}\.\d{3}|0+\.\d+)$"
+# "12,5", "1.234,56", "1.234.567": certainly the other way round.
+_COMMA_STYLE = (
+    r"^[+-]?(\d*,(\d{1,2}|\d{4,})|\d{4,},\d{3}|0+,\d+|\d{1,3}(\.\d{3})+,\d*|\d{1,3}(\.\d{3}){2,})$"
+)
+# "1,234" alone: either.
+_EITHER = r"^[+-]?[1-9]\d{0,2},\d{3}$"
+
+Numbers = dict[str, NDArray[np.float64]]
+Faults = dict[str, list[tuple[int, str]]]
+
+
+def read_numbers(columns: Mapping[str, Any], *, where: str) -> tuple[Numbers, Faults, str]:
+    """Read all numeric columns of one file.
+
+    Parameters
+    ----------
+    columns : mapping of str to pyarrow ChunkedArray
+        Numbers or text by column name.
+    where : str
+        File name for messages.
+
+    Returns
+    -------
+    numbers : dict of str to ndarray of shape (n_rows,)
+        NaN where missing ("", "NA", "null", "-" and the like) or not a number.
+    faults : dict of str to list of (int, str)
+        Row and text of every entry that is not a number.
+    note : str
+        How decimals were read, if not with a point; else empty.
+
+    Raises
+    ------
+    DataError
+        If decimals are written in two ways, or can be read in two ways.
+
+    Examples
+    --------
+    >>> read_numbers({"close": pa.chunked_array([["1.234,50", "99,5", "-"]])}, where="")[0]
+    {'close': array([1234.5,   99.5,    nan])}
+    """
+    numbers: Numbers = {}
+    faults: Faults = {}
+    texts: dict[str, Any] = {}
+    hard = False
+    for name, column in columns.items():
+        try:
+            if _is_text(column.type):
+                texts[name] = _without_missing(column.cast(pa.string()))
+                numbers[name] = _floats(texts[name])
+            else:
+                numbers[name] = _floats(column)
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+            if name not in texts:
+                raise DataError(
+                    f"column {name!r} holds {column.type} where numbers are needed{place(where)}."
+                ) from error
+            hard = True
+    if not hard:
+        return numbers, faults, ""
+    # One odd column decides how all text in the file is read.
+    texts = {name: _closed_up(text) for name, text in texts.items()}
+    comma = _decimal_comma(texts, where)
+    for name, text in texts.items():
+        numbers[name], bad = _converted(text, comma)
+        if len(bad):
+            originals = columns[name].take(pa.array(bad[:MAX_PROBLEMS])).to_pylist()
+            faults[name] = [
+                (int(row), str(value)) for row, value in zip(bad, originals, strict=False)
+            ]
+    note = "numbers are read with a decimal comma (1.234,56)" if comma else ""
+    return numbers, faults, note
+
+
+def _is_text(kind: Any) -> bool:
+    """Return whether entries are words, or truth values, which are no numbers either."""
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    return bool(
+        pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_boolean(kind)
+    )
+
+
+def _without_missing(column: Any) -> Any:
+    """Return trimmed text with null for what means missing."""
+    text = pc.utf8_trim_whitespace(column)
+    missing = pc.is_in(pc.utf8_lower(text), value_set=pa.array(MISSING, type=text.type))
+    return pc.if_else(missing, pa.scalar(None, type=text.type), text)
+
+
+def _closed_up(text: Any) -> Any:
+    """Take out spaces and apostrophes between digits."""
+    inner = pc.match_substring_regex(text, rf"^[+-]?\d{{1,3}}({_SPACES}\d{{3}})+([.,]\d*)?$")
+    return pc.if_else(inner, pc.replace_substring_regex(text, _SPACES, ""), text)
+
+
+def _floats(column: Any) -> NDArray[np.float64]:
+    """Return float64 with NaN for null; fails on text that is not a plain number."""
+    values = pc.cast(column, pa.float64(), safe=False)
+    return np.asarray(pc.fill_null(values, float("nan")).to_numpy())
+
+
+def _decimal_comma(texts: Mapping[str, Any], where: str) -> bool:
+    """Decide from every column of a file whether the comma is its decimal sign."""
+    tail = place(where)
+    point = _first_match(texts, _POINT_STYLE) or _first_match(texts, _POINT_DECIMAL)
+    comma = _first_match(texts, _COMMA_STYLE)
+    if point and comma:
+        raise DataError(
+            f"numbers are written in two ways, {point!r} and {comma!r}: use one decimal sign{tail}."
+        )
+    either = _first_match(texts, _EITHER)
+    if either and not point and not comma:
+        raise DataError(
+            f"{either!r} can mean a thousand or a decimal: write numbers without marks between "
+            f"thousands{tail}."
+        )
+    return bool(comma)
+
+
+def _first_match(texts: Mapping[str, Any], pattern: str) -> str:
+    """Return the first entry that matches, or an empty string."""
+    for text in texts.values():
+        hits = text.filter(pc.fill_null(pc.match_substring_regex(text, pattern), False))
+        if len(hits):
+            return str(hits[0].as_py())
+    return ""
+
+
+def _converted(text: Any, comma: bool) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Return numbers, and the rows that hold none though they are not missing."""
+    if comma:
+        grouped = r"^[+-]?(\d{1,3}(\.\d{3})+|\d*)(,\d*)?$"
+        fits = pc.match_substring_regex(text, grouped)
+        swapped = pc.replace_substring(pc.replace_substring(text, ".", ""), ",", ".")
+    else:
+        fits = pc.match_substring_regex(text, r"^[+-]?\d{1,3}(,\d{3})+(\.\d*)?$")
+        swapped = pc.replace_substring(text, ",", "")
+    ready = pc.if_else(fits, swapped, text)
+    infinite = pc.match_substring_regex(pc.utf8_lower(ready), r"^[+-]?inf(inity)?$")
+    good = pc.fill_null(pc.or_(pc.match_substring_regex(ready, _PLAIN), infinite), True)
+    bad = np.flatnonzero(~np.asarray(good.to_numpy()))
+    return _floats(pc.if_else(good, ready, pa.scalar(None, type=ready.type))), bad

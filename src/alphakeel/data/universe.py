@@ -1,0 +1,145 @@
+"""Who is in the universe on each date, decided from what was known on it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from alphakeel.data.assembly import traded_mask
+from alphakeel.data.grid import Grid
+from alphakeel.errors import DataError
+
+__all__ = ["most_traded", "only_members", "without_empty"]
+
+
+def only_members(grid: Grid) -> Grid:
+    """Leave out stocks that are never in the index on the grid's dates.
+
+    The others keep all their rows, before and after their membership: factors need the history,
+    and a position may outlive it.
+
+    Parameters
+    ----------
+    grid : Grid
+
+    Returns
+    -------
+    Grid
+
+    Raises
+    ------
+    DataError
+        If nobody is left.
+    """
+    if grid.member is None:
+        return grid
+    keep = ~(grid.member == 0.0).all(axis=0)
+    if not keep.any():
+        raise DataError(
+            "no stock is a member of the index on these dates: choose universe 'all', or other "
+            "dates."
+        )
+    return grid.columns(keep)
+
+
+def most_traded(grid: Grid, top: int, *, window: int = 60) -> Grid:
+    """Make the `top` stocks by money traded the members.
+
+    On the first date of every month stocks are ranked by the median of close x volume over the
+    last `window` dates; they stay until the next ranking. The value at t uses rows up to t.
+
+    Parameters
+    ----------
+    grid : Grid
+        With `volume` and `close` (or `adj_close`).
+    top : int
+        Number of stocks to keep at a time.
+    window : int
+        Dates in the median.
+
+    Returns
+    -------
+    Grid
+        With a new `member`; stocks never among the `top` are left out.
+
+    Raises
+    ------
+    DataError
+        If there is no volume, or `top` is not positive.
+    """
+    if top < 1:
+        raise DataError(f"top is {top}, but at least 1 stock must be kept.")
+    if "volume" not in grid.fields:
+        raise DataError("top needs the volume, which these data do not have: leave top out.")
+    price = grid.fields.get("close", grid.fields.get("adj_close"))
+    if price is None:
+        raise DataError("there are no prices: adj_close or close is needed.")
+    money = price * grid.fields["volume"]
+    base = np.ones(money.shape) if grid.member is None else np.nan_to_num(grid.member, nan=1.0)
+    months = grid.dates.astype("datetime64[M]")
+    starts = np.flatnonzero(np.append(True, months[1:] != months[:-1]))
+    chosen = np.zeros(money.shape)
+    for start, end in zip(starts, np.append(starts[1:], len(months)), strict=True):
+        candidates = np.flatnonzero((base[start] == 1.0) & ~np.isnan(price[start]))
+        median = _median(money[max(start - window + 1, 0) : start + 1, candidates])
+        order = np.argsort(-median, kind="stable")
+        best = candidates[order[: min(top, int(np.sum(~np.isnan(median))))]]
+        chosen[start:end, best] = 1.0
+    ranked = replace(grid, member=chosen * base)
+    return ranked.columns(chosen.any(axis=0))
+
+
+def _median(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the median of each column without its missing values; NaN if all are missing."""
+    result = np.full(values.shape[1], np.nan)
+    known = (~np.isnan(values)).any(axis=0)
+    if known.any():
+        result[known] = np.nanmedian(values[:, known], axis=0)
+    return result
+
+
+def without_empty(grid: Grid, notes: list[str], *, least: int = 2) -> Grid:
+    """Leave out stocks that have no price, and dates on which too few stocks traded.
+
+    Parameters
+    ----------
+    grid : Grid
+        With `adj_close`.
+    notes : list of str
+        What was left out is added here.
+    least : int
+        Number of stocks that must have traded on a date.
+
+    Returns
+    -------
+    Grid
+
+    Raises
+    ------
+    DataError
+        If there is no price at all.
+    """
+    prices = grid.fields["adj_close"]
+    priced = (~np.isnan(prices)).any(axis=0)
+    if not priced.any():
+        raise DataError(f"adj_close has no value at all, for example of {grid.tickers[0]}.")
+    if not priced.all():
+        names = [str(ticker) for ticker in grid.tickers[~priced]]
+        listed = ", ".join(names[:5]) + (" and others" if len(names) > 5 else "")
+        notes.append(f"{len(names)} stocks without any price are left out: {listed}")
+        grid = grid.columns(priced)
+    if len(grid.tickers) < least:
+        return grid
+    thin = traded_mask(grid.fields).sum(axis=1) < least
+    if thin.any():
+        days = [str(day) for day in grid.dates[thin]]
+        listed = ", ".join(days[:5]) + (" and others" if len(days) > 5 else "")
+        notes.append(
+            f"{len(days)} dates on which fewer than {least} stocks traded are left out: {listed}"
+        )
+        grid = grid.rows(~thin)
+        # A stock whose only prices lay on such dates is now empty.
+        return without_empty(grid, notes, least=least) if len(grid.dates) else grid
+    return grid

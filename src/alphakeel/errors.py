@@ -1,0 +1,54 @@
+"""Everything alphakeel raises on purpose.
+
+::
+
+    AlphakeelError
+    ├── DataError          the data are wrong: names field, ticker and date
+    ├── ConfigError        a setting is unknown, out of range or contradicts another
+    ├── NotFittedError     predict before fit
+    ├── InfeasibleError    no portfolio meets the limits: names the ones in conflict
+    └── ConvergenceError   a fit diverged: names epoch, batch and factor
+
+The command line turns the first four into one sentence and exit code 2; anything else is
+our fault and exits with 1.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "AlphakeelError",
+    "ConfigError",
+    "ConvergenceError",
+    "DataError",
+    "InfeasibleError",
+    "LookAheadWarning",
+    "NotFittedError",
+]
+
+
+class AlphakeelError(Exception):
+    """Base of every error that alphakeel raises on purpose."""
+
+
+class DataError(AlphakeelError, ValueError):
+    """Input data that cannot be trusted; the message names field, ticker and date."""
+
+
+class ConfigError(AlphakeelError, ValueError):
+    """A setting that is unknown, out of range or at odds with another."""
+
+
+class NotFittedError(AlphakeelError, ValueError, AttributeError):
+    """An estimator was asked to predict before it was fitted."""
+
+
+class InfeasibleError(AlphakeelError, ValueError):
+    """No portfolio meets all limits; the message names the limits in conflict."""
+
+
+class ConvergenceError(AlphakeelError, ArithmeticError):
+    """A fit produced numbers that are not finite."""
+
+
+class LookAheadWarning(UserWarning):
+    """A chosen option reads data from after the day it describes."""

@@ -1,0 +1,19 @@
+"""Panel to features; the forward-looking targets live in `targets` alone."""
+
+from __future__ import annotations
+
+from alphakeel.factors.base import Factor, FactorSet, compute_factors, factor_table, standardise
+from alphakeel.factors.fundamental import FUNDAMENTAL_FACTORS
+from alphakeel.factors.market import MARKET_FACTORS
+from alphakeel.factors.price import PRICE_FACTORS
+from alphakeel.factors.volume import VOLUME_FACTORS
+
+__all__ = ["FACTORS", "Factor", "FactorSet", "compute_factors", "factor_table", "standardise"]
+
+FACTORS: tuple[Factor, ...] = (
+    *PRICE_FACTORS,
+    *VOLUME_FACTORS,
+    *MARKET_FACTORS,
+    *FUNDAMENTAL_FACTORS,
+)
+"""Every factor the library knows, stock-wide and market-wide."""

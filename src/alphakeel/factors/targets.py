@@ -1,0 +1,115 @@
+"""What forecasts are judged by: forward returns. The only file of the library that looks ahead.
+
+A score at the close of day t is traded at the close of t + lag and earns from there on, so the
+target at t for horizon h is ``log P(t+lag+h) - log P(t+lag)``. Training rows must end `lag + h`
+rows before the first test row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from alphakeel.errors import ConfigError, DataError
+from alphakeel.stats.crosssection import rank_scaled
+
+__all__ = ["forward_returns", "ranked_targets"]
+
+Array = NDArray[Any]
+
+
+def forward_returns(price: Array, *, lag: int = 1, horizon: int) -> NDArray[np.float64]:
+    """Log return from the trade of a day's score until `horizon` days later.
+
+    Parameters
+    ----------
+    price : ndarray of shape (n_dates, n_assets)
+        What a holder earns by (`accounting_close` of a cleaned panel, or an adjusted close), in
+        currency; NaN where unknown.
+    lag : int
+        Rows from score to trade, at least 0.
+    horizon : int
+        Rows held, at least 1.
+
+    Returns
+    -------
+    ndarray of shape (n_dates, n_assets)
+        float64 log returns as fractions, one per `horizon` rows; NaN where either price is unknown
+        or not above zero, and in the last ``lag + horizon`` rows.
+
+    Raises
+    ------
+    ConfigError
+        If `lag` or `horizon` is out of range.
+    DataError
+        If `price` is not two-dimensional.
+
+    Examples
+    --------
+    >>> price = np.exp(np.array([[0.0], [0.1], [0.3], [0.6]]))
+    >>> forward_returns(price, lag=1, horizon=1)[:, 0].round(3)
+    array([0.2, 0.3, nan, nan])
+    """
+    if lag < 0:
+        raise ConfigError(f"lag is {lag}, but a trade cannot come before its score: give 0 or more")
+    if horizon < 1:
+        raise ConfigError(f"horizon is {horizon}, but a position is held for at least 1 row")
+    if price.ndim != 2:
+        raise DataError(f"price has shape {price.shape}; give (n_dates, n_assets)")
+    return _from_logs(_log_price(price), lag, horizon)
+
+
+def ranked_targets(
+    price: Array, *, lag: int = 1, horizons: Sequence[int], mask: Array | None = None
+) -> NDArray[np.float32]:
+    """Forward returns as per-date ranks of unit variance, one layer per horizon.
+
+    Parameters
+    ----------
+    price, lag
+        As in `forward_returns`.
+    horizons : sequence of int
+        Rows held, one layer each, in this order.
+    mask : boolean ndarray of shape (n_dates, n_assets), optional
+        Stocks to rank on each date, by what is known on that date.
+
+    Returns
+    -------
+    ndarray of shape (n_dates, n_assets, n_horizons)
+        float32, mean 0 and variance 1 over the stocks known on a date; NaN where masked or unknown.
+
+    Raises
+    ------
+    ConfigError
+        If `horizons` is empty or a value is out of range.
+    DataError
+        If a shape is wrong.
+
+    Examples
+    --------
+    >>> price = np.array([[1.0, 1.0, 1.0], [1.0, 2.0, 3.0]])
+    >>> ranked_targets(price, lag=0, horizons=(1,))[0, :, 0].round(2)
+    array([-1.22,  0.  ,  1.22], dtype=float32)
+    """
+    if not horizons:
+        raise ConfigError("horizons is empty; give at least one, for example (5, 20)")
+    layers = [
+        rank_scaled(forward_returns(price, lag=lag, horizon=horizon), mask) for horizon in horizons
+    ]
+    return np.stack(layers, axis=2).astype(np.float32)
+
+
+def _log_price(price: Array) -> NDArray[np.float64]:
+    out = np.full(price.shape, np.nan)
+    np.log(price, out=out, where=price > 0.0)
+    return out
+
+
+def _from_logs(log_price: Array, lag: int, horizon: int) -> NDArray[np.float64]:
+    out = np.full(log_price.shape, np.nan)
+    known = max(len(out) - lag - horizon, 0)
+    out[:known] = log_price[lag + horizon :] - log_price[lag : lag + known]
+    return out

@@ -1,0 +1,1 @@
+"""Features in, scores out: the forecasters, and the only wing that imports torch."""

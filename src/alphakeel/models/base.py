@@ -1,0 +1,204 @@
+"""The contract that every forecaster keeps, and the checks that they share.
+
+A forecaster sees arrays only. Time comes first: row t is a decision date, and what it may use
+for row t are rows 0 to t. Features arrive standardised per date (0 stands for missing), targets
+are what followed each date and are NaN where unknown.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from numbers import Integral, Real
+from typing import Protocol, Self, runtime_checkable
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from alphakeel.errors import ConfigError, DataError
+
+__all__ = ["Forecaster", "Inputs", "check_inputs", "check_integer", "check_number", "check_targets"]
+
+Floats32 = NDArray[np.float32]
+Bools = NDArray[np.bool_]
+
+
+@runtime_checkable
+class Forecaster(Protocol):
+    """What the study asks of a model: fit on the past, score every stock on every date.
+
+    Implementations follow scikit-learn: `__init__` only stores its arguments, `fit` checks them
+    and returns the object, learned state ends in an underscore.
+    """
+
+    def fit(
+        self,
+        features: ArrayLike,
+        targets: ArrayLike,
+        *,
+        mask: ArrayLike | None = None,
+        market: ArrayLike | None = None,
+    ) -> Self:
+        """Learn from training rows only.
+
+        Parameters
+        ----------
+        features : array of shape (n_dates, n_assets, n_factors)
+            Standardised factors known at each date; 0 stands for missing. An entry with a NaN
+            or infinite factor counts as masked.
+        targets : array of shape (n_dates, n_assets) or (n_dates, n_assets, n_horizons)
+            What followed; NaN where unknown.
+        mask : bool array of shape (n_dates, n_assets), optional
+            False removes an entry from the loss and from every cross-section.
+        market : array of shape (n_dates, n_series), optional
+            Series equal for all stocks on a date (index trend, volatility); NaN is unknown.
+        """
+        ...
+
+    def predict(
+        self,
+        features: ArrayLike,
+        *,
+        mask: ArrayLike | None = None,
+        market: ArrayLike | None = None,
+    ) -> Floats32:
+        """Scores of shape (n_dates, n_assets), float32; row t reads rows 0 to t only.
+
+        Higher means a better expected rank on that date. Only differences within a date mean
+        anything. NaN where masked, or where the model cannot say.
+        """
+        ...
+
+
+@dataclass(frozen=True, eq=False)  # arrays have no single truth value to compare by
+class Inputs:
+    """Checked inputs of one call: aligned, of one type, with what may be used marked.
+
+    Attributes
+    ----------
+    features : float32 ndarray of shape (n_dates, n_assets, n_factors)
+        As given; entries that are not `present` may hold anything.
+    present : bool ndarray of shape (n_dates, n_assets)
+        Inside the mask, with every factor finite.
+    market : float32 ndarray of shape (n_dates, n_series)
+        Market series as given; no columns if there are none.
+    """
+
+    features: Floats32
+    present: Bools
+    market: Floats32
+
+
+def check_inputs(
+    features: ArrayLike, mask: ArrayLike | None = None, market: ArrayLike | None = None
+) -> Inputs:
+    """Check shapes and mark the entries that may be used.
+
+    Raises
+    ------
+    ConfigError
+        If there is no factor.
+    DataError
+        If shapes do not fit one another.
+
+    Examples
+    --------
+    >>> check_inputs([[[1.0, 0.5], [float("nan"), 0.0]]]).present
+    array([[ True, False]])
+    """
+    with np.errstate(over="ignore"):  # beyond float32 becomes infinite, which counts as missing
+        values = np.asarray(features, dtype=np.float32)
+    if values.ndim != 3:
+        raise DataError(
+            f"features have {values.ndim} axes; give (dates, assets, factors), also for one factor"
+        )
+    n_dates, n_assets, n_factors = values.shape
+    if n_factors == 0:
+        raise ConfigError("no factor is left to learn from; keep at least one")
+    if n_dates == 0 or n_assets == 0:
+        raise DataError(f"features hold no entry: {n_dates} dates x {n_assets} assets")
+    # Sums carry NaN and infinities through, at a fraction of the memory of isfinite on everything.
+    with np.errstate(invalid="ignore"):
+        present = np.isfinite(values.sum(axis=2, dtype=np.float64))
+    if mask is not None:
+        allowed = np.asarray(mask, dtype=bool)
+        if allowed.shape != (n_dates, n_assets):
+            raise DataError(
+                f"mask has shape {allowed.shape}, but the features have {n_dates} dates and "
+                f"{n_assets} assets"
+            )
+        present &= allowed
+    if market is None:
+        return Inputs(values, present, np.empty((n_dates, 0), dtype=np.float32))
+    with np.errstate(over="ignore"):
+        series = np.asarray(market, dtype=np.float32)
+    if series.ndim != 2 or len(series) != n_dates:
+        raise DataError(
+            f"market has shape {series.shape}; give (dates, series) with {n_dates} dates"
+        )
+    return Inputs(values, present, series)
+
+
+def check_targets(targets: ArrayLike, inputs: Inputs) -> Floats32:
+    """Targets as float32 of shape (n_dates, n_assets, n_horizons), NaN where they are unknown.
+
+    Targets of entries that are not present in `inputs` become NaN too, so that the result says
+    by itself what may enter a loss. Always a copy.
+
+    Raises
+    ------
+    DataError
+        If shapes do not fit, or no target is known.
+    """
+    with np.errstate(over="ignore"):
+        goals = np.array(targets, dtype=np.float32)
+    if goals.ndim == 2:
+        goals = goals[..., None]
+    if goals.ndim != 3 or goals.shape[:2] != inputs.present.shape or goals.shape[2] == 0:
+        raise DataError(
+            f"targets have shape {np.shape(targets)}, but the features have "
+            f"{inputs.present.shape[0]} dates and {inputs.present.shape[1]} assets"
+        )
+    goals[~(np.isfinite(goals) & inputs.present[..., None])] = np.nan
+    if np.isnan(goals).all():
+        raise DataError("no target is known inside the mask; there is nothing to learn from")
+    return goals
+
+
+def check_integer(name: str, value: object, *, at_least: int) -> int:
+    """Return a whole number, or say in one sentence why it is not one.
+
+    Raises
+    ------
+    ConfigError
+        If `value` is no whole number, or is below `at_least`.
+    """
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < at_least:
+        raise ConfigError(f"{name} must be a whole number of at least {at_least}, not {value!r}")
+    return int(value)
+
+
+def check_number(
+    name: str,
+    value: object,
+    *,
+    low: float,
+    high: float = float("inf"),
+    low_open: bool = False,
+    high_open: bool = True,
+) -> float:
+    """Return a finite number within its range, or say in one sentence why it is not.
+
+    Raises
+    ------
+    ConfigError
+        If `value` is no number, not finite, or out of range.
+    """
+    number = np.nan if isinstance(value, bool) or not isinstance(value, Real) else float(value)
+    above = number > low if low_open else number >= low
+    below = number < high if high_open else number <= high
+    if not (np.isfinite(number) and above and below):
+        left, right = "(" if low_open else "[", ")" if high_open else "]"
+        raise ConfigError(
+            f"{name} must be a number in {left}{low:g}, {high:g}{right}, not {value!r}"
+        )
+    return number

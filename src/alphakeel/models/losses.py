@@ -1,0 +1,136 @@
+r"""Losses of cross-sectional scores, differentiable in torch.
+
+Axes: time first, the cross-section second, horizons last. A batch of several stretches of time is
+just more dates. What is unknown is masked, never filled: a mask of the targets' shape says which
+entries count.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+__all__ = ["LossParts", "ScoreLoss", "daily_ic", "mean_daily_ic", "mean_square"]
+
+# Fewer stocks than this give no correlation worth the name; as in stats.crosssection.ic.
+MIN_ASSETS = 5
+# Added to the variance of the scores: a network that says the same of all stocks has slope, not
+# an infinite one. With scores of variance 1 it moves an IC by 5e-9.
+VARIANCE_FLOOR = 1e-8
+
+
+def daily_ic(scores: Tensor, targets: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
+    r"""Pearson correlation of scores and targets across the stocks of each date.
+
+    .. math:: \mathrm{IC}_t = \frac{\sum_i (s_{ti} - \bar s_t)(y_{ti} - \bar y_t)}
+              {\sqrt{\sum_i (s_{ti} - \bar s_t)^2 \sum_i (y_{ti} - \bar y_t)^2}}
+
+    Parameters
+    ----------
+    scores, targets : Tensor of shape (n_dates, n_assets, ...)
+        Forecasts and what followed, any unit. Entries that are not known may hold any finite
+        number.
+    known : bool Tensor of the same shape
+        Which pairs count.
+
+    Returns
+    -------
+    ic : Tensor of shape (n_dates, ...)
+        In [-1, 1]; 0 where it is not defined.
+    defined : bool Tensor of shape (n_dates, ...)
+        At least five known pairs whose targets are not all equal.
+
+    Examples
+    --------
+    >>> scores = torch.tensor([[1.0, 2.0, 3.0, 4.0, 5.0]])
+    >>> targets = torch.tensor([[1.0, 2.0, 3.0, 4.0, 10.0]])
+    >>> ic, defined = daily_ic(scores, targets, torch.ones(1, 5, dtype=torch.bool))
+    >>> round(float(ic), 3), bool(defined)
+    (0.894, True)
+    """
+    weight = known.to(scores.dtype)
+    number = weight.sum(dim=1)
+    share = weight / number.clamp_min(1.0).unsqueeze(1)
+    score = (scores - (scores * share).sum(dim=1, keepdim=True)) * weight
+    target = (targets - (targets * share).sum(dim=1, keepdim=True)) * weight
+    score_variance = (score * score * share).sum(dim=1) + VARIANCE_FLOOR
+    target_variance = (target * target * share).sum(dim=1)
+    # Equal targets leave a residue of rounding, which must not pass for a spread.
+    residue = (16 * torch.finfo(targets.dtype).eps) ** 2 * (targets * targets * share).sum(dim=1)
+    defined = (number >= MIN_ASSETS) & (target_variance > residue)
+    # An undefined date divides by 1, not by 0: its gradient must be 0, and 0 times infinity is not.
+    scale = torch.sqrt(score_variance * torch.where(defined, target_variance, 1.0))
+    ic = (score * target * share).sum(dim=1) / scale
+    return torch.where(defined, ic, 0.0), defined
+
+
+def mean_daily_ic(scores: Tensor, targets: Tensor, known: Tensor) -> Tensor:
+    """Mean of `daily_ic` over the dates where it is defined, one number per horizon.
+
+    0 (and no gradient) for a horizon without such a date.
+    """
+    ic, defined = daily_ic(scores, targets, known)
+    return ic.sum(dim=0) / defined.sum(dim=0).clamp_min(1)
+
+
+def mean_square(errors: Tensor, known: Tensor) -> Tensor:
+    """Mean square over the known entries: of ``scores - targets`` this is the MSE.
+
+    Examples
+    --------
+    >>> errors = torch.tensor([[3.0, 1.0, 100.0]])
+    >>> float(mean_square(errors, torch.tensor([[True, True, False]])))
+    5.0
+    """
+    weight = known.to(errors.dtype)
+    return (errors * errors * weight).sum() / weight.sum().clamp_min(1.0)
+
+
+@dataclass(frozen=True)
+class LossParts:
+    """A loss and what it was made of.
+
+    Attributes
+    ----------
+    total : Tensor
+        The number to be minimised, with its gradient.
+    ic : Tensor
+        Mean daily IC over horizons, detached: for the record.
+    """
+
+    total: Tensor
+    ic: Tensor
+
+
+@dataclass(frozen=True)
+class ScoreLoss:
+    r"""Loss of scores that are judged by their ranking and, a little, by their level.
+
+    .. math:: \lambda_{ic} \sum_h \bigl(1 - \overline{\mathrm{IC}}_h\bigr)
+              + \lambda_{mse} \, \mathrm{MSE} + \lambda_2 \, \overline{p^2}
+
+    The IC is blind to the scale of the scores p; the last term ties it down.
+
+    Parameters
+    ----------
+    ic_weight, mse_weight : float
+        :math:`\lambda_{ic}` and :math:`\lambda_{mse}`, at least 0.
+    size_weight : float, default=1e-3
+        :math:`\lambda_2`.
+    """
+
+    ic_weight: float
+    mse_weight: float
+    size_weight: float = 1e-3
+
+    def __call__(self, scores: Tensor, targets: Tensor, known: Tensor) -> LossParts:
+        """Loss of (n_dates, n_assets, n_horizons) scores; see `daily_ic` for the arguments."""
+        ic = mean_daily_ic(scores, targets, known)
+        total = self.size_weight * mean_square(scores, known)
+        if self.ic_weight:
+            total = total + self.ic_weight * (1.0 - ic).sum()
+        if self.mse_weight:
+            total = total + self.mse_weight * mean_square(scores - targets, known)
+        return LossParts(total, ic.detach().mean())

@@ -1,0 +1,320 @@
+"""The one training loop: random stretches of time in, the best state out.
+
+Sequence to sequence: the network runs once over a long stretch of dates for many stocks, and
+every date after a burn-in gives a cross-section to the loss. One pass serves thousands of
+predictions, where a window per sample would compute each of them from scratch.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from math import isfinite
+from typing import Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Generator, Tensor
+
+from alphakeel.errors import ConvergenceError, DataError
+from alphakeel.models.losses import MIN_ASSETS, LossParts
+from alphakeel.models.networks import SequenceNetwork, assemble
+from alphakeel.models.optimizer import AdamW, clip, one_cycle
+
+__all__ = ["Batch", "ChunkSampler", "MarketScale", "Training", "one_thread", "train"]
+
+Floats32 = NDArray[np.float32]
+
+# Small universes put several stretches of time into a step, up to this many sequences: on a CPU
+# the cost of a step hardly grows below it.
+SEQUENCES_PER_STEP = 80
+# Market series beyond this many training standard deviations count as this many: a state never
+# seen in training should look extreme, not drive the cell to its limits.
+MARKET_LIMIT = 5.0
+
+_thread_lock = threading.Lock()
+_thread_holders = 0
+_threads_before = 1
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Run torch's kernels on one thread, and put the number back afterwards.
+
+    A kernel split over threads adds in another order, so results would depend on the number of
+    cores; and folds fitted side by side would fight over them. The number is a setting of the
+    process: it is put back when the last of several fits running in threads leaves.
+    """
+    global _thread_holders, _threads_before
+    with _thread_lock:
+        if _thread_holders == 0:
+            _threads_before = torch.get_num_threads()
+        _thread_holders += 1
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        with _thread_lock:
+            _thread_holders -= 1
+            if _thread_holders == 0:
+                torch.set_num_threads(_threads_before)
+
+
+@dataclass(frozen=True, eq=False)
+class MarketScale:
+    """Brings market series to training standard deviations.
+
+    Attributes
+    ----------
+    mean, deviation : float64 ndarray of shape (n_series,)
+        Over the known training rows. A series that never moved has a deviation of 1 here: it
+        says nothing, and stays at 0.
+    """
+
+    mean: NDArray[np.float64]
+    deviation: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, market: Floats32) -> Self:
+        """Measure training rows of shape (n_dates, n_series); NaN and infinities are unknown."""
+        known = np.isfinite(market)
+        number = np.maximum(known.sum(axis=0), 1)
+        mean = np.where(known, market, 0.0).sum(axis=0, dtype=np.float64) / number
+        distance = np.where(known, market - mean, 0.0)
+        deviation = np.sqrt((distance**2).sum(axis=0) / number)
+        return cls(mean, np.where(deviation > 0, deviation, 1.0))
+
+    def apply(self, market: Floats32) -> Floats32:
+        """Scaled series within +-5 deviations; 0, the mean, where unknown."""
+        with np.errstate(invalid="ignore"):
+            scaled = (market - self.mean) / self.deviation
+        scaled = np.where(np.isfinite(scaled), scaled, 0.0)
+        return np.clip(scaled, -MARKET_LIMIT, MARKET_LIMIT).astype(np.float32)
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """What one step learns from.
+
+    Attributes
+    ----------
+    inputs : Tensor of shape (burn_in + n_dates, n_stretches * n_assets, n_inputs)
+        The stretches side by side.
+    targets : Tensor of shape (n_dates * n_stretches, n_assets, n_horizons)
+        After the burn-in; one cross-section per date and stretch; 0 where not known.
+    known : bool Tensor of the shape of `targets`
+        Which targets count.
+    """
+
+    inputs: Tensor
+    targets: Tensor
+    known: Tensor
+
+    def cross_sections(self, outputs: Tensor) -> Tensor:
+        """Outputs of a network after the burn-in, arranged as `targets` are."""
+        n_assets, n_horizons = self.targets.shape[1:]
+        burn_in = len(outputs) - len(self.targets) * n_assets // outputs.shape[1]
+        return outputs[burn_in:].reshape(-1, n_assets, n_horizons)
+
+
+class ChunkSampler:
+    """Draws random stretches of rows, and of stocks where there are many.
+
+    Parameters
+    ----------
+    features : float32 ndarray of shape (n_dates, n_assets, n_factors)
+        Only read, one stretch at a time: it may be mapped from a file.
+    market : float32 ndarray of shape (n_dates, n_series)
+        Scaled market series.
+    targets : float32 ndarray of shape (n_dates, n_assets, n_horizons)
+        NaN where not known.
+    burn_in, chunk : int
+        Rows that only build up the state, and rows that count, of each stretch; together at most
+        n_dates.
+    batch_assets : int
+        Most stocks of a stretch. Where there are more, each draw takes others, among those
+        with a known target in it.
+    rng : numpy Generator
+        Source of the draws.
+    device : torch.device
+        Where batches are put.
+
+    Raises
+    ------
+    DataError
+        If no stretch holds a date with enough known targets for an IC.
+    """
+
+    def __init__(
+        self,
+        features: Floats32,
+        market: Floats32,
+        targets: Floats32,
+        *,
+        burn_in: int,
+        chunk: int,
+        batch_assets: int,
+        rng: np.random.Generator,
+        device: torch.device,
+    ) -> None:
+        self.features, self.market, self.targets = features, market, targets
+        self.burn_in, self.chunk = burn_in, chunk
+        self.batch_assets, self.rng, self.device = batch_assets, rng, device
+        self.has_target: NDArray[np.bool_] = np.any(np.isfinite(targets), axis=2)
+        usable = self.has_target.sum(axis=1) >= MIN_ASSETS
+        dates_before = np.concatenate([[0], np.cumsum(usable)])
+        n_starts = len(features) - burn_in - chunk + 1
+        starts = np.arange(n_starts)
+        in_stretch = dates_before[starts + burn_in + chunk] - dates_before[starts + burn_in]
+        self.starts = starts[in_stretch > 0]
+        if len(self.starts) == 0:
+            raise DataError(
+                f"no date after the burn-in of {burn_in} rows has {MIN_ASSETS} stocks with a known "
+                f"target; give more stocks or more rows than {len(features)}"
+            )
+        n_assets = features.shape[1]
+        self.n_stretches = max(1, min(SEQUENCES_PER_STEP, batch_assets) // n_assets)
+
+    def draw(self) -> Batch:
+        """Draw the next batch."""
+        starts = self.rng.choice(self.starts, size=self.n_stretches)
+        inputs, targets = [], []
+        for start in starts:
+            stop = start + self.burn_in + self.chunk
+            assets = self._assets(slice(start + self.burn_in, stop))
+            inputs.append(assemble(self.features[start:stop, assets], self.market[start:stop]))
+            targets.append(self.targets[start + self.burn_in : stop, assets])
+        goals = torch.from_numpy(np.stack(targets, axis=1)).flatten(0, 1)
+        known = torch.isfinite(goals)
+        return Batch(
+            torch.from_numpy(np.concatenate(inputs, axis=1)).to(self.device),
+            torch.where(known, goals, 0.0).to(self.device),
+            known.to(self.device),
+        )
+
+    def _assets(self, rows: slice) -> slice | NDArray[np.intp]:
+        if self.features.shape[1] <= self.batch_assets:
+            return slice(None)
+        candidates = np.flatnonzero(self.has_target[rows].any(axis=0))
+        if len(candidates) <= self.batch_assets:
+            return candidates
+        return np.sort(self.rng.choice(candidates, size=self.batch_assets, replace=False))
+
+
+@dataclass
+class Training:
+    """How one network was trained.
+
+    Attributes
+    ----------
+    history : list of dict
+        One entry per evaluation: seed, step, train_loss and train_ic (means over the steps since
+        the entry before), validation_rank_ic (NaN without a validation block).
+    best_step : int
+        The step whose state was kept.
+    """
+
+    history: list[dict[str, Any]] = field(default_factory=list)
+    best_step: int = 0
+
+
+def train(
+    network: SequenceNetwork,
+    sampler: ChunkSampler,
+    loss_function: Callable[[Tensor, Tensor, Tensor], LossParts],
+    *,
+    seed: int,
+    member: int,
+    noise: Generator,
+    max_steps: int,
+    learning_rate: float,
+    weight_decay: float,
+    evaluate_every: int,
+    patience: int | None,
+    validate: Callable[[], float] | None,
+    on_progress: Callable[[int, int, int, float], object] | None = None,
+) -> Training:
+    """Train a network in place and leave it in its best state.
+
+    Parameters
+    ----------
+    network, sampler, loss_function
+        What is trained, on what, and for what.
+    seed, member : int
+        Name of this network in the history and in errors, and its place in the ensemble.
+    noise : Generator
+        Source of the dropout masks.
+    max_steps, learning_rate, weight_decay
+        Steps, peak of `one_cycle`, and decay of `AdamW`. Gradients are clipped to a norm of 1.
+    evaluate_every : int
+        Steps between two evaluations; the last step is one as well.
+    patience : int, optional
+        Stop after this many evaluations without a better one; by default only the choice of the
+        best state stops early, and the schedule runs to its end.
+    validate : callable, optional
+        Gives the validation Rank IC of the network as it is. None keeps the last state.
+    on_progress : callable, optional
+        Called after each step with (member, step, max_steps, loss).
+
+    Raises
+    ------
+    ConvergenceError
+        If a loss or gradient is not finite.
+    """
+    parameters = list(network.parameters())
+    optimizer = AdamW(parameters, weight_decay)
+    result = Training()
+    best, best_state = -np.inf, None
+    losses: list[float] = []
+    ics: list[float] = []
+    for step in range(1, max_steps + 1):
+        batch = sampler.draw()
+        outputs, _ = network(batch.inputs, noise=noise)
+        parts = loss_function(batch.cross_sections(outputs), batch.targets, batch.known)
+        parts.total.backward()
+        norm = clip(parameters)
+        loss = float(parts.total.detach())
+        if not (isfinite(loss) and isfinite(norm)):
+            raise ConvergenceError(_diverged(seed, step, loss, batch, sampler))
+        optimizer.step(one_cycle(step - 1, max_steps, learning_rate))
+        losses.append(loss)
+        ics.append(float(parts.ic))
+        if on_progress is not None:
+            on_progress(member, step, max_steps, loss)
+        if step % evaluate_every and step != max_steps:
+            continue
+        score = float("nan") if validate is None else validate()
+        result.history.append(
+            {
+                "seed": seed,
+                "step": step,
+                "train_loss": float(np.mean(losses)),
+                "train_ic": float(np.mean(ics)),
+                "validation_rank_ic": score,
+            }
+        )
+        losses, ics = [], []
+        if validate is None or score > best:
+            best, result.best_step = score, step
+            best_state = {name: x.detach().clone() for name, x in network.state_dict().items()}
+        elif patience is not None and step - result.best_step >= patience * evaluate_every:
+            break
+    if best_state is not None:
+        network.load_state_dict(best_state)
+    return result
+
+
+def _diverged(seed: int, step: int, loss: float, batch: Batch, sampler: ChunkSampler) -> str:
+    largest = batch.inputs.abs().amax(dim=(0, 1))
+    column = int(largest.argmax())
+    n_factors = sampler.features.shape[2]
+    kind, index = ("factor", column) if column < n_factors else ("market", column - n_factors)
+    problem = "gradient" if isfinite(loss) else f"loss ({loss})"
+    return (
+        f"training diverged: the {problem} of seed {seed} at step {step} is not finite; the "
+        f"largest input is {float(largest[column]):.3g} in {kind} column {index}: check that "
+        "series, or lower the learning rate"
+    )

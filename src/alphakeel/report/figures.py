@@ -1,0 +1,311 @@
+"""Figures of a study: arrays in, plotly figures out. `palette` has the colours.
+
+Every function takes numbers that are already computed and draws them. Names that come from data
+(tickers, sectors, factors) are escaped, because plotly reads text as a small HTML.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import plotly.graph_objects as go
+
+from alphakeel.report.palette import (
+    CASH,
+    HOLDINGS,
+    INK_MID,
+    LONGEST_TICKER,
+    REST,
+    date_text,
+    layout,
+    name_text,
+    numbers,
+    ramp,
+    strategy_style,
+)
+
+__all__ = [
+    "drawdown_curves",
+    "equity_curves",
+    "interval_plot",
+    "line_chart",
+    "return_chart",
+    "training_curves",
+    "weights_area",
+]
+
+Array = npt.NDArray[np.floating[Any]]
+Dates = npt.NDArray[np.datetime64]
+
+
+def line_chart(
+    dates: Dates,
+    series: Mapping[str, Array],
+    *,
+    unit: str = "",
+    percent: bool = False,
+    log: bool = False,
+    zero: bool = False,
+    height: int = 380,
+) -> go.Figure:
+    """Lines over time, one per name.
+
+    Parameters
+    ----------
+    dates : ndarray of shape (n_dates,), datetime64
+    series : mapping of str to ndarray of shape (n_dates,)
+        Values by name; NaN leaves a gap.
+    unit : str
+        Title of the value axis.
+    percent : bool
+        Values are fractions and are shown as per cent.
+    log : bool
+        Logarithmic axis.
+    zero : bool
+        The axis begins (or ends) at zero.
+    height : int
+        In pixels.
+
+    Returns
+    -------
+    Figure
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> days = np.array(["2020-01-01", "2020-01-02"], dtype="datetime64[D]")
+    >>> figure = line_chart(days, {"Linear": np.array([0.0, 0.1])}, percent=True)
+    >>> list(figure.data[0].y)
+    [0.0, 0.1]
+    """
+    x = date_text(dates)
+    shape = ".1%" if percent else ".3~f"
+    figure = go.Figure(
+        [
+            go.Scatter(
+                x=x,
+                y=numbers(values),
+                name=name_text(name),
+                mode="lines",
+                line={
+                    "color": strategy_style(name).color,
+                    "dash": strategy_style(name).dash,
+                    "width": strategy_style(name).width,
+                },
+                hovertemplate=f"%{{y:{shape}}}",
+            )
+            for name, values in series.items()
+        ]
+    )
+    figure.update_layout(**layout(height))
+    figure.update_xaxes(type="date", range=[x[0], x[-1]])
+    figure.update_yaxes(
+        title_text=unit,
+        type="log" if log else "linear",
+        tickformat="~%" if percent else None,
+        rangemode="tozero" if zero else "normal",
+    )
+    if log:
+        figure.update_yaxes(tickvals=_log_ticks(series), tickformat="~g")
+    return figure
+
+
+def equity_curves(dates: Dates, returns: Mapping[str, Array]) -> go.Figure:
+    """Growth of 1 after costs, on a logarithmic axis.
+
+    Parameters
+    ----------
+    dates : ndarray of shape (n_dates,), datetime64
+    returns : mapping of str to ndarray of shape (n_dates,)
+        Simple returns per day, as fractions.
+    """
+    wealth = {name: np.cumprod(1.0 + np.asarray(values)) for name, values in returns.items()}
+    return line_chart(dates, wealth, unit="growth of 1 (log axis)", log=True, height=460)
+
+
+def drawdown_curves(dates: Dates, drawdowns: Mapping[str, Array]) -> go.Figure:
+    """Loss since the last peak, drawn downwards.
+
+    Parameters
+    ----------
+    dates : ndarray of shape (n_dates,), datetime64
+    drawdowns : mapping of str to ndarray of shape (n_dates,)
+        Positive fractions of the peak.
+    """
+    below = {name: -np.asarray(values) for name, values in drawdowns.items()}
+    return line_chart(dates, below, unit="below the last peak", percent=True, zero=True)
+
+
+def interval_plot(
+    estimate: Mapping[str, float],
+    low: Mapping[str, float],
+    high: Mapping[str, float],
+    *,
+    percent: bool = False,
+) -> go.Figure:
+    """Estimates with their intervals, one row per strategy, first on top."""
+    shape = ".1%" if percent else ".2f"
+    figure = go.Figure()
+    for name, value in estimate.items():
+        figure.add_scatter(
+            x=numbers([value]),
+            y=[name_text(name)],
+            mode="markers",
+            marker={"color": strategy_style(name).color, "size": 10},
+            error_x={
+                "type": "data",
+                "symmetric": False,
+                "array": numbers([high[name] - value]),
+                "arrayminus": numbers([value - low[name]]),
+                "color": strategy_style(name).color,
+                "thickness": 2,
+                "width": 5,
+            },
+            hovertemplate=f"%{{x:{shape}}} ({_shown(low[name], shape)} to "
+            f"{_shown(high[name], shape)})<extra></extra>",
+            showlegend=False,
+        )
+    figure.update_layout(**layout(96 + 34 * len(estimate), "closest"))
+    figure.update_yaxes(autorange="reversed", showgrid=False, ticks="")
+    figure.update_xaxes(tickformat="~%" if percent else None, zeroline=True)
+    return figure
+
+
+def return_chart(
+    dates: Dates, returns: Array, limit: Array, constant: float, *, name: str
+) -> go.Figure:
+    """Daily returns, the value at risk expected the day before, and the days that fell below it.
+
+    Parameters
+    ----------
+    dates : ndarray of shape (n_dates,), datetime64
+    returns : ndarray of shape (n_dates,)
+        Simple returns per day, as fractions.
+    limit : ndarray of shape (n_dates,)
+        Value at risk known the evening before, a positive fraction; NaN while unknown.
+    constant : float
+        Value at risk of the whole period, a positive fraction.
+    name : str
+        Strategy, for its colour.
+    """
+    x, color = date_text(dates), strategy_style(name).color
+    hit = returns < -limit
+    where = np.flatnonzero(hit)
+    figure = go.Figure(
+        [
+            go.Scatter(
+                x=x, y=numbers(returns), mode="lines", name="daily return",
+                line={"color": REST, "width": 0.8}, hovertemplate="%{y:.2%}",
+            ),
+            go.Scatter(
+                x=x, y=numbers(-limit), mode="lines", name="VaR, trailing year, known before",
+                line={"color": INK_MID, "width": 1.6}, hovertemplate="%{y:.2%}",
+            ),
+            go.Scatter(
+                x=[x[i] for i in where], y=numbers(returns[where]), mode="markers",
+                name="exceedance", marker={"color": color, "size": 5},
+                hovertemplate="%{y:.2%}",
+            ),
+        ]
+    )  # fmt: skip
+    figure.update_layout(**layout(400))
+    figure.add_hline(y=-constant, line={"color": color, "dash": "dash", "width": 1.2})
+    figure.update_xaxes(type="date", range=[x[0], x[-1]])
+    figure.update_yaxes(title_text="return per day", tickformat="~%")
+    return figure
+
+
+def weights_area(
+    dates: Dates, weights: Array, cash: Array, names: Sequence[str], *, top: int = 9
+) -> go.Figure:
+    """Shares of wealth stacked over time: the largest names on average, the rest, and cash.
+
+    Parameters
+    ----------
+    dates : ndarray of shape (n_dates,), datetime64
+    weights : ndarray of shape (n_dates, n_assets)
+        Fractions of wealth.
+    cash : ndarray of shape (n_dates,)
+    names : sequence of str, length n_assets
+    top : int
+        Names shown on their own, nine at most.
+    """
+    x = date_text(dates)
+    order = np.argsort(-weights.mean(axis=0), kind="stable")
+    first = order[: min(top, len(HOLDINGS))]
+    layers = [
+        (name_text(names[i], LONGEST_TICKER), weights[:, i], HOLDINGS[k])
+        for k, i in enumerate(first)
+    ]
+    if len(order) > len(first):
+        others = weights[:, order[len(first) :]].sum(axis=1)
+        layers.append((f"{len(order) - len(first)} others", others, REST))
+    if np.max(np.abs(cash)) > 1e-4:
+        layers.append(("cash", cash, CASH))
+    figure = go.Figure(
+        [
+            go.Scatter(
+                x=x, y=numbers(np.where(np.abs(values) < 1e-6, 0.0, values), digits=4),
+                name=name, mode="lines", stackgroup="one", line={"width": 0, "color": color},
+                fillcolor=color, hovertemplate="%{y:.1%}",
+            )
+            for name, values, color in layers
+        ]
+    )  # fmt: skip
+    figure.update_layout(**layout(400))
+    figure.update_xaxes(type="date", range=[x[0], x[-1]])
+    figure.update_yaxes(title_text="share of wealth", tickformat=".0%", range=[0, 1.0])
+    return figure
+
+
+def training_curves(history: Sequence[Mapping[str, Any]]) -> go.Figure:
+    """Validation Rank IC over gradient steps, a line for every fold and seed.
+
+    Parameters
+    ----------
+    history : sequence of mappings
+        Each with keys ``fold``, ``seed``, ``step`` and ``validation_rank_ic``.
+    """
+    runs: dict[tuple[int, int], list[tuple[float, float]]] = {}
+    for entry in history:
+        key = (int(entry["fold"]), int(entry["seed"]))
+        runs.setdefault(key, []).append((entry["step"], entry["validation_rank_ic"]))
+    folds = sorted({fold for fold, _ in runs})
+    figure = go.Figure()
+    seen: set[int] = set()
+    for (fold, seed), points in sorted(runs.items()):
+        steps, values = zip(*sorted(points), strict=True)
+        figure.add_scatter(
+            x=numbers(steps),
+            y=numbers(values),
+            mode="lines",
+            name=f"fold {fold + 1}",
+            legendgroup=f"fold {fold}",
+            showlegend=fold not in seen,
+            line={"color": ramp(folds.index(fold), len(folds)), "width": 1.3},
+            hovertemplate=f"fold {fold + 1}, seed {seed}, step %{{x}}: %{{y:.3f}}<extra></extra>",
+        )
+        seen.add(fold)
+    figure.update_layout(**layout(380, "closest"))
+    figure.update_xaxes(title_text="gradient steps")
+    figure.update_yaxes(title_text="Rank IC on validation rows", zeroline=True)
+    return figure
+
+
+def _shown(value: float, shape: str) -> str:
+    return format(value, shape) if np.isfinite(value) else "unknown"
+
+
+def _log_ticks(series: Mapping[str, Array]) -> list[float]:
+    """Ticks 1, 2, 5 of each decade that the values touch."""
+    every = np.concatenate([np.asarray(v, dtype=np.float64) for v in series.values()])
+    every = every[np.isfinite(every) & (every > 0)]
+    if not every.size:
+        return [1.0]
+    low, high = np.floor(np.log10(every.min())), np.ceil(np.log10(every.max()))
+    decades = 10.0 ** np.arange(low, high + 1)
+    steps = (1, 1.5, 2, 3, 5, 7) if every.max() / every.min() < 10 else (1, 2, 5)
+    return [float(f"{d * s:.6g}") for d in decades for s in steps]

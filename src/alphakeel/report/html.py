@@ -1,0 +1,189 @@
+"""One self-contained HTML file: sections, figures and the drawing library, nothing from the net.
+
+Text from data is escaped by the template engine, and figures travel as JSON in which no tag can
+begin. The page also carries a content security policy that forbids every connection.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import secrets
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import plotly.graph_objects as go
+from markupsafe import Markup
+from plotly.offline import get_plotlyjs
+
+from alphakeel.errors import DataError
+from alphakeel.report.outcome import OUTCOME
+from alphakeel.report.page import Chart, Section, View
+from alphakeel.report.palette import strategy_style
+from alphakeel.report.workings import WORKINGS
+from alphakeel.results import Study
+
+__all__ = ["build_sections", "figures_json", "render_report", "write_report"]
+
+_SHARED_FROM = 40  # values from which an array that occurs twice is stored once
+
+
+def write_report(study: Study, path: str | Path) -> Path:
+    """Write a study's report as one HTML file that needs no network.
+
+    Parameters
+    ----------
+    study : Study
+    path : str or Path
+        The file, ending in ``.html`` or ``.htm``; missing folders are made. A file that is
+        there is replaced in one step, so that a reader never sees half a report.
+
+    Returns
+    -------
+    Path
+        Where the report is, as an absolute path.
+
+    Raises
+    ------
+    DataError
+        If the path is a folder, does not end in ``.html`` or cannot be written.
+
+    Examples
+    --------
+    >>> write_report(study=None, path="/")
+    Traceback (most recent call last):
+    alphakeel.errors.DataError: cannot write the report to /: it is a folder; name a file in it.
+    """
+    target = Path(path).expanduser()
+    if target.is_dir():
+        raise DataError(f"cannot write the report to {target}: it is a folder; name a file in it.")
+    if target.suffix.lower() not in (".html", ".htm"):
+        raise DataError(
+            f"cannot write the report to {target}: its name must end in .html, so that a browser "
+            "opens it."
+        )
+    page = render_report(study)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _replace(target, page)
+    except OSError as error:
+        raise DataError(f"cannot write the report to {target}: {error.strerror}.") from error
+    return target.resolve()
+
+
+def render_report(study: Study) -> str:
+    """Text of the report's page; the same study gives the same text.
+
+    Parameters
+    ----------
+    study : Study
+
+    Returns
+    -------
+    str
+    """
+    sections = build_sections(study)
+    days = study.dates[study.test]
+    return _template().render(
+        title=f"alphakeel: {study.name}",
+        name=study.name,
+        period=f"{days[0]} to {days[-1]}",
+        version=study.versions.get("alphakeel", ""),
+        sections=sections,
+        swatches={name: strategy_style(name).color for name in study.strategies},
+        figures=Markup(figures_json(_charts(sections))),  # noqa: S704  (no "<" left in it)
+        plotly=Markup(_library()),  # noqa: S704  (a constant of the plotly package)
+    )
+
+
+def build_sections(study: Study) -> tuple[Section, ...]:
+    """Every section of the report, in the order in which it is read.
+
+    Parameters
+    ----------
+    study : Study
+
+    Returns
+    -------
+    tuple of Section
+    """
+    view = View.of(study)
+    return tuple(make(view) for make in (*OUTCOME, *WORKINGS))
+
+
+def figures_json(figures: dict[str, go.Figure]) -> str:
+    """All figures as one JSON text that is safe inside a script element.
+
+    Long arrays that occur more than once (the dates, above all) are stored once, under
+    ``arrays``, and referred to by ``{"$": key}``.
+
+    Parameters
+    ----------
+    figures : dict of str to Figure
+        By the id of the element that each is drawn in.
+
+    Returns
+    -------
+    str
+        Without the character ``<``.
+
+    Examples
+    --------
+    >>> text = figures_json({"a": go.Figure(go.Scatter(x=[1], y=[2], name="</script>"))})
+    >>> "<" in text, json.loads(text)["figures"]["a"]["data"][0]["name"]
+    (False, '</script>')
+    """
+    pool: dict[str, list[Any]] = {}
+    plain = {key: _intern(figure.to_plotly_json(), pool) for key, figure in figures.items()}
+    text = json.dumps({"arrays": pool, "figures": plain}, separators=(",", ":"), allow_nan=False)
+    return text.replace("<", "\\u003c")
+
+
+def _intern(value: Any, pool: dict[str, list[Any]]) -> Any:
+    """Move long flat lists into the pool, under a key made of their content."""
+    if isinstance(value, dict):
+        return {key: _intern(item, pool) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        flat = not any(isinstance(item, (list, tuple, dict)) for item in value)
+        if flat and len(value) >= _SHARED_FROM:
+            text = json.dumps(list(value), allow_nan=False)
+            key = hashlib.sha256(text.encode()).hexdigest()[:12]
+            pool[key] = list(value)
+            return {"$": key}
+        return [_intern(item, pool) for item in value]
+    return value
+
+
+def _charts(sections: tuple[Section, ...]) -> dict[str, go.Figure]:
+    blocks = [block for section in sections for block in section.blocks]
+    return {block.key: block.figure for block in blocks if isinstance(block, Chart)}
+
+
+def _library() -> str:
+    """Plotly's script, with the one sequence that would end its element early made harmless."""
+    return get_plotlyjs().replace("</script", "<\\/script").replace("<!--", "<\\!--")
+
+
+def _template() -> jinja2.Template:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("alphakeel", "report"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("template.html")
+
+
+def _replace(target: Path, text: str) -> None:
+    """Write beside the target, then move over it: whole or not at all."""
+    scratch = target.with_name(f".{target.name[:80]}.{secrets.token_hex(6)}.part")
+    try:
+        # A name from data may hold half a surrogate pair, which UTF-8 cannot write.
+        with scratch.open("x", encoding="utf-8", errors="xmlcharrefreplace", newline="\n") as file:
+            file.write(text)
+        os.replace(scratch, target)
+    finally:
+        scratch.unlink(missing_ok=True)

@@ -1,0 +1,273 @@
+"""The second half of the report: what the result is made of, and what to hold against it."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from alphakeel.config import config_to_toml
+from alphakeel.report import figures, heatmaps, verdict
+from alphakeel.report.cells import make_table, show
+from alphakeel.report.page import YEAR, Array, Block, Chart, Section, View, Words, listing
+from alphakeel.results import ModelResult
+from alphakeel.stats import timeseries
+
+__all__ = ["WORKINGS"]
+
+SMALL_UNIVERSE = 40
+LISTED_HOLDINGS = 10
+
+
+def _factors(view: View) -> Section:
+    folds = view.study.folds
+    lead = (
+        "Each fold judges every factor on its training rows only. The linear model sees what is "
+        "kept; networks also see factors that are weak alone, for they may count in combination."
+    )
+    if not folds or not len(folds[-1].verdicts):
+        return Section("factors", "Factors", lead, (Words("text", ("No factor was screened.",)),))
+    last = folds[-1]
+    names = list(dict.fromkeys(str(f) for fold in folds for f in fold.verdicts["factor"]))
+    by_fold = [fold.verdicts.set_index(fold.verdicts["factor"].astype(str)) for fold in folds]
+    strength = np.column_stack([v["rank_ic"].reindex(names).to_numpy(float) for v in by_fold])
+    kept = np.column_stack(
+        [v["kept"].reindex(names, fill_value=False).to_numpy(bool) for v in by_fold]
+    )
+    always = int(kept.all(axis=1).sum())
+    return Section(
+        "factors",
+        "Factors",
+        lead,
+        (
+            Chart(
+                "kept",
+                heatmaps.factor_heatmap(names, [str(f.test[0])[:7] for f in folds], strength, kept),
+                "Factors kept by each fold (columns: first month of its test). Colour: Rank IC on "
+                "training rows; a dot: not kept.",
+                f"{always} of {len(names)} factors were kept by every fold.",
+            ),
+            make_table(
+                last.verdicts.set_index("factor").sort_values(
+                    "kept", ascending=False, kind="stable"
+                ),
+                f"Verdicts of the last fold, trained {last.train[0]} to {last.train[1]}: "
+                f"{int(last.verdicts['kept'].sum())} of {len(last.verdicts)} kept.",
+                folded=True,
+            ),
+        ),
+    )
+
+
+def _portfolio(view: View) -> Section:
+    study, book = view.study, view.book
+    # Weights move little between decisions: one row a decision is what a reader can see.
+    rows = np.arange(0, len(view.dates), study.config.walk_forward.rebalance_every)
+    breadth = {n: _effective_names(b.weights) for n, b in study.strategies.items()}
+    mean = {n: float(np.nanmean(v)) if np.isfinite(v).any() else 0.0 for n, v in breadth.items()}
+    blocks: list[Block] = []
+    if len(study.asset_names) <= SMALL_UNIVERSE:
+        blocks.append(
+            Chart(
+                "weights",
+                figures.weights_area(
+                    view.dates[rows],
+                    book.weights[rows],
+                    1.0 - book.weights[rows].sum(axis=1),
+                    [str(name) for name in study.asset_names],
+                ),
+                f"{view.hero}: share of wealth in each stock, the largest on average by name.",
+                alt="The table below lists the largest holdings.",
+            )
+        )
+    blocks.append(
+        Chart(
+            "breadth",
+            figures.line_chart(
+                view.dates[rows], {n: v[rows] for n, v in breadth.items()}, unit="names", zero=True
+            ),
+            "Effective number of names: one over the sum of squared weights, cash apart.",
+            "Mean: " + listing(mean, "count1"),
+        )
+    )
+    blocks.append(
+        make_table(
+            _holdings(book.weights, study.asset_names),
+            f"{view.hero}: largest holdings at the close of {view.dates[-1]}",
+        )
+    )
+    return Section(
+        "portfolio", "Portfolio", "What was held, and how widely it was spread.", tuple(blocks)
+    )
+
+
+def _effective_names(weights: Array) -> Array:
+    total = weights.sum(axis=1)
+    squares = np.sum(weights**2, axis=1)
+    held = squares > 0
+    return np.where(held, total**2 / np.where(held, squares, 1.0), np.nan)
+
+
+def _holdings(weights: Array, names: npt.NDArray[np.str_]) -> pd.DataFrame:
+    order = np.argsort(-weights[-1], kind="stable")[:LISTED_HOLDINGS]
+    order = order[weights[-1, order] > 0]
+    frame = pd.DataFrame(
+        {
+            "ticker": [str(names[i]) for i in order],
+            "weight": weights[-1, order],
+            "average": weights.mean(axis=0)[order],
+        }
+    )
+    return frame.set_index("ticker")
+
+
+def _costs(view: View) -> Section:
+    books = view.study.strategies
+    stacked = np.column_stack([b.turnover for b in books.values()])
+    trailing = dict(zip(books, timeseries.trailing_sum(stacked / 2.0, YEAR).T, strict=True))
+    paid = {n: np.cumsum(b.gross_returns - view.net[n]) for n, b in books.items()}
+    per_side = view.study.config.costs.per_side
+    return Section(
+        "costs",
+        "Costs",
+        f"Every trade costs {show(per_side, 'percent2')} of its value on each side.",
+        (
+            Chart(
+                "turnover",
+                figures.line_chart(
+                    view.dates, trailing, unit="times a year", zero=True, height=320
+                ),
+                f"Turnover over the trailing {YEAR} days: how often the whole portfolio was "
+                "replaced.",
+                alt="The means are in the table below.",
+                narrow=True,
+            ),
+            Chart(
+                "paid",
+                figures.line_chart(
+                    view.dates, paid, unit="of wealth", percent=True, zero=True, height=320
+                ),
+                "Costs paid since the start: each day's share of wealth, added up.",
+                "At the end: " + listing({n: float(v[-1]) for n, v in paid.items()}, "percent"),
+                narrow=True,
+            ),
+            make_table(view.tables["costs"], "What trading took", kind="percent2"),
+        ),
+    )
+
+
+def _training(view: View) -> Section:
+    networks = [m for m in view.study.models.values() if m.history]
+    lead = (
+        "Each line is one network, judged on rows at the end of its training window that it was "
+        "not fitted on. Lines far apart mean that the seed matters; scores are averaged over seeds."
+    )
+    if not networks:
+        none = Words("text", ("No network was trained in this study.",))
+        return Section("training", "Training", lead, (none,))
+    blocks: list[Block] = []
+    for model in networks:
+        title = f"{model.label}: Rank IC on validation rows during training."
+        blocks.append(
+            Chart(
+                f"training-{model.name}",
+                figures.training_curves(model.history),
+                title,
+                alt="The best value of each line is in the table below.",
+            )
+        )
+        blocks.append(
+            make_table(
+                _best_table(model),
+                f"{model.label}: best Rank IC on validation rows, and its spread over seeds",
+                kind="small",
+            )
+        )
+    return Section("training", "Training", lead, tuple(blocks))
+
+
+def _best_table(model: ModelResult) -> pd.DataFrame:
+    """One row per fold: best validation Rank IC of each seed, and the spread over seeds."""
+    history = pd.DataFrame(model.history)
+    best = history.groupby(["fold", "seed"])["validation_rank_ic"].max().unstack("seed")
+    best.index = pd.Index([str(int(fold) + 1) for fold in best.index], name="fold")
+    seeds = [f"seed {seed}" for seed in best.columns]
+    best.columns = pd.Index(seeds)
+    best["mean"] = best[seeds].mean(axis=1)
+    best["spread"] = best[seeds].max(axis=1) - best[seeds].min(axis=1)
+    return best
+
+
+def _data(view: View) -> Section:
+    study = view.study
+    return Section(
+        "data",
+        "Data",
+        "Cleaning reads the past only and writes every change into a ledger, which the folder of "
+        "the run holds in full.",
+        (
+            make_table(study.data_quality, "What the data hold"),
+            make_table(study.cleaning_counts, "What cleaning changed, by rule"),
+            make_table(
+                study.left_out.set_index("factor"),
+                f"Factors that the data could not give: {len(study.left_out)}",
+                folded=True,
+            ),
+        ),
+    )
+
+
+def _method(view: View) -> Section:
+    study = view.study
+    folds = pd.DataFrame(
+        {
+            "fold": [str(i + 1) for i in range(len(study.folds))],
+            "train from": [str(f.train[0]) for f in study.folds],
+            "train to": [str(f.train[1]) for f in study.folds],
+            "test from": [str(f.test[0]) for f in study.folds],
+            "test to": [str(f.test[1]) for f in study.folds],
+            **{
+                f"factors, {model.label}": [len(f.selected[name]) for f in study.folds]
+                for name, model in study.models.items()
+            },
+        }
+    ).set_index("fold")
+    seconds = pd.DataFrame(
+        {"stage": list(study.seconds), "seconds": list(study.seconds.values())}
+    ).set_index("stage")
+    versions = tuple((name, version) for name, version in study.versions.items())
+    return Section(
+        "method",
+        "Method",
+        "The same data, settings, versions and seed give the same numbers again.",
+        (
+            Words("terms", verdict.conventions(study.config), "Conventions"),
+            make_table(folds, "Walk-forward: what each fold was trained and tested on"),
+            Words("code", (config_to_toml(study.config),), "Settings"),
+            Words("terms", (*versions, ("data, SHA-256", study.data_hash)), "Versions and data"),
+            make_table(seconds, "Wall time by stage"),
+        ),
+    )
+
+
+def _cautions(view: View) -> Section:
+    notes = view.study.notes or ("The study recorded no caution about these data.",)
+    general = (
+        (
+            "A backtest is one path of history. The settings were chosen by people who know that "
+            "history, and no interval in this report accounts for that."
+        ),
+        (
+            "Trades are assumed to be made at the close without moving the price; dividends count "
+            "only where the data's adjusted close includes them."
+        ),
+    )
+    return Section(
+        "cautions",
+        "Notes",
+        "Read these before believing a number.",
+        (Words("list", (*notes, *general)),),
+    )
+
+
+WORKINGS = (_factors, _portfolio, _costs, _training, _data, _method, _cautions)

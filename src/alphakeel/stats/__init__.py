@@ -1,0 +1,1 @@
+"""Arithmetic on arrays: knows nothing of panels, files or torch."""

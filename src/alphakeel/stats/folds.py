@@ -1,0 +1,234 @@
+"""Which rows train and which rows test: integers only.
+
+Row t stands for a decision date. Its label is the return from row ``t + lag`` to row
+``t + lag + horizon``, so it is known at row ``t + reach`` with ``reach = lag + horizon``. That
+reach is what `purge` must be: **a training row t comes before the first test row s only if
+t + purge < s**, that is, ``train.stop <= test.start - purge``. The last training label
+is then known at row ``s - 1``, one row before the test begins. A purge of `lag + horizon` rows is
+the least that is safe; fewer would let prices from inside the test into the training labels.
+Where rows are every fifth date, count the reach in those rows, rounded up.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from alphakeel.errors import ConfigError
+
+__all__ = ["Fold", "PurgedFold", "purged_kfold", "split_validation", "walk_forward"]
+
+
+@dataclass(frozen=True)
+class Fold:
+    """One block of test rows and the rows before it that train for it.
+
+    Attributes
+    ----------
+    train, test : slice
+        Half-open ranges of rows, step 1; ``train.stop + purge <= test.start``.
+    purge : int
+        Rows that the label of a training row reaches ahead.
+    """
+
+    train: slice
+    test: slice
+    purge: int
+
+
+@dataclass(frozen=True)
+class PurgedFold:
+    """One block of test rows and the rows on either side of it that train for it.
+
+    Attributes
+    ----------
+    train : tuple of slice
+        One or two half-open ranges of rows, in order.
+    test : slice
+    purge, embargo : int
+        As in `purged_kfold`.
+    """
+
+    train: tuple[slice, ...]
+    test: slice
+    purge: int
+    embargo: int
+
+    def train_rows(self) -> NDArray[np.intp]:
+        """Return the training rows as one increasing array of indices."""
+        return np.concatenate([np.arange(s.start, s.stop, dtype=np.intp) for s in self.train])
+
+
+def walk_forward(
+    n_dates: int,
+    *,
+    first_test: int,
+    test_size: int,
+    purge: int,
+    embargo: int = 0,
+    train_size: int | None = None,
+) -> tuple[Fold, ...]:
+    """Consecutive test blocks, each trained on the rows before it.
+
+    Parameters
+    ----------
+    n_dates : int
+        Rows in all.
+    first_test : int
+        First row of the first test block. Together the blocks cover every row from there on.
+    test_size : int
+        Rows per block, that is, rows between refits. The last block may be shorter.
+    purge : int
+        Rows that a label reaches ahead, ``lag + horizon``: training stops at
+        ``test.start - purge - embargo``, so that every training label is known before the
+        first test row.
+    embargo : int, default=0
+        Further rows left out between training and test.
+    train_size : int, optional
+        Train on at most this many rows, the latest (rolling); by default on all (expanding).
+
+    Returns
+    -------
+    tuple of Fold
+
+    Raises
+    ------
+    ConfigError
+        If the first block would have no training row, or a number is out of range.
+
+    Examples
+    --------
+    >>> for fold in walk_forward(10, first_test=6, test_size=3, purge=2):
+    ...     print(fold.train, fold.test)
+    slice(0, 4, None) slice(6, 9, None)
+    slice(0, 7, None) slice(9, 10, None)
+    """
+    _at_least(test_size=(test_size, 1), purge=(purge, 0), embargo=(embargo, 0))
+    if train_size is not None:
+        _at_least(train_size=(train_size, 1))
+    if not 0 < first_test < n_dates:
+        raise ConfigError(
+            f"the first test row {first_test} must lie after row 0 and before the last of "
+            f"{n_dates} rows; start the test earlier or bring more dates."
+        )
+    gap = purge + embargo
+    if first_test <= gap:
+        raise ConfigError(
+            f"no training rows: the test starts at row {first_test}, and the purge of {purge} and "
+            f"embargo of {embargo} rows leave nothing before it; start the test after row {gap}."
+        )
+    folds = []
+    for start in range(first_test, n_dates, test_size):
+        stop = start - gap
+        oldest = 0 if train_size is None else max(0, stop - train_size)
+        test = slice(start, min(start + test_size, n_dates))
+        folds.append(Fold(train=slice(oldest, stop), test=test, purge=purge))
+    return tuple(folds)
+
+
+def purged_kfold(
+    n_dates: int, n_folds: int, purge: int, embargo: int = 0
+) -> tuple[PurgedFold, ...]:
+    """Cut the rows into blocks; each is tested once, by what was trained on both sides of it.
+
+    Training rows whose label overlaps a label of the test are left out: before the block
+    those with ``t + purge >= test.start``, after it those with ``t < test.stop + purge``, for the
+    labels of the last test rows reach there. The embargo leaves out further rows after that,
+    against the serial correlation of features.
+
+    Parameters
+    ----------
+    n_dates : int
+        Rows in all.
+    n_folds : int
+        Blocks, at least 2; their sizes differ by one row at most.
+    purge : int
+        Rows that a label reaches ahead, ``lag + horizon``.
+    embargo : int, default=0
+        Further rows left out after the test block.
+
+    Returns
+    -------
+    tuple of PurgedFold
+
+    Raises
+    ------
+    ConfigError
+        If a block would have no training rows, or a number is out of range.
+
+    References
+    ----------
+    López de Prado, M. (2018). Advances in Financial Machine Learning, chapter 7. Wiley.
+
+    Examples
+    --------
+    >>> purged_kfold(12, 3, purge=1, embargo=1)[1].train
+    (slice(0, 3, None), slice(10, 12, None))
+    """
+    _at_least(n_folds=(n_folds, 2), purge=(purge, 0), embargo=(embargo, 0))
+    if n_dates < n_folds:
+        raise ConfigError(f"{n_dates} rows cannot be cut into {n_folds} blocks.")
+    edges = [n_dates * k // n_folds for k in range(n_folds + 1)]
+    folds = []
+    for number in range(n_folds):
+        test = slice(edges[number], edges[number + 1])
+        sides = (slice(0, test.start - purge), slice(test.stop + purge + embargo, n_dates))
+        train = tuple(side for side in sides if side.start < side.stop)
+        if not train:
+            raise ConfigError(
+                f"block {number + 1} of {n_folds} (rows {test.start} to {test.stop - 1} of "
+                f"{n_dates}) has no training rows after a purge of {purge} and an embargo of "
+                f"{embargo}; use more blocks or more dates."
+            )
+        folds.append(PurgedFold(train=train, test=test, purge=purge, embargo=embargo))
+    return tuple(folds)
+
+
+def split_validation(train: slice, share: float, purge: int) -> tuple[slice, slice]:
+    """Cut the end off a training range for validation, with a purge between.
+
+    Parameters
+    ----------
+    train : slice
+        Half-open range of rows with both ends given, step 1.
+    share : float
+        Fraction of the rows that validate, in (0, 1); rounded, and at least one row.
+    purge : int
+        Rows that a label reaches ahead, ``lag + horizon``; that many rows before the validation
+        rows train nothing.
+
+    Returns
+    -------
+    fit, validation : slice
+
+    Raises
+    ------
+    ConfigError
+        If no row is left to fit.
+
+    Examples
+    --------
+    >>> split_validation(slice(0, 100), share=0.2, purge=6)
+    (slice(0, 74, None), slice(80, 100, None))
+    """
+    _at_least(purge=(purge, 0))
+    if not 0.0 < share < 1.0:
+        raise ConfigError(f"the validation share must lie between 0 and 1, got {share!r}.")
+    if train.start is None or train.stop is None or train.step not in (None, 1):
+        raise ConfigError(f"the training range needs both ends and step 1, got {train}.")
+    n_rows = train.stop - train.start
+    first = train.stop - max(1, round(share * n_rows))
+    if first - purge <= train.start:
+        raise ConfigError(
+            f"{n_rows} training rows leave none to fit after {train.stop - first} for "
+            f"validation (share {share:g}) and a purge of {purge}; use more rows or a lower share."
+        )
+    return slice(train.start, first - purge), slice(first, train.stop)
+
+
+def _at_least(**limits: tuple[int, int]) -> None:
+    for name, (value, least) in limits.items():
+        if value < least:
+            raise ConfigError(f"{name} must be at least {least}, got {value}.")

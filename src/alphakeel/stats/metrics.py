@@ -1,0 +1,542 @@
+"""Performance and risk of a strategy, one formula each, with its convention.
+
+The conventions, everywhere: `returns` are simple returns per day as fractions (0.01 is 1 %), of
+shape (n_dates,) for one strategy or (n_dates, n_strategies) for several side by side; a year has
+252 days; sample moments have ddof = 1; wealth is compounded from 1; losses (drawdown, VaR, CVaR)
+are positive fractions. One strategy gives a number, several give an array of shape
+(n_strategies,). The return of a strategy is known on every day, so a NaN is a fault upstream and
+is refused. What is undefined (the Sharpe ratio of a constant) is NaN, never infinite.
+
+The last functions are the terms of the training loss as plain arithmetic.
+"""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from alphakeel.errors import ConfigError, DataError
+
+__all__ = [
+    "PERIODS_PER_YEAR",
+    "annual_return",
+    "annual_volatility",
+    "beta",
+    "calmar",
+    "conditional_drawdown",
+    "conditional_value_at_risk",
+    "cvar_rockafellar_uryasev",
+    "drawdown_series",
+    "hit_rate",
+    "information_ratio",
+    "max_drawdown",
+    "mse",
+    "sharpe",
+    "skewness",
+    "sortino",
+    "summary",
+    "turnover",
+    "value_at_risk",
+]
+
+Array = NDArray[np.float64]
+Statistic: TypeAlias = np.float64 | Array
+
+PERIODS_PER_YEAR = 252
+
+
+def annual_return(returns: ArrayLike, *, periods_per_year: float = PERIODS_PER_YEAR) -> Statistic:
+    """Compound annual growth rate, ``prod(1 + r) ** (252 / n) - 1``.
+
+    Examples
+    --------
+    >>> round(float(annual_return([0.001] * 252)), 4)
+    0.2864
+    """
+    r = _check(returns, least=1)
+    _above_ruin(r)
+    with np.errstate(divide="ignore"):  # a return of -1 ends at zero wealth: -100 % a year
+        growth = np.log1p(r).sum(axis=0)
+    return np.expm1(growth * (periods_per_year / len(r)))
+
+
+def annual_volatility(
+    returns: ArrayLike, *, periods_per_year: float = PERIODS_PER_YEAR
+) -> Statistic:
+    """Sample standard deviation (ddof = 1) times the square root of 252.
+
+    Examples
+    --------
+    >>> round(float(annual_volatility([0.01, -0.01, 0.01, -0.01])), 4)
+    0.1833
+    """
+    return _std(_check(returns)) * np.sqrt(periods_per_year)
+
+
+def sharpe(
+    returns: ArrayLike, *, risk_free: float = 0.0, periods_per_year: float = PERIODS_PER_YEAR
+) -> Statistic:
+    """Annual Sharpe ratio: mean over standard deviation (ddof = 1) times the square root of 252.
+
+    Parameters
+    ----------
+    returns : array of shape (n_dates,) or (n_dates, n_strategies)
+        Simple returns per day, fractions.
+    risk_free : float, default=0.0
+        Return of cash per day, fraction.
+    periods_per_year : float, default=252
+
+    Returns
+    -------
+    float or ndarray of shape (n_strategies,)
+        NaN where the returns are constant.
+
+    References
+    ----------
+    Sharpe, W. F. (1994). The Sharpe ratio. Journal of Portfolio Management 21(1), 49-58.
+    https://doi.org/10.3905/jpm.1994.409501
+
+    Examples
+    --------
+    >>> round(float(sharpe([0.01, -0.005, 0.01, 0.005])), 3)
+    11.225
+    """
+    r = _check(returns)
+    return _ratio(r.mean(axis=0) - risk_free, _std(r)) * np.sqrt(periods_per_year)
+
+
+def sortino(
+    returns: ArrayLike, *, target: float = 0.0, periods_per_year: float = PERIODS_PER_YEAR
+) -> Statistic:
+    """Annual Sortino ratio: mean above the target over downside deviation.
+
+    The downside deviation is the root of the mean square shortfall under the target over all
+    days, ``sqrt(mean(min(r - target, 0) ** 2))``. NaN if no day falls short.
+
+    Examples
+    --------
+    >>> round(float(sortino([0.01, -0.005, 0.01, 0.005])), 3)
+    31.749
+    """
+    excess = _check(returns, least=1) - target
+    shortfall = np.minimum(excess, 0.0)
+    downside = np.sqrt((shortfall * shortfall).mean(axis=0))
+    return _ratio(excess.mean(axis=0), downside) * np.sqrt(periods_per_year)
+
+
+def drawdown_series(returns: ArrayLike) -> Array:
+    """Loss since the highest wealth so far, day by day; the start counts as wealth 1.
+
+    Returns
+    -------
+    ndarray of the shape of `returns`
+        Positive fractions, 0 at a new high. The value of a day depends on the past alone.
+
+    Examples
+    --------
+    >>> drawdown_series([0.10, -0.50, 0.20])
+    array([0. , 0.5, 0.4])
+    """
+    r = _check(returns, least=1)
+    _above_ruin(r)
+    wealth = np.cumprod(1.0 + r, axis=0)
+    peak = np.maximum.accumulate(np.maximum(wealth, 1.0), axis=0)
+    return 1.0 - wealth / peak
+
+
+def max_drawdown(returns: ArrayLike) -> Statistic:
+    """Largest loss from a peak of compounded wealth, a positive fraction.
+
+    Examples
+    --------
+    >>> float(max_drawdown([0.10, -0.50, 0.20]))
+    0.5
+    """
+    return np.max(drawdown_series(returns), axis=0)
+
+
+def calmar(returns: ArrayLike, *, periods_per_year: float = PERIODS_PER_YEAR) -> Statistic:
+    """Compound annual return over the maximum drawdown; NaN without a drawdown.
+
+    Examples
+    --------
+    >>> round(float(calmar([0.10, -0.50, 0.90], periods_per_year=3)), 3)
+    0.09
+    """
+    growth = annual_return(returns, periods_per_year=periods_per_year)
+    return _ratio(growth, max_drawdown(returns))
+
+
+def value_at_risk(returns: ArrayLike, *, level: float = 0.95) -> Statistic:
+    """Historical value at risk of one day: minus the (1 - level) quantile of the returns.
+
+    Parameters
+    ----------
+    returns : array of shape (n_dates,) or (n_dates, n_strategies)
+        Simple returns per day, fractions.
+    level : float, default=0.95
+        Confidence, in (0, 1).
+
+    Returns
+    -------
+    float or ndarray of shape (n_strategies,)
+        A loss as a positive fraction (negative if even the quantile is a gain). The quantile is
+        interpolated linearly between order statistics, type 7 of Hyndman and Fan and NumPy's
+        default; `skfolio.measures.value_at_risk` takes the order statistic above instead.
+
+    References
+    ----------
+    Hyndman, R. J. and Fan, Y. (1996). Sample quantiles in statistical packages. The American
+    Statistician 50, 361-365. https://doi.org/10.1080/00031305.1996.10473566
+
+    Examples
+    --------
+    >>> round(float(value_at_risk([-0.03, -0.02, -0.01, 0.0, 0.01], level=0.75)), 6)
+    0.02
+    """
+    columns = _columns(_check(returns, least=1))
+    position = _tail(level) * (columns.shape[-1] - 1)
+    low = int(position)
+    high = min(low + 1, columns.shape[-1] - 1)
+    ordered = np.partition(columns, (low, high), axis=-1)
+    # Two weights rather than one difference: a + w * (b - a) loses its last bits to cancellation.
+    weight = position - low
+    quantile = (1.0 - weight) * ordered[..., low] + weight * ordered[..., high]
+    return -quantile
+
+
+def conditional_value_at_risk(returns: ArrayLike, *, level: float = 0.95) -> Statistic:
+    """Historical expected shortfall: the mean of the worst ``1 - level`` share of the days.
+
+    A share that is not a whole number of days takes the next day in part, so the figure is
+    coherent and equals the minimum in `cvar_rockafellar_uryasev` and `skfolio.measures.cvar`.
+
+    Returns
+    -------
+    float or ndarray of shape (n_strategies,)
+        A loss as a positive fraction.
+
+    References
+    ----------
+    Acerbi, C. and Tasche, D. (2002). On the coherence of expected shortfall. Journal of Banking &
+    Finance 26, 1487-1503. https://doi.org/10.1016/S0378-4266(02)00283-2
+
+    Examples
+    --------
+    >>> round(float(conditional_value_at_risk([-0.03, -0.02, 0.0, 0.01, 0.02], level=0.7)), 6)
+    0.026667
+    """
+    return _tail_mean(-_columns(_check(returns, least=1)), level)
+
+
+def hit_rate(returns: ArrayLike) -> Statistic:
+    """Share of the days with a return above zero.
+
+    Examples
+    --------
+    >>> float(hit_rate([0.01, 0.0, -0.01, 0.02]))
+    0.5
+    """
+    return (_check(returns, least=1) > 0.0).mean(axis=0)
+
+
+def skewness(returns: ArrayLike) -> Statistic:
+    """Third central moment over the cubed standard deviation (both ddof = 0); NaN if constant.
+
+    Examples
+    --------
+    >>> round(float(skewness([-0.03, 0.01, 0.01, 0.01])), 3)
+    -1.155
+    """
+    r = _check(returns)
+    deviation = r - r.mean(axis=0)
+    variance = np.where(_constant(r), 0.0, (deviation * deviation).mean(axis=0))
+    return _ratio((deviation * deviation * deviation).mean(axis=0), variance**1.5)
+
+
+def beta(returns: ArrayLike, benchmark: ArrayLike) -> Statistic:
+    """Slope of the returns on the benchmark's, ``cov(r, b) / var(b)``; NaN if b is constant.
+
+    Parameters
+    ----------
+    returns : array of shape (n_dates,) or (n_dates, n_strategies)
+    benchmark : array of shape (n_dates,)
+        Both simple returns per day on the same days.
+
+    Examples
+    --------
+    >>> round(float(beta([0.02, -0.01, 0.03], [0.01, -0.005, 0.015])), 6)
+    2.0
+    """
+    r, b = _check(returns), _benchmark(benchmark, returns)
+    deviation = b - b.mean()
+    square = 0.0 if _constant(b) else float(deviation @ deviation)
+    return _ratio(deviation @ (r - r.mean(axis=0)), square)
+
+
+def information_ratio(
+    returns: ArrayLike, benchmark: ArrayLike, *, periods_per_year: float = PERIODS_PER_YEAR
+) -> Statistic:
+    """Annual Sharpe ratio of the returns less the benchmark's, day by day.
+
+    Examples
+    --------
+    >>> round(float(information_ratio([0.02, 0.0, 0.01], [0.01, 0.0, 0.0])), 3)
+    18.33
+    """
+    r, b = _check(returns), _benchmark(benchmark, returns)
+    return sharpe(r - (b if r.ndim == 1 else b[:, None]), periods_per_year=periods_per_year)
+
+
+def summary(
+    returns: ArrayLike, benchmark: ArrayLike | None = None, turnover: ArrayLike | None = None
+) -> dict[str, float]:
+    """Every figure of one strategy.
+
+    Parameters
+    ----------
+    returns : array of shape (n_dates,)
+        Simple returns per day, fractions.
+    benchmark : array of shape (n_dates,), optional
+        Adds `beta` and `information_ratio`.
+    turnover : array of shape (n_dates,), optional
+        Share of wealth traded per day; adds `annual_turnover`, its mean times 252.
+
+    Returns
+    -------
+    dict of str to float
+        annual_return, annual_volatility, sharpe, sortino, max_drawdown, calmar, var_95, cvar_95,
+        skewness, hit_rate, and what the options add.
+
+    Examples
+    --------
+    >>> figures = summary([0.01, -0.02, 0.015, 0.0])
+    >>> round(figures["max_drawdown"], 3), round(figures["hit_rate"], 3)
+    (0.02, 0.5)
+    """
+    r = _check(returns)
+    if r.ndim != 1:
+        raise DataError(f"summary takes the returns of one strategy, got shape {r.shape}.")
+    figures: dict[str, Statistic] = {
+        "annual_return": annual_return(r),
+        "annual_volatility": annual_volatility(r),
+        "sharpe": sharpe(r),
+        "sortino": sortino(r),
+        "max_drawdown": max_drawdown(r),
+        "calmar": calmar(r),
+        "var_95": value_at_risk(r),
+        "cvar_95": conditional_value_at_risk(r),
+        "skewness": skewness(r),
+        "hit_rate": hit_rate(r),
+    }
+    if benchmark is not None:
+        figures["beta"] = beta(r, benchmark)
+        figures["information_ratio"] = information_ratio(r, benchmark)
+    if turnover is not None:
+        traded = _check(turnover, least=1, name="turnover")
+        figures["annual_turnover"] = traded.mean(axis=0) * PERIODS_PER_YEAR
+    return {name: float(value) for name, value in figures.items()}
+
+
+def mse(predicted: ArrayLike, actual: ArrayLike, mask: ArrayLike | None = None) -> float:
+    """Mean squared error over the pairs that are known on both sides.
+
+    Parameters
+    ----------
+    predicted, actual : arrays of one shape
+        NaN and infinities are missing.
+    mask : bool array of that shape, optional
+        False removes a pair.
+
+    Returns
+    -------
+    float
+        In squared units of the input; NaN without a pair.
+
+    Examples
+    --------
+    >>> mse([1.0, 2.0, float("nan")], [0.0, 4.0, 1.0])
+    2.5
+    """
+    p, a = np.asarray(predicted, dtype=np.float64), np.asarray(actual, dtype=np.float64)
+    keep = np.ones(p.shape, dtype=np.bool_) if mask is None else np.asarray(mask, dtype=np.bool_)
+    if not p.shape == a.shape == keep.shape:
+        raise DataError(f"predicted {p.shape}, actual {a.shape} and mask {keep.shape} differ.")
+    keep = keep & np.isfinite(p) & np.isfinite(a)
+    return float(np.square(p[keep] - a[keep]).mean()) if keep.any() else float("nan")
+
+
+def cvar_rockafellar_uryasev(
+    returns: ArrayLike, *, level: float = 0.95, threshold: float | None = None
+) -> Statistic:
+    """Objective of Rockafellar and Uryasev, ``c + mean(max(-r - c, 0)) / (1 - level)``.
+
+    Parameters
+    ----------
+    returns : array of shape (n_dates,) or (n_dates, n_strategies)
+        Simple returns per day, fractions.
+    level : float, default=0.95
+        Confidence, in (0, 1).
+    threshold : float, optional
+        The loss c. By default the minimiser, which is an order statistic of the losses; the
+        minimum is the CVaR.
+
+    Returns
+    -------
+    float or ndarray of shape (n_strategies,)
+        A loss as a positive fraction, never below the CVaR.
+
+    References
+    ----------
+    Rockafellar, R. T. and Uryasev, S. (2000). Optimization of conditional value-at-risk. Journal
+    of Risk 2(3), 21-41. https://doi.org/10.21314/JOR.2000.038
+
+    Examples
+    --------
+    >>> r = [-0.03, -0.02, 0.0, 0.01, 0.02]
+    >>> round(float(cvar_rockafellar_uryasev(r, level=0.7)), 6)
+    0.026667
+    >>> round(float(cvar_rockafellar_uryasev(r, level=0.7, threshold=0.01)), 6)
+    0.03
+    """
+    losses = -_columns(_check(returns, least=1))
+    share = _tail(level)
+    n = losses.shape[-1]
+    cut: Array
+    if threshold is None:
+        # The slope in c is 1 - P(loss > c) / (1 - level): it turns where that share is reached.
+        above = min(int(share * n), n - 1)
+        cut = np.partition(losses, n - 1 - above, axis=-1)[..., n - 1 - above]
+    else:
+        cut = np.full(losses.shape[:-1], float(threshold))
+    return cut + np.maximum(losses - cut[..., None], 0.0).mean(axis=-1) / share
+
+
+def conditional_drawdown(returns: ArrayLike, *, level: float = 0.95) -> Statistic:
+    """Conditional drawdown at risk: the mean of the worst ``1 - level`` share of the drawdowns.
+
+    The drawdowns are those of `drawdown_series`, one a day; level -> 1 gives the maximum.
+
+    References
+    ----------
+    Chekhlov, A., Uryasev, S. and Zabarankin, M. (2005). Drawdown measure in portfolio
+    optimization. International Journal of Theoretical and Applied Finance 8, 13-58.
+    https://doi.org/10.1142/S0219024905002767
+
+    Examples
+    --------
+    >>> round(float(conditional_drawdown([0.10, -0.50, 0.20], level=0.5)), 4)
+    0.4667
+    """
+    return _tail_mean(_columns(drawdown_series(returns)), level)
+
+
+def turnover(weights: ArrayLike, previous: ArrayLike | None = None) -> Array:
+    """Share of wealth traded at each step of a path of weights: the sum of absolute changes.
+
+    Both sides count: replacing the whole portfolio is a turnover of 2. Drift of the weights by
+    returns is not undone here; the ledger of a backtest does that.
+
+    Parameters
+    ----------
+    weights : array of shape (n_dates, n_assets)
+        Fractions of wealth; the rest is cash.
+    previous : array of shape (n_assets,), optional
+        Weights before the first step; cash by default.
+
+    Returns
+    -------
+    ndarray of shape (n_dates,)
+
+    Examples
+    --------
+    >>> turnover([[0.5, 0.5], [1.0, 0.0], [1.0, 0.0]])
+    array([1., 1., 0.])
+    """
+    w = _check(weights, least=1, name="weights")
+    if w.ndim != 2:
+        raise DataError(f"weights must have shape (n_dates, n_assets), got {w.shape}.")
+    before = np.zeros(w.shape[1]) if previous is None else np.asarray(previous, dtype=np.float64)
+    if before.shape != w.shape[1:]:
+        raise DataError(f"previous weights have shape {before.shape}; expected {w.shape[1:]}.")
+    return np.abs(np.diff(w, axis=0, prepend=before[None])).sum(axis=1)
+
+
+def _check(values: ArrayLike, *, least: int = 2, name: str = "returns") -> Array:
+    """One or several series as finite float64, long enough."""
+    r = np.asarray(values, dtype=np.float64)
+    if r.ndim not in (1, 2):
+        raise DataError(
+            f"{name} must have shape (n_dates,) or (n_dates, n_columns), got {r.shape}."
+        )
+    if len(r) < least:
+        raise DataError(f"{name} cover {len(r)} days; at least {least} are needed.")
+    known = np.isfinite(r)
+    if not known.all():
+        where = tuple(int(i) for i in np.argwhere(~known)[0])
+        raise DataError(
+            f"{name} hold {r[where]} at row {where[0]}"
+            + (f", column {where[1]}" if r.ndim == 2 else "")
+            + "; every day of a strategy must be known: fill or cut it before measuring."
+        )
+    return r
+
+
+def _above_ruin(r: Array) -> None:
+    if r.size and r.min() < -1.0:
+        row = int(np.argwhere(r < -1.0)[0][0])
+        raise DataError(
+            f"returns fall below -1 at row {row} ({r.min()}): wealth cannot be compounded "
+            "through a loss of more than everything."
+        )
+
+
+def _benchmark(benchmark: ArrayLike, returns: ArrayLike) -> Array:
+    b = _check(benchmark, name="benchmark")
+    if b.shape != (len(np.asarray(returns)),):
+        raise DataError(
+            f"benchmark has shape {b.shape}; the returns cover {len(np.asarray(returns))} days."
+        )
+    return b
+
+
+def _constant(r: Array) -> NDArray[np.bool_]:
+    # By range: the standard deviation of equal numbers may come out as a rounding error.
+    return np.asarray(r.max(axis=0) == r.min(axis=0))
+
+
+def _std(r: Array) -> Array:
+    return np.where(_constant(r), 0.0, r.std(axis=0, ddof=1))
+
+
+def _ratio(numerator: Statistic, denominator: Statistic | float) -> Statistic:
+    """Quotient, NaN over a zero."""
+    bottom = np.asarray(denominator, dtype=np.float64)
+    safe = np.where(bottom != 0.0, bottom, 1.0)
+    return np.where(bottom != 0.0, numerator / safe, np.nan)[()]
+
+
+def _columns(r: Array) -> Array:
+    """Days last and contiguous: NumPy sorts that axis several times as fast."""
+    return np.ascontiguousarray(r.T)
+
+
+def _tail(level: float) -> float:
+    if not 0.0 < level < 1.0:
+        raise ConfigError(f"level must lie between 0 and 1 (0.95 is 95 %), got {level!r}.")
+    # Twelve digits: 1 - 0.95 is 0.05 and a bit, which would shift the order statistic.
+    return round(1.0 - level, 12)
+
+
+def _tail_mean(losses: Array, level: float) -> Statistic:
+    """Mean of the largest ``1 - level`` share along the last axis, the last day in part."""
+    n = losses.shape[-1]
+    mass = _tail(level) * n
+    whole = min(int(mass), n)
+    if whole == n:
+        return losses.mean(axis=-1)
+    first = n - 1 - whole
+    worst = np.sort(np.partition(losses, first, axis=-1)[..., first:], axis=-1)
+    return (worst[..., 1:].sum(axis=-1) + (mass - whole) * worst[..., 0]) / mass

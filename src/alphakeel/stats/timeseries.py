@@ -1,0 +1,361 @@
+"""Trailing statistics along time: the value at row t is made of the window's rows and nothing else.
+
+Axis 0 is time, axis 1 the assets; NaN is missing. A window of ``window`` rows ends at row t and
+includes it. Near the start the window is what rows there are, and ``min_count`` (default: the
+whole window) says how many known values a result needs; below it the result is NaN.
+
+Sums are built by doubling (`stats.doubling`), so that the value at t is bit for bit a function of
+the window, whatever came before or after it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from alphakeel.errors import ConfigError
+from alphakeel.stats.doubling import (
+    check_window,
+    column_blocks,
+    skew_from_sums,
+    trailing_sums,
+    variance_from_sums,
+)
+
+__all__ = [
+    "ew_volatility",
+    "ewma",
+    "lag",
+    "trailing_beta",
+    "trailing_corr",
+    "trailing_cov",
+    "trailing_max",
+    "trailing_mean",
+    "trailing_min",
+    "trailing_skew",
+    "trailing_std",
+    "trailing_sum",
+]
+
+Array = NDArray[Any]
+Kernel = Callable[..., Array]
+
+
+def lag(x: Array, rows: int) -> Array:
+    """Value of `rows` rows earlier.
+
+    Parameters
+    ----------
+    x : ndarray of shape (n_dates, ...)
+        Any floating series.
+    rows : int
+        How far back, at least 0: a negative lag would read the future.
+
+    Returns
+    -------
+    ndarray of the shape of `x`
+        NaN in the first `rows` rows.
+
+    Raises
+    ------
+    ConfigError
+        If `rows` is negative.
+
+    Examples
+    --------
+    >>> lag(np.array([1.0, 2.0, 3.0]), 1)
+    array([nan,  1.,  2.])
+    """
+    if rows < 0:
+        raise ConfigError(f"rows is {rows}, but a lag looks back: give 0 or more")
+    out = np.empty(x.shape, dtype=np.result_type(x.dtype, np.float32))
+    out[:rows] = np.nan
+    out[rows:] = x[: max(len(x) - rows, 0)]
+    return out
+
+
+def trailing_sum(x: Array, window: int, *, min_count: int | None = None) -> Array:
+    """Sum of the known values among the last `window` rows.
+
+    Parameters
+    ----------
+    x : ndarray of shape (n_dates,) or (n_dates, n_assets)
+        Values; NaN is skipped.
+    window : int
+        Rows in the window, the current one included.
+    min_count : int, optional
+        Known values that a result needs; all of `window` by default.
+
+    Returns
+    -------
+    ndarray of the shape of `x`
+        float64, NaN below `min_count`.
+
+    Raises
+    ------
+    ConfigError
+        If `window` is below 1 or `min_count` is not within 1 to `window`.
+
+    Examples
+    --------
+    >>> trailing_sum(np.array([1.0, 2.0, np.nan, 4.0]), 2, min_count=1)
+    array([1., 3., 2., 4.])
+    """
+    return _by_blocks(lambda n, total: total + 0.0 * n, 1, window, min_count, x)
+
+
+def trailing_mean(x: Array, window: int, *, min_count: int | None = None) -> Array:
+    """Mean of the known values among the last `window` rows; see `trailing_sum`.
+
+    Examples
+    --------
+    >>> trailing_mean(np.array([1.0, 2.0, 4.0]), 2)
+    array([nan, 1.5, 3. ])
+    """
+    return _by_blocks(lambda n, total: total / n, 1, window, min_count, x)
+
+
+def trailing_std(x: Array, window: int, *, min_count: int | None = None, ddof: int = 1) -> Array:
+    """Standard deviation of the known values among the last `window` rows, in the units of `x`.
+
+    See `trailing_sum` for the window and `variance_from_sums` for the precision.
+
+    Examples
+    --------
+    >>> trailing_std(np.array([1.0, 3.0, 3.0]), 2).round(4)
+    array([   nan, 1.4142, 0.    ])
+    """
+
+    def kernel(n: Array, total: Array, squares: Array) -> Array:
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.sqrt(variance_from_sums(n, total, squares, ddof=ddof))
+
+    return _by_blocks(kernel, 2, window, min_count, x)
+
+
+def trailing_skew(x: Array, window: int, *, min_count: int | None = None) -> Array:
+    """Bias-adjusted skewness of the known values among the last `window` rows; NaN for a constant.
+
+    Examples
+    --------
+    >>> trailing_skew(np.array([1.0, 2.0, 6.0]), 3).round(4)
+    array([   nan,    nan, 1.4579])
+    """
+    return _by_blocks(skew_from_sums, 3, window, min_count, x)
+
+
+def trailing_cov(y: Array, x: Array, window: int, *, min_count: int | None = None) -> Array:
+    """Covariance (divisor n - 1) of `y` and `x` over the last `window` rows known in both.
+
+    Parameters
+    ----------
+    y : ndarray of shape (n_dates,) or (n_dates, n_assets)
+        One series per asset.
+    x : ndarray of shape (n_dates,) or the shape of `y`
+        A series for all assets or one each.
+    window, min_count : int
+        As in `trailing_sum`; the count is of rows known in both.
+
+    Returns
+    -------
+    ndarray of the shape of `y`
+
+    Examples
+    --------
+    >>> trailing_cov(np.array([1.0, 2.0, 3.0]), np.array([2.0, 4.0, 6.0]), 3)
+    array([nan, nan,  2.])
+    """
+    return _pairs(lambda n, sxy, _sxx, _syy: sxy / (n - 1.0), y, x, window, min_count)
+
+
+def trailing_beta(y: Array, x: Array, window: int, *, min_count: int | None = None) -> Array:
+    """Slope of `y` on `x` (with intercept) over the last `window` rows known in both.
+
+    Parameters are those of `trailing_cov`; NaN where `x` is constant.
+
+    Examples
+    --------
+    >>> trailing_beta(np.array([1.0, 2.0, 3.0]), np.array([2.0, 4.0, 6.0]), 3)
+    array([nan, nan, 0.5])
+    """
+    return _pairs(lambda _n, sxy, sxx, _syy: sxy / _positive(sxx), y, x, window, min_count)
+
+
+def trailing_corr(y: Array, x: Array, window: int, *, min_count: int | None = None) -> Array:
+    """Correlation of `y` and `x` over the last `window` rows known in both.
+
+    Parameters are those of `trailing_cov`; NaN where either is constant.
+
+    Examples
+    --------
+    >>> trailing_corr(np.array([1.0, 2.0, 3.0]), np.array([2.0, 4.0, 6.0]), 3)
+    array([nan, nan,  1.])
+    """
+
+    def kernel(_n: Array, sxy: Array, sxx: Array, syy: Array) -> Array:
+        return np.clip(sxy / np.sqrt(_positive(sxx) * _positive(syy)), -1.0, 1.0)
+
+    return _pairs(kernel, y, x, window, min_count)
+
+
+def trailing_max(x: Array, window: int, *, min_count: int | None = None) -> Array:
+    """Largest known value among the last `window` rows; see `trailing_sum`.
+
+    Examples
+    --------
+    >>> trailing_max(np.array([3.0, 1.0, 2.0, 0.0]), 2)
+    array([nan, 3., 2., 2.])
+    """
+    return _extreme(np.fmax, x, window, min_count)
+
+
+def trailing_min(x: Array, window: int, *, min_count: int | None = None) -> Array:
+    """Smallest known value among the last `window` rows; see `trailing_sum`.
+
+    Examples
+    --------
+    >>> trailing_min(np.array([3.0, 1.0, 2.0, 0.0]), 2)
+    array([nan, 1., 1., 0.])
+    """
+    return _extreme(np.fmin, x, window, min_count)
+
+
+def ewma(x: Array, halflife: float, *, min_count: int = 1) -> Array:
+    """Exponentially weighted mean of all known values so far.
+
+    The weight of a row halves every `halflife` rows, missing rows included; weights add up to one
+    over the known values (pandas' ``adjust=True, ignore_na=False``).
+
+    Parameters
+    ----------
+    x : ndarray of shape (n_dates,) or (n_dates, n_assets)
+        Values; on a missing row the mean of before is carried.
+    halflife : float
+        In rows, above 0.
+    min_count : int
+        Known values since the first row that a result needs.
+
+    Returns
+    -------
+    ndarray of the shape of `x`
+
+    Examples
+    --------
+    >>> ewma(np.array([1.0, 4.0, np.nan]), 1.0)
+    array([1., 3., 3.])
+    """
+    if not halflife > 0.0:
+        raise ConfigError(f"halflife is {halflife}, but it must be above 0 rows")
+    decay = 0.5 ** (1.0 / halflife)
+    known = np.isfinite(x)
+    out = np.where(known, x, 0.0).astype(np.float64)
+    weights = known.astype(np.float64)
+    # Sum and weight share the recursion; rows are whole cross-sections.
+    for t in range(1, len(out)):
+        out[t] += decay * out[t - 1]
+        weights[t] += decay * weights[t - 1]
+    enough = np.cumsum(known, axis=0) >= max(min_count, 1)
+    return np.divide(out, weights, out=np.full_like(out, np.nan), where=enough & (weights > 0.0))
+
+
+def ew_volatility(returns: Array, halflife: float, *, min_count: int = 20) -> Array:
+    """Exponentially weighted volatility about a mean of zero, per row (not annualised).
+
+    Parameters
+    ----------
+    returns : ndarray of shape (n_dates,) or (n_dates, n_assets)
+        Returns as fractions; NaN where unknown.
+    halflife : float
+        In rows.
+    min_count : int
+        Known returns that a result needs.
+
+    Returns
+    -------
+    ndarray of the shape of `returns`
+        Fractions per row.
+
+    References
+    ----------
+    J.P. Morgan/Reuters, RiskMetrics Technical Document, 4th ed., 1996.
+
+    Examples
+    --------
+    >>> ew_volatility(np.array([0.01, -0.01, 0.01]), 10.0, min_count=2).round(4)
+    array([ nan, 0.01, 0.01])
+    """
+    return np.sqrt(ewma(np.square(returns), halflife, min_count=min_count))
+
+
+def _enough(known: Array, window: int, min_count: int) -> Array:
+    """Known values per window, NaN where there are fewer than `min_count`."""
+    n = trailing_sums(known, (window,))[window]
+    np.copyto(n, np.nan, where=n < min_count)
+    return n
+
+
+def _by_blocks(kernel: Kernel, powers: int, window: int, min_count: int | None, x: Array) -> Array:
+    """Apply `kernel(n, sum, sum of squares, ...)` to `x`, a few columns at a time."""
+    needed = check_window(window, min_count)
+    columns = x.reshape(len(x), -1)
+    out = np.empty(columns.shape)
+    for block in column_blocks(columns.shape[1]):
+        values = columns[:, block]
+        known = (values == values).astype(np.float64)
+        filled = np.where(known > 0.0, values, 0.0)
+        sums, power = [], filled
+        for exponent in range(powers):
+            power = power * filled if exponent else filled
+            sums.append(trailing_sums(power, (window,))[window])
+        with np.errstate(divide="ignore", invalid="ignore"):
+            out[:, block] = kernel(_enough(known, window, needed), *sums)
+    return out.reshape(x.shape)
+
+
+def _pairs(kernel: Kernel, y: Array, x: Array, window: int, min_count: int | None) -> Array:
+    """Apply `kernel(n, sxy, sxx, syy)` (sums about the means) to rows known in both."""
+    needed = check_window(window, min_count)
+    left = y.reshape(len(y), -1)
+    right = np.broadcast_to(x.reshape(len(x), -1), left.shape)
+    out = np.empty(left.shape)
+    for block in column_blocks(left.shape[1]):
+        known = np.isfinite(left[:, block]) & np.isfinite(right[:, block])
+        b, a = np.where(known, left[:, block], 0.0), np.where(known, right[:, block], 0.0)
+        n = _enough(known.astype(np.float64), window, needed)
+        sb, sa, sab, saa, sbb = (
+            trailing_sums(values, (window,))[window] for values in (b, a, a * b, a * a, b * b)
+        )
+        with np.errstate(divide="ignore", invalid="ignore"):
+            out[:, block] = kernel(
+                n,
+                sab - sa * sb / n,
+                variance_from_sums(n, sa, saa, ddof=0) * n,
+                variance_from_sums(n, sb, sbb, ddof=0) * n,
+            )
+    return out.reshape(y.shape)
+
+
+def _positive(x: Array) -> Array:
+    """Values above zero, NaN elsewhere: a divisor that cannot make an infinity."""
+    return np.where(x > 0.0, x, np.nan)
+
+
+def _extreme(pick: np.ufunc, x: Array, window: int, min_count: int | None) -> Array:
+    """Trailing maximum or minimum: two overlapping powers of two cover any window."""
+    needed = check_window(window, min_count)
+    columns = x.reshape(len(x), -1).astype(np.float64)
+    out = np.empty(columns.shape)
+    for block in column_blocks(columns.shape[1]):
+        level = np.ascontiguousarray(columns[:, block])
+        n = _enough((level == level).astype(np.float64), window, needed)
+        size = 1
+        while size < window:
+            step = min(size, window - size)
+            doubled = level.copy()
+            pick(level[step:], level[:-step], out=doubled[step:])
+            level, size = doubled, size + step
+        out[:, block] = level + 0.0 * n
+    return out.reshape(x.shape)

@@ -1,0 +1,226 @@
+"""The numbers of a study, as tables: ledgers and correlations in, frames out.
+
+Every fraction is a fraction (0.01 is 1 %), a year has 252 days, VaR is the historical one of one
+day at 95 %, and every interval is a block-bootstrap interval over days. All strategies share the
+resampled days, so that differences between them are paired.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from alphakeel.portfolio.backtest import Ledger
+from alphakeel.stats import inference, metrics
+
+__all__ = ["by_year_table", "cost_table", "ic_table", "strategy_tables"]
+
+Floats = npt.NDArray[np.floating[Any]]
+
+# The paper's three headline figures, and the ones whose change is stated as a share.
+_HEADLINES = {
+    "sharpe": metrics.sharpe,
+    "max_drawdown": metrics.max_drawdown,
+    "var_95": metrics.value_at_risk,
+}
+_SHARES = ("max_drawdown", "var_95")
+
+
+def strategy_tables(
+    ledgers: Mapping[str, Ledger],
+    market_returns: Floats | None,
+    *,
+    baseline: str,
+    level: float,
+    n_boot: int,
+    seed: int,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Table I, and every strategy against the baseline.
+
+    Parameters
+    ----------
+    ledgers : mapping of str to Ledger
+        One backtest a strategy, all over the same days.
+    market_returns : ndarray of shape (n_days,) or None
+        Simple daily returns of the index, for beta; NaN beta without it.
+    baseline : str
+        The strategy that the others are compared with.
+    level : float
+        Confidence of the intervals, for example 0.95.
+    n_boot : int
+        Resamples.
+    seed : int
+
+    Returns
+    -------
+    performance : DataFrame, one row a strategy
+        annual_return, annual_volatility, sharpe, max_drawdown, var_95 (these three with _low and
+        _high), cvar_95, calmar, sortino, turnover (value bought and sold in a year over wealth,
+        halved: 1.0 replaces the portfolio once), cost_drag (annual return lost to costs), beta.
+    difference : DataFrame, one row a strategy but the baseline
+        sharpe_difference with _low, _high and two-sided bootstrap _p; sharpe_change,
+        max_drawdown_change and var_95_change as shares of the baseline's figure, as the paper
+        states them (-0.3: 30 % lower); the latter two with _low, _high and _p.
+    """
+    names = list(ledgers)
+    returns = np.column_stack([ledger.net_returns for ledger in ledgers.values()])
+    block = max(inference.optimal_block_length(np.abs(column)) for column in returns.T)
+    drawn = {
+        what: inference.bootstrap_samples(
+            statistic, returns, n_boot=n_boot, block_length=block, seed=seed
+        )
+        for what, statistic in _HEADLINES.items()
+    }
+    found = {what: np.asarray(statistic(returns)) for what, statistic in _HEADLINES.items()}
+    tails = ((1.0 - level) / 2.0, (1.0 + level) / 2.0)
+    performance = pd.DataFrame(
+        [_performance(ledger, market_returns) for ledger in ledgers.values()],
+        index=pd.Index(names, name="strategy"),
+    )
+    for what, values in drawn.items():
+        low, high = np.quantile(values, tails, axis=0)
+        place = list(performance.columns).index(what)
+        performance.insert(place + 1, f"{what}_low", low)
+        performance.insert(place + 2, f"{what}_high", high)
+
+    base = names.index(baseline)
+    rows = []
+    for i in (i for i in range(len(names)) if i != base):
+        gaps = drawn["sharpe"][:, i] - drawn["sharpe"][:, base]
+        gap = float(found["sharpe"][i] - found["sharpe"][base])
+        row = _with_interval("sharpe_difference", gap, gaps, tails)
+        row["sharpe_change"] = gap / abs(float(found["sharpe"][base]))
+        for what in _SHARES:
+            change = float(found[what][i] / found[what][base] - 1.0)
+            changes = drawn[what][:, i] / drawn[what][:, base] - 1.0
+            row |= _with_interval(f"{what}_change", change, changes, tails)
+        rows.append(row)
+    others = [name for name in names if name != baseline]
+    return performance, pd.DataFrame(rows, index=pd.Index(others, name="strategy"))
+
+
+def _performance(ledger: Ledger, market_returns: Floats | None) -> dict[str, float]:
+    net = ledger.net_returns
+    figures = metrics.summary(net, benchmark=market_returns)
+    names = ("annual_return", "annual_volatility", "sharpe", "max_drawdown", "var_95", "cvar_95")
+    return {
+        **{name: figures[name] for name in (*names, "calmar", "sortino")},
+        "turnover": float(ledger.turnover.mean() * metrics.PERIODS_PER_YEAR / 2.0),
+        "cost_drag": float(metrics.annual_return(ledger.gross_returns)) - figures["annual_return"],
+        "beta": figures.get("beta", np.nan),
+    }
+
+
+def _with_interval(
+    name: str, estimate: float, drawn: Floats, tails: tuple[float, float]
+) -> dict[str, float]:
+    """An estimate with its percentile interval and the two-sided p of `no difference`."""
+    low, high = np.quantile(drawn, tails)
+    fewer = min((drawn <= 0.0).sum(), (drawn >= 0.0).sum())
+    p = min(1.0, 2.0 * (float(fewer) + 1.0) / (len(drawn) + 1.0))
+    return {name: estimate, f"{name}_low": low, f"{name}_high": high, f"{name}_p": p}
+
+
+def ic_table(
+    series: Mapping[str, tuple[Floats, Floats]],
+    horizons: tuple[int, ...],
+    *,
+    step: int,
+    level: float,
+    n_boot: int,
+    seed: int,
+) -> pd.DataFrame:
+    """How well scores rank what comes after, by model and horizon.
+
+    Parameters
+    ----------
+    series : mapping of str to (ic, rank_ic)
+        Each of shape (n_decisions, n_horizons); NaN where there is none.
+    horizons : tuple of int
+        In trading days.
+    step : int
+        Trading days between two decisions: labels longer than this overlap, and the t statistic
+        and the bootstrap blocks allow for it.
+    level, n_boot, seed
+        As in `strategy_tables`.
+
+    Returns
+    -------
+    DataFrame indexed by (model, horizon)
+        ic, rank_ic with _low and _high, nw_t (Newey-West t of the mean Rank IC), icir (mean over
+        standard deviation of the Rank IC, per decision), hit_rate (share of decisions with a
+        positive Rank IC), n (decisions).
+    """
+    rows = {}
+    for model, (pearson, spearman) in series.items():
+        for h, horizon in enumerate(horizons):
+            figures = inference.ic_summary(
+                spearman[:, h], lags=-(-horizon // step), level=level, n_boot=n_boot, seed=seed
+            )
+            rows[model, horizon] = {
+                "ic": float(np.nanmean(pearson[:, h])),
+                "rank_ic": figures.mean,
+                "rank_ic_low": figures.interval.low,
+                "rank_ic_high": figures.interval.high,
+                "nw_t": figures.t,
+                "icir": figures.icir,
+                "hit_rate": figures.hit_rate,
+                "n": figures.n_dates,
+            }
+    table = pd.DataFrame.from_dict(rows, orient="index")
+    table.index = pd.MultiIndex.from_tuples(rows, names=["model", "horizon"])
+    return table
+
+
+def by_year_table(ledgers: Mapping[str, Ledger], dates: npt.NDArray[np.datetime64]) -> pd.DataFrame:
+    """Return, volatility, Sharpe ratio and deepest drawdown of each calendar year.
+
+    The drawdown of a year is the deepest point reached in it below the highest wealth so far,
+    years before included, so that a fall across New Year is not cut in two.
+    """
+    years = dates.astype("datetime64[Y]").astype(int) + 1970
+    rows = []
+    for name, ledger in ledgers.items():
+        falls = metrics.drawdown_series(ledger.net_returns)
+        for year in np.unique(years):
+            days = years == year
+            r = ledger.net_returns[days]
+            rows.append(
+                {
+                    "year": int(year),
+                    "strategy": name,
+                    "days": int(days.sum()),
+                    "total_return": float(np.prod(1.0 + r) - 1.0),
+                    "annual_volatility": _if_long(metrics.annual_volatility, r),
+                    "sharpe": _if_long(metrics.sharpe, r),
+                    "max_drawdown": float(falls[days].max()),
+                }
+            )
+    return pd.DataFrame(rows).sort_values(["year", "strategy"], kind="stable", ignore_index=True)
+
+
+def _if_long(statistic: Any, r: Floats) -> float:
+    """A statistic of a year, NaN for a year of fewer than 20 days."""
+    return float(statistic(r)) if len(r) >= 20 else float("nan")
+
+
+def cost_table(ledgers: Mapping[str, Ledger]) -> pd.DataFrame:
+    """What trading cost: turnover, costs, orders that could not be carried out."""
+    rows = [
+        {
+            "annual_turnover": float(ledger.turnover.mean() * metrics.PERIODS_PER_YEAR / 2.0),
+            "cost_share_of_initial_wealth": float(ledger.costs.sum() / ledger.initial),
+            "gross_annual_return": float(metrics.annual_return(ledger.gross_returns)),
+            "net_annual_return": float(metrics.annual_return(ledger.net_returns)),
+            "trading_days": int((ledger.turnover > 0).sum()),
+            "blocked_orders": int(ledger.blocked.sum()),
+            "forced_sales": int(ledger.forced_sales.sum()),
+            "mean_cash": float((ledger.cash / ledger.wealth).mean()),
+        }
+        for ledger in ledgers.values()
+    ]
+    return pd.DataFrame(rows, index=pd.Index(list(ledgers), name="strategy"))

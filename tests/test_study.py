@@ -1,0 +1,222 @@
+"""The whole study: causal, reproducible, honest about signal and about none."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from skfolio.containers import AssetPanel
+
+from alphakeel.config import (
+    FactorConfig,
+    LinearConfig,
+    LSTMConfig,
+    ReportConfig,
+    StudyConfig,
+    TargetConfig,
+    WalkForwardConfig,
+)
+from alphakeel.data.simulate import simulate_market
+from alphakeel.errors import ConfigError, DataError
+from alphakeel.models.linear import LinearForecaster
+from alphakeel.models.sequence import LSTMForecaster
+from alphakeel.progress import Progress
+from alphakeel.results import Study
+from alphakeel.stats.inference import newey_west_tstat
+from alphakeel.study import hash_panel, run_study
+
+QUICK = StudyConfig(
+    lstm=LSTMConfig(hidden=8, max_steps=12, seeds=2, burn_in=8, chunk=26),
+    walk_forward=WalkForwardConfig(refit_every=150),
+    report=ReportConfig(bootstrap=100),
+)
+
+
+@pytest.fixture(scope="module")
+def panel() -> AssetPanel:
+    return simulate_market(n_assets=24, n_dates=1100, seed=3).panel
+
+
+@pytest.fixture(scope="module")
+def study(panel: AssetPanel) -> Study:
+    return run_study(panel, QUICK, name="simulated")
+
+
+def scrambled_after(panel: AssetPanel, row: int, seed: int) -> AssetPanel:
+    """The panel with every number after `row` replaced by noise; masks are kept."""
+    rng = np.random.default_rng(seed)
+    copy = panel.copy(deep=True)
+    for name, field in copy.fields.items():
+        values = field.values.copy()
+        future = values[row + 1 :]
+        if np.issubdtype(values.dtype, np.floating):
+            noise = np.exp(rng.normal(0.0, 3.0, future.shape))
+            if name == "market_index":
+                noise[:] = noise[:, :1]
+            values[row + 1 :] = np.where(np.isnan(future), np.nan, noise)
+        copy.fields[name] = field.with_values(values)
+    return copy
+
+
+class TestNoLookAhead:
+    def test_scrambling_the_future_moves_nothing_in_the_past(
+        self, panel: AssetPanel, study: Study
+    ) -> None:
+        row = study.test.start + 230  # inside the second fold's test rows
+        other = run_study(scrambled_after(panel, row, seed=1), QUICK)
+        past = study.decision_rows <= row
+        for name, model in study.models.items():
+            np.testing.assert_array_equal(
+                model.scores[past], other.models[name].scores[past], err_msg=name
+            )
+            assert np.isfinite(model.scores[past]).any()
+        days = slice(0, row - study.test.start + 1)
+        for name, ledger in study.strategies.items():
+            again = other.strategies[name]
+            for what in ("weights", "trades", "costs", "net_returns", "wealth", "cash"):
+                np.testing.assert_array_equal(
+                    getattr(ledger, what)[days],
+                    getattr(again, what)[days],
+                    err_msg=f"{name} {what}",
+                )
+        assert not np.array_equal(
+            study.strategies["LSTM"].wealth, other.strategies["LSTM"].wealth
+        ), "the scrambled future must show after the cut, or this test proves nothing"
+
+    def test_training_labels_end_before_the_test(self, study: Study) -> None:
+        reach = study.config.target.lag + max(study.config.target.horizons)
+        for fold in study.folds:
+            last = int(np.searchsorted(study.dates, fold.train[1]))
+            first = int(np.searchsorted(study.dates, fold.test[0]))
+            assert last + reach < first
+
+    def test_scores_exist_on_test_rows_only(self, study: Study) -> None:
+        before = study.decision_rows < study.test.start
+        for model in study.models.values():
+            assert np.isnan(model.scores[before]).all()
+            assert np.isfinite(model.scores[~before]).any(axis=1).all()
+
+
+class TestReproducible:
+    def test_to_the_bit_whatever_the_number_of_jobs(self, panel: AssetPanel, study: Study) -> None:
+        again = run_study(panel, replace(QUICK, jobs=1))
+        for name, model in study.models.items():
+            np.testing.assert_array_equal(model.scores, again.models[name].scores)
+        for name, ledger in study.strategies.items():
+            np.testing.assert_array_equal(ledger.wealth, again.strategies[name].wealth)
+        for name, table in study.tables().items():
+            assert table.equals(again.tables()[name]), name
+
+    def test_another_seed_gives_another_network_and_the_same_benchmarks(
+        self, panel: AssetPanel, study: Study
+    ) -> None:
+        other = run_study(panel, replace(QUICK, seed=1))
+        assert not np.array_equal(
+            study.models["lstm"].scores, other.models["lstm"].scores, equal_nan=True
+        )
+        np.testing.assert_array_equal(
+            study.strategies["Linear"].wealth, other.strategies["Linear"].wealth
+        )
+
+    def test_hash_knows_one_changed_cell(self, panel: AssetPanel) -> None:
+        other = panel.copy(deep=True)
+        values = other["adj_close"].copy()
+        values[5, np.flatnonzero(np.isfinite(values[5]))[0]] *= 1.01
+        other["adj_close"] = values
+        assert hash_panel(panel) == hash_panel(panel.copy(deep=True)) != hash_panel(other)
+
+    def test_the_panel_is_not_touched(self, panel: AssetPanel) -> None:
+        before = hash_panel(panel)
+        run_study(panel, replace(QUICK, models=("linear",)))
+        assert hash_panel(panel) == before
+
+
+class TestTables:
+    def test_strategies_and_intervals(self, study: Study) -> None:
+        table = study.table_1()
+        assert list(table.index) == ["Equal weight", "Minimum variance", "Linear", "LSTM"]
+        for what in ("sharpe", "max_drawdown", "var_95"):
+            assert (table[f"{what}_low"] <= table[f"{what}_high"]).all()
+        assert ((table.max_drawdown > 0) & (table.max_drawdown < 1)).all()
+
+    def test_every_table_has_rows(self, study: Study) -> None:
+        for name, table in study.tables().items():
+            assert len(table) > 0 or name == "left_out", name
+
+    def test_verdict_on_every_factor_in_every_fold(self, study: Study) -> None:
+        for fold in study.folds:
+            kept = set(fold.verdicts.loc[fold.verdicts.kept, "factor"])
+            assert kept == set(fold.selected["linear"])
+            given = set(fold.verdicts.loc[fold.verdicts.network, "factor"])
+            assert given == set(fold.selected["lstm"])
+            assert fold.verdicts.verdict.str.len().min() > 5
+
+    def test_progress_rises_to_one(self, panel: AssetPanel) -> None:
+        seen: list[Progress] = []
+        run_study(panel, replace(QUICK, models=("linear",)), on_progress=seen.append)
+        shares = [p.share for p in seen]
+        assert shares == sorted(shares)
+        assert shares[-1] == pytest.approx(1.0)
+        assert {"cleaning", "factors", "screening", "fitting", "backtest"} == {
+            p.stage for p in seen
+        }
+
+
+class TestSignal:
+    """What the simulator plants is found, and nothing where nothing is planted."""
+
+    CONFIG = replace(
+        QUICK,
+        target=TargetConfig(horizons=(5,)),
+        lstm=LSTMConfig(hidden=32, max_steps=120, seeds=1),
+        walk_forward=WalkForwardConfig(refit_every=1000),
+    )
+
+    def test_nonlinear_signal_is_seen_by_the_network_only(self) -> None:
+        planted = simulate_market(n_assets=120, n_dates=1900, seed=6, signal=0.2, nonlinear=1.0)
+        study = run_study(planted.panel, self.CONFIG)
+        daily = {name: model.rank_ic[:, 0] for name, model in study.models.items()}
+        gain = newey_west_tstat(daily["lstm"] - daily["linear"])
+        assert gain.t > 3.0
+        assert np.nanmean(daily["lstm"]) > 2.0 * np.nanmean(daily["linear"])
+        assert study.tables()["ic"].loc[("LSTM", 5), "rank_ic_low"] > 0.0
+
+    def test_no_signal_no_rank_ic(self) -> None:
+        nothing = simulate_market(n_assets=100, n_dates=1800, seed=6, signal=0.0)
+        table = run_study(nothing.panel, self.CONFIG).tables()["ic"]
+        assert ((table.rank_ic_low < 0) & (table.rank_ic_high > 0)).all(), table
+
+
+def test_settings_and_estimators_agree_on_defaults() -> None:
+    """A default lives in the settings and in the estimator: they must not drift apart."""
+    for section, estimator, other_names in (
+        (LSTMConfig(), LSTMForecaster(), {"seeds": "n_seeds"}),
+        (LinearConfig(), LinearForecaster(), {}),
+    ):
+        known = estimator.get_params()
+        for name, value in vars(section).items():
+            assert known[other_names.get(name, name)] == value, name
+
+
+class TestBadRequests:
+    def test_too_little_history(self, panel: AssetPanel) -> None:
+        early = replace(
+            QUICK,
+            walk_forward=replace(QUICK.walk_forward, test_start=panel.observations[100].item()),
+        )
+        with pytest.raises(DataError, match="100 days precede the test start"):
+            run_study(panel, early)
+
+    def test_test_window_outside_the_data(self, panel: AssetPanel) -> None:
+        import datetime as dt
+
+        late = replace(
+            QUICK, walk_forward=replace(QUICK.walk_forward, test_start=dt.date(2050, 1, 1))
+        )
+        with pytest.raises(ConfigError, match="the data run from"):
+            run_study(panel, late)
+
+    def test_unknown_factor(self, panel: AssetPanel) -> None:
+        with pytest.raises(ConfigError, match="did you mean"):
+            run_study(panel, replace(QUICK, factors=FactorConfig(exclude=("reversal_55",))))
