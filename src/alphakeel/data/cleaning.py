@@ -125,7 +125,8 @@ def clean(
         Days for which a missing value is replaced by the last one; 0: never.
     gap_fill : {"carry", "interpolate"}
         "interpolate" draws a straight line to the next value, as the paper does (Li and Gu,
-        2025, doi:10.48550/arXiv.2507.00332); it reads the future and warns. `accounting_close` is carried in either case.
+        2025, doi:10.48550/arXiv.2507.00332); it reads the future and warns. `accounting_close` is
+        carried in either case.
     spike_sigmas : float
         A change of the adjusted close beyond this many trailing robust standard deviations
         (times the square root of the days since the last price) ...
