@@ -29,6 +29,7 @@ VALUES, RANK_IC, DAILY = (
     "tie-exact Rank IC",
     "backtest, daily rebalancing",
 )
+SAME_LSTM = "training predictions per CPU second, LSTM 2 x 64 on 6 factors and 60 rows"
 PEERS = (
     Peer("factors", VALUES, "Qlib Alpha158", "qlib_alpha158", "qlib", more_is_better=True),
     Peer(
@@ -45,6 +46,7 @@ PEERS = (
         "skfolio_rank_ic",
         None,
     ),
+    Peer("lstm", SAME_LSTM + ", float32", "Qlib LSTM", "qlib_lstm", "qlib", more_is_better=True),
     Peer(
         "backtest", "backtest, daily reb", "vectorbt from_orders", "vectorbt_backtest", "vectorbt"
     ),
@@ -58,6 +60,8 @@ def write_inputs(suite: str, folder: Path) -> None:
         arrays = make_bars(seed=0)
     elif suite == "screening":
         arrays = importlib.import_module("bench_screening").make_inputs(0)
+    elif suite == "lstm":
+        arrays = importlib.import_module("bench_lstm").make_inputs(6, n_series=0)
     elif suite == "backtest":
         weights, prices = importlib.import_module("bench_backtest").make_inputs(0)
         arrays = {"weights": weights, "prices": prices}

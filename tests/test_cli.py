@@ -118,8 +118,8 @@ class TestBadInput:
 
     def test_unknown_setting(self, tmp_path: Path) -> None:
         path = tmp_path / "bad.toml"
-        path.write_text("[lstm]\nhiden = 3")
-        assert "did you mean lstm.hidden?" in one_sentence(alphakeel("run", "--config", path))
+        path.write_text("[network]\nhiden = 3")
+        assert "did you mean network.hidden?" in one_sentence(alphakeel("run", "--config", path))
 
     def test_output_folder_is_a_file(self, prices: Path, settings: Path, tmp_path: Path) -> None:
         wall = tmp_path / "wall"

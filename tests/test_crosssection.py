@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import stats as scipy_stats
@@ -213,6 +213,7 @@ class TestProperties:
 
     @settings(max_examples=60, deadline=None)
     @given(st.lists(st.floats(allow_nan=True, width=64), min_size=1, max_size=20))
+    @example([np.inf, np.finfo(float).max, np.finfo(float).max])
     def test_any_row_ranks_like_scipy(self, row: list[float]) -> None:
         x = np.array([row])
         clean = np.where(np.isfinite(x), x, np.nan)

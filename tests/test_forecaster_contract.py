@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -10,8 +11,16 @@ from sklearn.base import clone
 
 from alphakeel.errors import ConfigError, DataError, NotFittedError
 from alphakeel.models.base import Forecaster
+from alphakeel.models.boosting import LightGBMForecaster
+from alphakeel.models.kernel import SupportVectorForecaster
 from alphakeel.models.linear import LinearForecaster
 from alphakeel.models.sequence import LSTMForecaster
+from alphakeel.models.zoo import (
+    AttentionForecaster,
+    CNNLSTMForecaster,
+    GRUForecaster,
+    MLPForecaster,
+)
 
 SMALL = {"hidden": 6, "burn_in": 4, "chunk": 20, "max_steps": 6, "evaluate_every": 3}
 
@@ -23,7 +32,15 @@ FORECASTERS: dict[str, Callable[[], Forecaster]] = {
     "lstm_warm_up": lambda: LSTMForecaster(**SMALL, n_seeds=1, warm_up=5, device="cpu"),
     "lstm_two_layers": lambda: LSTMForecaster(**SMALL, n_seeds=1, layers=2, device="cpu"),
     "lstm_subsets": lambda: LSTMForecaster(**SMALL, n_seeds=1, batch_assets=7, device="cpu"),
+    "gru": lambda: GRUForecaster(**SMALL, n_seeds=2, device="cpu"),
+    "attention": lambda: AttentionForecaster(**SMALL, n_seeds=2, window=7, device="cpu"),
+    "cnn_lstm": lambda: CNNLSTMForecaster(**SMALL, n_seeds=2, device="cpu"),
+    "mlp": lambda: MLPForecaster(**SMALL, n_seeds=2, layers=2, device="cpu"),
+    "svr": lambda: SupportVectorForecaster(components=20, n_seeds=2),
+    "svr_capped": lambda: SupportVectorForecaster(components=20, max_entries=200),
 }
+if find_spec("lightgbm") is not None:
+    FORECASTERS["lightgbm"] = lambda: LightGBMForecaster(n_trees=20, n_seeds=2, patience=1)
 
 
 @pytest.fixture(params=FORECASTERS)

@@ -75,9 +75,17 @@ def fake_tables(names: list[str], horizons: tuple[int, ...], years: list[int]) -
         [{"year": y, "strategy": n, "total_return": 0.05, "max_drawdown": 0.1}
          for y in years for n in names]
     )  # fmt: skip
+    pairs = pd.MultiIndex.from_product(
+        [["Linear", "LSTM"], ["factor_0", "<i>factor</i>"]], names=["model", "factor"]
+    )
+    drivers = pd.DataFrame(
+        {"rank_ic_drop": 0.01, "rank_ic_drop_low": [-0.01, 0.002, np.nan, -0.003],
+         "rank_ic_drop_high": 0.02, "score_share": 0.5, "top_lag": 1, "mean_lag": 2.5, "folds": 2},
+        index=pairs,
+    )  # fmt: skip
     costs = pd.DataFrame({"annual_turnover": 4.0, "blocked_orders": 3}, index=index)
     return {"table_1": table_1, "table_1_difference": change, "ic": ic, "by_year": by_year,
-            "costs": costs}  # fmt: skip
+            "costs": costs, "drivers": drivers}  # fmt: skip
 
 
 def fake_verdicts(n_factors: int, rng: np.random.Generator) -> pd.DataFrame:
@@ -172,7 +180,7 @@ class TestPage:
         ids = [a["id"] for t, a in tags if t == "section"]
         links = [a["href"] for t, a in tags if t == "a" and (a["href"] or "").startswith("#")]
         assert ids == [
-            "summary", "performance", "course", "risk", "years", "forecasts", "factors",
+            "summary", "performance", "course", "risk", "years", "forecasts", "factors", "drivers",
             "portfolio", "costs", "training", "data", "method", "cautions",
         ]  # fmt: skip
         assert [f"#{i}" for i in ids] == list(dict.fromkeys(links))

@@ -75,7 +75,9 @@ class TestLearning:
 
     def test_keeps_the_state_that_validated_best(self) -> None:
         model = LSTMForecaster(
-            **SMALL | {"max_steps": 20, "evaluate_every": 2, "n_seeds": 2, "patience": None}
+            **SMALL
+            | {"max_steps": 20, "evaluate_every": 2, "n_seeds": 2, "patience": None}
+            | {"validation_share": 0.2}
         )
         model.fit(*make_sample())
         for seed, best_step in enumerate(model.best_steps_):
@@ -87,6 +89,7 @@ class TestLearning:
         features, _ = make_sample()
         noise = np.random.default_rng(5).standard_normal(features.shape[:2])
         settings = SMALL | {"max_steps": 60, "evaluate_every": 1, "patience": 3}
+        settings |= {"validation_share": 0.2}
         model = LSTMForecaster(**settings).fit(features, noise)
         assert model.history_[-1]["step"] == model.best_steps_[0] + 3 < 60
 
@@ -310,7 +313,7 @@ class TestRefusals:
     )
     def test_bad_settings(self, setting: dict[str, Any], message: str) -> None:
         with pytest.raises(ConfigError) as caught:
-            LSTMForecaster(**SMALL | setting).fit(*make_sample())
+            LSTMForecaster(**SMALL | {"validation_share": 0.2} | setting).fit(*make_sample())
         assert message in str(caught.value)
 
     def test_a_loss_that_explodes_names_seed_step_and_factor(self) -> None:
@@ -335,7 +338,7 @@ class TestRefusals:
         targets = targets.copy()
         targets[90:] = np.nan
         with pytest.raises(DataError, match="validation block"):
-            LSTMForecaster(**SMALL).fit(features, targets)
+            LSTMForecaster(**SMALL | {"validation_share": 0.2}).fit(features, targets)
 
     def test_a_short_sample_shortens_the_chunk(self) -> None:
         features, targets = make_sample()

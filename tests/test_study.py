@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
 from skfolio.containers import AssetPanel
 
 from alphakeel.config import (
+    MODELS,
     FactorConfig,
     LinearConfig,
-    LSTMConfig,
+    NetworkConfig,
     ReportConfig,
     StudyConfig,
     TargetConfig,
@@ -22,12 +24,12 @@ from alphakeel.errors import ConfigError, DataError
 from alphakeel.models.linear import LinearForecaster
 from alphakeel.models.sequence import LSTMForecaster
 from alphakeel.progress import Progress
-from alphakeel.results import Study
+from alphakeel.results import LABELS, Study
 from alphakeel.stats.inference import newey_west_tstat
 from alphakeel.study import hash_panel, run_study
 
 QUICK = StudyConfig(
-    lstm=LSTMConfig(hidden=8, max_steps=12, seeds=2, burn_in=8, chunk=26),
+    network=NetworkConfig(hidden=8, max_steps=12, seeds=2, burn_in=8, chunk=26),
     walk_forward=WalkForwardConfig(refit_every=150),
     report=ReportConfig(bootstrap=100),
 )
@@ -142,7 +144,7 @@ class TestTables:
 
     def test_every_table_has_rows(self, study: Study) -> None:
         for name, table in study.tables().items():
-            assert len(table) > 0 or name == "left_out", name
+            assert len(table) > 0 or name in ("left_out", "limits"), name
 
     def test_verdict_on_every_factor_in_every_fold(self, study: Study) -> None:
         for fold in study.folds:
@@ -158,7 +160,7 @@ class TestTables:
         shares = [p.share for p in seen]
         assert shares == sorted(shares)
         assert shares[-1] == pytest.approx(1.0)
-        assert {"cleaning", "factors", "screening", "fitting", "backtest"} == {
+        assert {"cleaning", "factors", "screening", "fitting", "explaining", "backtest"} == {
             p.stage for p in seen
         }
 
@@ -169,7 +171,7 @@ class TestSignal:
     CONFIG = replace(
         QUICK,
         target=TargetConfig(horizons=(5,)),
-        lstm=LSTMConfig(hidden=32, max_steps=120, seeds=1),
+        network=NetworkConfig(hidden=32, max_steps=120, seeds=1),
         walk_forward=WalkForwardConfig(refit_every=1000),
     )
 
@@ -188,10 +190,28 @@ class TestSignal:
         assert ((table.rank_ic_low < 0) & (table.rank_ic_high > 0)).all(), table
 
 
+def test_every_model_goes_through_the_study() -> None:
+    """Networks and references beside the benchmark: scores on every test row, a strategy each."""
+    models = tuple(m for m in MODELS if m != "lightgbm" or find_spec("lightgbm"))
+    config = replace(
+        QUICK, models=models, network=replace(QUICK.network, max_steps=3, evaluate_every=3, seeds=1)
+    )
+    panel = simulate_market(n_assets=12, n_dates=900, seed=1).panel
+    study = run_study(panel, config)
+    assert list(study.models) == list(models)
+    labels = [LABELS[model] for model in models]
+    assert list(study.table_1().index) == ["Equal weight", "Minimum variance", *labels]
+    tested = study.decision_rows >= study.test.start
+    for name, model in study.models.items():
+        assert np.isfinite(model.scores[tested]).any(axis=1).all(), name
+        given = study.folds[0].selected["linear" if name == "linear" else "lstm"]
+        assert study.folds[0].selected[name] == given
+
+
 def test_settings_and_estimators_agree_on_defaults() -> None:
     """A default lives in the settings and in the estimator: they must not drift apart."""
     for section, estimator, other_names in (
-        (LSTMConfig(), LSTMForecaster(), {"seeds": "n_seeds"}),
+        (NetworkConfig(), LSTMForecaster(), {"seeds": "n_seeds"}),
         (LinearConfig(), LinearForecaster(), {}),
     ):
         known = estimator.get_params()

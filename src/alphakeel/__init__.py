@@ -30,8 +30,9 @@ _DOOR = {
     "CostConfig": "config",
     "DataConfig": "config",
     "FactorConfig": "config",
-    "LSTMConfig": "config",
+    "LimitsConfig": "config",
     "LinearConfig": "config",
+    "NetworkConfig": "config",
     "ReportConfig": "config",
     "ScreenConfig": "config",
     "StudyConfig": "config",
@@ -48,8 +49,16 @@ _DOOR = {
     "Factor": "factors.base",
     "compute_factors": "factors.base",
     "FactorScreen": "factors.screening",
+    "DeepAlpha": "alpha",
+    "explain_score": "models.explain",
     "LinearForecaster": "models.linear",
     "LSTMForecaster": "models.sequence",
+    "GRUForecaster": "models.zoo",
+    "AttentionForecaster": "models.zoo",
+    "CNNLSTMForecaster": "models.zoo",
+    "MLPForecaster": "models.zoo",
+    "LightGBMForecaster": "models.boosting",
+    "SupportVectorForecaster": "models.kernel",
     "backtest": "portfolio.backtest",
     "Ledger": "portfolio.backtest",
     "Study": "results",
@@ -62,6 +71,7 @@ _DOOR = {
 __all__ = ["__version__", *_DOOR]
 
 if TYPE_CHECKING:
+    from alphakeel.alpha import DeepAlpha
     from alphakeel.artifacts import save_run
     from alphakeel.config import (
         AllocationConfig,
@@ -69,8 +79,9 @@ if TYPE_CHECKING:
         CostConfig,
         DataConfig,
         FactorConfig,
+        LimitsConfig,
         LinearConfig,
-        LSTMConfig,
+        NetworkConfig,
         ReportConfig,
         ScreenConfig,
         StudyConfig,
@@ -87,8 +98,17 @@ if TYPE_CHECKING:
     from alphakeel.factors import FACTORS
     from alphakeel.factors.base import Factor, compute_factors
     from alphakeel.factors.screening import FactorScreen
+    from alphakeel.models.boosting import LightGBMForecaster
+    from alphakeel.models.explain import explain_score
+    from alphakeel.models.kernel import SupportVectorForecaster
     from alphakeel.models.linear import LinearForecaster
     from alphakeel.models.sequence import LSTMForecaster
+    from alphakeel.models.zoo import (
+        AttentionForecaster,
+        CNNLSTMForecaster,
+        GRUForecaster,
+        MLPForecaster,
+    )
     from alphakeel.portfolio.backtest import Ledger, backtest
     from alphakeel.report.html import write_report
     from alphakeel.results import Study

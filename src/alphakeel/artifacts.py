@@ -1,4 +1,4 @@
-"""Runs on disk: settings, versions, data hash, and every table as CSV and JSON."""
+"""Runs and fitted models on disk: settings, versions, data hash, tables, arrays; never code."""
 
 from __future__ import annotations
 
@@ -14,11 +14,22 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from alphakeel.checkpoints import DiskStore
 from alphakeel.config import config_to_dict, config_to_toml
 from alphakeel.errors import DataError
+from alphakeel.model_files import load_model, read_card, save_model
 from alphakeel.results import Study
+from alphakeel.resume import study_key
 
-__all__ = ["run_id", "save_run", "summary_json"]
+__all__ = [
+    "forget_progress",
+    "load_model",
+    "read_card",
+    "run_id",
+    "save_model",
+    "save_run",
+    "summary_json",
+]
 
 
 def run_id(study: Study) -> str:
@@ -46,7 +57,7 @@ def save_run(study: Study, folder: str | Path = "runs") -> Path:
         The folder of the run: ``study.toml`` (the settings, ready to run again), ``run.json``
         (versions, data hash, dates, timings, notes), ``tables/`` (CSV, and one ``tables.json``),
         ``series/`` (daily returns, wealth and weights of each strategy; scores and IC of each
-        model) and ``cleaning_ledger.csv``.
+        model), ``models/`` (every fit, as `load_model` reads it) and ``cleaning_ledger.csv``.
 
     Raises
     ------
@@ -75,6 +86,11 @@ def save_run(study: Study, folder: str | Path = "runs") -> Path:
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     return target
+
+
+def forget_progress(study: Study, store: DiskStore) -> None:
+    """Drop the kept progress of a study whose results are safe."""
+    store.discard(study_key(study.data_hash, config_to_dict(study.config), study.versions))
 
 
 def summary_json(study: Study) -> dict[str, Any]:
@@ -139,6 +155,14 @@ def _write(study: Study, folder: Path) -> None:
         weights.to_parquet(folder / "series" / f"weights_{_slug(label)}.parquet")
     horizons = study.config.target.horizons
     for model in study.models.values():
+        for number, (fold, state) in enumerate(zip(study.folds, model.fitted, strict=False)):
+            save_model(
+                state,
+                folder / "models" / model.name / f"fold_{number}",
+                factors=fold.selected[model.name],
+                train_window=fold.train,
+                data_hash=study.data_hash,
+            )
         scores = pd.DataFrame(model.scores, index=decisions, columns=study.asset_names)
         scores.dropna(how="all").to_parquet(folder / "series" / f"scores_{model.name}.parquet")
         daily = pd.DataFrame(model.rank_ic, index=decisions, columns=[f"{h}d" for h in horizons])

@@ -18,7 +18,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from alphakeel import __version__
-from alphakeel.errors import AlphakeelError, ConfigError, ConvergenceError, LookAheadWarning
+from alphakeel.errors import (
+    AlphakeelError,
+    ConfigError,
+    ConvergenceError,
+    LookAheadWarning,
+    ResumeWarning,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -85,22 +91,30 @@ def run(
     out: Annotated[Path, typer.Option("--out", help="Folder that keeps the runs.")] = Path("runs"),
     as_json: JsonOption = False,
     quiet: QuietOption = False,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Begin anew, whatever a killed run has left.")
+    ] = False,
 ) -> None:
     """Run the study: data, cleaning, factors, screen, models, backtest, report.
 
     Without options it takes the bundled real prices of 20 S&P 500 stocks and tests 2010 to 2020.
+    A run that was killed goes on where it was when the same command is given again.
     """
     with _plain_errors():
         settings = _settings(data, config)
-        from alphakeel.artifacts import save_run, summary_json
+        from alphakeel.artifacts import forget_progress, save_run, summary_json
+        from alphakeel.checkpoints import DiskStore
         from alphakeel.report.html import write_report
         from alphakeel.study import load_data, run_study
 
         with _progress_bar(hidden=quiet or as_json) as on_progress:
             panel, settings, name = load_data(settings)
-            study = run_study(panel, settings, name=name, on_progress=on_progress)
+            store = DiskStore(out / ".resume", fresh=fresh)
+            listener = on_progress if quiet else _telling_of_resumption(on_progress)
+            study = run_study(panel, settings, name=name, on_progress=listener, store=store)
         folder = save_run(study, out)
         report = write_report(study, folder / "report.html")
+        forget_progress(study, store)
         if as_json:
             document = {**summary_json(study), "run": str(folder), "report": str(report)}
             typer.echo(json.dumps(document, ensure_ascii=False))
@@ -165,6 +179,7 @@ def _plain_errors() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         warnings.simplefilter("always", LookAheadWarning)
+        warnings.simplefilter("always", ResumeWarning)
         warnings.showwarning = lambda message, *_args, **_kw: typer.echo(
             f"warning: {message}", err=True
         )
@@ -225,6 +240,24 @@ def _progress_bar(*, hidden: bool) -> Iterator[Callable[[Progress], None] | None
     with bar:
         task = bar.add_task("", total=1.0, stage="loading")
         yield lambda p: bar.update(task, completed=p.share, description=p.detail, stage=p.stage)
+
+
+def _telling_of_resumption(
+    on_progress: Callable[[Progress], None] | None,
+) -> Callable[[Progress], None]:
+    """Say in one line what is left of a killed run; hand everything else on."""
+
+    def listener(progress: Progress) -> None:
+        if progress.stage == "resuming":
+            # Two calls come for each piece of work: its begin and its end.
+            if progress.detail not in told:
+                typer.echo(f"resuming: {progress.detail}", err=True)
+                told.add(progress.detail)
+        elif on_progress is not None:
+            on_progress(progress)
+
+    told: set[str] = set()
+    return listener
 
 
 def _print_study(study: Study, folder: Path, report: Path) -> None:

@@ -26,8 +26,9 @@ __all__ = [
     "CostConfig",
     "DataConfig",
     "FactorConfig",
-    "LSTMConfig",
+    "LimitsConfig",
     "LinearConfig",
+    "NetworkConfig",
     "ReportConfig",
     "ScreenConfig",
     "StudyConfig",
@@ -39,7 +40,17 @@ __all__ = [
     "load_config",
 ]
 
-MODELS = ("linear", "lstm")
+MODELS = (
+    "linear",
+    "lstm",
+    "lstm_limited",
+    "gru",
+    "attention",
+    "cnn_lstm",
+    "mlp",
+    "lightgbm",
+    "svr",
+)
 
 
 def option(
@@ -213,8 +224,8 @@ class LinearConfig(_Section):
 
 
 @dataclass(frozen=True)
-class LSTMConfig(_Section):
-    """[lstm] The sequence model; a step is one decision date."""
+class NetworkConfig(_Section):
+    """[network] Every network (lstm, gru, attention, cnn_lstm, mlp); a row is a decision date."""
 
     hidden: int = option(32, "units of the recurrent layer", low=1, high=1024)
     layers: int = option(1, "recurrent layers", low=1, high=4)
@@ -222,13 +233,16 @@ class LSTMConfig(_Section):
     burn_in: int = option(26, "steps that warm the state up before the loss counts", low=0)
     chunk: int = option(104, "steps on which the loss counts, in one batch", low=2)
     batch_assets: int = option(120, "stocks in one batch", low=2)
-    max_steps: int = option(150, "gradient steps at most", low=1)
+    max_steps: int = option(75, "gradient steps at most", low=1)
     learning_rate: float = option(3e-3, "peak of the one-cycle schedule", low=1e-6, high=1.0)
     weight_decay: float = option(1e-2, "AdamW's decay", low=0.0)
     ic_weight: float = option(1.0, "weight of 1 - IC in the loss", low=0.0)
     mse_weight: float = option(0.1, "weight of the mean squared error in the loss", low=0.0)
     validation_share: float = option(
-        0.2, "last part of the training rows, kept for early stopping", low=0.01, high=0.5
+        0.0,
+        "last part of the training rows kept to choose the state by; 0: train on all of them",
+        low=0.0,
+        high=0.5,
     )
     evaluate_every: int = option(10, "steps between two validations", low=1)
     patience: int = option(5, "validations without a better one before a fit stops", low=1)
@@ -238,8 +252,29 @@ class LSTMConfig(_Section):
     def _check(self) -> None:
         if self.ic_weight + self.mse_weight <= 0:
             raise ConfigError(
-                "lstm.ic_weight and lstm.mse_weight are both zero: the loss would be empty."
+                "network.ic_weight and network.mse_weight are both zero: the loss would be empty."
             )
+
+
+@dataclass(frozen=True)
+class LimitsConfig(_Section):
+    """[limits] What lstm_limited may risk, trained with these limits inside its loss."""
+
+    volatility: float | None = option(
+        0.12, "largest volatility, a fraction a year (comment out: no limit)", low=0.001, high=2.0
+    )
+    max_drawdown: float | None = option(
+        0.2, "deepest loss from a peak, a fraction (comment out: no limit)", low=0.001, high=0.999
+    )
+    var_95: float | None = option(
+        0.015, "largest 95 % VaR of one day, a fraction (comment out: no limit)", low=1e-4, high=0.5
+    )
+    cvar_95: float | None = option(
+        None, "largest 95 % CVaR of one day, a fraction", low=1e-4, high=0.5
+    )
+    turnover: float | None = option(
+        None, "most value traded in a year over wealth, both sides", low=0.01, high=1000.0
+    )
 
 
 @dataclass(frozen=True)
@@ -269,6 +304,7 @@ class ReportConfig(_Section):
     """[report] How results are stated."""
 
     level: float = option(0.95, "level of the intervals", low=0.5, high=0.999)
+    drivers: bool = option(True, "explain which factors drive the scores, after the fits")
     bootstrap: int = option(1000, "block-bootstrap resamples behind each interval", low=100)
 
 
@@ -279,13 +315,14 @@ class StudyConfig(_Section):
     Parameters
     ----------
     models : tuple of str
-        Any of ``"linear"`` and ``"lstm"``. The linear benchmark always runs.
+        Any of `MODELS`. The linear benchmark always runs; ``"lightgbm"`` needs an extra package.
     seed : int
         The one seed from which every random draw follows.
     jobs : int
         Fits run at the same time; it does not change any number.
-    data, cleaning, factors, screen, target, walk_forward, linear, lstm, allocation, costs, report
-        The sections, each a frozen dataclass of its own.
+    data, cleaning, factors, screen, target, walk_forward : sections
+    linear, network, limits, allocation, costs, report : sections
+        Each a frozen dataclass of its own.
 
     Raises
     ------
@@ -300,7 +337,9 @@ class StudyConfig(_Section):
     """
 
     models: tuple[str, ...] = option(
-        MODELS, "models to compare; the linear benchmark always runs", choices=MODELS
+        ("linear", "lstm"),
+        "models to compare; the linear benchmark always runs",
+        choices=MODELS,
     )
     seed: int = option(0, "seed of every random draw", low=0)
     jobs: int = option(2, "fits that run at the same time (no effect on the numbers)", low=1)
@@ -311,14 +350,15 @@ class StudyConfig(_Section):
     target: TargetConfig = field(default_factory=TargetConfig)
     walk_forward: WalkForwardConfig = field(default_factory=WalkForwardConfig)
     linear: LinearConfig = field(default_factory=LinearConfig)
-    lstm: LSTMConfig = field(default_factory=LSTMConfig)
+    network: NetworkConfig = field(default_factory=NetworkConfig)
+    limits: LimitsConfig = field(default_factory=LimitsConfig)
     allocation: AllocationConfig = field(default_factory=AllocationConfig)
     costs: CostConfig = field(default_factory=CostConfig)
     report: ReportConfig = field(default_factory=ReportConfig)
 
     def _check(self) -> None:
         if not self.models:
-            raise ConfigError("models is empty: name at least one of linear, lstm.")
+            raise ConfigError(f"models is empty: name at least one of {', '.join(MODELS)}.")
 
 
 def load_config(path: str | Path) -> StudyConfig:

@@ -23,6 +23,7 @@ __all__ = [
     "InfeasibleError",
     "LookAheadWarning",
     "NotFittedError",
+    "ResumeWarning",
 ]
 
 
@@ -52,3 +53,7 @@ class ConvergenceError(AlphakeelError, ArithmeticError):
 
 class LookAheadWarning(UserWarning):
     """A chosen option reads data from after the day it describes."""
+
+
+class ResumeWarning(UserWarning):
+    """Kept progress cannot be used, and is computed again."""

@@ -13,13 +13,15 @@ import pandas as pd
 from alphakeel import tables
 from alphakeel.config import StudyConfig
 from alphakeel.data.cleaning import CleanResult
+from alphakeel.models.explain import Drivers
+from alphakeel.models.state import ModelState
 from alphakeel.portfolio.backtest import Ledger
+from alphakeel.roster import LABELS
+from alphakeel.stats import metrics
 
 __all__ = ["LABELS", "FoldResult", "ModelResult", "Study"]
 
 Floats = npt.NDArray[np.floating[Any]]
-
-LABELS = {"linear": "Linear", "lstm": "LSTM"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,6 +59,15 @@ class ModelResult:
         Cross-sectional correlation of scores with forward log returns; NaN outside the test.
     history : list of dict
         For networks, one entry per validation: fold, seed, step, losses, validation Rank IC.
+    fitted : tuple of ModelState
+        The model as fitted for each fold; `alphakeel.models.restore` makes it again.
+    weights : ndarray of shape (n_decisions, n_assets), optional
+        Target weights of a model that allocates by itself; NaN before the test.
+    limits : DataFrame, optional
+        Each limit of each fold on its training path: limit, trained (before the calibration of
+        exposure), value (after it), violation.
+    drivers : tuple of Drivers
+        Which factors drove the scores of each fold's test rows.
     """
 
     name: str
@@ -65,6 +76,10 @@ class ModelResult:
     ic: Floats
     rank_ic: Floats
     history: list[dict[str, Any]]
+    fitted: tuple[ModelState, ...] = ()
+    drivers: tuple[Drivers, ...] = ()
+    weights: Floats | None = None
+    limits: pd.DataFrame | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,16 +157,23 @@ class Study:
         performance, difference = tables.strategy_tables(
             self.strategies, self.market_returns, baseline=LABELS["linear"], **boot
         )
+        step = self.config.walk_forward.rebalance_every
         correlations = tables.ic_table(
             {model.label: (model.ic, model.rank_ic) for model in self.models.values()},
             self.config.target.horizons,
-            step=self.config.walk_forward.rebalance_every,
+            step=step,
             **boot,
         )
         return {
             "table_1": performance,
             "table_1_difference": difference,
             "ic": correlations,
+            "drivers": tables.importance_table(
+                {model.label: model.drivers for model in self.models.values()},
+                lags=-(-max(self.config.target.horizons) // step),
+                **boot,
+            ),
+            "limits": self.limits_table(),
             "by_year": tables.by_year_table(self.strategies, self.dates[self.test]),
             "costs": tables.cost_table(self.strategies),
             "screen": self.screen_table(),
@@ -159,6 +181,44 @@ class Study:
             "data_quality": self.data_quality,
             "left_out": self.left_out,
         }
+
+    def limits_table(self) -> pd.DataFrame:
+        """Every limit of a model trained under limits: in each fold's training, and in the test.
+
+        Columns: model, period ("fold 1", ..., "test"), limit (its name), allowed, trained (in
+        sample, before the calibration of exposure; NaN in the test), realised, excess (realised
+        over allowed, less 1; above 0 the limit was broken).
+        """
+        rows = []
+        for model in self.models.values():
+            if model.limits is None or model.limits.empty:
+                continue
+            own = model.limits
+            for fold, name, allowed, trained, value in zip(
+                own["fold"],
+                own["limit_name"],
+                own["limit"],
+                own["trained"],
+                own["value"],
+                strict=True,
+            ):
+                rows.append((model.label, f"fold {fold}", name, allowed, trained, value))
+            ledger = self.strategies[model.label]
+            tested = {
+                "volatility": metrics.annual_volatility(ledger.net_returns),
+                "max_drawdown": metrics.max_drawdown(ledger.net_returns),
+                "var_95": metrics.value_at_risk(ledger.net_returns),
+                "cvar_95": metrics.conditional_value_at_risk(ledger.net_returns),
+                "turnover": ledger.turnover.mean() * metrics.PERIODS_PER_YEAR,
+            }
+            allowed_by = dict(zip(own["limit_name"], own["limit"], strict=True))
+            rows += [
+                (model.label, "test", name, allowed, float("nan"), float(tested[name]))
+                for name, allowed in allowed_by.items()
+            ]
+        columns = ["model", "period", "limit", "allowed", "trained", "realised"]
+        table = pd.DataFrame(rows, columns=columns)
+        return table.assign(excess=table["realised"] / table["allowed"] - 1.0)
 
     def screen_table(self) -> pd.DataFrame:
         """Every factor's verdict in every fold."""

@@ -29,7 +29,7 @@ import pandas as pd
 from skfolio.containers import AssetPanel
 from sklearn.base import clone
 
-from alphakeel.config import StudyConfig
+from alphakeel.config import StudyConfig, config_to_dict
 from alphakeel.data.bundled import BUNDLED, load_bundled
 from alphakeel.data.cleaning import CleanResult, clean
 from alphakeel.data.files import load_panel
@@ -38,16 +38,20 @@ from alphakeel.errors import ConfigError, DataError
 from alphakeel.factors import FACTORS
 from alphakeel.factors.base import FactorSet, compute_factors, standardise
 from alphakeel.factors.screening import FactorScreen
-from alphakeel.factors.targets import forward_returns, ranked_targets
+from alphakeel.factors.targets import forward_returns, holding_returns, ranked_targets
+from alphakeel.models.allocating import AllocatingForecaster
 from alphakeel.models.base import Forecaster
-from alphakeel.models.linear import LinearForecaster
-from alphakeel.models.sequence import LSTMForecaster
+from alphakeel.models.explain import Drivers, find_drivers
+from alphakeel.models.restore import restore
+from alphakeel.models.state import Store
 from alphakeel.portfolio import allocation
 from alphakeel.portfolio.backtest import Ledger, backtest
 from alphakeel.portfolio.costs import ProportionalCost
 from alphakeel.portfolio.forecast import ew_volatility
 from alphakeel.progress import Clock, Progress, Task, Tracker
-from alphakeel.results import LABELS, FoldResult, ModelResult, Study
+from alphakeel.results import FoldResult, ModelResult, Study
+from alphakeel.resume import FitResult, KeptFits, study_key
+from alphakeel.roster import LABELS, check_models, make_forecaster, work_of
 from alphakeel.stats.crosssection import ic, rank_ic
 from alphakeel.stats.folds import Fold, walk_forward
 
@@ -56,8 +60,10 @@ __all__ = ["Progress", "load_data", "run_study"]
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
 
-# What a stage weighs on the progress bar; one network's fit weighs its seeds.
-_CLEAN, _FACTORS, _SCREEN, _LINEAR, _BACKTEST = 1.0, 1.0, 0.2, 0.1, 1.0
+# What a stage weighs on the progress bar, where one LSTM's fit weighs its seeds.
+_CLEAN, _FACTORS, _SCREEN, _EXPLAIN, _BACKTEST = 1.0, 1.0, 0.2, 1.0, 1.0
+# Decisions before a fold's test rows from which an explanation warms up the memory of a network.
+_MEMORY = 52
 
 
 def load_data(config: StudyConfig) -> tuple[AssetPanel, StudyConfig, str]:
@@ -99,6 +105,7 @@ def run_study(
     *,
     name: str = "panel",
     on_progress: Callable[[Progress], None] | None = None,
+    store: Store | None = None,
 ) -> Study:
     """Run the whole study on a panel.
 
@@ -112,6 +119,10 @@ def run_study(
         What the report calls the data.
     on_progress : callable, optional
         Called with a `Progress` now and then, possibly from several threads.
+    store : Store, optional
+        Keeps the progress of every fit, such as `alphakeel.checkpoints.DiskStore`. A study that
+        was killed goes on from there when it is run again on the same data with the same
+        settings, to the same numbers; what others left in the store does not count.
 
     Returns
     -------
@@ -141,6 +152,7 @@ def run_study(
     """
     config = config or StudyConfig()
     _refuse_unknown_factors(config)
+    check_models(config)
     dates = np.asarray(panel.observations, dtype="datetime64[D]")
     days = _test_days(dates, config)
     config = _with_test_dates(config, dates[days])
@@ -149,15 +161,19 @@ def run_study(
     step = config.walk_forward.rebalance_every
     rows = np.arange(days.start % step, days.stop, step)
     folds = _folds(rows, days, config)
-    weight = {"linear": _LINEAR, "lstm": float(config.lstm.seeds)}
+    weight = {model: work_of(model, config) for model in models}
     fit_work = len(folds) * (_SCREEN + sum(weight[model] for model in models))
-    tracker = Tracker(on_progress, _CLEAN + _FACTORS + fit_work + _BACKTEST)
+    tracker = Tracker(on_progress, _CLEAN + _FACTORS + fit_work + _EXPLAIN + _BACKTEST)
     clock = Clock()
 
     with clock.stage("clean"), tracker.task("cleaning", _CLEAN):
         data_hash = hash_panel(panel)
         cleaning = clean(panel, **_cleaning_options(config))
         sample = cleaning.eligible & universe_mask(panel)
+
+    versions = _versions(config)
+    kept = KeptFits(store, study_key(data_hash, config_to_dict(config), versions))
+    begun_before = kept.begin()
 
     with clock.stage("factors"), tracker.task("factors", _FACTORS):
         wanted = tuple(f for f in FACTORS if f.name not in config.factors.exclude)
@@ -168,18 +184,26 @@ def run_study(
         with tracker.task("screening", _SCREEN, _fold_text(number, folds)):
             return _screen(inputs, fold, config)
 
-    def fit(number: int, fold: Fold, model: str) -> tuple[Floats, list[dict[str, Any]]]:
+    def fit(number: int, fold: Fold, model: str) -> FitResult:
         text = f"{LABELS[model]}, {_fold_text(number, folds)}"
         with tracker.task("fitting", weight[model], text) as task:
-            return _fit_and_score(
-                inputs, fold, screens[number].names(model), model, config, task, number
-            )
+            done = found[model, number]
+            if done is None:
+                names = screens[number].names(model)
+                done = _fit_and_score(inputs, fold, names, model, config, task, number, kept)
+                kept.keep(model, number, done)
+            return done
 
     parallel = joblib.Parallel(n_jobs=config.jobs, prefer="threads")
     with clock.stage("screen"):
         screens = parallel(joblib.delayed(screen)(i, fold) for i, fold in enumerate(folds))
     with clock.stage("fit"):
         pairs = [(model, i) for model in models for i in range(len(folds))]
+        found = {pair: kept.find(*pair) for pair in pairs}
+        if begun_before:
+            finished = sum(fit is not None for fit in found.values())
+            with tracker.task("resuming", 0.0, f"{finished} of {len(pairs)} fits done"):
+                pass
         fits = parallel(joblib.delayed(fit)(i, folds[i], model) for model, i in pairs)
         results = {
             model: _collect(
@@ -187,6 +211,19 @@ def run_study(
             )
             for model in models
         }
+
+    def explain(number: int, model: str, result: FitResult) -> Drivers:
+        names = screens[number].names(model)
+        return _drivers(inputs, folds[number], names, result, config.seed, number)
+
+    with clock.stage("explain"), tracker.task("explaining", _EXPLAIN):
+        wanted_fits = zip(pairs, fits, strict=True) if config.report.drivers else ()
+        explained = parallel(
+            joblib.delayed(explain)(i, model, fit) for (model, i), fit in wanted_fits
+        )
+        for model, result in results.items():
+            own = (d for d, pair in zip(explained, pairs, strict=False) if pair[0] == model)
+            results[model] = replace(result, drivers=tuple(own))
 
     with clock.stage("backtest"), tracker.task("backtest", _BACKTEST):
         strategies = _strategies(cleaning, sample, rows, days, results, config)
@@ -218,7 +255,7 @@ def run_study(
         ),
         notes=_notes(panel, factors, config),
         seconds=clock.seconds,
-        versions=_versions(),
+        versions=versions,
         data_hash=data_hash,
     )
 
@@ -233,6 +270,8 @@ class _Inputs:
     targets: npt.NDArray[np.float32]  # (R, N, H) ranks of forward log returns, NaN where unknown
     forward: Floats  # (R, N, H) forward log returns
     sample: Bools  # (R, N)
+    paths: Floats  # (R, step, N) daily returns from a row's trade to the next row's
+    volatility: Floats  # (R, N) known at the row
     names: tuple[str, ...]
     families: tuple[str, ...]
 
@@ -253,7 +292,11 @@ def _prepare(
     forward = np.stack(
         [forward_returns(price, lag=lag, horizon=h)[rows] for h in horizons], axis=-1
     )
+    returns = simple_returns(cleaning.panel["accounting_close"])
+    halflife = config.allocation.volatility_halflife
     return _Inputs(
+        paths=holding_returns(returns, rows, lag=lag, days=config.walk_forward.rebalance_every),
+        volatility=ew_volatility(returns, halflife=halflife)[rows],
         features=standardise(raw, sample),
         raw=raw,
         market=factors.market[rows],
@@ -334,69 +377,88 @@ def _fit_and_score(
     config: StudyConfig,
     task: Task,
     number: int,
-) -> tuple[Floats, list[dict[str, Any]]]:
+    kept: KeptFits,
+) -> FitResult:
     """Fit one model on a fold's training rows and score its test rows."""
     forecaster = _forecaster(model, config, task)
+    kept.attach(forecaster, model, number)
     keep = [inputs.names.index(name) for name in names]
     features = np.ascontiguousarray(inputs.features[: fold.test.stop, :, keep])
-    train = fold.train
-    forecaster.fit(
-        features[train],
-        inputs.targets[train],
-        mask=inputs.sample[train],
-        market=inputs.market[train],
-    )
+    train, until = fold.train, slice(0, fold.test.stop)
+    learnt = {"mask": inputs.sample[train], "market": inputs.market[train]}
+    known = {"mask": inputs.sample[until], "market": inputs.market[until]}
+    if isinstance(forecaster, AllocatingForecaster):
+        paths, volatility = inputs.paths[train], inputs.volatility
+        forecaster.fit(
+            features[train],
+            inputs.targets[train],
+            returns=paths,
+            volatility=volatility[train],
+            **learnt,
+        )
+        weights = forecaster.predict_weights(features, volatility=volatility[until], **known)
+        weights = weights[fold.test]
+    else:
+        forecaster.fit(features[train], inputs.targets[train], **learnt)
+        weights = None
     # The state of a sequence model runs on from the first row, so that it enters the test warm.
-    scores = forecaster.predict(
-        features, mask=inputs.sample[: fold.test.stop], market=inputs.market[: fold.test.stop]
-    )
+    scores = np.asarray(forecaster.predict(features, **known)[fold.test])
     history = [{"fold": number, **entry} for entry in getattr(forecaster, "history_", [])]
-    return np.asarray(scores[fold.test]), history
+    return FitResult(scores, history, forecaster.state(), weights)
+
+
+def limits_table(fits: list[FitResult]) -> pd.DataFrame:
+    """Each limit in each fold, as trained: before and after exposure was calibrated."""
+    rows = []
+    for number, fit in enumerate(fits):
+        model = restore(fit.fitted)
+        for name, record in model.limits_.items():
+            rows.append({"fold": number + 1, "limit_name": name, **record})
+    return pd.DataFrame(rows)
+
+
+def _drivers(
+    inputs: _Inputs, fold: Fold, names: tuple[str, ...], fit: FitResult, seed: int, number: int
+) -> Drivers:
+    """Which factors drove the scores of a fold's test rows; nothing is decided by it."""
+    first = max(0, fold.test.start - _MEMORY)
+    rows = slice(first, fold.test.stop)
+    keep = [inputs.names.index(name) for name in names]
+    return find_drivers(
+        restore(fit.fitted),
+        inputs.features[rows][:, :, keep],
+        inputs.forward[rows],
+        names=names,
+        rng=np.random.default_rng([seed, number]),
+        rows=slice(fold.test.start - first, None),
+        mask=inputs.sample[rows],
+        market=inputs.market[rows],
+    )
 
 
 def _forecaster(model: str, config: StudyConfig, task: Task) -> Forecaster:
-    if model == "linear":
-        return LinearForecaster(method=config.linear.method, alpha=config.linear.alpha)
-    lstm = config.lstm
+    seeds = config.network.seeds
 
     def on_progress(seed: int, step: int, total_steps: int, loss: float) -> None:
-        share = (seed * total_steps + step) / (lstm.seeds * total_steps)
+        share = (seed * total_steps + step) / (seeds * total_steps)
         task.at(share, f"seed {seed + 1}, step {step}, loss {loss:.3f}")
 
-    reach = config.target.lag + max(config.target.horizons)
-    return LSTMForecaster(
-        hidden=lstm.hidden,
-        layers=lstm.layers,
-        dropout=lstm.dropout,
-        burn_in=lstm.burn_in,
-        chunk=lstm.chunk,
-        batch_assets=lstm.batch_assets,
-        max_steps=lstm.max_steps,
-        learning_rate=lstm.learning_rate,
-        weight_decay=lstm.weight_decay,
-        ic_weight=lstm.ic_weight,
-        mse_weight=lstm.mse_weight,
-        validation_share=lstm.validation_share,
-        evaluate_every=lstm.evaluate_every,
-        patience=lstm.patience,
-        purge=-(-reach // config.walk_forward.rebalance_every),
-        n_seeds=lstm.seeds,
-        seed=config.seed,
-        device=lstm.device,
-        on_progress=on_progress,
-    )
+    return make_forecaster(model, config, on_progress)
 
 
 def _collect(
     model: str,
     inputs: _Inputs,
     folds: tuple[Fold, ...],
-    fits: list[tuple[Floats, list[dict[str, Any]]]],
+    fits: list[FitResult],
 ) -> ModelResult:
     """Join a model's folds and measure its scores against what came after."""
     scores = np.full(inputs.sample.shape, np.nan, dtype=np.float32)
-    for fold, (block, _) in zip(folds, fits, strict=True):
-        scores[fold.test] = block
+    weights = np.full(inputs.sample.shape, np.nan) if fits[0].weights is not None else None
+    for fold, fit in zip(folds, fits, strict=True):
+        scores[fold.test] = fit.scores
+        if weights is not None and fit.weights is not None:
+            weights[fold.test] = fit.weights
     return ModelResult(
         name=model,
         label=LABELS[model],
@@ -405,7 +467,10 @@ def _collect(
             [ic(scores, inputs.forward[..., h]) for h in range(inputs.forward.shape[-1])], axis=-1
         ),
         rank_ic=rank_ic(scores, inputs.forward),
-        history=[entry for _, history in fits for entry in history],
+        history=[entry for fit in fits for entry in fit.history],
+        fitted=tuple(fit.fitted for fit in fits),
+        weights=weights,
+        limits=limits_table(fits) if weights is not None else None,
     )
 
 
@@ -436,6 +501,9 @@ def _strategies(
         ),
     }
     for result in models.values():
+        if result.weights is not None:
+            weights[result.label] = result.weights[rows >= days.start]
+            continue
         weights[result.label] = allocation.top_quantile(
             result.scores[rows >= days.start],
             volatility,
@@ -592,8 +660,9 @@ def hash_panel(panel: AssetPanel) -> str:
     return digest.hexdigest()
 
 
-def _versions() -> dict[str, str]:
-    packages = ("alphakeel", "numpy", "scipy", "pandas", "scikit-learn", "skfolio", "torch")
+def _versions(config: StudyConfig) -> dict[str, str]:
+    packages = ["alphakeel", "numpy", "scipy", "pandas", "scikit-learn", "skfolio", "torch"]
+    packages += ["lightgbm"] if "lightgbm" in config.models else []
     return {
         "python": platform.python_version(),
         "machine": platform.machine(),

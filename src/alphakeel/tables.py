@@ -7,17 +7,18 @@ resampled days, so that differences between them are paired.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from alphakeel.models.explain import Drivers
 from alphakeel.portfolio.backtest import Ledger
 from alphakeel.stats import inference, metrics
 
-__all__ = ["by_year_table", "cost_table", "ic_table", "strategy_tables"]
+__all__ = ["by_year_table", "cost_table", "ic_table", "importance_table", "strategy_tables"]
 
 Floats = npt.NDArray[np.floating[Any]]
 
@@ -174,6 +175,70 @@ def ic_table(
     table = pd.DataFrame.from_dict(rows, orient="index")
     table.index = pd.MultiIndex.from_tuples(rows, names=["model", "horizon"])
     return table
+
+
+def importance_table(
+    parts: Mapping[str, Sequence[Drivers]],
+    *,
+    lags: int,
+    level: float,
+    n_boot: int,
+    seed: int,
+) -> pd.DataFrame:
+    """Which factors drive each model's scores, over all folds in which it was given them.
+
+    Parameters
+    ----------
+    parts : mapping of str to sequence of Drivers
+        By model, one a fold, in order of time.
+    lags : int
+        Decisions by which two labels can overlap: the bootstrap's blocks are longer.
+    level, n_boot, seed
+        As in `strategy_tables`.
+
+    Returns
+    -------
+    DataFrame indexed by (model, factor), per model the largest loss first
+        rank_ic_drop with _low and _high (Rank IC lost, on average over dates, with the factor
+        shuffled across stocks; above 0: it helps; NaN with fewer than two dates),
+        score_share (mean absolute contribution to the scores, as a share of all factors'),
+        top_lag (the row back, in decisions, from which most of it came), mean_lag (the average
+        row back, weighted by contribution), folds (folds in which the model was given it).
+    """
+    rows: dict[tuple[str, str], dict[str, float]] = {}
+    for model, folds in parts.items():
+        found: dict[tuple[str, str], dict[str, float]] = {}
+        for factor in dict.fromkeys(name for fold in folds for name in fold.names):
+            given = [(fold, fold.names.index(factor)) for fold in folds if factor in fold.names]
+            drop = np.concatenate([fold.drop[:, k] for fold, k in given])
+            row = {"rank_ic_drop": np.nan, "rank_ic_drop_low": np.nan, "rank_ic_drop_high": np.nan}
+            if np.isfinite(drop).sum() >= 2:
+                figures = inference.ic_summary(
+                    drop, lags=lags, level=level, n_boot=n_boot, seed=seed
+                )
+                interval = figures.interval
+                row = dict(zip(row, (figures.mean, interval.low, interval.high), strict=True))
+            by_lag = _mean_by_lag([fold.attribution[:, k] for fold, k in given])
+            total = by_lag.sum()
+            found[model, factor] = row | {
+                "score_share": float(total),
+                "top_lag": int(by_lag.argmax()),
+                "mean_lag": float(np.arange(len(by_lag)) @ by_lag / total) if total else np.nan,
+                "folds": len(given),
+            }
+        order = sorted(found, key=lambda key: -np.nan_to_num(found[key]["rank_ic_drop"]))
+        rows |= {key: found[key] for key in order}
+    table = pd.DataFrame.from_dict(rows, orient="index")
+    table.index = pd.MultiIndex.from_tuples(rows, names=["model", "factor"])
+    return table
+
+
+def _mean_by_lag(parts: list[Floats]) -> Floats:
+    """Mean over folds, lag by lag; a fold with fewer lags has nothing at the others."""
+    mean = np.zeros(max(len(part) for part in parts))
+    for part in parts:
+        mean[: len(part)] += part / len(parts)
+    return mean
 
 
 def by_year_table(ledgers: Mapping[str, Ledger], dates: npt.NDArray[np.datetime64]) -> pd.DataFrame:

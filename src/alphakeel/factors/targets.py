@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from alphakeel.errors import ConfigError, DataError
 from alphakeel.stats.crosssection import rank_scaled
 
-__all__ = ["forward_returns", "ranked_targets"]
+__all__ = ["forward_returns", "holding_returns", "ranked_targets"]
 
 Array = NDArray[Any]
 
@@ -100,6 +100,40 @@ def ranked_targets(
         rank_scaled(forward_returns(price, lag=lag, horizon=horizon), mask) for horizon in horizons
     ]
     return np.stack(layers, axis=2).astype(np.float32)
+
+
+def holding_returns(
+    returns: Array, rows: NDArray[np.intp], *, lag: int = 1, days: int
+) -> NDArray[np.float64]:
+    """Daily returns of each decision's holding period: what an end-to-end model is trained on.
+
+    Parameters
+    ----------
+    returns : ndarray of shape (n_dates, n_assets)
+        Simple returns per day, fractions.
+    rows : ndarray of shape (n_rows,) of int
+        Decision rows.
+    lag : int
+        Rows from decision to trade.
+    days : int
+        Days held, that is, rows between two decisions.
+
+    Returns
+    -------
+    ndarray of shape (n_rows, days, n_assets)
+        ``returns[row + lag + 1 : row + lag + 1 + days]``; NaN beyond the last date.
+
+    Examples
+    --------
+    >>> daily = np.array([[np.nan], [0.1], [0.2], [0.3]])
+    >>> holding_returns(daily, np.array([0, 1]), days=2)[..., 0]
+    array([[0.2, 0.3],
+           [0.3, nan]])
+    """
+    days_held = rows[:, None] + lag + 1 + np.arange(days)
+    out = np.asarray(returns, dtype=np.float64)[np.minimum(days_held, len(returns) - 1)]
+    out[days_held >= len(returns)] = np.nan
+    return out
 
 
 def _log_price(price: Array) -> NDArray[np.float64]:

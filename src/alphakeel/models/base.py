@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from alphakeel.errors import ConfigError, DataError
+from alphakeel.models.state import ModelState
 
 __all__ = ["Forecaster", "Inputs", "check_inputs", "check_integer", "check_number", "check_targets"]
 
@@ -66,6 +67,10 @@ class Forecaster(Protocol):
         Higher means a better expected rank on that date. Only differences within a date mean
         anything. NaN where masked, or where the model cannot say.
         """
+        ...
+
+    def state(self) -> ModelState:
+        """Everything learned, from which `alphakeel.models.restore` makes the model again."""
         ...
 
 

@@ -12,14 +12,14 @@ one intercept per date.
 
 from __future__ import annotations
 
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import BaseEstimator
 
 from alphakeel.errors import ConfigError, DataError, NotFittedError
 from alphakeel.models.base import check_inputs, check_integer, check_number, check_targets
+from alphakeel.models.state import Persistent, expect
 
 __all__ = ["LinearForecaster"]
 
@@ -31,7 +31,7 @@ BLOCK_VALUES = 2_000_000
 COLLINEAR = 1e-10
 
 
-class LinearForecaster(BaseEstimator):
+class LinearForecaster(Persistent):
     r"""Scores linear in the factors: pooled least squares, ridge, or Fama-MacBeth.
 
     Parameters
@@ -97,6 +97,8 @@ class LinearForecaster(BaseEstimator):
     >>> LinearForecaster().fit(features, targets).coef_.round(2)
     array([ 0.5, -0.2])
     """
+
+    label = "Linear"
 
     def __init__(
         self,
@@ -175,6 +177,14 @@ class LinearForecaster(BaseEstimator):
                 block = inputs.features[rows].astype(np.float64) @ self.coef_
                 scores[rows] = np.where(inputs.present[rows], block, np.nan)
         return scores
+
+    def _set_learned(self, learned: dict[str, Any]) -> None:
+        n_factors = check_integer("n_factors_in_", learned["n_factors_in_"], at_least=1)
+        for name in ("coef_", "standard_error_", "tstat_"):
+            expect(name, learned[name], (n_factors,), np.float64)
+        if "premia_" in learned:
+            expect("premia_", learned["premia_"], (len(learned["premia_"]), n_factors), np.float64)
+        super()._set_learned(learned)
 
     def _fit_pooled(
         self, gram: Floats, moment: Floats, count: Floats, lags: int | None, alpha: float | None

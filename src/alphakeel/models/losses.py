@@ -7,18 +7,30 @@ entries count.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-__all__ = ["LossParts", "ScoreLoss", "daily_ic", "mean_daily_ic", "mean_square"]
+__all__ = [
+    "LossParts",
+    "ScoreLoss",
+    "centred_ranks",
+    "daily_ic",
+    "mean_daily_ic",
+    "mean_daily_rank_ic",
+    "mean_square",
+    "soft_ranks",
+]
 
 # Fewer stocks than this give no correlation worth the name; as in stats.crosssection.ic.
 MIN_ASSETS = 5
 # Added to the variance of the scores: a network that says the same of all stocks has slope, not
 # an infinite one. With scores of variance 1 it moves an IC by 5e-9.
 VARIANCE_FLOOR = 1e-8
+# Pairs of stocks are compared in blocks of about this many, so that a block stays in cache.
+BLOCK_PAIRS = 131_072
 
 
 def daily_ic(scores: Tensor, targets: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
@@ -75,6 +87,82 @@ def mean_daily_ic(scores: Tensor, targets: Tensor, known: Tensor) -> Tensor:
     return ic.sum(dim=0) / defined.sum(dim=0).clamp_min(1)
 
 
+def soft_ranks(scores: Tensor, known: Tensor, temperature: float) -> Tensor:
+    r"""Ranks of each date that move smoothly with the scores.
+
+    .. math:: R_{ti} = \tfrac12 \sum_{j \text{ known}} \tanh\frac{z_{ti} - z_{tj}}{2 \tau}
+
+    with z the scores scaled to standard deviation 1 within the date. As the sigmoid tends to a step
+    this becomes the rank less its mean, ties sharing theirs (Qin, Liu, Li, 2010, "A general
+    approximation framework for direct optimization of information retrieval measures",
+    Information Retrieval 13, https://doi.org/10.1007/s10791-009-9124-x).
+
+    Parameters
+    ----------
+    scores : Tensor of shape (n_dates, n_assets, ...)
+        Any unit; entries that are not known may hold any finite number.
+    known : bool Tensor of the same shape
+    temperature : float
+        :math:`\tau`, in standard deviations: scores closer than this share a rank in part.
+
+    Returns
+    -------
+    Tensor of shape (n_dates, n_assets, ...)
+        From about -(n - 1) / 2 to (n - 1) / 2; 0 where not known.
+
+    Examples
+    --------
+    >>> scores, known = torch.tensor([[3.0, 1.0, 8.0]]), torch.ones(1, 3, dtype=torch.bool)
+    >>> soft_ranks(scores, known, temperature=1e-3)
+    tensor([[ 0., -1.,  1.]])
+    """
+    weight = known.to(scores.dtype)
+    share = weight / weight.sum(dim=1, keepdim=True).clamp_min(1.0)
+    centred = (scores - (scores * share).sum(dim=1, keepdim=True)) * weight
+    variance = (centred * centred * share).sum(dim=1, keepdim=True) + VARIANCE_FLOOR
+    z = centred / (variance.sqrt() * (2.0 * temperature))
+    return 0.5 * _over_pairs(z, weight, torch.tanh)
+
+
+@torch.no_grad()
+def centred_ranks(values: Tensor, known: Tensor) -> Tensor:
+    """Exact average ranks of each date less their mean; 0 where not known. Has no slope."""
+    return 0.5 * _over_pairs(values, known.to(values.dtype), torch.sign)
+
+
+def _over_pairs(x: Tensor, weight: Tensor, compare: Callable[[Tensor], Tensor]) -> Tensor:
+    """Sum over known j of compare(x_i - x_j), for each known i of each date."""
+    shape = x.shape
+    # Horizons become rows of their own: (dates x horizons, assets).
+    x, weight = (v.reshape(*shape[:2], -1).transpose(1, 2).flatten(0, 1) for v in (x, weight))
+    size = max(1, BLOCK_PAIRS // shape[1] ** 2)
+    pieces = [
+        torch.bmm(compare(a.unsqueeze(2) - a.unsqueeze(1)), w.unsqueeze(2)).squeeze(2) * w
+        for a, w in zip(x.split(size), weight.split(size), strict=True)
+    ]
+    return torch.cat(pieces).unflatten(0, (shape[0], -1)).transpose(1, 2).reshape(shape)
+
+
+def mean_daily_rank_ic(
+    scores: Tensor, targets: Tensor, known: Tensor, *, temperature: float = 0.1
+) -> Tensor:
+    """Mean over dates of the correlation of soft ranks of scores with ranks of targets.
+
+    One number per horizon; arguments as in `daily_ic`, temperature as in `soft_ranks`. It tends to
+    Spearman's correlation, `alphakeel.stats.crosssection.rank_ic`, as the temperature tends to 0.
+
+    Examples
+    --------
+    >>> scores = torch.tensor([[1.0, 2.0, 3.0, 4.0, 50.0]])
+    >>> targets = torch.tensor([[1.0, 2.0, 3.0, 5.0, 4.0]])
+    >>> known = torch.ones(1, 5, dtype=torch.bool)
+    >>> round(float(mean_daily_rank_ic(scores, targets, known, temperature=1e-4)), 3)
+    0.9
+    """
+    ranks = soft_ranks(scores, known, temperature)
+    return mean_daily_ic(ranks, centred_ranks(targets, known), known)
+
+
 def mean_square(errors: Tensor, known: Tensor) -> Tensor:
     """Mean square over the known entries: of ``scores - targets`` this is the MSE.
 
@@ -109,6 +197,7 @@ class ScoreLoss:
     r"""Loss of scores that are judged by their ranking and, a little, by their level.
 
     .. math:: \lambda_{ic} \sum_h \bigl(1 - \overline{\mathrm{IC}}_h\bigr)
+              + \lambda_{rank} \sum_h \bigl(1 - \overline{\mathrm{RankIC}}_h\bigr)
               + \lambda_{mse} \, \mathrm{MSE} + \lambda_2 \, \overline{p^2}
 
     The IC is blind to the scale of the scores p; the last term ties it down.
@@ -119,11 +208,14 @@ class ScoreLoss:
         :math:`\lambda_{ic}` and :math:`\lambda_{mse}`, at least 0.
     size_weight : float, default=1e-3
         :math:`\lambda_2`.
+    rank_ic_weight : float, default=0.0
+        :math:`\lambda_{rank}`, of `mean_daily_rank_ic`.
     """
 
     ic_weight: float
     mse_weight: float
     size_weight: float = 1e-3
+    rank_ic_weight: float = 0.0
 
     def __call__(self, scores: Tensor, targets: Tensor, known: Tensor) -> LossParts:
         """Loss of (n_dates, n_assets, n_horizons) scores; see `daily_ic` for the arguments."""
@@ -131,6 +223,9 @@ class ScoreLoss:
         total = self.size_weight * mean_square(scores, known)
         if self.ic_weight:
             total = total + self.ic_weight * (1.0 - ic).sum()
+        if self.rank_ic_weight:
+            rank_ic = mean_daily_rank_ic(scores, targets, known)
+            total = total + self.rank_ic_weight * (1.0 - rank_ic).sum()
         if self.mse_weight:
             total = total + self.mse_weight * mean_square(scores - targets, known)
         return LossParts(total, ic.detach().mean())

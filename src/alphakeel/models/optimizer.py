@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from math import cos, pi, sqrt
+from typing import Any
 
 import torch
 
@@ -69,6 +70,23 @@ class AdamW:
                 mean, (square.sqrt() / sqrt(second)).add_(1e-8), value=-learning_rate / first
             )
             p.grad = None
+
+    def state(self) -> dict[str, Any]:
+        """Number of steps and both moments, for a fit that may have to go on from here."""
+        moments = enumerate(zip(self.mean, self.square, strict=True))
+        return {
+            "steps": self.steps,
+            "moments": {str(i): {"mean": mean, "square": square} for i, (mean, square) in moments},
+        }
+
+    @torch.no_grad()
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Go back to where `state` was taken."""
+        self.steps = state["steps"]
+        for i, (mean, square) in enumerate(zip(self.mean, self.square, strict=True)):
+            kept = state["moments"][str(i)]
+            mean.copy_(torch.as_tensor(kept["mean"]))
+            square.copy_(torch.as_tensor(kept["square"]))
 
 
 def clip(parameters: list[torch.nn.Parameter]) -> float:

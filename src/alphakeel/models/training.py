@@ -20,6 +20,8 @@ from numpy.typing import NDArray
 from torch import Generator, Tensor
 
 from alphakeel.errors import ConvergenceError, DataError
+from alphakeel.models.allocator import kept_memory
+from alphakeel.models.checkpoint import Checkpoint, Slot
 from alphakeel.models.losses import MIN_ASSETS, LossParts
 from alphakeel.models.networks import SequenceNetwork, assemble
 from alphakeel.models.optimizer import AdamW, clip, one_cycle
@@ -42,11 +44,12 @@ _threads_before = 1
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Run torch's kernels on one thread, and put the number back afterwards.
+    """Run torch's kernels on one thread, in memory that is kept, and put both back afterwards.
 
     A kernel split over threads adds in another order, so results would depend on the number of
     cores; and folds fitted side by side would fight over them. The number is a setting of the
-    process: it is put back when the last of several fits running in threads leaves.
+    process: it is put back when the last of several fits running in threads leaves. So are the
+    thresholds of `kept_memory`.
     """
     global _thread_holders, _threads_before
     with _thread_lock:
@@ -55,7 +58,8 @@ def one_thread() -> Iterator[None]:
         _thread_holders += 1
         torch.set_num_threads(1)
     try:
-        yield
+        with kept_memory():
+            yield
     finally:
         with _thread_lock:
             _thread_holders -= 1
@@ -115,9 +119,13 @@ class Batch:
 
     def cross_sections(self, outputs: Tensor) -> Tensor:
         """Outputs of a network after the burn-in, arranged as `targets` are."""
-        n_assets, n_horizons = self.targets.shape[1:]
+        n_assets = self.targets.shape[1]
         burn_in = len(outputs) - len(self.targets) * n_assets // outputs.shape[1]
-        return outputs[burn_in:].reshape(-1, n_assets, n_horizons)
+        return outputs[burn_in:].reshape(-1, n_assets, outputs.shape[2])
+
+    def loss(self, outputs: Tensor, loss_function: Callable[..., LossParts]) -> LossParts:
+        """Have the outputs of a network judged; a richer batch hands over more than this one."""
+        return loss_function(self.cross_sections(outputs), self.targets, self.known)
 
 
 class ChunkSampler:
@@ -195,6 +203,14 @@ class ChunkSampler:
             known.to(self.device),
         )
 
+    def state(self) -> dict[str, Any]:
+        """Where the source of draws stands."""
+        return {"rng": dict(self.rng.bit_generator.state)}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Go back to where `state` was taken."""
+        self.rng.bit_generator.state = state["rng"]
+
     def _assets(self, rows: slice) -> slice | NDArray[np.intp]:
         if self.features.shape[1] <= self.batch_assets:
             return slice(None)
@@ -224,7 +240,7 @@ class Training:
 def train(
     network: SequenceNetwork,
     sampler: ChunkSampler,
-    loss_function: Callable[[Tensor, Tensor, Tensor], LossParts],
+    loss_function: Callable[..., LossParts],
     *,
     seed: int,
     member: int,
@@ -236,6 +252,8 @@ def train(
     patience: int | None,
     validate: Callable[[], float] | None,
     on_progress: Callable[[int, int, int, float], object] | None = None,
+    slot: Slot | None = None,
+    dtype: torch.dtype = torch.float32,
 ) -> Training:
     """Train a network in place and leave it in its best state.
 
@@ -258,6 +276,12 @@ def train(
         Gives the validation Rank IC of the network as it is. None keeps the last state.
     on_progress : callable, optional
         Called after each step with (member, step, max_steps, loss).
+    slot : Slot, optional
+        Where to keep progress at each evaluation, and to go on from if there is some: the result
+        is the same to the bit. The network, the optimizer, the sources of draws, and a loss or
+        validation that is `Resumable` are kept.
+    dtype : torch.dtype, default=torch.float32
+        Type of the network's matrix products in training; see `training_dtype`.
 
     Raises
     ------
@@ -270,10 +294,28 @@ def train(
     best, best_state = -np.inf, None
     losses: list[float] = []
     ics: list[float] = []
-    for step in range(1, max_steps + 1):
+    checkpoint = Checkpoint(
+        slot,
+        network=network,
+        optimizer=optimizer,
+        sampler=sampler,
+        noise=noise,
+        loss=loss_function,
+        validation=validate,
+    )
+    first = 1
+    kept = checkpoint.load()
+    if kept is not None:
+        result.history, result.best_step, best = kept["history"], kept["best_step"], kept["best"]
+        best_state = {name: torch.from_numpy(x) for name, x in kept["best_state"].items()} or None
+        first = max_steps + 1 if kept["finished"] else kept["step"] + 1
+        if on_progress is not None:
+            on_progress(member, first - 1, max_steps, result.history[-1]["train_loss"])
+    for step in range(first, max_steps + 1):
         batch = sampler.draw()
-        outputs, _ = network(batch.inputs, noise=noise)
-        parts = loss_function(batch.cross_sections(outputs), batch.targets, batch.known)
+        with torch.autocast(batch.inputs.device.type, dtype, enabled=dtype != torch.float32):
+            outputs, _ = network(batch.inputs, noise=noise)
+        parts = batch.loss(outputs.float(), loss_function)
         parts.total.backward()
         norm = clip(parameters)
         loss = float(parts.total.detach())
@@ -300,7 +342,18 @@ def train(
         if validate is None or score > best:
             best, result.best_step = score, step
             best_state = {name: x.detach().clone() for name, x in network.state_dict().items()}
-        elif patience is not None and step - result.best_step >= patience * evaluate_every:
+        finished = step == max_steps or (
+            patience is not None and step - result.best_step >= patience * evaluate_every
+        )
+        checkpoint.save(
+            step=step,
+            finished=finished,
+            history=result.history,
+            best=best,
+            best_step=result.best_step,
+            best_state=best_state or {},
+        )
+        if finished:
             break
     if best_state is not None:
         network.load_state_dict(best_state)

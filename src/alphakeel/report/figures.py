@@ -29,6 +29,7 @@ from alphakeel.report.palette import (
 
 __all__ = [
     "drawdown_curves",
+    "driver_bars",
     "equity_curves",
     "interval_plot",
     "line_chart",
@@ -171,6 +172,51 @@ def interval_plot(
     figure.update_layout(**layout(96 + 34 * len(estimate), "closest"))
     figure.update_yaxes(autorange="reversed", showgrid=False, ticks="")
     figure.update_xaxes(tickformat="~%" if percent else None, zeroline=True)
+    return figure
+
+
+def driver_bars(
+    factors: Sequence[str], drop: Array, low: Array, high: Array, *, name: str
+) -> go.Figure:
+    """Rank IC lost with each factor shuffled, as bars with intervals, first on top.
+
+    Parameters
+    ----------
+    factors : sequence of str, length n_factors
+    drop, low, high : ndarray of shape (n_factors,)
+        Rank IC lost and its interval; NaN is not drawn.
+    name : str
+        Model, for its colour.
+    """
+    color = strategy_style(name).color
+    ticks = [name_text(factor) for factor in factors]
+    figure = go.Figure(
+        go.Bar(
+            x=numbers(drop),
+            y=ticks,
+            orientation="h",
+            marker={"color": color, "opacity": 0.75},
+            error_x={
+                "type": "data",
+                "symmetric": False,
+                "array": numbers(high - drop),
+                "arrayminus": numbers(drop - low),
+                "color": INK_MID,
+                "thickness": 1.2,
+                "width": 3,
+            },
+            customdata=list(zip(numbers(low), numbers(high), strict=True)),
+            hovertemplate="%{y}: %{x:.3f} (%{customdata[0]:.3f} to %{customdata[1]:.3f})"
+            "<extra></extra>",
+            showlegend=False,
+        )
+    )
+    figure.update_layout(**layout(96 + 24 * len(ticks), "closest"))
+    figure.update_yaxes(
+        autorange="reversed", showgrid=False, ticks="", type="category",
+        tickmode="array", tickvals=ticks, tickfont={"size": 11},
+    )  # fmt: skip
+    figure.update_xaxes(title_text="Rank IC lost when shuffled", zeroline=True)
     return figure
 
 

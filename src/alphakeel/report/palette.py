@@ -31,6 +31,13 @@ KNOWN = {
     "Minimum variance": Style(GREEN, "dash"),
     "Equal weight": Style(PURPLE, "dot", 1.9),
     "Market index": Style(GREY, "dot"),
+    # The other models: what the eye does not tell apart by hue, it does by dash.
+    "GRU": Style("#b3559f", "longdash"),
+    "LSTM + attention": Style("#5b6bd6", "dash"),
+    "CNN-LSTM": Style(OCHRE, "dashdot"),
+    "MLP": Style("#338e9c", "dashdot"),
+    "LightGBM": Style("#6f8f1f", "longdashdot"),
+    "SVR": Style("#8a6d4b", "longdashdot"),
 }
 OTHERS = (OCHRE, "#5b6bd6", "#8a6d4b", "#3d9aa8", "#a3478f", "#6f8f1f")
 DASHES = ("solid", "dash", "dashdot")

@@ -8,7 +8,7 @@ import pandas as pd
 
 from alphakeel.config import config_to_toml
 from alphakeel.report import figures, heatmaps, verdict
-from alphakeel.report.cells import make_table, show
+from alphakeel.report.cells import Column, make_table, show
 from alphakeel.report.page import YEAR, Array, Block, Chart, Section, View, Words, listing
 from alphakeel.results import ModelResult
 from alphakeel.stats import timeseries
@@ -17,6 +17,7 @@ __all__ = ["WORKINGS"]
 
 SMALL_UNIVERSE = 40
 LISTED_HOLDINGS = 10
+DRAWN_FACTORS = 12
 
 
 def _factors(view: View) -> Section:
@@ -56,6 +57,58 @@ def _factors(view: View) -> Section:
                 folded=True,
             ),
         ),
+    )
+
+
+DRIVER_COLUMNS = {
+    "rank_ic_drop": Column("Rank IC lost", "small", "On average, with this factor shuffled"),
+    "score_share": Column("Share of scores", "percent", "Of all factors' absolute contributions"),
+    "top_lag": Column("Top lag", "count", "Decisions back from which most of it came"),
+    "mean_lag": Column("Mean lag", "count1", "The same on average, weighted by contribution"),
+    "folds": Column("Folds", "count", "In which the model was given the factor"),
+}
+
+
+def _drivers(view: View) -> Section:
+    table = view.tables["drivers"]
+    charts: list[Block] = []
+    tables: list[Block] = []
+    for model in view.study.models.values():
+        own = table[table.index.get_level_values("model") == model.label].droplevel("model")
+        if own.empty:
+            continue
+        first = own.head(DRAWN_FACTORS)
+        helped = own[own["rank_ic_drop_low"] > 0.0]
+        charts.append(
+            Chart(
+                f"drivers-{model.name}",
+                figures.driver_bars(
+                    [str(factor) for factor in first.index],
+                    *(first[f"rank_ic_drop{end}"].to_numpy(float) for end in ("", "_low", "_high")),
+                    name=model.label,
+                ),
+                f"{model.label}: Rank IC lost when one factor is shuffled across the stocks of "
+                "each test date, with intervals.",
+                f"{len(helped)} of {len(own)} factors have an interval wholly above zero"
+                + "".join(f"{', ' if i else ': '}{name}" for i, name in enumerate(helped.index))
+                + ".",
+                alt="A table below lists every factor.",
+                narrow=True,
+            )
+        )
+        tables.append(
+            make_table(own, f"{model.label}: every factor", columns=DRIVER_COLUMNS, folded=True)
+        )
+    if not charts:
+        charts.append(Words("text", ("No model was explained in this study.",)))
+    return Section(
+        "drivers",
+        "What drives the scores",
+        "Two measures, both on test rows that no fit has seen. Rank IC lost: how much worse the "
+        "ranking gets without the factor's order; factors that say the same stand in for each "
+        "other, so that none of them may seem to matter. Share of scores: how much of the scores "
+        "comes from the factor, useful or not, and from how many decisions back.",
+        (*charts, *tables),
     )
 
 
@@ -270,4 +323,4 @@ def _cautions(view: View) -> Section:
     )
 
 
-WORKINGS = (_factors, _portfolio, _costs, _training, _data, _method, _cautions)
+WORKINGS = (_factors, _drivers, _portfolio, _costs, _training, _data, _method, _cautions)

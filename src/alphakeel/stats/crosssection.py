@@ -424,7 +424,8 @@ def _ordering(values: Floats, valid: Bools) -> _Ordering:
     # make room for the index of the asset (exact for float32, which leaves them empty) and the
     # order found is checked: values that differ in those bits alone can come out swapped.
     index_bits = np.int64((1 << (n_assets - 1).bit_length()) - 1)
-    labelled = np.fmin(keys, np.finfo(np.float64).max).view(np.int64)
+    greatest = np.float64(np.finfo(np.float64).max)
+    labelled = np.fmin(keys, greatest).view(np.int64)
     labelled &= ~index_bits
     labelled |= np.arange(n_assets)
     labelled.view(np.float64).sort(axis=1)
@@ -434,7 +435,9 @@ def _ordering(values: Floats, valid: Bools) -> _Ordering:
     order += starts[:, None]
     ordered = keys.ravel()[order.ravel()].reshape(keys.shape)
     flat = ordered[:, 1:] <= ordered[:, :-1]  # a tie, or a swap to put right; never at a NaN
-    swapped = (count > 0) & np.isnan(ordered[np.arange(n_dates), count - 1])
+    # A NaN sorts as the greatest number does; values next to that one could change places with it.
+    last = ordered[np.arange(n_dates), count - 1]
+    swapped = (count > 0) & ~(last < (greatest.view(np.int64) & ~index_bits).view(np.float64))
     if flat.any():
         swapped |= (ordered[:, 1:] < ordered[:, :-1]).any(axis=1)
     if swapped.any():

@@ -29,6 +29,7 @@ __all__ = [
     "ew_volatility",
     "ewma",
     "lag",
+    "realised_volatility",
     "trailing_beta",
     "trailing_corr",
     "trailing_cov",
@@ -288,6 +289,34 @@ def ew_volatility(returns: Array, halflife: float, *, min_count: int = 20) -> Ar
     array([ nan, 0.01, 0.01])
     """
     return np.sqrt(ewma(np.square(returns), halflife, min_count=min_count))
+
+
+def realised_volatility(returns: Array, window: int, *, min_count: int | None = None) -> Array:
+    """Root mean square of the known returns of the last `window` rows, per row (not annualised).
+
+    Parameters
+    ----------
+    returns : ndarray of shape (n_dates,) or (n_dates, n_assets)
+        Returns as fractions; NaN is skipped.
+    window, min_count : int
+        As in `trailing_sum`.
+
+    Returns
+    -------
+    ndarray of the shape of `returns`
+        Fractions per row.
+
+    References
+    ----------
+    Andersen, Bollerslev, Diebold, Labys (2003), "Modeling and Forecasting Realized Volatility",
+    Econometrica 71, https://doi.org/10.1111/1468-0262.00418.
+
+    Examples
+    --------
+    >>> realised_volatility(np.array([0.01, -0.03, 0.03]), 2).round(4)
+    array([   nan, 0.0224, 0.03  ])
+    """
+    return np.sqrt(trailing_mean(np.square(returns), window, min_count=min_count))
 
 
 def _enough(known: Array, window: int, min_count: int) -> Array:

@@ -1,0 +1,117 @@
+"""Tighten a limit, train anew, and see what risk is realised: the table of risk-in-the-loss.md.
+
+    python benchmarks/limits_curve.py                        # the simulator, a minute or two
+    python benchmarks/limits_curve.py ../shared/data/us      # a folder of real prices
+    python benchmarks/limits_curve.py --limit max_drawdown 0.3 0.2 0.15 0.1
+
+The first 60 % of the rows are trained on, the rest is out of sample. Weekly rows, weights decided
+at a close and traded at the next one, 10 basis points a side.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from alphakeel.data.bundled import load_bundled
+from alphakeel.data.cleaning import clean
+from alphakeel.data.files import load_panel
+from alphakeel.data.panel import universe_mask
+from alphakeel.factors import FACTORS
+from alphakeel.factors.base import compute_factors, standardise
+from alphakeel.factors.targets import ranked_targets
+from alphakeel.models.allocating import RiskLimitedLSTM
+from alphakeel.models.limits import Limits
+from alphakeel.portfolio.forecast import ew_volatility
+from alphakeel.stats.metrics import held_path, sharpe
+from alphakeel.study import simple_returns
+
+STEP, LAG, HORIZONS = 5, 1, (5, 20)
+TRAIN_SHARE = 0.6
+PURGE = -(-(LAG + max(HORIZONS)) // STEP)
+
+
+def make_inputs(source: str) -> dict[str, NDArray[Any]]:
+    """Everything on weekly rows; only targets and returns look past their row."""
+    if source == "synthetic":
+        panel = load_bundled("synthetic", n_assets=60, n_dates=2770, seed=1)
+    else:
+        panel = load_panel(source)
+    cleaned = clean(panel)
+    eligible = cleaned.eligible & universe_mask(panel)
+    factors = compute_factors(cleaned.panel, FACTORS)
+    rows = np.arange(252, panel.n_observations, STEP)
+    sample = (eligible & cleaned.panel.estimation_mask)[rows]
+    price = pd.DataFrame(cleaned.panel["accounting_close"]).ffill().to_numpy()
+    daily = simple_returns(price)
+    days = rows[:, None] + LAG + 1 + np.arange(STEP)
+    known = days[:, -1] < len(daily)
+    returns = np.full((*days.shape, daily.shape[1]), np.nan)
+    returns[known] = daily[days[known]]
+    targets = ranked_targets(price, lag=LAG, horizons=HORIZONS, mask=eligible)
+    return {
+        "features": standardise(factors.values[rows], sample),
+        "market": factors.market[rows],
+        "mask": sample,
+        "targets": targets[rows],
+        "returns": returns,
+        "volatility": ew_volatility(daily, halflife=30)[rows],
+    }
+
+
+def realise(inputs: dict[str, NDArray[Any]], limits: Limits, seeds: int) -> dict[str, Any]:
+    """Train under limits; measure them on the rows trained on and on those after the purge."""
+    n_priced = int(np.isfinite(inputs["returns"]).any(axis=2).all(axis=1).sum())
+    n_train = int(TRAIN_SHARE * len(inputs["mask"]))
+    start = time.process_time()
+    model = RiskLimitedLSTM(limits=limits, n_seeds=seeds, device="cpu")
+    model.fit(**{name: values[:n_train] for name, values in inputs.items()})
+    seconds = time.process_time() - start
+    given = {k: v for k, v in inputs.items() if k not in ("targets", "returns")}
+    weights = model.predict_weights(**given)
+    found: dict[str, Any] = {"seconds": seconds, "scale": model.exposure_scale_}
+    found["trained"] = {name: record["trained"] for name, record in model.limits_.items()}
+    for part, rows in (
+        ("in", slice(0, n_train)),
+        ("out", slice(n_train + PURGE, n_priced)),
+    ):
+        path, traded = held_path(weights[rows], inputs["returns"][rows], cost_per_side=0.001)
+        found[part] = limits.measure(path, traded)
+        found[part]["sharpe"] = float(sharpe(path))
+        found[part]["exposure"] = float(weights[rows].sum(axis=1).mean())
+    return found
+
+
+def main() -> None:
+    """Print one line per limit."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("source", nargs="?", default="synthetic")
+    parser.add_argument(
+        "--limit", nargs="+", default=["volatility", "0.20", "0.16", "0.12", "0.08"]
+    )
+    parser.add_argument("--seeds", type=int, default=3)
+    options = parser.parse_args()
+    name, *values = options.limit
+    inputs = make_inputs(options.source)
+    print(f"| {name} at most | trained | exposure scale | in sample | out of sample ", end="")
+    print("| mean exposure in, out | Sharpe in, out | CPU s |")
+    print("|---|---|---|---|---|---|---|---|")
+    for value in values:
+        found = realise(inputs, Limits(**{name: float(value)}), options.seeds)
+        inside, outside = found["in"], found["out"]
+        print(
+            f"| {float(value):.3g} | {found['trained'][name]:.4f} | {found['scale']:.3f} "
+            f"| {inside[name]:.4f} | {outside[name]:.4f} "
+            f"| {inside['exposure']:.2f}, {outside['exposure']:.2f} "
+            f"| {inside['sharpe']:.2f}, {outside['sharpe']:.2f} | {found['seconds']:.0f} |",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()

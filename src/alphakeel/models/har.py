@@ -1,0 +1,341 @@
+r"""Volatility from past volatility: what a risk model reads, what it forecasts, and HAR.
+
+Realised volatility over n days up to and including t, annual:
+
+.. math:: RV_n(t) = \sqrt{\tfrac{252}{n} \sum_{k=0}^{n-1} r_{t-k}^2}
+
+The functions take daily returns, and answer at decision rows only. Everything here is NumPy.
+"""
+
+from __future__ import annotations
+
+from typing import Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from alphakeel.errors import DataError, NotFittedError
+from alphakeel.models.base import check_integer
+from alphakeel.models.state import Persistent
+from alphakeel.stats.timeseries import (
+    realised_volatility,
+    trailing_max,
+    trailing_mean,
+    trailing_sum,
+)
+
+__all__ = [
+    "HAR_INPUTS",
+    "HARForecaster",
+    "check_returns",
+    "har_inputs",
+    "log_realised_volatility",
+    "returns_ahead",
+    "volatility_target",
+]
+
+Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+Rows = NDArray[np.intp]
+
+HAR_INPUTS = (
+    "log_rv_60_to_market",
+    "log_rv_1_to_20",
+    "log_rv_5_to_20",
+    "log_rv_20_to_60",
+    "log_rv_252_to_60",
+    "return_5",
+    "return_20",
+    "downside",
+    "largest_move",
+    "market_log_rv_20",
+    "market_log_rv_5_to_20",
+    "market_return_20",
+)
+DAYS_PER_YEAR = 252.0
+# A day of 0.1 % is as quiet as a day counts: prices come in ticks, and a day without a change
+# has no logarithm.
+QUIET_DAY = 1e-3
+# A window is known when this share of its returns is.
+KNOWN_SHARE = 0.75
+COMPONENTS = (5, 20, 60)
+
+
+def check_returns(
+    returns: ArrayLike, rows: ArrayLike, mask: ArrayLike | None
+) -> tuple[Floats, Rows, Bools]:
+    """Returns, decision rows and mask as arrays that fit one another.
+
+    Raises
+    ------
+    DataError
+        If shapes do not fit, `rows` do not increase within the dates, or a return is infinite.
+
+    Examples
+    --------
+    >>> check_returns([[0.01], [float("nan")]], [1], None)[2]
+    array([[ True]])
+    """
+    daily = np.asarray(returns, dtype=np.float64)
+    if daily.ndim != 2 or daily.size == 0:
+        raise DataError(f"returns have shape {daily.shape}; give (days, assets)")
+    if np.isinf(daily).any():
+        day, asset = np.argwhere(np.isinf(daily))[0]
+        raise DataError(f"returns[{day}, {asset}] is infinite; mark a missing return with NaN")
+    chosen = np.asarray(rows)
+    if chosen.ndim != 1 or not len(chosen) or not np.issubdtype(chosen.dtype, np.integer):
+        raise DataError(f"rows have shape {chosen.shape}; give one whole number a decision")
+    if chosen[0] < 0 or chosen[-1] >= len(daily) or np.any(np.diff(chosen) <= 0):
+        raise DataError(f"rows must increase, and lie within the {len(daily)} days of returns")
+    shape = (len(chosen), daily.shape[1])
+    allowed = np.ones(shape, dtype=bool) if mask is None else np.asarray(mask, dtype=bool)
+    if allowed.shape != shape:
+        raise DataError(f"mask has shape {allowed.shape}, but there are {shape} decisions x assets")
+    return daily, chosen.astype(np.intp), allowed
+
+
+def log_realised_volatility(returns: Floats, window: int) -> Floats:
+    """Logarithm of the annual realised volatility of the last `window` days.
+
+    Parameters
+    ----------
+    returns : float64 ndarray of shape (n_days, ...)
+        Simple daily returns as fractions; NaN where there is none.
+    window : int
+        Days, the current one included.
+
+    Returns
+    -------
+    float64 ndarray of the shape of `returns`
+        NaN where fewer than three quarters of the window's returns are known. Volatilities below
+        0.1 % a day count as 0.1 %.
+
+    Examples
+    --------
+    >>> np.exp(log_realised_volatility(np.array([0.01, -0.01]), 2)).round(4)
+    array([   nan, 0.1587])
+    """
+    daily = realised_volatility(returns, window, min_count=_needed(window))
+    return np.log(np.maximum(daily, QUIET_DAY) * np.sqrt(DAYS_PER_YEAR))
+
+
+def volatility_target(returns: Floats, rows: Rows, horizon: int) -> Floats:
+    """Log realised volatility of the `horizon` days that follow each decision: t+1 to t+horizon.
+
+    Reads the future of its rows: for fitting and judging alone.
+
+    Returns
+    -------
+    float64 ndarray of shape (n_rows, n_assets)
+        NaN where the days are not all within `returns`, or too few returns are known.
+
+    Examples
+    --------
+    >>> daily = np.array([[0.05], [0.01], [-0.01], [0.05]])
+    >>> np.exp(volatility_target(daily, np.array([0, 3]), 2)).round(4).ravel()
+    array([0.1587,    nan])
+    """
+    return _ahead(log_realised_volatility(returns, horizon), rows + horizon)
+
+
+def returns_ahead(returns: Floats, rows: Rows, days: int) -> Floats:
+    """Daily returns of days t+1 to t+days, of shape (n_rows, n_assets, days); NaN where unknown."""
+    return np.stack([_ahead(returns, rows + day) for day in range(1, days + 1)], axis=2)
+
+
+def _ahead(values: Floats, rows: Rows) -> Floats:
+    out = np.full((len(rows), values.shape[1]), np.nan)
+    inside = rows < len(values)
+    out[inside] = values[rows[inside]]
+    return out
+
+
+def har_inputs(returns: ArrayLike, rows: ArrayLike) -> Floats:
+    r"""What the volatility network reads of each stock, known at each decision.
+
+    In the order of `HAR_INPUTS`: :math:`\log RV_{60}`, less its mean over the stocks; the
+    logarithms of the ratios :math:`RV_1 / RV_{20}`, :math:`RV_5 / RV_{20}`,
+    :math:`RV_{20} / RV_{60}` and :math:`RV_{252} / RV_{60}`; the sums of 5 and of 20 daily
+    returns, in standard deviations of such a sum by :math:`RV_{60}`; the share of 20-day variance
+    from negative returns; the logarithm of the largest absolute return of 20 days in daily
+    standard deviations; and three series of the market, equal for all stocks: the mean of the
+    stocks' :math:`\log RV_{20}`, and of the equally weighted index of all stocks
+    :math:`\log RV_5 / RV_{20}` and its 20-day return in standard deviations.
+
+    Parameters
+    ----------
+    returns : array of shape (n_days, n_assets)
+        Simple daily returns as fractions; NaN where there is none.
+    rows : int array of shape (n_rows,)
+        Days on which decisions are made, increasing; row t reads days up to t.
+
+    Returns
+    -------
+    float64 ndarray of shape (n_rows, n_assets, n_inputs)
+        NaN where unknown.
+
+    Raises
+    ------
+    DataError
+        As `check_returns`.
+
+    Examples
+    --------
+    >>> daily = np.random.default_rng(0).normal(0.0, 0.01, (300, 4))
+    >>> har_inputs(daily, [250, 299]).shape
+    (2, 4, 12)
+    """
+    daily, chosen, _ = check_returns(returns, rows, None)
+    level = {n: log_realised_volatility(daily, n)[chosen] for n in (1, 5, 20, 60, 252)}
+    deviation = np.exp(level[60]) / np.sqrt(DAYS_PER_YEAR)
+    largest = trailing_max(np.abs(daily), 20, min_count=_needed(20))[chosen]
+    columns = [
+        level[60] - _mean_known(level[60])[:, None],
+        level[1] - level[20],
+        level[5] - level[20],
+        level[20] - level[60],
+        level[252] - level[60],
+        _sum(daily, 5)[chosen] / (deviation * np.sqrt(5.0)),
+        _sum(daily, 20)[chosen] / (deviation * np.sqrt(20.0)),
+        _downside_share(daily, 20)[chosen],
+        np.log(np.maximum(largest, QUIET_DAY) / deviation),
+        *(series[:, None] for series in _market_inputs(daily, chosen, level[20])),
+    ]
+    return np.stack([np.broadcast_to(column, level[60].shape) for column in columns], axis=2)
+
+
+class HARForecaster(Persistent):
+    r"""Heterogeneous autoregression of log realised volatility, one for all stocks.
+
+    .. math:: \log RV_h(t + h) = c + \beta_5 \log RV_5(t) + \beta_{20} \log RV_{20}(t)
+              + \beta_{60} \log RV_{60}(t) + \varepsilon
+
+    by least squares over all stocks and decisions of the sample, in logarithms, with weeks,
+    months and quarters in place of Corsi's days, weeks and months [1]_: daily data hold no
+    realised volatility of a single day.
+
+    Parameters
+    ----------
+    horizon : int, default=20
+        Days ahead, h.
+
+    Attributes
+    ----------
+    coef_ : float64 ndarray of shape (4,)
+        Intercept, then the slopes on 5, 20 and 60 days.
+    residual_deviation_ : float
+        Standard deviation of the residuals, in logarithms.
+    n_entries_ : int
+        Stock-decisions used.
+
+    References
+    ----------
+    .. [1] Corsi (2009), "A Simple Approximate Long-Memory Model of Realized Volatility",
+       J. Financial Econometrics 7, https://doi.org/10.1093/jjfinec/nbp001.
+
+    Examples
+    --------
+    >>> daily = np.random.default_rng(0).normal(0.0, 0.01, (400, 20))
+    >>> rows = np.arange(100, 400, 5)
+    >>> HARForecaster().fit(daily, rows=rows).predict(daily, rows=rows).shape
+    (60, 20)
+    """
+
+    def __init__(self, horizon: int = 20) -> None:
+        self.horizon = horizon
+
+    def fit(self, returns: ArrayLike, *, rows: ArrayLike, mask: ArrayLike | None = None) -> Self:
+        """Estimate the coefficients from days up to the last of `rows`, and none after it.
+
+        Parameters
+        ----------
+        returns : array of shape (n_days, n_assets)
+            Simple daily returns as fractions; NaN where there is none.
+        rows : int array of shape (n_rows,)
+            Days of the training decisions, increasing. Those within `horizon` days of the last
+            one have no target yet and are left out.
+        mask : bool array of shape (n_rows, n_assets), optional
+            Which stock-decisions count.
+
+        Raises
+        ------
+        ConfigError
+            If `horizon` is no whole number of at least 2.
+        DataError
+            If the arrays do not fit, or hold too little to estimate from.
+        """
+        horizon = check_integer("horizon", self.horizon, at_least=2)
+        daily, chosen, allowed = check_returns(returns, rows, mask)
+        daily = daily[: chosen[-1] + 1]
+        past, future = _components(daily, chosen), volatility_target(daily, chosen, horizon)
+        used = np.isfinite(past).all(axis=2) & np.isfinite(future) & allowed
+        self.n_entries_ = int(used.sum())
+        if self.n_entries_ < 10 * past.shape[2]:
+            raise DataError(
+                f"only {self.n_entries_} decisions have 60 days before and {horizon} days after "
+                "them within the training sample; give more days or more stocks"
+            )
+        design, goal = past[used], future[used]
+        self.coef_: Floats = np.asarray(np.linalg.lstsq(design, goal, rcond=None)[0], np.float64)
+        self.residual_deviation_ = float(np.std(goal - design @ self.coef_))
+        return self
+
+    def predict(
+        self, returns: ArrayLike, *, rows: ArrayLike, mask: ArrayLike | None = None
+    ) -> Floats:
+        """Annual volatility over the next `horizon` days, of shape (n_rows, n_assets).
+
+        The exponential of the expected logarithm, that is about the median. Row t reads the last
+        60 days up to t. NaN outside the mask, and where too few of those returns are known.
+        Arguments and errors as in `fit`.
+
+        Raises
+        ------
+        NotFittedError
+            If the model has not been fitted.
+        """
+        if not hasattr(self, "coef_"):
+            raise NotFittedError("this HARForecaster is not fitted; call fit first")
+        daily, chosen, allowed = check_returns(returns, rows, mask)
+        # A sum term by term: a matrix product may round a row by what else is in the matrix.
+        terms = _components(daily, chosen) * self.coef_
+        level = terms[..., 0] + terms[..., 1] + terms[..., 2] + terms[..., 3]
+        return np.where(allowed, np.exp(level), np.nan)
+
+
+def _components(daily: Floats, rows: Rows) -> Floats:
+    """Regressors of HAR: 1 and the three log volatilities, (n_rows, n_assets, 4)."""
+    levels = [log_realised_volatility(daily, n)[rows] for n in COMPONENTS]
+    return np.stack([np.ones_like(levels[0]), *levels], axis=2)
+
+
+def _market_inputs(daily: Floats, rows: Rows, level: Floats) -> tuple[Floats, Floats, Floats]:
+    """Mean log volatility of the stocks, and the index's volatility ratio and return."""
+    index = _mean_known(daily)
+    short, long = (log_realised_volatility(index, n)[rows] for n in (5, 20))
+    move = _sum(index, 20)[rows] / (np.exp(long) * np.sqrt(20.0 / DAYS_PER_YEAR))
+    return _mean_known(level), short - long, move
+
+
+def _downside_share(daily: Floats, window: int) -> Floats:
+    """Share of the sum of squares from negative returns, in [0, 1]; one half where none moved."""
+    down = trailing_mean(np.square(np.minimum(daily, 0.0)), window, min_count=_needed(window))
+    total = trailing_mean(np.square(daily), window, min_count=_needed(window))
+    share = np.divide(down, total, out=np.full_like(total, 0.5), where=total > 0.0)
+    return np.where(np.isnan(total), np.nan, share)
+
+
+def _sum(daily: Floats, window: int) -> Floats:
+    return trailing_sum(daily, window, min_count=_needed(window))
+
+
+def _mean_known(values: Floats) -> Floats:
+    """Mean over assets of what is known on each date; NaN where nothing is."""
+    known = np.isfinite(values)
+    number = known.sum(axis=1)
+    total = np.where(known, values, 0.0).sum(axis=1)
+    return np.divide(total, number, out=np.full(len(values), np.nan), where=number > 0)
+
+
+def _needed(window: int) -> int:
+    return max(1, int(np.ceil(KNOWN_SHARE * window)))

@@ -1,0 +1,83 @@
+"""From a saved state back to a forecaster, of the classes named here and of no other."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from alphakeel.errors import DataError
+from alphakeel.models.allocating import RiskLimitedLSTM
+from alphakeel.models.boosting import LightGBMForecaster
+from alphakeel.models.har import HARForecaster
+from alphakeel.models.kernel import SupportVectorForecaster
+from alphakeel.models.linear import LinearForecaster
+from alphakeel.models.risk import RiskForecaster
+from alphakeel.models.sequence import LSTMForecaster
+from alphakeel.models.state import ModelState, Persistent
+from alphakeel.models.zoo import (
+    AttentionForecaster,
+    CNNLSTMForecaster,
+    GRUForecaster,
+    MLPForecaster,
+)
+
+__all__ = ["KNOWN", "restore"]
+
+# A state names its class; it never brings code along.
+KNOWN: tuple[type[Persistent], ...] = (
+    LinearForecaster,
+    LSTMForecaster,
+    GRUForecaster,
+    AttentionForecaster,
+    CNNLSTMForecaster,
+    MLPForecaster,
+    LightGBMForecaster,
+    SupportVectorForecaster,
+    RiskLimitedLSTM,
+    HARForecaster,
+    RiskForecaster,
+)
+
+
+def restore(state: ModelState, *, device: str | None = None) -> Any:
+    """Make a fitted forecaster again from what its `state` said.
+
+    Parameters
+    ----------
+    state : ModelState
+    device : str, optional
+        Where a network shall run, if not where its parameters say; classes without a device
+        ignore it.
+
+    Returns
+    -------
+    Forecaster, HARForecaster or RiskForecaster
+        Of the class that was saved. Predicts what the saved one did, to the bit, on the same
+        machine and device.
+
+    Raises
+    ------
+    DataError
+        If the class is unknown, or the arrays do not fit its description.
+    ConfigError
+        If the device is not on this machine.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> rng = np.random.default_rng(0)
+    >>> features = rng.standard_normal((50, 30, 2))
+    >>> model = LinearForecaster().fit(features, features[..., 0])
+    >>> again = restore(model.state())
+    >>> bool((again.predict(features) == model.predict(features)).all())
+    True
+    """
+    name = state.meta.get("class")
+    for known in KNOWN:
+        if known.__name__ == name:
+            takes_device = device is not None and "device" in known().get_params(deep=False)
+            overrides: dict[str, Any] = {"device": device} if takes_device else {}
+            return known.from_state(state, **overrides)
+    raise DataError(
+        f"the saved model is of the unknown class {name!r}; this version of alphakeel knows "
+        f"{', '.join(known.__name__ for known in KNOWN)}"
+    )

@@ -1,0 +1,142 @@
+"""The models of a study by name: what a reader calls each, and how the settings make it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
+
+from alphakeel.config import StudyConfig
+from alphakeel.models.allocating import RiskLimitedLSTM
+from alphakeel.models.base import Forecaster
+from alphakeel.models.boosting import LightGBMForecaster, import_lightgbm
+from alphakeel.models.kernel import SupportVectorForecaster
+from alphakeel.models.linear import LinearForecaster
+from alphakeel.models.sequence import LSTMForecaster, SequenceForecaster
+from alphakeel.models.zoo import (
+    AttentionForecaster,
+    CNNLSTMForecaster,
+    GRUForecaster,
+    MLPForecaster,
+)
+
+__all__ = ["LABELS", "NETWORKS", "check_models", "make_forecaster", "work_of"]
+
+NETWORKS: dict[str, type[SequenceForecaster]] = {
+    "lstm": LSTMForecaster,
+    "gru": GRUForecaster,
+    "attention": AttentionForecaster,
+    "cnn_lstm": CNNLSTMForecaster,
+    "mlp": MLPForecaster,
+}
+LABELS = {
+    "linear": LinearForecaster.label,
+    **{name: network.label for name, network in NETWORKS.items()},
+    "lstm_limited": RiskLimitedLSTM.label,
+    "lightgbm": LightGBMForecaster.label,
+    "svr": SupportVectorForecaster.label,
+}
+# CPU time of one member's fit, where that of an LSTM is 1 (measured on 500 x 550 x 25): the
+# progress bar goes by it.
+_WORK = {
+    "lstm_limited": 4.0,
+    "gru": 1.7,
+    "attention": 2.3,
+    "cnn_lstm": 1.6,
+    "mlp": 0.4,
+    "lightgbm": 1.3,
+    "svr": 0.5,
+}
+
+
+def check_models(config: StudyConfig) -> None:
+    """Refuse a model whose package is absent before a long study begins.
+
+    Raises
+    ------
+    ConfigError
+        If LightGBM is asked for and cannot be imported.
+    """
+    if "lightgbm" in config.models:
+        import_lightgbm()
+
+
+def work_of(model: str, config: StudyConfig) -> float:
+    """Rough CPU time of one fit, in those of one LSTM.
+
+    Examples
+    --------
+    >>> work_of("lstm", StudyConfig())
+    3.0
+    """
+    return 0.1 if model == "linear" else _WORK.get(model, 1.0) * config.network.seeds
+
+
+def make_forecaster(
+    model: str, config: StudyConfig, on_progress: Callable[[int, int, int, float], object]
+) -> Forecaster:
+    """Build a model that is still to be fitted.
+
+    Parameters
+    ----------
+    model : str
+        One of `alphakeel.config.MODELS`.
+    config : StudyConfig
+        Section ``[network]`` makes every network; of it LightGBM and support vectors take the
+        number of seeds, and LightGBM the share of validation.
+    on_progress : callable
+        Told (member, step, max_steps, loss) by networks.
+
+    Examples
+    --------
+    >>> make_forecaster("gru", StudyConfig(), print).hidden
+    32
+    """
+    network = config.network
+    if model == "linear":
+        return LinearForecaster(method=config.linear.method, alpha=config.linear.alpha)
+    seeds: dict[str, Any] = {"n_seeds": network.seeds, "seed": config.seed}
+    if model == "svr":
+        return SupportVectorForecaster(**seeds)
+    reach = config.target.lag + max(config.target.horizons)
+    purge = -(-reach // config.walk_forward.rebalance_every)
+    if model == "lightgbm":
+        return LightGBMForecaster(**seeds, purge=purge)
+    if model == "lstm_limited":
+        # It keeps its own number of steps and trains on all rows: limits take longer to settle
+        # than ranks, and should have seen all there is.
+        return RiskLimitedLSTM(
+            limits={name: x for name, x in asdict(config.limits).items() if x is not None},
+            hidden=network.hidden,
+            layers=network.layers,
+            dropout=network.dropout,
+            burn_in=network.burn_in,
+            chunk=network.chunk,
+            batch_assets=network.batch_assets,
+            ic_weight=network.ic_weight,
+            weight_cap=config.allocation.weight_cap,
+            cost_per_side=config.costs.per_side,
+            device=network.device,
+            on_progress=on_progress,
+            **seeds,
+        )
+    return NETWORKS[model](
+        hidden=network.hidden,
+        layers=network.layers,
+        dropout=network.dropout,
+        burn_in=network.burn_in,
+        chunk=network.chunk,
+        batch_assets=network.batch_assets,
+        max_steps=network.max_steps,
+        learning_rate=network.learning_rate,
+        weight_decay=network.weight_decay,
+        ic_weight=network.ic_weight,
+        mse_weight=network.mse_weight,
+        validation_share=network.validation_share,
+        evaluate_every=network.evaluate_every,
+        patience=network.patience,
+        purge=purge,
+        device=network.device,
+        on_progress=on_progress,
+        **seeds,
+    )
