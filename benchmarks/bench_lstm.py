@@ -46,22 +46,25 @@ def make_inputs(
 
 
 def step_seconds(inputs: dict[str, np.ndarray], **settings: Any) -> tuple[float, LSTMForecaster]:
-    """CPU seconds of a training step (the median one) and the model that was fitted."""
-    ends: list[float] = []
+    """CPU seconds of a training step (the median of a fit, the least of three) and the model."""
+    best = float("inf")
+    for _ in range(3):
+        ends: list[float] = []
 
-    def note_time(*_progress: float) -> None:
-        ends.append(time.process_time())
+        def note_time(*_progress: float, ends: list[float] = ends) -> None:
+            ends.append(time.process_time())
 
-    model = LSTMForecaster(
-        max_steps=N_STEPS,
-        n_seeds=1,
-        validation_share=0.0,
-        device="cpu",
-        on_progress=note_time,
-        **settings,
-    )
-    model.fit(**inputs)
-    return float(np.median(np.diff(ends))), model
+        model = LSTMForecaster(
+            max_steps=N_STEPS,
+            n_seeds=1,
+            validation_share=0.0,
+            device="cpu",
+            on_progress=note_time,
+            **settings,
+        )
+        model.fit(**inputs)
+        best = min(best, float(np.median(np.diff(ends))))
+    return best, model
 
 
 def measure() -> list[dict[str, Any]]:

@@ -83,9 +83,13 @@ def fake_tables(names: list[str], horizons: tuple[int, ...], years: list[int]) -
          "rank_ic_drop_high": 0.02, "score_share": 0.5, "top_lag": 1, "mean_lag": 2.5, "folds": 2},
         index=pairs,
     )  # fmt: skip
+    limits = pd.DataFrame(
+        {"model": "LSTM", "period": ["fold 1", "test"], "limit": "volatility", "allowed": 0.12,
+         "trained": [0.13, np.nan], "realised": [0.12, 0.14], "excess": [0.0, 0.17]}
+    )  # fmt: skip
     costs = pd.DataFrame({"annual_turnover": 4.0, "blocked_orders": 3}, index=index)
     return {"table_1": table_1, "table_1_difference": change, "ic": ic, "by_year": by_year,
-            "costs": costs, "drivers": drivers}  # fmt: skip
+            "costs": costs, "drivers": drivers, "limits": limits}  # fmt: skip
 
 
 def fake_verdicts(n_factors: int, rng: np.random.Generator) -> pd.DataFrame:
@@ -124,7 +128,8 @@ def fake_study(
 
     history = [
         {"fold": f, "seed": s, "step": 10 * k, "train_loss": 1.0,
-         "validation_rank_ic": 0.03 * (1 - np.exp(-k / 3)) + rng.normal(0, 0.004)}
+         "train_ic": 0.1, "volatility_violation": 0.01, "volatility_multiplier": 0.5,
+             "validation_rank_ic": 0.03 * (1 - np.exp(-k / 3)) + rng.normal(0, 0.004)}
         for f in range(2) for s in range(3) for k in range(n_steps)
     ]  # fmt: skip
     tables = fake_tables(list(STRATEGIES), horizons, sorted({int(str(d)[:4]) for d in dates}))
@@ -181,7 +186,7 @@ class TestPage:
         links = [a["href"] for t, a in tags if t == "a" and (a["href"] or "").startswith("#")]
         assert ids == [
             "summary", "performance", "course", "risk", "years", "forecasts", "factors", "drivers",
-            "portfolio", "costs", "training", "data", "method", "cautions",
+            "portfolio", "limits", "costs", "training", "data", "method", "cautions",
         ]  # fmt: skip
         assert [f"#{i}" for i in ids] == list(dict.fromkeys(links))
 
@@ -238,7 +243,7 @@ class TestPage:
         tables["ic"] = tables["ic"].drop("LSTM", level=0)
         study.tables = lambda: tables
         text = html.render_report(study)
-        assert "No network was trained" in text
+        assert "No model was trained step by step" in text
         assert "Linear is not distinguishable from equal weight" in text
 
     def test_many_stocks_show_holdings_and_breadth_only(self) -> None:

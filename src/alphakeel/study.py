@@ -403,8 +403,16 @@ def _fit_and_score(
         weights = None
     # The state of a sequence model runs on from the first row, so that it enters the test warm.
     scores = np.asarray(forecaster.predict(features, **known)[fold.test])
-    history = [{"fold": number, **entry} for entry in getattr(forecaster, "history_", [])]
+    history = [{"fold": number, **_flat(entry)} for entry in getattr(forecaster, "history_", [])]
     return FitResult(scores, history, forecaster.state(), weights)
+
+
+def _flat(entry: dict[str, Any]) -> dict[str, Any]:
+    """One row of a training's history, the records of its limits in columns of their own."""
+    flat = {name: value for name, value in entry.items() if name != "limits"}
+    for limit, record in entry.get("limits", {}).items():
+        flat |= {f"{limit}_{what}": record[what] for what in ("value", "violation", "multiplier")}
+    return flat
 
 
 def limits_table(fits: list[FitResult]) -> pd.DataFrame:

@@ -307,18 +307,26 @@ def weights_area(
     return figure
 
 
-def training_curves(history: Sequence[Mapping[str, Any]]) -> go.Figure:
-    """Validation Rank IC over gradient steps, a line for every fold and seed.
+def training_curves(
+    history: Sequence[Mapping[str, Any]],
+    value: str = "validation_rank_ic",
+    title: str = "Rank IC on validation rows",
+) -> go.Figure:
+    """Show a measure over gradient steps, a line for every fold and seed.
 
     Parameters
     ----------
     history : sequence of mappings
-        Each with keys ``fold``, ``seed``, ``step`` and ``validation_rank_ic``.
+        Each with keys ``fold``, ``seed``, ``step`` and `value`.
+    value : str
+        What is drawn.
+    title : str
+        Of its axis.
     """
     runs: dict[tuple[int, int], list[tuple[float, float]]] = {}
     for entry in history:
         key = (int(entry["fold"]), int(entry["seed"]))
-        runs.setdefault(key, []).append((entry["step"], entry["validation_rank_ic"]))
+        runs.setdefault(key, []).append((entry["step"], entry[value]))
     folds = sorted({fold for fold, _ in runs})
     figure = go.Figure()
     seen: set[int] = set()
@@ -337,7 +345,7 @@ def training_curves(history: Sequence[Mapping[str, Any]]) -> go.Figure:
         seen.add(fold)
     figure.update_layout(**layout(380, "closest"))
     figure.update_xaxes(title_text="gradient steps")
-    figure.update_yaxes(title_text="Rank IC on validation rows", zeroline=True)
+    figure.update_yaxes(title_text=title, zeroline=True)
     return figure
 
 

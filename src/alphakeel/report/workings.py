@@ -210,33 +210,92 @@ def _costs(view: View) -> Section:
 
 
 def _training(view: View) -> Section:
-    networks = [m for m in view.study.models.values() if m.history]
+    fitted = [m for m in view.study.models.values() if m.history]
     lead = (
-        "Each line is one network, judged on rows at the end of its training window that it was "
-        "not fitted on. Lines far apart mean that the seed matters; scores are averaged over seeds."
+        "Each line is one fit of one seed. Lines far apart mean that the seed matters; scores are "
+        "averaged over seeds. Where rows were kept apart to validate on, the line shows the Rank "
+        "IC on them; else the IC on the rows of the fit, which flatters."
     )
-    if not networks:
-        none = Words("text", ("No network was trained in this study.",))
+    if not fitted:
+        none = Words("text", ("No model was trained step by step in this study.",))
         return Section("training", "Training", lead, (none,))
     blocks: list[Block] = []
-    for model in networks:
-        title = f"{model.label}: Rank IC on validation rows during training."
+    for model in fitted:
+        validated = any(np.isfinite(entry["validation_rank_ic"]) for entry in model.history)
+        value, what = (
+            ("validation_rank_ic", "Rank IC on validation rows")
+            if validated
+            else ("train_ic", "IC on training rows")
+        )
         blocks.append(
             Chart(
                 f"training-{model.name}",
-                figures.training_curves(model.history),
-                title,
-                alt="The best value of each line is in the table below.",
+                figures.training_curves(model.history, value, what),
+                f"{model.label}: {what} during training.",
+                alt="The run's folder holds every value.",
             )
         )
-        blocks.append(
-            make_table(
-                _best_table(model),
-                f"{model.label}: best Rank IC on validation rows, and its spread over seeds",
-                kind="small",
+        if validated:
+            blocks.append(
+                make_table(
+                    _best_table(model),
+                    f"{model.label}: best Rank IC on validation rows, and its spread over seeds",
+                    kind="small",
+                )
             )
-        )
     return Section("training", "Training", lead, tuple(blocks))
+
+
+LIMIT_NAMES = {
+    "volatility": "volatility, annual",
+    "max_drawdown": "maximum drawdown",
+    "var_95": "VaR 95 %, one day",
+    "cvar_95": "CVaR 95 %, one day",
+    "turnover": "turnover, both sides, annual",
+}
+LIMIT_COLUMNS = {
+    "allowed": Column("Limit", "ratio"),
+    "trained": Column("After training", "ratio", "Before exposure was calibrated"),
+    "realised": Column("Realised", "ratio", "In a fold: on the rows of its training"),
+    "excess": Column("Over the limit", "change", "Above zero the limit was broken"),
+}
+
+
+def _limits(view: View) -> Section:
+    table = view.tables["limits"]
+    lead = (
+        "Limits that a model was trained under. On the rows of its training they hold; of the test "
+        "nobody can promise it, and the table says what happened."
+    )
+    if table.empty:
+        none = Words("text", ("No model of this study was trained under limits.",))
+        return Section("limits", "Limits", lead, (none,))
+    blocks: list[Block] = []
+    for name in table["limit"].unique():
+        own = table[table["limit"] == name].drop(columns="limit").set_index(["model", "period"])
+        kinds = "times" if name == "turnover" else "percent2"
+        columns = {
+            key: Column(c.label, c.kind if key == "excess" else kinds, c.about)
+            for key, c in LIMIT_COLUMNS.items()
+        }
+        blocks.append(make_table(own, f"Limit on {LIMIT_NAMES[name]}", columns=columns))
+    for model in (m for m in view.study.models.values() if m.label in set(table["model"])):
+        for name in table.loc[table["model"] == model.label, "limit"].unique():
+            for what, about in (
+                ("violation", "violation on the training path (above zero: broken)"),
+                ("multiplier", "Lagrange multiplier"),
+            ):
+                key = f"{name}_{what}"
+                blocks.append(
+                    Chart(
+                        f"limits-{model.name}-{name}-{what}",
+                        figures.training_curves(model.history, key, what),
+                        f"{model.label}: {about} of the limit on {LIMIT_NAMES[name]}.",
+                        alt="The run's folder holds every value.",
+                        narrow=True,
+                    )
+                )
+    return Section("limits", "Limits", lead, tuple(blocks))
 
 
 def _best_table(model: ModelResult) -> pd.DataFrame:
@@ -323,4 +382,4 @@ def _cautions(view: View) -> Section:
     )
 
 
-WORKINGS = (_factors, _drivers, _portfolio, _costs, _training, _data, _method, _cautions)
+WORKINGS = (_factors, _drivers, _portfolio, _limits, _costs, _training, _data, _method, _cautions)
