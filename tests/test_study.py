@@ -11,6 +11,7 @@ from skfolio.containers import AssetPanel
 
 from alphakeel.config import (
     MODELS,
+    AllocationConfig,
     FactorConfig,
     LinearConfig,
     NetworkConfig,
@@ -99,6 +100,28 @@ class TestNoLookAhead:
             assert np.isnan(model.scores[before]).all()
             assert np.isfinite(model.scores[~before]).any(axis=1).all()
 
+    @pytest.mark.parametrize("models", [("lstm_limited",), ("linear",)])
+    def test_risk_models_do_not_look_ahead_either(
+        self, panel: AssetPanel, models: tuple[str, ...]
+    ) -> None:
+        """The model under limits, and weights that go by the risk network."""
+        config = replace(
+            QUICK,
+            models=models,
+            network=replace(QUICK.network, seeds=1),
+            walk_forward=WalkForwardConfig(refit_every=300),
+            allocation=AllocationConfig(volatility="network" if "linear" in models else "ewma"),
+        )
+        name = {"lstm_limited": "LSTM with limits", "linear": "Linear"}[models[0]]
+        first = run_study(panel, config)
+        row = first.test.start + 330
+        second = run_study(scrambled_after(panel, row, seed=2), config)
+        days = slice(0, row - first.test.start + 1)
+        before, after = first.strategies[name], second.strategies[name]
+        np.testing.assert_array_equal(before.weights[days], after.weights[days])
+        assert (before.weights[days].sum(axis=1) > 0).any()
+        assert not np.array_equal(before.weights, after.weights)
+
 
 class TestReproducible:
     def test_to_the_bit_whatever_the_number_of_jobs(self, panel: AssetPanel, study: Study) -> None:
@@ -160,9 +183,15 @@ class TestTables:
         shares = [p.share for p in seen]
         assert shares == sorted(shares)
         assert shares[-1] == pytest.approx(1.0)
-        assert {"cleaning", "factors", "screening", "fitting", "explaining", "backtest"} == {
-            p.stage for p in seen
-        }
+        assert {
+            "cleaning",
+            "factors",
+            "screening",
+            "fitting",
+            "explaining",
+            "forecasting risk",
+            "backtest",
+        } == {p.stage for p in seen}
 
 
 class TestSignal:

@@ -286,6 +286,12 @@ class AllocationConfig(_Section):
     smoothing: float = option(
         0.25, "share of the way to the new portfolio that one rebalance trades", low=0.01, high=1.0
     )
+    volatility: str = option(
+        "ewma",
+        "forecast behind inverse-volatility weights; ewma: exponentially weighted; network: the "
+        "risk network, refitted in every fold",
+        choices=("ewma", "network"),
+    )
     volatility_halflife: int = option(63, "half-life in days of a stock's volatility", low=2)
     covariance_window: int = option(252, "days of return behind minimum variance", low=20)
 

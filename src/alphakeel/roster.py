@@ -103,8 +103,8 @@ def make_forecaster(
     if model == "lightgbm":
         return LightGBMForecaster(**seeds, purge=purge)
     if model == "lstm_limited":
-        # It keeps its own number of steps and trains on all rows: limits take longer to settle
-        # than ranks, and should have seen all there is.
+        # Twice the steps, and all rows: limits take longer to settle than ranks, and should have
+        # seen all there is.
         return RiskLimitedLSTM(
             limits={name: x for name, x in asdict(config.limits).items() if x is not None},
             hidden=network.hidden,
@@ -113,6 +113,7 @@ def make_forecaster(
             burn_in=network.burn_in,
             chunk=network.chunk,
             batch_assets=network.batch_assets,
+            max_steps=2 * network.max_steps,
             ic_weight=network.ic_weight,
             weight_cap=config.allocation.weight_cap,
             cost_per_side=config.costs.per_side,

@@ -13,13 +13,8 @@ same direction, and each fold sees its own past only:
 
 from __future__ import annotations
 
-import datetime as dt
-import difflib
-import hashlib
-import platform
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
-from importlib import metadata
+from dataclasses import fields, replace
 from typing import Any
 
 import joblib
@@ -27,33 +22,46 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from skfolio.containers import AssetPanel
-from sklearn.base import clone
 
 from alphakeel.config import StudyConfig, config_to_dict
-from alphakeel.data.bundled import BUNDLED, load_bundled
 from alphakeel.data.cleaning import CleanResult, clean
-from alphakeel.data.files import load_panel
 from alphakeel.data.panel import market_index, universe_mask
-from alphakeel.errors import ConfigError, DataError
 from alphakeel.factors import FACTORS
-from alphakeel.factors.base import FactorSet, compute_factors, standardise
-from alphakeel.factors.screening import FactorScreen
-from alphakeel.factors.targets import forward_returns, holding_returns, ranked_targets
+from alphakeel.factors.base import compute_factors
 from alphakeel.models.allocating import AllocatingForecaster
 from alphakeel.models.base import Forecaster
 from alphakeel.models.explain import Drivers, find_drivers
 from alphakeel.models.restore import restore
+from alphakeel.models.risk import RiskForecaster
 from alphakeel.models.state import Store
 from alphakeel.portfolio import allocation
 from alphakeel.portfolio.backtest import Ledger, backtest
 from alphakeel.portfolio.costs import ProportionalCost
-from alphakeel.portfolio.forecast import ew_volatility
+from alphakeel.preparation import (
+    Inputs,
+    Screens,
+    ends,
+    find_test_days,
+    judge_factors,
+    make_folds,
+    prepare,
+    refuse_unknown_factors,
+    simple_returns,
+    with_test_dates,
+)
 from alphakeel.progress import Clock, Progress, Task, Tracker
+from alphakeel.provenance import (
+    cautions,
+    describe_fields,
+    hash_panel,
+    load_data,
+    versions_at_work,
+)
 from alphakeel.results import FoldResult, ModelResult, Study
 from alphakeel.resume import FitResult, KeptFits, study_key
 from alphakeel.roster import LABELS, check_models, make_forecaster, work_of
 from alphakeel.stats.crosssection import ic, rank_ic
-from alphakeel.stats.folds import Fold, walk_forward
+from alphakeel.stats.folds import Fold
 
 __all__ = ["Progress", "load_data", "run_study"]
 
@@ -61,42 +69,9 @@ Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
 
 # What a stage weighs on the progress bar, where one LSTM's fit weighs its seeds.
-_CLEAN, _FACTORS, _SCREEN, _EXPLAIN, _BACKTEST = 1.0, 1.0, 0.2, 1.0, 1.0
+_CLEAN, _FACTORS, _SCREEN, _EXPLAIN, _RISK, _BACKTEST = 1.0, 1.0, 0.2, 1.0, 0.5, 1.0
 # Decisions before a fold's test rows from which an explanation warms up the memory of a network.
 _MEMORY = 52
-
-
-def load_data(config: StudyConfig) -> tuple[AssetPanel, StudyConfig, str]:
-    """Load the panel that the settings name, and complete the settings with its test window.
-
-    Returns
-    -------
-    panel : AssetPanel
-    config : StudyConfig
-        With `walk_forward.test_start` and `test_end` filled in for bundled data.
-    name : str
-
-    Raises
-    ------
-    DataError
-        If the data cannot be read or are wrong.
-    """
-    data = config.data
-    if data.source in BUNDLED:
-        panel = _between(load_bundled(data.source), data.start, data.end)
-        if data.top:
-            raise ConfigError(f"data.top applies to files; {data.source} is taken whole.")
-        window = BUNDLED[data.source].test_window
-        if window is not None and data.start is None and data.end is None:
-            start, end = (dt.date.fromisoformat(day) for day in window)
-            walk = config.walk_forward
-            walk = replace(walk, test_start=walk.test_start or start, test_end=walk.test_end or end)
-            config = replace(config, walk_forward=walk)
-        return panel, config, data.source
-    panel = load_panel(
-        data.source, start=data.start, end=data.end, universe=data.universe, top=data.top or None
-    )
-    return panel, config, data.source.rstrip("/").rsplit("/", 1)[-1]
 
 
 def run_study(
@@ -151,19 +126,19 @@ def run_study(
     ['Equal weight', 'Minimum variance', 'Linear']
     """
     config = config or StudyConfig()
-    _refuse_unknown_factors(config)
+    refuse_unknown_factors(config)
     check_models(config)
     dates = np.asarray(panel.observations, dtype="datetime64[D]")
-    days = _test_days(dates, config)
-    config = _with_test_dates(config, dates[days])
+    days = find_test_days(dates, config)
+    config = with_test_dates(config, dates[days])
     models = ("linear", *(model for model in config.models if model != "linear"))
     # The grid of decisions is anchored at the first test day, so that testing starts with one.
     step = config.walk_forward.rebalance_every
     rows = np.arange(days.start % step, days.stop, step)
-    folds = _folds(rows, days, config)
+    folds = make_folds(rows, days, config)
     weight = {model: work_of(model, config) for model in models}
     fit_work = len(folds) * (_SCREEN + sum(weight[model] for model in models))
-    tracker = Tracker(on_progress, _CLEAN + _FACTORS + fit_work + _EXPLAIN + _BACKTEST)
+    tracker = Tracker(on_progress, _CLEAN + _FACTORS + fit_work + _EXPLAIN + _RISK + _BACKTEST)
     clock = Clock()
 
     with clock.stage("clean"), tracker.task("cleaning", _CLEAN):
@@ -171,18 +146,18 @@ def run_study(
         cleaning = clean(panel, **_cleaning_options(config))
         sample = cleaning.eligible & universe_mask(panel)
 
-    versions = _versions(config)
+    versions = versions_at_work(config)
     kept = KeptFits(store, study_key(data_hash, config_to_dict(config), versions))
     begun_before = kept.begin()
 
     with clock.stage("factors"), tracker.task("factors", _FACTORS):
         wanted = tuple(f for f in FACTORS if f.name not in config.factors.exclude)
         factors = compute_factors(cleaning.panel, wanted)
-        inputs = _prepare(cleaning, factors, sample, rows, config)
+        inputs = prepare(cleaning, factors, sample, rows, config)
 
-    def screen(number: int, fold: Fold) -> _Screens:
+    def screen(number: int, fold: Fold) -> Screens:
         with tracker.task("screening", _SCREEN, _fold_text(number, folds)):
-            return _screen(inputs, fold, config)
+            return judge_factors(inputs, fold, config)
 
     def fit(number: int, fold: Fold, model: str) -> FitResult:
         text = f"{LABELS[model]}, {_fold_text(number, folds)}"
@@ -225,8 +200,11 @@ def run_study(
             own = (d for d, pair in zip(explained, pairs, strict=False) if pair[0] == model)
             results[model] = replace(result, drivers=tuple(own))
 
+    with clock.stage("risk"), tracker.task("forecasting risk", _RISK):
+        volatility = _volatility(cleaning, inputs, folds, rows, config)
+
     with clock.stage("backtest"), tracker.task("backtest", _BACKTEST):
-        strategies = _strategies(cleaning, sample, rows, days, results, config)
+        strategies = _strategies(cleaning, sample, rows, days, results, volatility, config)
 
     return Study(
         config=config,
@@ -238,8 +216,8 @@ def run_study(
         models=results,
         folds=tuple(
             FoldResult(
-                train=_ends(dates[rows][fold.train]),
-                test=_ends(dates[rows][fold.test]),
+                train=ends(dates[rows][fold.train]),
+                test=ends(dates[rows][fold.test]),
                 selected={model: judged.names(model) for model in models},
                 verdicts=judged.verdicts(),
             )
@@ -249,128 +227,19 @@ def run_study(
         market_returns=_market_returns(panel, days),
         cleaning=cleaning,
         cleaning_counts=cleaning.ledger.counts(),
-        data_quality=_data_quality(panel),
+        data_quality=describe_fields(panel),
         left_out=pd.DataFrame(
             {"factor": list(factors.omitted), "reason": list(factors.omitted.values())}
         ),
-        notes=_notes(panel, factors, config),
+        notes=cautions(panel, factors, config),
         seconds=clock.seconds,
         versions=versions,
         data_hash=data_hash,
     )
 
 
-@dataclass(frozen=True, eq=False)
-class _Inputs:
-    """What every fit reads, on decision rows; the targets alone look past their row."""
-
-    features: npt.NDArray[np.float32]  # (R, N, K) ranks with unit variance, 0 where missing
-    raw: npt.NDArray[np.float32]  # (R, N, K) factor values, NaN where missing
-    market: npt.NDArray[np.float32]  # (R, M)
-    targets: npt.NDArray[np.float32]  # (R, N, H) ranks of forward log returns, NaN where unknown
-    forward: Floats  # (R, N, H) forward log returns
-    sample: Bools  # (R, N)
-    paths: Floats  # (R, step, N) daily returns from a row's trade to the next row's
-    volatility: Floats  # (R, N) known at the row
-    names: tuple[str, ...]
-    families: tuple[str, ...]
-
-
-def _prepare(
-    cleaning: CleanResult,
-    factors: FactorSet,
-    eligible: Bools,
-    rows: npt.NDArray[np.intp],
-    config: StudyConfig,
-) -> _Inputs:
-    """Cut factors and targets down to the decision rows."""
-    raw = factors.values[rows]
-    sample = (eligible & cleaning.panel.estimation_mask)[rows]
-    # A holder of a delisted stock is paid its last price, so that is what a label ends with.
-    price = pd.DataFrame(cleaning.panel["accounting_close"]).ffill().to_numpy()
-    lag, horizons = config.target.lag, config.target.horizons
-    forward = np.stack(
-        [forward_returns(price, lag=lag, horizon=h)[rows] for h in horizons], axis=-1
-    )
-    returns = simple_returns(cleaning.panel["accounting_close"])
-    halflife = config.allocation.volatility_halflife
-    return _Inputs(
-        paths=holding_returns(returns, rows, lag=lag, days=config.walk_forward.rebalance_every),
-        volatility=ew_volatility(returns, halflife=halflife)[rows],
-        features=standardise(raw, sample),
-        raw=raw,
-        market=factors.market[rows],
-        targets=ranked_targets(price, lag=lag, horizons=horizons, mask=eligible)[rows],
-        forward=forward,
-        sample=sample,
-        names=factors.names,
-        families=factors.families,
-    )
-
-
-def _folds(rows: npt.NDArray[np.intp], days: slice, config: StudyConfig) -> tuple[Fold, ...]:
-    """Walk-forward folds in decision rows, purged by the longest label and the embargo."""
-    step = config.walk_forward.rebalance_every
-    walk = config.walk_forward
-    reach = config.target.lag + max(config.target.horizons)
-    return walk_forward(
-        len(rows),
-        first_test=int(np.searchsorted(rows, days.start)),
-        test_size=max(1, walk.refit_every // step),
-        purge=-(-reach // step),
-        embargo=-(-walk.embargo // step),
-        train_size=walk.train_days // step or None,
-    )
-
-
-@dataclass(frozen=True, eq=False)
-class _Screens:
-    """The factors that each kind of model is given, judged on one fold's training rows."""
-
-    linear: FactorScreen
-    network: FactorScreen
-
-    def names(self, model: str) -> tuple[str, ...]:
-        chosen = self.linear if model == "linear" else self.network
-        return tuple(chosen.selected_)
-
-    def verdicts(self) -> pd.DataFrame:
-        """The linear model's verdicts, and whether networks were given the factor."""
-        table = self.linear.verdicts_
-        return table.assign(network=table["factor"].isin(self.network.selected_))
-
-
-def _screen(inputs: _Inputs, fold: Fold, config: StudyConfig) -> _Screens:
-    """Judge the factors on one fold's training rows.
-
-    A factor whose own Rank IC is noise cannot help a linear model, but it may be one half of an
-    interaction; so a network is spared the question of strength, and asked the others.
-    """
-    screen = config.screen
-    step = config.walk_forward.rebalance_every
-    rows: dict[str, Any] = {
-        "values": inputs.raw[fold.train],
-        "targets": inputs.targets[fold.train],
-        "mask": inputs.sample[fold.train],
-        "names": inputs.names,
-        "families": inputs.families,
-        "horizons": tuple(-(-horizon // step) for horizon in config.target.horizons),
-    }
-    linear = FactorScreen(
-        min_coverage=screen.min_coverage,
-        min_abs_t=screen.min_abs_t,
-        max_correlation=screen.max_correlation,
-        min_keep=screen.min_keep,
-    )
-    linear.fit(**rows)
-    if not screen.networks_keep_weak or config.models == ("linear",):
-        return _Screens(linear, linear)
-    network = clone(linear).set_params(min_abs_t=0.0, min_sign_stability=0.0)
-    return _Screens(linear, network.fit(**rows))
-
-
 def _fit_and_score(
-    inputs: _Inputs,
+    inputs: Inputs,
     fold: Fold,
     names: tuple[str, ...],
     model: str,
@@ -426,7 +295,7 @@ def limits_table(fits: list[FitResult]) -> pd.DataFrame:
 
 
 def _drivers(
-    inputs: _Inputs, fold: Fold, names: tuple[str, ...], fit: FitResult, seed: int, number: int
+    inputs: Inputs, fold: Fold, names: tuple[str, ...], fit: FitResult, seed: int, number: int
 ) -> Drivers:
     """Which factors drove the scores of a fold's test rows; nothing is decided by it."""
     first = max(0, fold.test.start - _MEMORY)
@@ -456,7 +325,7 @@ def _forecaster(model: str, config: StudyConfig, task: Task) -> Forecaster:
 
 def _collect(
     model: str,
-    inputs: _Inputs,
+    inputs: Inputs,
     folds: tuple[Fold, ...],
     fits: list[FitResult],
 ) -> ModelResult:
@@ -482,12 +351,39 @@ def _collect(
     )
 
 
+def _volatility(
+    cleaning: CleanResult,
+    inputs: Inputs,
+    folds: tuple[Fold, ...],
+    rows: npt.NDArray[np.intp],
+    config: StudyConfig,
+) -> Floats:
+    """Volatility forecasts that inverse-volatility weights go by, (n_decisions, n_assets)."""
+    if config.allocation.volatility == "ewma":
+        return inputs.volatility
+    returns = simple_returns(cleaning.panel["accounting_close"])
+    out = inputs.volatility.copy()
+    for fold in folds:
+        model = RiskForecaster(
+            max_steps=2 * config.network.max_steps, seed=config.seed, device=config.network.device
+        )
+        train, until = fold.train, slice(0, fold.test.stop)
+        # Fitting reads no day after its last decision row, so that it needs no purge.
+        model.fit(returns, rows=rows[train], mask=inputs.sample[train], market=inputs.market[train])
+        forecast = model.predict(
+            returns, rows=rows[until], mask=inputs.sample[until], market=inputs.market[until]
+        )
+        out[fold.test] = forecast.volatility[fold.test]
+    return out
+
+
 def _strategies(
     cleaning: CleanResult,
     sample: Bools,
     rows: npt.NDArray[np.intp],
     days: slice,
     models: dict[str, ModelResult],
+    volatility: Floats,
     config: StudyConfig,
 ) -> dict[str, Ledger]:
     """Weights of benchmarks and models, all run through the same backtest."""
@@ -496,7 +392,6 @@ def _strategies(
     price = panel["accounting_close"]
     returns = simple_returns(price)
     decisions = rows[rows >= days.start]
-    volatility = ew_volatility(returns, halflife=alloc.volatility_halflife)[decisions]
     eligible = sample[decisions]
     weights = {
         "Equal weight": allocation.equal_weight(eligible),
@@ -514,7 +409,7 @@ def _strategies(
             continue
         weights[result.label] = allocation.top_quantile(
             result.scores[rows >= days.start],
-            volatility,
+            volatility[rows >= days.start],
             eligible=eligible,
             quantile=alloc.quantile,
             weight_cap=alloc.weight_cap,
@@ -534,76 +429,8 @@ def _strategies(
     return ledgers
 
 
-def simple_returns(price: Floats) -> Floats:
-    """Simple daily returns, NaN in the first row and where a price is missing."""
-    out = np.full(price.shape, np.nan)
-    out[1:] = price[1:] / price[:-1] - 1.0
-    return out
-
-
-def _between(panel: AssetPanel, start: dt.date | None, end: dt.date | None) -> AssetPanel:
-    """The part of a panel between two dates, both included."""
-    dates = np.asarray(panel.observations, dtype="datetime64[D]")
-    keep = np.ones(len(dates), dtype=np.bool_)
-    if start is not None:
-        keep &= dates >= np.datetime64(start)
-    if end is not None:
-        keep &= dates <= np.datetime64(end)
-    if keep.sum() < 2:
-        raise ConfigError(
-            f"data.start {start} and data.end {end} leave {keep.sum()} dates; "
-            f"the data run from {dates[0]} to {dates[-1]}."
-        )
-    return panel if keep.all() else panel[np.flatnonzero(keep)].to_panel()
-
-
-def _test_days(dates: npt.NDArray[np.datetime64], config: StudyConfig) -> slice:
-    """Rows of the test window; by default the last two fifths of the data."""
-    walk = config.walk_forward
-    start = int(0.6 * len(dates))
-    if walk.test_start is not None:
-        start = int(np.searchsorted(dates, np.datetime64(walk.test_start)))
-    stop = len(dates)
-    if walk.test_end is not None:
-        stop = int(np.searchsorted(dates, np.datetime64(walk.test_end), side="right"))
-    if stop - start < 2 * walk.rebalance_every:
-        raise ConfigError(
-            f"walk_forward leaves {max(0, stop - start)} test days between "
-            f"{walk.test_start or 'the default start'} and {walk.test_end or 'the end'}; "
-            f"the data run from {dates[0]} to {dates[-1]}."
-        )
-    shortest = config.cleaning.min_history + 2 * (config.target.lag + max(config.target.horizons))
-    if start < shortest:
-        raise DataError(
-            f"only {start} days precede the test start {dates[start]}, and at least {shortest} "
-            f"are needed to train on (data start {dates[0]}); start the test later or add history."
-        )
-    return slice(start, stop)
-
-
-def _with_test_dates(config: StudyConfig, tested: npt.NDArray[np.datetime64]) -> StudyConfig:
-    first, last = (day.astype(dt.date) for day in _ends(tested))
-    walk = replace(config.walk_forward, test_start=first, test_end=last)
-    return replace(config, walk_forward=walk)
-
-
-def _ends(dates: npt.NDArray[np.datetime64]) -> tuple[np.datetime64, np.datetime64]:
-    return dates[0], dates[-1]
-
-
 def _fold_text(number: int, folds: tuple[Fold, ...]) -> str:
     return f"fold {number + 1} of {len(folds)}"
-
-
-def _refuse_unknown_factors(config: StudyConfig) -> None:
-    known = {factor.name for factor in FACTORS}
-    for name in config.factors.exclude:
-        if name not in known:
-            near = difflib.get_close_matches(name, known, 1)
-            raise ConfigError(
-                f"factors.exclude names {name!r}, which is no factor"
-                + (f"; did you mean {near[0]}?" if near else ".")
-            )
 
 
 def _cleaning_options(config: StudyConfig) -> dict[str, Any]:
@@ -615,64 +442,3 @@ def _market_returns(panel: AssetPanel, days: slice) -> Floats | None:
     if index is None:
         return None
     return np.asarray(simple_returns(index[:, None])[days, 0])
-
-
-def _data_quality(panel: AssetPanel) -> pd.DataFrame:
-    """Coverage of each field over listed stock-days, as fractions."""
-    active = panel.active_mask
-    rows = []
-    for name, field in panel.fields.items():
-        known = ~field.missing_mask & active
-        days = np.flatnonzero(known.any(axis=1))
-        rows.append(
-            {
-                "field": name,
-                "coverage": known.sum() / active.sum(),
-                "tickers": int(known.any(axis=0).sum()),
-                "first_date": str(panel.observations[days[0]]) if len(days) else "",
-                "last_date": str(panel.observations[days[-1]]) if len(days) else "",
-            }
-        )
-    return pd.DataFrame(rows)
-
-
-def _notes(panel: AssetPanel, factors: FactorSet, config: StudyConfig) -> tuple[str, ...]:
-    """What a reader must know before believing a number."""
-    source = config.data.source
-    known = [BUNDLED[source].caution] if source in BUNDLED else []
-    notes = [*known, *factors.notes]
-    if factors.omitted:
-        notes.append(
-            f"{len(factors.omitted)} of {len(factors.omitted) + len(factors.names)} factors need "
-            "fields that these data lack; the report lists them."
-        )
-    if not known and bool(panel.active_mask[-1].all()):
-        notes.append(
-            "Every stock of this panel is still listed on its last day: companies that failed or "
-            "were bought are missing, so levels of return are too high for all strategies alike "
-            "(survivorship bias)."
-        )
-    return tuple(notes)
-
-
-def hash_panel(panel: AssetPanel) -> str:
-    """SHA-256 over dates, tickers, masks and fields: the same data, the same hash."""
-    digest = hashlib.sha256()
-    digest.update(np.asarray(panel.observations, dtype="datetime64[D]").tobytes())
-    digest.update("\n".join(map(str, panel.asset_names)).encode())
-    for name in sorted(panel.fields):
-        digest.update(name.encode())
-        digest.update(np.ascontiguousarray(panel[name]).tobytes())
-    digest.update(np.ascontiguousarray(panel.active_mask).tobytes())
-    digest.update(np.ascontiguousarray(panel.estimation_mask).tobytes())
-    return digest.hexdigest()
-
-
-def _versions(config: StudyConfig) -> dict[str, str]:
-    packages = ["alphakeel", "numpy", "scipy", "pandas", "scikit-learn", "skfolio", "torch"]
-    packages += ["lightgbm"] if "lightgbm" in config.models else []
-    return {
-        "python": platform.python_version(),
-        "machine": platform.machine(),
-        **{package: metadata.version(package) for package in packages},
-    }

@@ -1,0 +1,204 @@
+"""What every fit of a study reads: decision rows, folds, features, labels, and screened factors."""
+
+from __future__ import annotations
+
+import datetime as dt
+import difflib
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from sklearn.base import clone
+
+from alphakeel.config import StudyConfig
+from alphakeel.data.cleaning import CleanResult
+from alphakeel.errors import ConfigError, DataError
+from alphakeel.factors import FACTORS
+from alphakeel.factors.base import FactorSet, standardise
+from alphakeel.factors.screening import FactorScreen
+from alphakeel.factors.targets import forward_returns, holding_returns, ranked_targets
+from alphakeel.portfolio.forecast import ew_volatility
+from alphakeel.stats.folds import Fold, walk_forward
+
+__all__ = [
+    "Inputs",
+    "Screens",
+    "ends",
+    "find_test_days",
+    "judge_factors",
+    "make_folds",
+    "prepare",
+    "refuse_unknown_factors",
+    "simple_returns",
+    "with_test_dates",
+]
+
+Floats = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
+class Inputs:
+    """What every fit reads, on decision rows; the targets alone look past their row."""
+
+    features: npt.NDArray[np.float32]  # (R, N, K) ranks with unit variance, 0 where missing
+    raw: npt.NDArray[np.float32]  # (R, N, K) factor values, NaN where missing
+    market: npt.NDArray[np.float32]  # (R, M)
+    targets: npt.NDArray[np.float32]  # (R, N, H) ranks of forward log returns, NaN where unknown
+    forward: Floats  # (R, N, H) forward log returns
+    sample: Bools  # (R, N)
+    paths: Floats  # (R, step, N) daily returns from a row's trade to the next row's
+    volatility: Floats  # (R, N) known at the row
+    names: tuple[str, ...]
+    families: tuple[str, ...]
+
+
+def prepare(
+    cleaning: CleanResult,
+    factors: FactorSet,
+    eligible: Bools,
+    rows: npt.NDArray[np.intp],
+    config: StudyConfig,
+) -> Inputs:
+    """Cut factors and targets down to the decision rows."""
+    raw = factors.values[rows]
+    sample = (eligible & cleaning.panel.estimation_mask)[rows]
+    # A holder of a delisted stock is paid its last price, so that is what a label ends with.
+    price = pd.DataFrame(cleaning.panel["accounting_close"]).ffill().to_numpy()
+    lag, horizons = config.target.lag, config.target.horizons
+    forward = np.stack(
+        [forward_returns(price, lag=lag, horizon=h)[rows] for h in horizons], axis=-1
+    )
+    returns = simple_returns(cleaning.panel["accounting_close"])
+    halflife = config.allocation.volatility_halflife
+    return Inputs(
+        paths=holding_returns(returns, rows, lag=lag, days=config.walk_forward.rebalance_every),
+        volatility=ew_volatility(returns, halflife=halflife)[rows],
+        features=standardise(raw, sample),
+        raw=raw,
+        market=factors.market[rows],
+        targets=ranked_targets(price, lag=lag, horizons=horizons, mask=eligible)[rows],
+        forward=forward,
+        sample=sample,
+        names=factors.names,
+        families=factors.families,
+    )
+
+
+def simple_returns(price: Floats) -> Floats:
+    """Simple daily returns, NaN in the first row and where a price is missing."""
+    out = np.full(price.shape, np.nan)
+    out[1:] = price[1:] / price[:-1] - 1.0
+    return out
+
+
+def find_test_days(dates: npt.NDArray[np.datetime64], config: StudyConfig) -> slice:
+    """Rows of the test window; by default the last two fifths of the data."""
+    walk = config.walk_forward
+    start = int(0.6 * len(dates))
+    if walk.test_start is not None:
+        start = int(np.searchsorted(dates, np.datetime64(walk.test_start)))
+    stop = len(dates)
+    if walk.test_end is not None:
+        stop = int(np.searchsorted(dates, np.datetime64(walk.test_end), side="right"))
+    if stop - start < 2 * walk.rebalance_every:
+        raise ConfigError(
+            f"walk_forward leaves {max(0, stop - start)} test days between "
+            f"{walk.test_start or 'the default start'} and {walk.test_end or 'the end'}; "
+            f"the data run from {dates[0]} to {dates[-1]}."
+        )
+    shortest = config.cleaning.min_history + 2 * (config.target.lag + max(config.target.horizons))
+    if start < shortest:
+        raise DataError(
+            f"only {start} days precede the test start {dates[start]}, and at least {shortest} "
+            f"are needed to train on (data start {dates[0]}); start the test later or add history."
+        )
+    return slice(start, stop)
+
+
+def with_test_dates(config: StudyConfig, tested: npt.NDArray[np.datetime64]) -> StudyConfig:
+    """Settings with the test window filled in, so that a run folder records it."""
+    first, last = (day.astype(dt.date) for day in ends(tested))
+    walk = replace(config.walk_forward, test_start=first, test_end=last)
+    return replace(config, walk_forward=walk)
+
+
+def ends(dates: npt.NDArray[np.datetime64]) -> tuple[np.datetime64, np.datetime64]:
+    """First and last of some dates."""
+    return dates[0], dates[-1]
+
+
+def make_folds(rows: npt.NDArray[np.intp], days: slice, config: StudyConfig) -> tuple[Fold, ...]:
+    """Walk-forward folds in decision rows, purged by the longest label and the embargo."""
+    step = config.walk_forward.rebalance_every
+    walk = config.walk_forward
+    reach = config.target.lag + max(config.target.horizons)
+    return walk_forward(
+        len(rows),
+        first_test=int(np.searchsorted(rows, days.start)),
+        test_size=max(1, walk.refit_every // step),
+        purge=-(-reach // step),
+        embargo=-(-walk.embargo // step),
+        train_size=walk.train_days // step or None,
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Screens:
+    """The factors that each kind of model is given, judged on one fold's training rows."""
+
+    linear: FactorScreen
+    network: FactorScreen
+
+    def names(self, model: str) -> tuple[str, ...]:
+        """Give the factors that a model of this name sees."""
+        chosen = self.linear if model == "linear" else self.network
+        return tuple(chosen.selected_)
+
+    def verdicts(self) -> pd.DataFrame:
+        """The linear model's verdicts, and whether networks were given the factor."""
+        table = self.linear.verdicts_
+        return table.assign(network=table["factor"].isin(self.network.selected_))
+
+
+def judge_factors(inputs: Inputs, fold: Fold, config: StudyConfig) -> Screens:
+    """Judge the factors on one fold's training rows.
+
+    A factor whose own Rank IC is noise cannot help a linear model, but it may be one half of an
+    interaction; so a network is spared the question of strength, and asked the others.
+    """
+    screen = config.screen
+    step = config.walk_forward.rebalance_every
+    rows: dict[str, Any] = {
+        "values": inputs.raw[fold.train],
+        "targets": inputs.targets[fold.train],
+        "mask": inputs.sample[fold.train],
+        "names": inputs.names,
+        "families": inputs.families,
+        "horizons": tuple(-(-horizon // step) for horizon in config.target.horizons),
+    }
+    linear = FactorScreen(
+        min_coverage=screen.min_coverage,
+        min_abs_t=screen.min_abs_t,
+        max_correlation=screen.max_correlation,
+        min_keep=screen.min_keep,
+    )
+    linear.fit(**rows)
+    if not screen.networks_keep_weak or config.models == ("linear",):
+        return Screens(linear, linear)
+    network = clone(linear).set_params(min_abs_t=0.0, min_sign_stability=0.0)
+    return Screens(linear, network.fit(**rows))
+
+
+def refuse_unknown_factors(config: StudyConfig) -> None:
+    """Refuse an excluded factor that does not exist, naming the nearest."""
+    known = {factor.name for factor in FACTORS}
+    for name in config.factors.exclude:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 1)
+            raise ConfigError(
+                f"factors.exclude names {name!r}, which is no factor"
+                + (f"; did you mean {near[0]}?" if near else ".")
+            )

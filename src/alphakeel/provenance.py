@@ -1,0 +1,132 @@
+"""Where a study's numbers come from: data by name, their hash, versions, what to beware of."""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+import platform
+from dataclasses import replace
+from importlib import metadata
+
+import numpy as np
+import pandas as pd
+from skfolio.containers import AssetPanel
+
+from alphakeel.config import StudyConfig
+from alphakeel.data.bundled import BUNDLED, load_bundled
+from alphakeel.data.files import load_panel
+from alphakeel.errors import ConfigError
+from alphakeel.factors.base import FactorSet
+
+__all__ = ["cautions", "describe_fields", "hash_panel", "load_data", "versions_at_work"]
+
+
+def load_data(config: StudyConfig) -> tuple[AssetPanel, StudyConfig, str]:
+    """Load the panel that the settings name, and complete the settings with its test window.
+
+    Returns
+    -------
+    panel : AssetPanel
+    config : StudyConfig
+        With `walk_forward.test_start` and `test_end` filled in for bundled data.
+    name : str
+
+    Raises
+    ------
+    DataError
+        If the data cannot be read or are wrong.
+    """
+    data = config.data
+    if data.source in BUNDLED:
+        panel = _between(load_bundled(data.source), data.start, data.end)
+        if data.top:
+            raise ConfigError(f"data.top applies to files; {data.source} is taken whole.")
+        window = BUNDLED[data.source].test_window
+        if window is not None and data.start is None and data.end is None:
+            start, end = (dt.date.fromisoformat(day) for day in window)
+            walk = config.walk_forward
+            walk = replace(walk, test_start=walk.test_start or start, test_end=walk.test_end or end)
+            config = replace(config, walk_forward=walk)
+        return panel, config, data.source
+    panel = load_panel(
+        data.source, start=data.start, end=data.end, universe=data.universe, top=data.top or None
+    )
+    return panel, config, data.source.rstrip("/").rsplit("/", 1)[-1]
+
+
+def _between(panel: AssetPanel, start: dt.date | None, end: dt.date | None) -> AssetPanel:
+    """The part of a panel between two dates, both included."""
+    dates = np.asarray(panel.observations, dtype="datetime64[D]")
+    keep = np.ones(len(dates), dtype=np.bool_)
+    if start is not None:
+        keep &= dates >= np.datetime64(start)
+    if end is not None:
+        keep &= dates <= np.datetime64(end)
+    if keep.sum() < 2:
+        raise ConfigError(
+            f"data.start {start} and data.end {end} leave {keep.sum()} dates; "
+            f"the data run from {dates[0]} to {dates[-1]}."
+        )
+    return panel if keep.all() else panel[np.flatnonzero(keep)].to_panel()
+
+
+def hash_panel(panel: AssetPanel) -> str:
+    """SHA-256 over dates, tickers, masks and fields: the same data, the same hash."""
+    digest = hashlib.sha256()
+    digest.update(np.asarray(panel.observations, dtype="datetime64[D]").tobytes())
+    digest.update("\n".join(map(str, panel.asset_names)).encode())
+    for name in sorted(panel.fields):
+        digest.update(name.encode())
+        digest.update(np.ascontiguousarray(panel[name]).tobytes())
+    digest.update(np.ascontiguousarray(panel.active_mask).tobytes())
+    digest.update(np.ascontiguousarray(panel.estimation_mask).tobytes())
+    return digest.hexdigest()
+
+
+def versions_at_work(config: StudyConfig) -> dict[str, str]:
+    """Versions of Python and of every package that can move a number."""
+    packages = ["alphakeel", "numpy", "scipy", "pandas", "scikit-learn", "skfolio", "torch"]
+    packages += ["lightgbm"] if "lightgbm" in config.models else []
+    return {
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        **{package: metadata.version(package) for package in packages},
+    }
+
+
+def describe_fields(panel: AssetPanel) -> pd.DataFrame:
+    """Coverage of each field over listed stock-days, as fractions."""
+    active = panel.active_mask
+    rows = []
+    for name, field in panel.fields.items():
+        known = ~field.missing_mask & active
+        days = np.flatnonzero(known.any(axis=1))
+        rows.append(
+            {
+                "field": name,
+                "coverage": known.sum() / active.sum(),
+                "tickers": int(known.any(axis=0).sum()),
+                "first_date": str(panel.observations[days[0]]) if len(days) else "",
+                "last_date": str(panel.observations[days[-1]]) if len(days) else "",
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def cautions(panel: AssetPanel, factors: FactorSet, config: StudyConfig) -> tuple[str, ...]:
+    """What a reader must know before believing a number."""
+    source = config.data.source
+    known = [BUNDLED[source].caution] if source in BUNDLED else []
+    notes = [*known, *factors.notes]
+    if factors.omitted:
+        notes.append(
+            f"{len(factors.omitted)} of {len(factors.omitted) + len(factors.names)} factors need "
+            "fields that these data lack; the report lists them."
+        )
+    if not known and bool(panel.active_mask[-1].all()):
+        notes.append(
+            "Every stock of this panel is still listed on its last day: companies that failed or "
+            "were bought are missing, so levels of return are too high for all strategies alike "
+            "(survivorship bias)."
+        )
+    return tuple(notes)
