@@ -192,6 +192,14 @@ class TestRoundTrip:
             restore(model.state(), device="abacus")
 
 
+def says_the_same(changed: bytes, whole: bytes) -> bool:
+    """White space, and the last digit of a number that still reads as the same float."""
+    try:
+        return bool(json.loads(changed) == json.loads(whole))
+    except ValueError:
+        return False
+
+
 class TestRefusals:
     @pytest.fixture
     def saved(self, sample: dict[str, Any], tmp_path: Path) -> Path:
@@ -238,9 +246,11 @@ class TestRefusals:
         path = saved / "model.json"
         whole = path.read_bytes()
         for at in np.random.default_rng(1).integers(len(whole), size=80):
-            if not chr(whole[at]).isspace():
-                path.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
-                self.refused(saved, "model.json")
+            changed = whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :]
+            if says_the_same(changed, whole):
+                continue
+            path.write_bytes(changed)
+            self.refused(saved, "model.json")
 
     @pytest.mark.parametrize("name", ["model.safetensors", "model.json"])
     @pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 0.999])

@@ -9,12 +9,15 @@ import numpy as np
 import pytest
 import torch
 
+from alphakeel.config import NetworkConfig, StudyConfig
 from alphakeel.errors import ConfigError, ConvergenceError, DataError
 from alphakeel.models.linear import LinearForecaster
+from alphakeel.models.losses import ScoreLoss
 from alphakeel.models.networks import LSTMNetwork, drop
 from alphakeel.models.optimizer import AdamW, one_cycle
 from alphakeel.models.sequence import LSTMForecaster
-from alphakeel.models.training import ChunkSampler, MarketScale, one_thread
+from alphakeel.models.training import ChunkSampler, MarketScale, one_thread, train
+from alphakeel.roster import NETWORKS, make_forecaster
 from alphakeel.stats.crosssection import rank_ic, rank_scaled
 
 SMALL: dict[str, Any] = {
@@ -282,6 +285,56 @@ class TestParts:
         assert np.isfinite([call[3] for call in calls]).all()
 
 
+class TestInputNoise:
+    def test_none_is_the_default_and_draws_nothing(self) -> None:
+        sample = make_sample()
+        assert LSTMForecaster().input_noise == 0.0
+        first = LSTMForecaster(**SMALL).fit(*sample).predict(sample[0])
+        again = LSTMForecaster(**SMALL, input_noise=0.0).fit(*sample).predict(sample[0])
+        np.testing.assert_array_equal(again, first)
+
+    def test_it_repeats_and_stays_out_of_prediction(self) -> None:
+        sample = make_sample()
+        model = LSTMForecaster(**SMALL, input_noise=0.5).fit(*sample)
+        first = model.predict(sample[0])
+        np.testing.assert_array_equal(model.predict(sample[0]), first)
+        again = LSTMForecaster(**SMALL, input_noise=0.5).fit(*sample)
+        np.testing.assert_array_equal(again.predict(sample[0]), first)
+        quiet = LSTMForecaster(**SMALL).fit(*sample).predict(sample[0])
+        assert not np.array_equal(first, quiet)
+
+    def test_factors_are_disturbed_by_so_much_and_the_market_is_not(self) -> None:
+        seen: list[torch.Tensor] = []
+
+        class Watched(LSTMForecaster):
+            def _network(self, *given: Any) -> Any:
+                network = super()._network(*given)
+                network.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].clone()))
+                return network
+
+        features, targets = make_sample()
+        features[:] = 0.0
+        settings = SMALL | {"max_steps": 2, "input_noise": 0.3}
+        Watched(**settings).fit(features, targets, market=np.arange(120.0)[:, None])
+        factors, market = seen[0][..., :3], seen[0][..., 3]
+        assert float(factors.std()) == pytest.approx(0.3, rel=0.05)
+        assert abs(float(factors.mean())) < 0.02
+        assert (market == market.unflatten(1, (-1, 12))[:, :, :1].repeat(1, 1, 12).flatten(1)).all()
+        assert not torch.equal(seen[0][..., :3], seen[1][..., :3])
+
+    def test_the_settings_reach_every_network(self) -> None:
+        network = NetworkConfig(precision="auto", input_noise=0.2)
+        for name in [*NETWORKS, "lstm_limited"]:
+            model: Any = make_forecaster(name, StudyConfig(network=network), print)
+            assert (model.precision, model.input_noise) == ("auto", 0.2)
+        assert (NetworkConfig().precision, NetworkConfig().input_noise) == ("float32", 0.0)
+
+    @pytest.mark.parametrize("setting", [{"precision": "float16"}, {"input_noise": -0.1}], ids=str)
+    def test_bad_settings_of_a_study(self, setting: dict[str, Any]) -> None:
+        with pytest.raises(ConfigError, match=rf"network\.{next(iter(setting))}"):
+            NetworkConfig(**setting)
+
+
 class TestRefusals:
     @pytest.mark.parametrize(
         ("setting", "message"),
@@ -304,6 +357,8 @@ class TestRefusals:
             ({"mse_weight": -1.0}, "mse_weight must be a number in [0, inf), not -1.0"),
             ({"ic_weight": 0.0, "mse_weight": 0.0}, "there is nothing to learn for"),
             ({"validation_share": 0.6}, "validation_share must be a number in [0, 0.5], not 0.6"),
+            ({"input_noise": -0.1}, "input_noise must be a number in [0, inf), not -0.1"),
+            ({"input_noise": float("nan")}, "input_noise must be a number in [0, inf)"),
             ({"purge": 100}, "100"),
             ({"device": "gpu"}, "device must be 'auto', 'cpu' or 'cuda', not 'gpu'"),
             ({"device": "meta"}, "device must be 'auto', 'cpu' or 'cuda', not 'meta'"),
@@ -322,6 +377,67 @@ class TestRefusals:
         model = LSTMForecaster(**SMALL | {"seed": 3, "learning_rate": 1e30})
         with pytest.raises(ConvergenceError, match=r"seed 3 at step \d+ .* in factor column 1"):
             model.fit(features, targets)
+
+    @pytest.mark.parametrize("batch_assets", [5, 12, 60], ids=["some", "all", "stretches"])
+    def test_a_loss_that_explodes_names_the_stock_among_all(self, batch_assets: int) -> None:
+        features, targets = make_sample()
+        features[:, 9, 2] = 1e6
+        targets = targets.copy()
+        targets[:, [0, 1, 2, 3, 5, 6, 7]] = np.nan  # the batch holds stocks 4, 8, 9, 10, 11
+        settings = SMALL | {"batch_assets": batch_assets, "learning_rate": 1e30}
+        model = LSTMForecaster(**settings)
+        with pytest.raises(ConvergenceError, match="factor column 2, stock column 9: ") as caught:
+            model.fit(features, targets, market=np.arange(120.0)[:, None])
+        assert (caught.value.factor, caught.value.asset) == (2, 9)
+
+    @pytest.mark.parametrize("bad_step", [1, 3, 5, 6, 7])
+    @pytest.mark.parametrize("validated", [False, True])
+    def test_a_network_that_diverges_keeps_its_last_good_state(
+        self, bad_step: int, validated: bool
+    ) -> None:
+        """States: initial, then those of the evaluations at 2 and 4 once a step followed them."""
+        features, targets = make_sample()
+        sampler = ChunkSampler(
+            features,
+            np.empty((120, 0), np.float32),
+            targets[..., None].astype(np.float32),
+            burn_in=4,
+            chunk=24,
+            batch_assets=12,
+            rng=np.random.default_rng(0),
+            device=torch.device("cpu"),
+        )
+        generator = torch.Generator().manual_seed(0)
+        network = LSTMNetwork(3, 1, hidden=4, layers=1, dropout=0.0, generator=generator)
+        seen = [network.head_weight.detach().clone()]
+        score, steps = ScoreLoss(1.0, 0.1), iter(range(1, 20))
+
+        def loss(*given: torch.Tensor) -> Any:
+            step = next(steps)
+            if step > 1:
+                seen.append(network.head_weight.detach().clone())
+            return score(given[0] * (float("nan") if step == bad_step else 1.0), *given[1:])
+
+        scores = iter([0.3, 0.1, 0.2])
+        with pytest.raises(ConvergenceError, match=f"seed 0 at step {bad_step} is not finite"):
+            train(
+                network,
+                sampler,
+                loss,
+                seed=0,
+                member=0,
+                noise=generator,
+                max_steps=8,
+                learning_rate=1e-2,
+                weight_decay=0.0,
+                evaluate_every=2,
+                patience=None,
+                validate=(lambda: next(scores)) if validated else None,
+            )
+        # The state after step 2 is in use, and so proven, at step 3; the best is that of step 2.
+        proven = {1: 0, 3: 0, 5: 2, 6: 4, 7: 4}[bad_step]
+        expected = min(proven, 2) if validated else proven
+        assert torch.equal(network.head_weight.detach(), seen[expected])
 
     def test_market_series_must_come_back_at_prediction(self) -> None:
         features, targets = make_sample()

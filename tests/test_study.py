@@ -21,7 +21,7 @@ from alphakeel.config import (
     WalkForwardConfig,
 )
 from alphakeel.data.simulate import simulate_market
-from alphakeel.errors import ConfigError, DataError
+from alphakeel.errors import ConfigError, ConvergenceError, DataError
 from alphakeel.models.linear import LinearForecaster
 from alphakeel.models.sequence import LSTMForecaster
 from alphakeel.progress import Progress
@@ -269,3 +269,11 @@ class TestBadRequests:
     def test_unknown_factor(self, panel: AssetPanel) -> None:
         with pytest.raises(ConfigError, match="did you mean"):
             run_study(panel, replace(QUICK, factors=FactorConfig(exclude=("reversal_55",))))
+
+    def test_a_fit_that_diverges_names_fold_factor_and_stock(self, panel: AssetPanel) -> None:
+        explosive = replace(
+            QUICK, models=("lstm",), network=replace(QUICK.network, learning_rate=1.0)
+        )
+        object.__setattr__(explosive.network, "learning_rate", 1e30)
+        with pytest.raises(ConvergenceError, match=r"LSTM, fold \d of \d, factor \w+, stock \w+"):
+            run_study(panel, explosive)

@@ -248,6 +248,14 @@ class NetworkConfig(_Section):
     patience: int = option(5, "validations without a better one before a fit stops", low=1)
     seeds: int = option(3, "networks averaged", low=1, high=100)
     device: str = option("auto", "auto, cpu or cuda")
+    precision: str = option(
+        "float32",
+        "type of the matrix products of training; auto depends on the machine",
+        choices=("float32", "bfloat16", "auto"),
+    )
+    input_noise: float = option(
+        0.0, "standard deviation of noise added to the factors in training; 0: none", low=0.0
+    )
 
     def _check(self) -> None:
         if self.ic_weight + self.mse_weight <= 0:

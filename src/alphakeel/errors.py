@@ -7,7 +7,7 @@
     ├── ConfigError        a setting is unknown, out of range or contradicts another
     ├── NotFittedError     predict before fit
     ├── InfeasibleError    no portfolio meets the limits: names the ones in conflict
-    └── ConvergenceError   a fit diverged: names epoch, batch and factor
+    └── ConvergenceError   a fit diverged: names seed, step, factor and stock
 
 The command line turns the first four into one sentence and exit code 2; anything else is
 our fault and exits with 1.
@@ -48,7 +48,23 @@ class InfeasibleError(AlphakeelError, ValueError):
 
 
 class ConvergenceError(AlphakeelError, ArithmeticError):
-    """A fit produced numbers that are not finite."""
+    """A fit produced numbers that are not finite.
+
+    Attributes
+    ----------
+    factor, asset : int, optional
+        Columns of the input that stands out, in the numbering of the arrays that were fitted.
+        None where the fit cannot tell.
+
+    Examples
+    --------
+    >>> ConvergenceError("training diverged", factor=1, asset=7).asset
+    7
+    """
+
+    def __init__(self, *args: object, factor: int | None = None, asset: int | None = None) -> None:
+        super().__init__(*args)
+        self.factor, self.asset = factor, asset
 
 
 class LookAheadWarning(UserWarning):

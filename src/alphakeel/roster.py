@@ -118,6 +118,8 @@ def make_forecaster(
             weight_cap=config.allocation.weight_cap,
             cost_per_side=config.costs.per_side,
             device=network.device,
+            precision=network.precision,
+            input_noise=network.input_noise,
             on_progress=on_progress,
             **seeds,
         )
@@ -138,6 +140,8 @@ def make_forecaster(
         patience=network.patience,
         purge=purge,
         device=network.device,
+        precision=network.precision,
+        input_noise=network.input_noise,
         on_progress=on_progress,
         **seeds,
     )

@@ -26,6 +26,7 @@ from skfolio.containers import AssetPanel
 from alphakeel.config import StudyConfig, config_to_dict
 from alphakeel.data.cleaning import CleanResult, clean
 from alphakeel.data.panel import market_index, universe_mask
+from alphakeel.errors import ConvergenceError
 from alphakeel.factors import FACTORS
 from alphakeel.factors.base import compute_factors
 from alphakeel.models.allocating import AllocatingForecaster
@@ -159,13 +160,18 @@ def run_study(
         with tracker.task("screening", _SCREEN, _fold_text(number, folds)):
             return judge_factors(inputs, fold, config)
 
+    assets = tuple(map(str, panel.asset_names))
+
     def fit(number: int, fold: Fold, model: str) -> FitResult:
         text = f"{LABELS[model]}, {_fold_text(number, folds)}"
         with tracker.task("fitting", weight[model], text) as task:
             done = found[model, number]
             if done is None:
                 names = screens[number].names(model)
-                done = _fit_and_score(inputs, fold, names, model, config, task, number, kept)
+                try:
+                    done = _fit_and_score(inputs, fold, names, model, config, task, number, kept)
+                except ConvergenceError as error:
+                    raise _named(error, text, names, assets) from error
                 kept.keep(model, number, done)
             return done
 
@@ -274,6 +280,17 @@ def _fit_and_score(
     scores = np.asarray(forecaster.predict(features, **known)[fold.test])
     history = [{"fold": number, **_flat(entry)} for entry in getattr(forecaster, "history_", [])]
     return FitResult(scores, history, forecaster.state(), weights)
+
+
+def _named(
+    error: ConvergenceError, fit: str, names: tuple[str, ...], assets: tuple[str, ...]
+) -> ConvergenceError:
+    """The error of a fit with the names of the columns at fault."""
+    factor = "" if error.factor is None else f", factor {names[error.factor]}"
+    stock = "" if error.asset is None else f", stock {assets[error.asset]}"
+    return ConvergenceError(
+        f"{fit}{factor}{stock}: {error}", factor=error.factor, asset=error.asset
+    )
 
 
 def _flat(entry: dict[str, Any]) -> dict[str, Any]:

@@ -80,6 +80,7 @@ class AllocatingForecaster(SequenceForecaster):
         warm_up: int | None = None,
         device: str = "auto",
         precision: str = "float32",
+        input_noise: float = 0.0,
         on_progress: Callable[[int, int, int, float], object] | None = None,
     ) -> None:
         super().__init__(
@@ -103,6 +104,7 @@ class AllocatingForecaster(SequenceForecaster):
             warm_up=warm_up,
             device=device,
             precision=precision,
+            input_noise=input_noise,
             on_progress=on_progress,
         )
         self.limits = limits
@@ -231,6 +233,7 @@ class AllocatingForecaster(SequenceForecaster):
                     on_progress=self.on_progress,
                     slot=slots[member],
                     dtype=dtype,
+                    input_noise=self.input_noise,
                 )
                 self.members_.append(network)
                 pairs = zip(result.history, objective.records, strict=True)
@@ -456,7 +459,9 @@ class RiskLimitedLSTM(AllocatingForecaster):
         As in `LSTMForecaster`.
     validation_share : float, default=0.0
         As in `LSTMForecaster`, but 0 here: limits should have seen all there is.
-    purge, evaluate_every, patience, n_seeds, seed, warm_up, device, precision, on_progress
+    purge, evaluate_every, patience, n_seeds, seed, warm_up, device, precision, input_noise
+        As in `LSTMForecaster`.
+    on_progress : callable, optional
         As in `LSTMForecaster`.
 
     Attributes

@@ -65,6 +65,7 @@ class SequenceForecaster(Persistent, ABC):
         warm_up: int | None = None,
         device: str = "auto",
         precision: str = "float32",
+        input_noise: float = 0.0,
         on_progress: Callable[[int, int, int, float], object] | None = None,
     ) -> None:
         self.hidden = hidden
@@ -87,6 +88,7 @@ class SequenceForecaster(Persistent, ABC):
         self.warm_up = warm_up
         self.device = device
         self.precision = precision
+        self.input_noise = input_noise
         self.on_progress = on_progress
 
     @abstractmethod
@@ -162,6 +164,7 @@ class SequenceForecaster(Persistent, ABC):
                     on_progress=self.on_progress,
                     slot=slots[member],
                     dtype=dtype,
+                    input_noise=self.input_noise,
                 )
                 self.members_.append(network)
                 self.history_ += result.history
@@ -278,7 +281,7 @@ class SequenceForecaster(Persistent, ABC):
             check_integer("warm_up", self.warm_up, at_least=0)
         check_number("dropout", self.dropout, low=0.0, high=1.0)
         check_number("learning_rate", self.learning_rate, low=0.0, low_open=True)
-        for name in ("weight_decay", "ic_weight", "mse_weight"):
+        for name in ("weight_decay", "ic_weight", "mse_weight", "input_noise"):
             check_number(name, getattr(self, name), low=0.0)
         if self.ic_weight == 0 and self.mse_weight == 0:
             raise ConfigError("ic_weight and mse_weight are both 0; there is nothing to learn for")
@@ -301,7 +304,7 @@ class SequenceForecaster(Persistent, ABC):
     def _generators(
         self, seed: int, device: torch.device
     ) -> tuple[np.random.Generator, Generator, Generator]:
-        """Sources of draws, initial weights and dropout of one member, and of nothing else."""
+        """Sources of draws, initial weights and noise (dropout, inputs) of one member."""
         children = np.random.SeedSequence(seed).spawn(3)
         first, second = (int(child.generate_state(1, np.uint64)[0]) >> 1 for child in children[1:])
         return (
@@ -387,6 +390,11 @@ class LSTMForecaster(SequenceForecaster):
         Type of the matrix products of training, see `training_dtype`. Fits in bfloat16 repeat to
         the bit as well, and take about half the time where the processor has it, but their scores
         are other ones than float32's. ``"auto"`` depends on the machine.
+    input_noise : float, default=0.0
+        Standard deviation, in the units of the factors, of Gaussian noise added to every factor
+        of a batch in training, and never in prediction (Bishop, 1995, "Training with Noise is
+        Equivalent to Tikhonov Regularization", Neural Computation 7,
+        https://doi.org/10.1162/neco.1995.7.1.108). 0 draws nothing.
     on_progress : callable, optional
         Called after each step with (member, step, max_steps, loss); members count from 0.
 

@@ -185,6 +185,8 @@ class ChunkSampler:
             )
         n_assets = features.shape[1]
         self.n_stretches = max(1, min(SEQUENCES_PER_STEP, batch_assets) // n_assets)
+        # Several stretches hold all stocks each, so one record serves whatever was last drawn.
+        self._drawn: NDArray[np.intp] = np.arange(n_assets)
 
     def draw(self) -> Batch:
         """Draw the next batch."""
@@ -203,6 +205,10 @@ class ChunkSampler:
             known.to(self.device),
         )
 
+    def asset_of(self, sequence: int) -> int:
+        """Column among all stocks of a sequence of the last batch drawn."""
+        return int(self._drawn[sequence % len(self._drawn)])
+
     def state(self) -> dict[str, Any]:
         """Where the source of draws stands."""
         return {"rng": dict(self.rng.bit_generator.state)}
@@ -215,9 +221,10 @@ class ChunkSampler:
         if self.features.shape[1] <= self.batch_assets:
             return slice(None)
         candidates = np.flatnonzero(self.has_target[rows].any(axis=0))
-        if len(candidates) <= self.batch_assets:
-            return candidates
-        return np.sort(self.rng.choice(candidates, size=self.batch_assets, replace=False))
+        if len(candidates) > self.batch_assets:
+            candidates = np.sort(self.rng.choice(candidates, size=self.batch_assets, replace=False))
+        self._drawn = candidates
+        return candidates
 
 
 @dataclass
@@ -254,6 +261,7 @@ def train(
     on_progress: Callable[[int, int, int, float], object] | None = None,
     slot: Slot | None = None,
     dtype: torch.dtype = torch.float32,
+    input_noise: float = 0.0,
 ) -> Training:
     """Train a network in place and leave it in its best state.
 
@@ -264,7 +272,7 @@ def train(
     seed, member : int
         Name of this network in the history and in errors, and its place in the ensemble.
     noise : Generator
-        Source of the dropout masks.
+        Source of the dropout masks and of the input noise.
     max_steps, learning_rate, weight_decay
         Steps, peak of `one_cycle`, and decay of `AdamW`. Gradients are clipped to a norm of 1.
     evaluate_every : int
@@ -282,16 +290,22 @@ def train(
         validation that is `Resumable` are kept.
     dtype : torch.dtype, default=torch.float32
         Type of the network's matrix products in training; see `training_dtype`.
+    input_noise : float, default=0.0
+        Standard deviation of the Gaussian noise added to the factors of each batch, in the units
+        of the factors; 0 draws nothing.
 
     Raises
     ------
     ConvergenceError
-        If a loss or gradient is not finite.
+        If a loss or gradient is not finite; with the factor and stock of the largest input. The
+        network is left in its last good state: the best one, or without a choice the one of the
+        last evaluation, from which a step is known to have been finite.
     """
     parameters = list(network.parameters())
     optimizer = AdamW(parameters, weight_decay)
     result = Training()
     best, best_state = -np.inf, None
+    good_state: dict[str, Tensor] | None = None
     losses: list[float] = []
     ics: list[float] = []
     checkpoint = Checkpoint(
@@ -308,19 +322,26 @@ def train(
     if kept is not None:
         result.history, result.best_step, best = kept["history"], kept["best_step"], kept["best"]
         best_state = {name: torch.from_numpy(x) for name, x in kept["best_state"].items()} or None
+        good_state = best_state
         first = max_steps + 1 if kept["finished"] else kept["step"] + 1
         if on_progress is not None:
             on_progress(member, first - 1, max_steps, result.history[-1]["train_loss"])
     for step in range(first, max_steps + 1):
         batch = sampler.draw()
         with torch.autocast(batch.inputs.device.type, dtype, enabled=dtype != torch.float32):
-            outputs, _ = network(batch.inputs, noise=noise)
+            inputs = _disturbed(batch.inputs, sampler.features.shape[2], input_noise, noise)
+            outputs, _ = network(inputs, noise=noise)
         parts = batch.loss(outputs.float(), loss_function)
         parts.total.backward()
         norm = clip(parameters)
         loss = float(parts.total.detach())
         if not (isfinite(loss) and isfinite(norm)):
-            raise ConvergenceError(_diverged(seed, step, loss, batch, sampler))
+            if good_state is not None:
+                network.load_state_dict(good_state)
+            raise _diverged(seed, step, loss, batch, sampler)
+        if step == first or (step - 1) % evaluate_every == 0:
+            # Only now is it known that the state of the last evaluation gives finite numbers.
+            good_state = _copied(network) if best_state is None else best_state
         optimizer.step(one_cycle(step - 1, max_steps, learning_rate))
         losses.append(loss)
         ics.append(float(parts.ic))
@@ -341,7 +362,7 @@ def train(
         losses, ics = [], []
         if validate is None or score > best:
             best, result.best_step = score, step
-            best_state = {name: x.detach().clone() for name, x in network.state_dict().items()}
+            best_state = _copied(network)
         finished = step == max_steps or (
             patience is not None and step - result.best_step >= patience * evaluate_every
         )
@@ -360,14 +381,32 @@ def train(
     return result
 
 
-def _diverged(seed: int, step: int, loss: float, batch: Batch, sampler: ChunkSampler) -> str:
-    largest = batch.inputs.abs().amax(dim=(0, 1))
-    column = int(largest.argmax())
+def _copied(network: SequenceNetwork) -> dict[str, Tensor]:
+    return {name: x.detach().clone() for name, x in network.state_dict().items()}
+
+
+def _disturbed(inputs: Tensor, n_factors: int, deviation: float, noise: Generator) -> Tensor:
+    """Add Gaussian noise to the factors, and none to the market series after them."""
+    if deviation == 0.0:
+        return inputs
+    factors = inputs[..., :n_factors]
+    shift = torch.empty_like(factors).normal_(0.0, deviation, generator=noise)
+    return torch.cat([factors + shift, inputs[..., n_factors:]], dim=-1)
+
+
+def _diverged(
+    seed: int, step: int, loss: float, batch: Batch, sampler: ChunkSampler
+) -> ConvergenceError:
+    # Market series are limited to MARKET_LIMIT, so what stands out is sought among the factors.
     n_factors = sampler.features.shape[2]
-    kind, index = ("factor", column) if column < n_factors else ("market", column - n_factors)
+    largest = batch.inputs[..., :n_factors].abs().amax(dim=0)
+    sequence, factor = divmod(int(largest.argmax()), n_factors)
+    asset = sampler.asset_of(sequence)
     problem = "gradient" if isfinite(loss) else f"loss ({loss})"
-    return (
+    return ConvergenceError(
         f"training diverged: the {problem} of seed {seed} at step {step} is not finite; the "
-        f"largest input is {float(largest[column]):.3g} in {kind} column {index}: check that "
-        "series, or lower the learning rate"
+        f"largest input is {float(largest[sequence, factor]):.3g} in factor column {factor}, "
+        f"stock column {asset}: check that series, or lower the learning rate",
+        factor=factor,
+        asset=asset,
     )
