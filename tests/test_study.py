@@ -30,6 +30,7 @@ from alphakeel.stats.inference import newey_west_tstat
 from alphakeel.study import hash_panel, run_study
 
 QUICK = StudyConfig(
+    models=("linear", "lstm"),
     network=NetworkConfig(hidden=8, max_steps=12, seeds=2, burn_in=8, chunk=26),
     walk_forward=WalkForwardConfig(refit_every=150),
     report=ReportConfig(bootstrap=100),

@@ -351,7 +351,7 @@ class StudyConfig(_Section):
     """
 
     models: tuple[str, ...] = option(
-        ("linear", "lstm"),
+        ("linear", "lstm", "lstm_limited"),
         "models to compare; the linear benchmark always runs",
         choices=MODELS,
     )
