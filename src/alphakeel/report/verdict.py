@@ -59,7 +59,7 @@ def scope(study: Study) -> str:
 
 
 def findings(study: Study, tables: Mapping[str, pd.DataFrame], hero: str) -> tuple[Finding, ...]:
-    """One finding per rival, and one on the forecasts themselves.
+    """One finding per rival, one on the model under limits, and one on the forecasts themselves.
 
     Parameters
     ----------
@@ -79,6 +79,10 @@ def findings(study: Study, tables: Mapping[str, pd.DataFrame], hero: str) -> tup
         for rival in RIVALS
         if rival in names and rival != hero
     ]
+    limited, linear = LABELS["lstm_limited"], LABELS["linear"]
+    if limited in names and limited != hero and linear in names:
+        gaps = _differences(study, tables, linear)
+        said.append(compare(limited, linear, tables["table_1"], gaps, level))
     return (*said, _forecast_finding(tables["ic"], hero))
 
 
