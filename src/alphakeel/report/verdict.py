@@ -162,13 +162,13 @@ def _forecast_finding(ic: pd.DataFrame, hero: str) -> Finding:
     rows = ic[models == name]
     above, below = rows["rank_ic_low"].gt(0), rows["rank_ic_high"].lt(0)
     if above.all():
-        tone, claim = "better", f"{name}'s forecasts ranked stocks better than chance."
+        tone, claim = "better", f"The forecasts of {name} ranked stocks better than chance."
     elif above.any() and not below.any():
-        tone, claim = "unclear", f"{name}'s forecasts beat chance at some horizons only."
+        tone, claim = "unclear", f"The forecasts of {name} beat chance at some horizons only."
     elif below.any():
-        tone, claim = "worse", f"{name}'s forecasts ranked stocks worse than chance."
+        tone, claim = "worse", f"The forecasts of {name} ranked stocks worse than chance."
     else:
-        tone, claim = "unclear", f"{name}'s forecasts are not distinguishable from chance."
+        tone, claim = "unclear", f"The forecasts of {name} are not distinguishable from chance."
     parts = [
         f"{show(row['rank_ic'], 'small')} over {horizon} days "
         f"({show(row['rank_ic_low'], 'small')} to {show(row['rank_ic_high'], 'small')})"
