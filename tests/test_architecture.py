@@ -11,7 +11,7 @@ SOURCE = Path(__file__).resolve().parents[1] / "src" / "alphakeel"
 
 FLOORS = [
     {"errors", "progress"},
-    {"stats"},
+    {"stats", "settings"},
     {"config"},
     {"data", "models", "portfolio"},
     {"factors"},

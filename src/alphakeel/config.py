@@ -7,18 +7,15 @@ that `alphakeel init`, the checks and the error messages cannot drift apart.
 
 from __future__ import annotations
 
-import dataclasses
 import datetime as dt
-import difflib
-import math
 import tomllib
-import types
 import typing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from alphakeel.errors import ConfigError
+from alphakeel.settings import Section, build, option, plain, to_toml
 
 __all__ = [
     "AllocationConfig",
@@ -53,42 +50,8 @@ MODELS = (
 )
 
 
-def option(
-    default: Any,
-    help: str,  # noqa: A002  (the word the reader of a settings file looks for)
-    *,
-    low: float | None = None,
-    high: float | None = None,
-    choices: tuple[str, ...] | None = None,
-) -> Any:
-    """Declare one setting: default, explanation and valid range (ends included)."""
-    return field(
-        default=default, metadata={"help": help, "low": low, "high": high, "choices": choices}
-    )
-
-
 @dataclass(frozen=True)
-class _Section:
-    """A group of settings that checks itself on construction."""
-
-    def __post_init__(self) -> None:
-        hints = typing.get_type_hints(type(self))
-        for spec in dataclasses.fields(self):
-            if "help" not in spec.metadata:
-                continue
-            where = f"{_section_name(type(self))}{spec.name}"
-            value = _coerce(getattr(self, spec.name), hints[spec.name], where)
-            object.__setattr__(self, spec.name, value)
-            for item in value if isinstance(value, tuple) else (value,):
-                _check_range(item, spec.metadata, where)
-        self._check()
-
-    def _check(self) -> None:
-        """Checks that involve more than one setting."""
-
-
-@dataclass(frozen=True)
-class DataConfig(_Section):
+class DataConfig(Section):
     """[data] Where prices come from."""
 
     source: str = option(
@@ -107,7 +70,7 @@ class DataConfig(_Section):
 
 
 @dataclass(frozen=True)
-class CleaningConfig(_Section):
+class CleaningConfig(Section):
     """[cleaning] What counts as an error in the data, and which stocks are fit for the sample."""
 
     max_gap: int = option(5, "days that a missing price is carried forward", low=0, high=60)
@@ -144,14 +107,17 @@ class CleaningConfig(_Section):
 
 
 @dataclass(frozen=True)
-class FactorConfig(_Section):
+class FactorConfig(Section):
     """[factors] What the models see."""
 
     exclude: tuple[str, ...] = option((), "factors to leave out, by name")
+    custom: str = option(
+        "", "a Python file with factors of your own (empty: none)"
+    )
 
 
 @dataclass(frozen=True)
-class ScreenConfig(_Section):
+class ScreenConfig(Section):
     """[screen] Which factors survive, judged on training rows only."""
 
     min_coverage: float = option(
@@ -170,7 +136,7 @@ class ScreenConfig(_Section):
 
 
 @dataclass(frozen=True)
-class TargetConfig(_Section):
+class TargetConfig(Section):
     """[target] What the models forecast."""
 
     horizons: tuple[int, ...] = option(
@@ -188,7 +154,7 @@ class TargetConfig(_Section):
 
 
 @dataclass(frozen=True)
-class WalkForwardConfig(_Section):
+class WalkForwardConfig(Section):
     """[walk_forward] Which days are tested, and on what the models were trained."""
 
     test_start: dt.date | None = option(
@@ -210,7 +176,7 @@ class WalkForwardConfig(_Section):
 
 
 @dataclass(frozen=True)
-class LinearConfig(_Section):
+class LinearConfig(Section):
     """[linear] The benchmark: linear factor regression."""
 
     method: str = option(
@@ -224,7 +190,7 @@ class LinearConfig(_Section):
 
 
 @dataclass(frozen=True)
-class NetworkConfig(_Section):
+class NetworkConfig(Section):
     """[network] Every network (lstm, gru, attention, cnn_lstm, mlp); a row is a decision date."""
 
     hidden: int = option(32, "units of the recurrent layer", low=1, high=1024)
@@ -265,7 +231,7 @@ class NetworkConfig(_Section):
 
 
 @dataclass(frozen=True)
-class LimitsConfig(_Section):
+class LimitsConfig(Section):
     """[limits] What lstm_limited may risk, trained with these limits inside its loss."""
 
     volatility: float | None = option(
@@ -286,7 +252,7 @@ class LimitsConfig(_Section):
 
 
 @dataclass(frozen=True)
-class AllocationConfig(_Section):
+class AllocationConfig(Section):
     """[allocation] From scores to weights: top quantile, inverse volatility, long only."""
 
     quantile: float = option(0.25, "share of the eligible stocks held", low=0.01, high=1.0)
@@ -305,7 +271,7 @@ class AllocationConfig(_Section):
 
 
 @dataclass(frozen=True)
-class CostConfig(_Section):
+class CostConfig(Section):
     """[costs] What a trade costs."""
 
     per_side: float = option(
@@ -314,7 +280,7 @@ class CostConfig(_Section):
 
 
 @dataclass(frozen=True)
-class ReportConfig(_Section):
+class ReportConfig(Section):
     """[report] How results are stated."""
 
     level: float = option(0.95, "level of the intervals", low=0.5, high=0.999)
@@ -323,7 +289,7 @@ class ReportConfig(_Section):
 
 
 @dataclass(frozen=True)
-class StudyConfig(_Section):
+class StudyConfig(Section):
     """Everything that decides a study's numbers, the data apart.
 
     Parameters
@@ -415,19 +381,11 @@ def config_from_dict(raw: typing.Mapping[str, Any]) -> StudyConfig:
     Traceback (most recent call last):
     alphakeel.errors.ConfigError: unknown setting costs.per_sied; did you mean costs.per_side?
     """
-    return typing.cast(StudyConfig, _build(StudyConfig, raw, prefix=""))
+    return typing.cast(StudyConfig, build(StudyConfig, raw))
 
 
 def config_to_dict(config: StudyConfig) -> dict[str, Any]:
     """Settings as nested plain values (dates as ISO text), ready for JSON."""
-
-    def plain(value: Any) -> Any:
-        if isinstance(value, _Section):
-            return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
-        if isinstance(value, tuple):
-            return [plain(item) for item in value]
-        return value.isoformat() if isinstance(value, dt.date) else value
-
     return typing.cast("dict[str, Any]", plain(config))
 
 
@@ -441,139 +399,7 @@ def config_to_toml(config: StudyConfig | None = None) -> str:
     >>> print(config_to_toml()[:65])
     # Settings of an alphakeel study. Every key is shown with its ...
     """
-    config = config or StudyConfig()
-    lines = [
-        "# Settings of an alphakeel study. Every key is shown with its default or chosen value."
-    ]
-    lines += _toml_keys(config)
-    for spec in dataclasses.fields(config):
-        section = getattr(config, spec.name)
-        if isinstance(section, _Section):
-            about = (type(section).__doc__ or "").splitlines()[0].split("] ", 1)[1]
-            lines += ["", f"[{spec.name}]  # {about}", *_toml_keys(section)]
-    return "\n".join(lines) + "\n"
-
-
-def _toml_keys(section: _Section) -> list[str]:
-    lines = []
-    for spec in dataclasses.fields(section):
-        if "help" not in spec.metadata:
-            continue
-        value = getattr(section, spec.name)
-        lines.append(f"# {spec.metadata['help']}{_range_text(spec.metadata)}")
-        lines.append(f"{spec.name} = {_toml(value)}" if value is not None else f"# {spec.name} =")
-    return lines
-
-
-def _range_text(meta: typing.Mapping[str, Any]) -> str:
-    low, high = meta["low"], meta["high"]
-    if low is not None and high is not None:
-        return f" [{low:g} to {high:g}]"
-    return f" [at least {low:g}]" if low is not None else ""
-
-
-def _toml(value: Any) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, tuple):
-        return "[" + ", ".join(_toml(item) for item in value) + "]"
-    if isinstance(value, str):
-        return '"' + "".join(_toml_char(c) for c in value) + '"'
-    return value.isoformat() if isinstance(value, dt.date) else repr(value)
-
-
-def _toml_char(char: str) -> str:
-    if char in '"\\':
-        return "\\" + char
-    return char if char.isprintable() else f"\\U{ord(char):08x}"
-
-
-def _build(cls: type[_Section], raw: Any, prefix: str) -> _Section:
-    if not isinstance(raw, typing.Mapping):
-        raise ConfigError(f"{prefix.rstrip('.')} must be a table of settings, not {raw!r}.")
-    known = {spec.name: spec for spec in dataclasses.fields(cls)}
-    hints = typing.get_type_hints(cls)
-    values: dict[str, Any] = {}
-    for key, value in raw.items():
-        if key not in known:
-            near = _nearest(key, prefix)
-            raise ConfigError(
-                f"unknown setting {prefix}{key}" + (f"; did you mean {near}?" if near else ".")
-            )
-        is_section = "help" not in known[key].metadata
-        values[key] = _build(hints[key], value, f"{prefix}{key}.") if is_section else value
-    return cls(**values)
-
-
-def _nearest(key: str, prefix: str) -> str | None:
-    """The known setting closest to a misspelt one, looked for in its own section first."""
-    every: dict[str, list[str]] = {}
-    for spec in dataclasses.fields(StudyConfig):
-        if "help" in spec.metadata:
-            every.setdefault(spec.name, []).append(spec.name)
-            continue
-        every.setdefault(spec.name, []).append(spec.name)
-        for inner in dataclasses.fields(typing.get_type_hints(StudyConfig)[spec.name]):
-            every.setdefault(inner.name, []).append(f"{spec.name}.{inner.name}")
-    own = [
-        name for name, paths in every.items() if prefix and any(p.startswith(prefix) for p in paths)
-    ]
-    match = difflib.get_close_matches(key, own, 1, 0.6) or difflib.get_close_matches(
-        key, every, 1, 0.6
+    return to_toml(
+        config or StudyConfig(),
+        "Settings of an alphakeel study. Every key is shown with its default or chosen value.",
     )
-    if not match:
-        return None
-    paths = every[match[0]]
-    return next((path for path in paths if prefix and path.startswith(prefix)), paths[0])
-
-
-def _section_name(cls: type[_Section]) -> str:
-    text = cls.__doc__ or ""
-    return text[1 : text.index("]")] + "." if text.startswith("[") else ""
-
-
-def _coerce(value: Any, hint: Any, where: str) -> Any:
-    """Convert `value` to the declared type where no information is lost, else refuse it."""
-    if isinstance(hint, types.UnionType):
-        if value is None:
-            return None
-        hint = next(arg for arg in hint.__args__ if arg is not type(None))
-    if typing.get_origin(hint) is tuple:
-        if isinstance(value, str) or not isinstance(value, (list, tuple)):
-            raise ConfigError(f"{where} must be a list, not {value!r}.")
-        return tuple(_coerce(item, hint.__args__[0], where) for item in value)
-    if hint is dt.date:
-        return _coerce_date(value, where)
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
-        kind = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}[hint]
-        raise ConfigError(f"{where} must be {kind}, not {value!r}.")
-    if hint is float and not math.isfinite(value):
-        raise ConfigError(f"{where} must be finite, not {value!r}.")
-    return value
-
-
-def _coerce_date(value: Any, where: str) -> dt.date:
-    if isinstance(value, dt.datetime):
-        return value.date()
-    if isinstance(value, dt.date):
-        return value
-    try:
-        return dt.date.fromisoformat(value)
-    except (TypeError, ValueError):
-        raise ConfigError(f"{where} must be a date as YYYY-MM-DD, not {value!r}.") from None
-
-
-def _check_range(value: Any, meta: typing.Mapping[str, Any], where: str) -> None:
-    low, high, choices = meta["low"], meta["high"], meta["choices"]
-    if value is None:
-        return
-    if low is not None and value < low:
-        raise ConfigError(f"{where} must be at least {low:g}, not {value!r}.")
-    if high is not None and value > high:
-        raise ConfigError(f"{where} must be at most {high:g}, not {value!r}.")
-    if choices and value not in choices:
-        near = difflib.get_close_matches(str(value), choices, 1)
-        hint = f"; did you mean {near[0]}?" if near else "."
-        raise ConfigError(f"{where} must be one of {', '.join(choices)}, not {value!r}{hint}")

@@ -1,0 +1,206 @@
+"""What settings are made of: sections of typed, explained, range-checked options.
+
+A section is a frozen dataclass whose fields are made by `option`. It checks itself on
+construction, is built from nested mappings with every unknown key refused by name, and is
+written as TOML with every key explained. Which sections there are is told in
+:mod:`alphakeel.config`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import difflib
+import math
+import types
+import typing
+from dataclasses import dataclass, field
+from typing import Any
+
+from alphakeel.errors import ConfigError
+
+__all__ = ["Section", "build", "option", "plain", "to_toml"]
+
+
+def option(
+    default: Any,
+    help: str,  # noqa: A002  (the word the reader of a settings file looks for)
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    choices: tuple[str, ...] | None = None,
+) -> Any:
+    """Declare one setting: default, explanation and valid range (ends included)."""
+    return field(
+        default=default, metadata={"help": help, "low": low, "high": high, "choices": choices}
+    )
+
+
+@dataclass(frozen=True)
+class Section:
+    """A group of settings that checks itself on construction."""
+
+    def __post_init__(self) -> None:
+        hints = typing.get_type_hints(type(self))
+        for spec in dataclasses.fields(self):
+            if "help" not in spec.metadata:
+                continue
+            where = f"{_section_name(type(self))}{spec.name}"
+            value = _coerce(getattr(self, spec.name), hints[spec.name], where)
+            object.__setattr__(self, spec.name, value)
+            for item in value if isinstance(value, tuple) else (value,):
+                _check_range(item, spec.metadata, where)
+        self._check()
+
+    def _check(self) -> None:
+        """Checks that involve more than one setting."""
+
+
+def build(cls: type[Section], raw: Any) -> Section:
+    """Build a section and those inside it from nested mappings; unknown keys are refused."""
+    return _build(cls, raw, prefix="", root=cls)
+
+
+def _build(cls: type[Section], raw: Any, prefix: str, root: type[Section]) -> Section:
+    if not isinstance(raw, typing.Mapping):
+        raise ConfigError(f"{prefix.rstrip('.')} must be a table of settings, not {raw!r}.")
+    known = {spec.name: spec for spec in dataclasses.fields(cls)}
+    hints = typing.get_type_hints(cls)
+    values: dict[str, Any] = {}
+    for key, value in raw.items():
+        if key not in known:
+            near = _nearest(key, prefix, root)
+            raise ConfigError(
+                f"unknown setting {prefix}{key}" + (f"; did you mean {near}?" if near else ".")
+            )
+        is_section = "help" not in known[key].metadata
+        values[key] = _build(hints[key], value, f"{prefix}{key}.", root) if is_section else value
+    return cls(**values)
+
+
+def _nearest(key: str, prefix: str, root: type[Section]) -> str | None:
+    """The known setting closest to a misspelt one, looked for in its own section first."""
+    every: dict[str, list[str]] = {}
+    for spec in dataclasses.fields(root):
+        if "help" in spec.metadata:
+            every.setdefault(spec.name, []).append(spec.name)
+            continue
+        every.setdefault(spec.name, []).append(spec.name)
+        for inner in dataclasses.fields(typing.get_type_hints(root)[spec.name]):
+            every.setdefault(inner.name, []).append(f"{spec.name}.{inner.name}")
+    own = [
+        name for name, paths in every.items() if prefix and any(p.startswith(prefix) for p in paths)
+    ]
+    match = difflib.get_close_matches(key, own, 1, 0.6) or difflib.get_close_matches(
+        key, every, 1, 0.6
+    )
+    if not match:
+        return None
+    paths = every[match[0]]
+    return next((path for path in paths if prefix and path.startswith(prefix)), paths[0])
+
+
+def plain(value: Any) -> Any:
+    """Settings as nested plain values (dates as ISO text), ready for JSON."""
+    if isinstance(value, Section):
+        return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, tuple):
+        return [plain(item) for item in value]
+    return value.isoformat() if isinstance(value, dt.date) else value
+
+
+def to_toml(config: Section, title: str) -> str:
+    """Settings as a TOML text in which every key is explained; keys without value commented out."""
+    lines = [f"# {title}", *_toml_keys(config)]
+    for spec in dataclasses.fields(config):
+        section = getattr(config, spec.name)
+        if isinstance(section, Section):
+            about = (type(section).__doc__ or "").splitlines()[0].split("] ", 1)[1]
+            lines += ["", f"[{spec.name}]  # {about}", *_toml_keys(section)]
+    return "\n".join(lines) + "\n"
+
+
+def _toml_keys(section: Section) -> list[str]:
+    lines = []
+    for spec in dataclasses.fields(section):
+        if "help" not in spec.metadata:
+            continue
+        value = getattr(section, spec.name)
+        lines.append(f"# {spec.metadata['help']}{_range_text(spec.metadata)}")
+        lines.append(f"{spec.name} = {_toml(value)}" if value is not None else f"# {spec.name} =")
+    return lines
+
+
+def _range_text(meta: typing.Mapping[str, Any]) -> str:
+    low, high = meta["low"], meta["high"]
+    if low is not None and high is not None:
+        return f" [{low:g} to {high:g}]"
+    return f" [at least {low:g}]" if low is not None else ""
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, tuple):
+        return "[" + ", ".join(_toml(item) for item in value) + "]"
+    if isinstance(value, str):
+        return '"' + "".join(_toml_char(c) for c in value) + '"'
+    return value.isoformat() if isinstance(value, dt.date) else repr(value)
+
+
+def _toml_char(char: str) -> str:
+    if char in '"\\':
+        return "\\" + char
+    return char if char.isprintable() else f"\\U{ord(char):08x}"
+
+
+def _section_name(cls: type[Section]) -> str:
+    text = cls.__doc__ or ""
+    return text[1 : text.index("]")] + "." if text.startswith("[") else ""
+
+
+def _coerce(value: Any, hint: Any, where: str) -> Any:
+    """Convert `value` to the declared type where no information is lost, else refuse it."""
+    if isinstance(hint, types.UnionType):
+        if value is None:
+            return None
+        hint = next(arg for arg in hint.__args__ if arg is not type(None))
+    if typing.get_origin(hint) is tuple:
+        if isinstance(value, str) or not isinstance(value, (list, tuple)):
+            raise ConfigError(f"{where} must be a list, not {value!r}.")
+        return tuple(_coerce(item, hint.__args__[0], where) for item in value)
+    if hint is dt.date:
+        return _coerce_date(value, where)
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
+        kind = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}[hint]
+        raise ConfigError(f"{where} must be {kind}, not {value!r}.")
+    if hint is float and not math.isfinite(value):
+        raise ConfigError(f"{where} must be finite, not {value!r}.")
+    return value
+
+
+def _coerce_date(value: Any, where: str) -> dt.date:
+    if isinstance(value, dt.datetime):
+        return value.date()
+    if isinstance(value, dt.date):
+        return value
+    try:
+        return dt.date.fromisoformat(value)
+    except (TypeError, ValueError):
+        raise ConfigError(f"{where} must be a date as YYYY-MM-DD, not {value!r}.") from None
+
+
+def _check_range(value: Any, meta: typing.Mapping[str, Any], where: str) -> None:
+    low, high, choices = meta["low"], meta["high"], meta["choices"]
+    if value is None:
+        return
+    if low is not None and value < low:
+        raise ConfigError(f"{where} must be at least {low:g}, not {value!r}.")
+    if high is not None and value > high:
+        raise ConfigError(f"{where} must be at most {high:g}, not {value!r}.")
+    if choices and value not in choices:
+        near = difflib.get_close_matches(str(value), choices, 1)
+        hint = f"; did you mean {near[0]}?" if near else "."
+        raise ConfigError(f"{where} must be one of {', '.join(choices)}, not {value!r}{hint}")
