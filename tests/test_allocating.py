@@ -241,12 +241,39 @@ def test_history_shows_limits_and_multipliers(sample: dict[str, Any]) -> None:
     assert model.best_steps_ == [12, 12]
 
 
-def test_validation_keeps_the_best_rank_ic(sample: dict[str, Any]) -> None:
-    settings_ = SMALL | {"chunk": 20, "validation_share": 0.2, "purge": 2}
-    model = RiskLimitedLSTM(**settings_).fit(**sample)
-    for seed, best in enumerate(model.best_steps_):
-        entries = [entry for entry in model.history_ if entry["seed"] == seed]
-        assert best == max(entries, key=lambda e: e["validation_rank_ic"])["step"]
+@pytest.mark.parametrize("by", ["objective", "rank_ic"])
+def test_validation_keeps_the_best_state(sample: dict[str, Any], by: str) -> None:
+    settings = {**SMALL, "max_steps": 20, "learning_rate": 0.05, "n_seeds": 3}
+    model = RiskLimitedLSTM(**settings, validation_share=0.3, purge=2, select_by=by).fit(**sample)
+    for member, best in enumerate(model.best_steps_):
+        mine = [entry for entry in model.history_ if entry["seed"] == member]
+        assert max(mine, key=lambda e: e[f"validation_{by}"])["step"] == best
+    # The two criteria choose different states here, so that each test can fail.
+    other = {"objective": "rank_ic", "rank_ic": "objective"}[by]
+    best_by_other = [
+        max((e for e in model.history_ if e["seed"] == m), key=lambda e: e[f"validation_{other}"])
+        for m in range(3)
+    ]
+    assert [entry["step"] for entry in best_by_other] != model.best_steps_
+
+
+def test_the_objective_is_worth_of_the_validation_path(sample: dict[str, Any]) -> None:
+    limits = Limits(volatility=0.05, var_95=0.002)
+    settings = {**SMALL, "n_seeds": 1, "max_steps": 4, "limits": limits}
+    model = RiskLimitedLSTM(**settings, validation_share=0.3, purge=2).fit(**sample)
+    model.exposure_scale_ = 1.0
+    cut = 33  # 0.3 of the 109 priced rows, and the 4 rows of burn-in before them
+    rows = slice(109 - cut - 4, 109)
+    inside = {k: v[rows] for k, v in known(sample).items()}
+    weights = model.predict_weights(**inside)[4:]
+    returns = np.nan_to_num(sample["returns"][109 - cut : 109])
+    path, traded = held_path(weights, returns, cost_per_side=model.cost_per_side)
+    sharpe = path.mean() / path.std(ddof=1) * np.sqrt(252)
+    excess = {k: np.log(v / limits.active()[k]) for k, v in limits.measure(path, traded).items()}
+    price = sum(2.0 * max(0.0, x) ** 2 for x in excess.values())
+    assert price > 0.1
+    expected = sharpe + 252 * path.mean() - price
+    assert model.history_[-1]["validation_objective"] == pytest.approx(expected, abs=1e-4)
 
 
 def test_the_same_bits_again_also_in_threads(sample: dict[str, Any]) -> None:
@@ -327,6 +354,7 @@ def test_no_market_series(sample: dict[str, Any]) -> None:
     [
         ({"limits": {"volatility": 0}}, "limit volatility must be above 0"),
         ({"limits": {"vol": 0.1}}, "limits names 'vol', which is no limit"),
+        ({"select_by": "loss"}, "select_by must be .objective. or .rank_ic."),
         ({"weighting": "max"}, "weighting must be 'softmax' or 'sparsemax'"),
         ({"weight_cap": 0.0}, "weight_cap must be a number in"),
         ({"temperature": 0.0}, "temperature must be a number in"),

@@ -32,7 +32,7 @@ from alphakeel.models.paths import PathObjective, PathSampler
 from alphakeel.models.precision import training_dtype
 from alphakeel.models.sequence import SequenceForecaster
 from alphakeel.models.training import MarketScale, one_thread, train
-from alphakeel.stats.metrics import held_path, sharpe
+from alphakeel.stats.metrics import PERIODS_PER_YEAR, held_path, sharpe
 
 __all__ = ["AllocatingForecaster", "RiskLimitedLSTM"]
 
@@ -72,6 +72,7 @@ class AllocatingForecaster(SequenceForecaster):
         ic_weight: float = 1.0,
         mse_weight: float = 0.0,
         validation_share: float = 0.0,
+        select_by: str = "objective",
         purge: int = 5,
         evaluate_every: int = 10,
         patience: int | None = None,
@@ -115,6 +116,7 @@ class AllocatingForecaster(SequenceForecaster):
         self.return_weight = return_weight
         self.cost_per_side = cost_per_side
         self.gate_learning_rate = gate_learning_rate
+        self.select_by = select_by
 
     @abstractmethod
     def _trunk(self, n_inputs: int, n_heads: int, generator: Generator) -> SequenceNetwork:
@@ -216,6 +218,8 @@ class AllocatingForecaster(SequenceForecaster):
                     cost_per_side=self.cost_per_side,
                     pace=self._pace,
                     rank_ic=self._validator(network, inputs.features, series, goals, validation),
+                    worth=self._appraiser(network, inputs.features, series, found, validation),
+                    select_by=self.select_by,
                 )
                 result = train(
                     network,
@@ -323,6 +327,8 @@ class AllocatingForecaster(SequenceForecaster):
     def _check_settings(self) -> torch.device:
         device = super()._check_settings()
         self._limits()
+        if self.select_by not in ("objective", "rank_ic"):
+            raise ConfigError(f"select_by must be 'objective' or 'rank_ic', not {self.select_by!r}")
         if self.weighting not in ("softmax", "sparsemax"):
             raise ConfigError(f"weighting must be 'softmax' or 'sparsemax', not {self.weighting!r}")
         check_number(
@@ -374,6 +380,33 @@ class AllocatingForecaster(SequenceForecaster):
             return limits.measure(path, traded), figures
 
         return look
+
+    def _appraiser(
+        self,
+        network: AllocatingNetwork,
+        features: Floats32,
+        series: Floats32,
+        found: Market,
+        block: slice | None,
+    ) -> Callable[[], float] | None:
+        """What the portfolio of the validation block earns by the aims, less its broken limits."""
+        if block is None:
+            return None
+        limits = self._limits()
+        first = max(0, block.start - self.burn_in)
+        rows = slice(first, block.stop)
+        returns = found.returns[block]
+
+        def worth_now() -> float:
+            weights = self._weigh(network, features[rows], series[rows], found.cut(rows))
+            path, traded = held_path(
+                weights[block.start - first :], returns, cost_per_side=self.cost_per_side
+            )
+            annual = float(path.mean()) * PERIODS_PER_YEAR
+            aims = self.sharpe_weight * float(sharpe(path)) + self.return_weight * annual
+            return aims - limits.price(limits.measure(path, traded))
+
+        return worth_now
 
     def _pace(self, look: int) -> float:
         """Multipliers move as fast as the weights do: by the learning rate over its peak."""
@@ -459,6 +492,10 @@ class RiskLimitedLSTM(AllocatingForecaster):
         As in `LSTMForecaster`.
     validation_share : float, default=0.0
         As in `LSTMForecaster`, but 0 here: limits should have seen all there is.
+    select_by : {"objective", "rank_ic"}, default="objective"
+        What chooses the state to keep, and stops a training early, where there is a validation
+        block: what the block's portfolio earns by :math:`\lambda_S` and :math:`\lambda_R` less
+        the price of its broken limits (`Limits.price`), or the Rank IC of the scores.
     purge, evaluate_every, patience, n_seeds, seed, warm_up, device, precision, input_noise
         As in `LSTMForecaster`.
     on_progress : callable, optional
@@ -469,9 +506,9 @@ class RiskLimitedLSTM(AllocatingForecaster):
     members_, best_steps_, market_scale_, chunk_
         As in `LSTMForecaster`.
     history_ : list of dict
-        Per evaluation: seed, step, train_loss, train_ic, validation_rank_ic (NaN without a
-        validation block), sharpe and exposure (mean) of the training path, and
-        ``limits: {name: {value, limit, violation, multiplier}}``.
+        Per evaluation: seed, step, train_loss, train_ic, validation_rank_ic and
+        validation_objective (NaN without a validation block), sharpe and exposure (mean) of the
+        training path, and ``limits: {name: {value, limit, violation, multiplier}}``.
     exposure_scale_ : float
         The factor of the calibration, 1 where training met the limits by itself.
     limits_ : dict

@@ -90,6 +90,11 @@ class Market:
             raise DataError(f"returns fall below -1 at row {row}: a stock cannot lose more")
         return cls(gains, log_volatility, investable, n_priced)
 
+    def cut(self, rows: slice) -> Self:
+        """The same market on some of its rows."""
+        returns = self.returns[rows]
+        return type(self)(returns, self.log_volatility[rows], self.investable[rows], len(returns))
+
 
 class AllocatingNetwork(SequenceNetwork):
     """A network that scores, and what turns its scores into weights.

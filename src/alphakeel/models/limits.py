@@ -151,6 +151,26 @@ annual fraction: 0.12 is 12 % a year); leave it out for no limit
             for name in self.active()
         }
 
+    def price(self, values: Mapping[str, float]) -> float:
+        """What broken limits cost: half the greatest stiffness times each squared violation.
+
+        0 while every limit holds. Unlike the multipliers it is the same at every step, so that
+        states of one training can be compared by it.
+
+        Parameters
+        ----------
+        values : mapping
+            As from `measure`.
+
+        Examples
+        --------
+        >>> round(Limits(volatility=0.10).price({"volatility": 0.12}), 4)
+        0.0665
+        """
+        ratios = torch.tensor([values[name] / limit for name, limit in self.active().items()])
+        excess = _violation(ratios).clamp_min(0.0)
+        return float(0.5 * GREATEST_STIFFNESS * (excess * excess).sum())
+
     def _given(self) -> dict[str, object]:
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         return {name: value for name, value in values.items() if value is not None}

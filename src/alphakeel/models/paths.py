@@ -131,6 +131,10 @@ class PathObjective:
         Gives the pace of the multipliers at look 0, 1, 2, ...
     rank_ic : callable, optional
         Validation Rank IC of the network as it is.
+    worth : callable, optional
+        What the path of the validation block is worth under the limits, the network as it is.
+    select_by : {"objective", "rank_ic"}
+        Which of the two `evaluate` answers.
 
     Attributes
     ----------
@@ -150,8 +154,11 @@ class PathObjective:
         cost_per_side: float,
         pace: Callable[[int], float],
         rank_ic: Callable[[], float] | None,
+        worth: Callable[[], float] | None,
+        select_by: str,
     ) -> None:
-        self.network, self.look, self.pace, self.rank_ic = network, look, pace, rank_ic
+        self.network, self.look, self.pace = network, look, pace
+        self.rank_ic, self.worth, self.select_by = rank_ic, worth, select_by
         self.scores = ScoreLoss(ic_weight, mse_weight)
         self.sharpe_weight, self.return_weight = sharpe_weight, return_weight
         self.cost_per_side = cost_per_side
@@ -179,14 +186,19 @@ class PathObjective:
         return LossParts(total, parts.ic)
 
     def evaluate(self) -> float:
-        """Measure the whole path, move the multipliers, and return the validation Rank IC.
+        """Measure the whole path, move the multipliers, and return what to select a state by.
 
         NaN without a validation block: no state is better than another, and the last one stays.
         """
         values, figures = self.look()
         limits = self.network.multipliers.update(values, self.pace(len(self.records)))
-        self.records.append({**figures, "limits": limits})
-        return float("nan") if self.rank_ic is None else self.rank_ic()
+        validated = {
+            "rank_ic": float("nan") if self.rank_ic is None else self.rank_ic(),
+            "objective": float("nan") if self.worth is None else self.worth(),
+        }
+        named = {f"validation_{name}": value for name, value in validated.items()}
+        self.records.append({**figures, **named, "limits": limits})
+        return validated[self.select_by]
 
     def state(self) -> dict[str, Any]:
         """The records, for a fit that may have to go on from here."""
