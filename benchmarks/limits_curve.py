@@ -3,6 +3,7 @@
     python benchmarks/limits_curve.py                        # the simulator, a minute or two
     python benchmarks/limits_curve.py ../shared/data/us      # a folder of real prices
     python benchmarks/limits_curve.py --limit max_drawdown 0.3 0.2 0.15 0.1
+    python benchmarks/limits_curve.py --figure docs/figures/limits-simulator.svg
 
 The first 60 % of the rows are trained on, the rest is out of sample. Weekly rows, weights decided
 at a close and traded at the next one, 10 basis points a side.
@@ -12,12 +13,14 @@ from __future__ import annotations
 
 import argparse
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from _chart import write_chart
 from alphakeel.data.bundled import load_bundled
 from alphakeel.data.cleaning import clean
 from alphakeel.data.files import load_panel
@@ -95,21 +98,35 @@ def main() -> None:
         "--limit", nargs="+", default=["volatility", "0.20", "0.16", "0.12", "0.08"]
     )
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--figure", type=Path, help="SVG file to draw")
     options = parser.parse_args()
     name, *values = options.limit
     inputs = make_inputs(options.source)
     print(f"| {name} at most | trained | exposure scale | in sample | out of sample ", end="")
     print("| mean exposure in, out | Sharpe in, out | CPU s |")
     print("|---|---|---|---|---|---|---|---|")
+    drawn: dict[str, list[float]] = {"in sample": [], "out of sample": []}
     for value in values:
         found = realise(inputs, Limits(**{name: float(value)}), options.seeds)
         inside, outside = found["in"], found["out"]
+        drawn["in sample"].append(inside[name])
+        drawn["out of sample"].append(outside[name])
         print(
             f"| {float(value):.3g} | {found['trained'][name]:.4f} | {found['scale']:.3f} "
             f"| {inside[name]:.4f} | {outside[name]:.4f} "
             f"| {inside['exposure']:.2f}, {outside['exposure']:.2f} "
             f"| {inside['sharpe']:.2f}, {outside['sharpe']:.2f} | {found['seconds']:.0f} |",
             flush=True,
+        )
+    if options.figure is not None:
+        words = name.replace("_", " ")
+        write_chart(
+            options.figure,
+            [float(value) for value in values],
+            drawn,
+            x_title=f"{words} at most",
+            y_title=f"realised {words}",
+            limit="the limit",
         )
 
 
