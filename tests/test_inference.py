@@ -10,7 +10,7 @@ import statsmodels.api as sm
 from numpy.typing import NDArray
 
 from alphakeel.errors import ConfigError, DataError
-from alphakeel.stats import inference, metrics
+from alphakeel.stats import bootstrap, inference, metrics
 
 Array = NDArray[np.float64]
 
@@ -111,7 +111,7 @@ class TestIntervals:
         together = draw(x, block_length=8)
         np.testing.assert_array_equal(together[:, [1]], draw(x[:, [1]], block_length=8))
         np.testing.assert_array_equal(together[:, ::-1], draw(x[:, ::-1], block_length=8))
-        monkeypatch.setattr(inference, "_CHUNK_VALUES", 1)
+        monkeypatch.setattr(bootstrap, "_CHUNK_VALUES", 1)
         np.testing.assert_array_equal(together, draw(x, block_length=8))
 
     def test_samples_are_the_statistic_of_resampled_days(self) -> None:

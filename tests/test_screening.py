@@ -10,11 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats as scipy_stats
 from sklearn.base import clone
-from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.outliers_influence import variance_inflation_factor
 
 from alphakeel.errors import ConfigError, DataError, NotFittedError
-from alphakeel.factors.screen_figures import benjamini_hochberg
 from alphakeel.factors.screening import FactorScreen, screen_market_series
 from alphakeel.stats.crosssection import ic, rank_ic
 
@@ -115,11 +113,6 @@ class TestRegression:
         ranks = scipy_stats.zscore(scipy_stats.rankdata(values, axis=1), axis=1).reshape(-1, 3)
         expected = [variance_inflation_factor(ranks, k) for k in range(3)]
         np.testing.assert_allclose(table.vif, expected, rtol=0.02)
-
-    def test_benjamini_hochberg_agrees_with_statsmodels(self) -> None:
-        p = np.array([0.001, 0.013, 0.04, 0.02, 0.8, 0.03, 0.5])
-        ours = benjamini_hochberg(p, 0.05)
-        np.testing.assert_array_equal(ours, multipletests(p, 0.05, "fdr_bh")[0])
 
     def test_market_series_agree_with_statsmodels(self) -> None:
         rng = np.random.default_rng(4)
@@ -232,6 +225,10 @@ class TestProperties:
         )
         assert set(strict.selected_) <= set(free.selected_)
         assert "signal" in strict.selected_
+        words = strict.verdicts_.set_index("factor")["verdict"]
+        assert words["signal"].endswith("q 0.000, Benjamini-Hochberg")
+        pd.testing.assert_series_equal(free.verdicts_["q_value"], strict.verdicts_["q_value"])
+        assert not free.verdicts_["verdict"].str.contains("Benjamini").any()
 
     def test_max_vif_breaks_a_triangle(self) -> None:
         rng = np.random.default_rng(11)
@@ -279,6 +276,7 @@ class TestValidation:
             ("min_assets", 2),
             ("max_vif", 1.0),
             ("false_discovery_rate", 1.0),
+            ("discovery_method", "bonferroni"),
             ("keep_families", "valuation"),
         ],
     )

@@ -19,15 +19,17 @@ from numpy.typing import NDArray
 from alphakeel.errors import DataError
 from alphakeel.stats.crosssection import rank_scaled
 from alphakeel.stats.inference import newey_west_tstat
+from alphakeel.stats.multiple import benjamini_hochberg, benjamini_yekutieli
 
 __all__ = [
     "CrossSections",
+    "DISCOVERY_METHODS",
     "HorizonFigures",
-    "benjamini_hochberg",
     "check_arrays",
     "check_horizons",
     "check_names",
     "cross_sections",
+    "discovery_q_values",
     "inflation",
     "judge_horizons",
     "newey_west_lags",
@@ -38,6 +40,10 @@ BoolArray = NDArray[np.bool_]
 
 # Dates per block: 32 dates x 35 factors x 500 stocks of float32 are 2 MB, which stays in cache.
 BLOCK_DATES = 32
+DISCOVERY_METHODS = {
+    "benjamini_hochberg": benjamini_hochberg,
+    "benjamini_yekutieli": benjamini_yekutieli,
+}
 # Below this share of unexplained variance a factor counts as a combination of the others.
 MIN_UNEXPLAINED = 1e-6
 
@@ -272,17 +278,13 @@ def _sign_stability(series: FloatArray, n_subperiods: int) -> float:
     return float(np.mean(np.sign(means) == np.sign(series.mean())))
 
 
-def benjamini_hochberg(p_values: FloatArray, rate: float | None) -> BoolArray:
-    """Which hypotheses the step-up procedure rejects; all if no rate is asked for."""
-    if rate is None:
-        return np.ones(p_values.size, dtype=bool)
-    p = np.where(np.isfinite(p_values), p_values, 1.0)
-    n_judged = max(int(np.isfinite(p_values).sum()), 1)
-    ordered = np.sort(p)
-    passes = ordered <= rate * np.arange(1, p.size + 1) / n_judged
-    if not passes.any():
-        return np.zeros(p.size, dtype=bool)
-    return np.asarray(p <= ordered[np.flatnonzero(passes)[-1]])
+def discovery_q_values(best: Sequence[HorizonFigures], n_horizons: int, method: str) -> FloatArray:
+    """Smallest false discovery rate at which each factor counts as found; NaN if not judged.
+
+    A factor's p-value is its smallest over horizons times their number (Bonferroni).
+    """
+    p_values = np.minimum(np.array([row.p_value for row in best]) * n_horizons, 1.0)
+    return DISCOVERY_METHODS[method](p_values)
 
 
 def inflation(correlation: FloatArray, k: int, kept: list[int]) -> float:

@@ -26,12 +26,13 @@ from sklearn.base import BaseEstimator
 from alphakeel.errors import ConfigError, DataError, NotFittedError
 from alphakeel.factors.market_screen import screen_market_series
 from alphakeel.factors.screen_figures import (
+    DISCOVERY_METHODS,
     HorizonFigures,
-    benjamini_hochberg,
     check_arrays,
     check_horizons,
     check_names,
     cross_sections,
+    discovery_q_values,
     inflation,
     judge_horizons,
 )
@@ -73,8 +74,14 @@ class FactorScreen(BaseEstimator):
         does. None reports the VIF and drops nothing: networks and ridge stand collinearity.
 
     false_discovery_rate : float or None, default=None
-        If given, factors must also pass Benjamini and Hochberg [2]_ at this level. A factor's
-        p-value is its smallest over horizons times their number (Bonferroni).
+        If given, a factor's q-value must not exceed it: of the factors that pass, no more than
+        this share are expected to be noise. A factor's p-value is its smallest over horizons
+        times their number (Bonferroni). The q-values are reported in any case.
+
+    discovery_method : {"benjamini_hochberg", "benjamini_yekutieli"}
+        How p-values become q-values. The first (default) [2]_ holds for factors that are
+        independent or positively dependent, the second [3]_ for any dependence, at the price of
+        less power.
 
     keep_families : sequence of str, default=("valuation",)
         Families exempt from the strength test, not from coverage, correlation and VIF: earnings
@@ -92,8 +99,8 @@ class FactorScreen(BaseEstimator):
         True where kept.
 
     verdicts_ : DataFrame, one row a factor
-        `factor, family, coverage, ic, rank_ic, nw_t, horizon, sign_stability, cluster, vif,
-        verdict, kept`. IC figures are those of the `horizon` with the largest \|t\|; `cluster`
+        `factor, family, coverage, ic, rank_ic, nw_t, q_value, horizon, sign_stability, cluster,
+        vif, verdict, kept`. IC figures are those of the `horizon` with the largest \|t\|; `cluster`
         is the name of the factor that represents it; `vif` is against the other kept factors.
         NaN where it could not be computed.
 
@@ -122,6 +129,8 @@ class FactorScreen(BaseEstimator):
        and autocorrelation consistent covariance matrix. Econometrica 55(3). doi:10.2307/1913610
     .. [2] Benjamini, Y. and Hochberg, Y. (1995). Controlling the false discovery rate. Journal
        of the Royal Statistical Society B 57(1). doi:10.1111/j.2517-6161.1995.tb02031.x
+    .. [3] Benjamini, Y. and Yekutieli, D. (2001). The control of the false discovery rate in
+       multiple testing under dependency. Annals of Statistics 29(4). doi:10.1214/aos/1013699998
 
     Examples
     --------
@@ -146,6 +155,7 @@ class FactorScreen(BaseEstimator):
         n_subperiods: int = 5,
         max_vif: float | None = None,
         false_discovery_rate: float | None = None,
+        discovery_method: str = "benjamini_hochberg",
         keep_families: Sequence[str] = ("valuation",),
         min_assets: int = 5,
     ) -> None:
@@ -157,6 +167,7 @@ class FactorScreen(BaseEstimator):
         self.n_subperiods = n_subperiods
         self.max_vif = max_vif
         self.false_discovery_rate = false_discovery_rate
+        self.discovery_method = discovery_method
         self.keep_families = keep_families
         self.min_assets = min_assets
 
@@ -257,6 +268,11 @@ class FactorScreen(BaseEstimator):
         rate = self.false_discovery_rate
         if rate is not None and not 0.0 < rate < 1.0:
             raise ConfigError(f"false_discovery_rate is {rate!r} but must lie in (0, 1).")
+        if self.discovery_method not in DISCOVERY_METHODS:
+            raise ConfigError(
+                f"discovery_method is {self.discovery_method!r} but must be one of "
+                f"{', '.join(DISCOVERY_METHODS)}."
+            )
         if isinstance(self.keep_families, str):
             raise ConfigError(f"keep_families is a string: write ({self.keep_families!r},).")
 
@@ -269,7 +285,8 @@ class FactorScreen(BaseEstimator):
                 f"target are both known (min_assets={self.min_assets}); hand in more rows."
             )
         order = sorted(range(strength.size), key=lambda k: (-strength[k], self.names_[k]))
-        reasons = self._weaknesses(coverage, best, n_horizons)
+        q_values = discovery_q_values(best, n_horizons, self.discovery_method)
+        reasons = self._weaknesses(coverage, best, q_values)
         closeness = np.nan_to_num(np.abs(self.correlation_), nan=0.0)
 
         kept: list[int] = []
@@ -286,14 +303,12 @@ class FactorScreen(BaseEstimator):
         self.support_ = np.zeros(strength.size, dtype=bool)
         self.support_[kept] = True
         self.selected_ = tuple(np.array(self.names_, dtype=object)[self.support_])
-        self.verdicts_ = self._table(coverage, best, leader, kept, rescued, reasons)
+        self.verdicts_ = self._table(coverage, best, q_values, leader, kept, rescued, reasons)
 
     def _weaknesses(
-        self, coverage: FloatArray, best: list[HorizonFigures], n_horizons: int
+        self, coverage: FloatArray, best: list[HorizonFigures], q_values: FloatArray
     ) -> list[str | None]:
         """Why a factor fails on its own figures; None where it passes."""
-        p_values = np.minimum(np.array([row.p_value for row in best]) * n_horizons, 1.0)
-        discovered = benjamini_hochberg(p_values, self.false_discovery_rate)
         reasons: list[str | None] = []
         for k, row in enumerate(best):
             reason = None
@@ -308,9 +323,12 @@ class FactorScreen(BaseEstimator):
                 reason = f"{_strength(row)}, weaker than t {self.min_abs_t:g}"
             elif not protected and row.sign_stability < self.min_sign_stability:
                 reason = f"{_strength(row)}, but {self._signs(row.sign_stability)}"
-            elif not protected and not discovered[k]:
+            elif not protected and not self._discovered(q_values[k]):
                 rate = self.false_discovery_rate
-                reason = f"{_strength(row)}, not significant at a false discovery rate of {rate:g}"
+                reason = (
+                    f"{_strength(row)}, not significant at a false discovery rate of {rate:g} "
+                    f"({self._found(q_values[k])})"
+                )
             reasons.append(reason)
         return reasons
 
@@ -373,6 +391,7 @@ class FactorScreen(BaseEstimator):
         self,
         coverage: FloatArray,
         best: list[HorizonFigures],
+        q_values: FloatArray,
         leader: NDArray[np.int_],
         kept: list[int],
         rescued: set[int],
@@ -385,7 +404,14 @@ class FactorScreen(BaseEstimator):
                 word = f"kept to reach min_keep={self.min_keep}, although: {reasons[k]}"
             elif k in kept:
                 word = f"kept: {_strength(row)}, {self._signs(row.sign_stability)}"
-                if abs(row.nw_t) < self.min_abs_t or row.sign_stability < self.min_sign_stability:
+                weak = (
+                    abs(row.nw_t) < self.min_abs_t
+                    or row.sign_stability < self.min_sign_stability
+                    or not self._discovered(q_values[k])
+                )
+                if self.false_discovery_rate is not None:
+                    word += f", {self._found(q_values[k])}"
+                if weak:
                     word += f"; family {self.families_[k]!r} is exempt from the strength test"
             else:
                 word = f"dropped: {reasons[k]}"
@@ -398,6 +424,7 @@ class FactorScreen(BaseEstimator):
                 "ic": [row.ic for row in best],
                 "rank_ic": [row.rank_ic for row in best],
                 "nw_t": [row.nw_t for row in best],
+                "q_value": q_values,
                 "horizon": [row.horizon for row in best],
                 "sign_stability": [row.sign_stability for row in best],
                 "cluster": [self.names_[k] for k in leader],
@@ -406,6 +433,14 @@ class FactorScreen(BaseEstimator):
                 "kept": self.support_,
             }
         )
+
+    def _discovered(self, q_value: float) -> bool:
+        """Whether a factor passes the limit on false discoveries; all do if there is none."""
+        return self.false_discovery_rate is None or bool(q_value <= self.false_discovery_rate)
+
+    def _found(self, q_value: float) -> str:
+        authors = "-".join(name.title() for name in self.discovery_method.split("_"))
+        return f"q {q_value:.3f}, {authors}"
 
     def _signs(self, stability: float) -> str:
         pieces = self.n_subperiods

@@ -17,8 +17,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alphakeel.errors import ConfigError
+from alphakeel.stats.combinatorial import (
+    CombinatorialFold,
+    combinatorial_purged,
+    n_paths,
+    path_folds,
+)
 
-__all__ = ["Fold", "PurgedFold", "purged_kfold", "split_validation", "walk_forward"]
+__all__ = [
+    "CombinatorialFold",
+    "Fold",
+    "PurgedFold",
+    "combinatorial_purged",
+    "n_paths",
+    "path_folds",
+    "purged_kfold",
+    "split_validation",
+    "walk_forward",
+]
 
 
 @dataclass(frozen=True)

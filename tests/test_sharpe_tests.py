@@ -1,0 +1,226 @@
+"""Ledoit and Wolf's test against the paper's formulas written out, statsmodels and simulation."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import statsmodels.api as sm
+from numpy.typing import NDArray
+from scipy.stats import kstest, norm
+
+from alphakeel.errors import ConfigError, DataError
+from alphakeel.stats import metrics
+from alphakeel.stats.sharpe_tests import (
+    SharpeDifference,
+    long_run_variance,
+    sharpe_differences,
+    sharpe_influence,
+)
+
+Array = NDArray[np.float64]
+
+
+def _pair(n: int = 400, seed: int = 0) -> tuple[Array, Array]:
+    """Fat-tailed, correlated, autocorrelated returns of unequal spread."""
+    shocks = np.random.default_rng(seed).standard_t(5, (n + 1, 3))
+    x = 0.01 * (shocks[1:, 0] + 0.6 * shocks[1:, 2] + 0.2 * shocks[:-1, 0]) + 0.0006
+    y = 0.02 * (shocks[1:, 1] + 0.6 * shocks[1:, 2]) + 0.0002
+    return x, y
+
+
+def _moments(x: Array, y: Array) -> tuple[Array, Array, float]:
+    """Section 3 of the paper: the four moment series, their gradient, the Sharpe difference."""
+    m1, m2, g1, g2 = x.mean(), y.mean(), (x * x).mean(), (y * y).mean()
+    v1, v2 = g1 - m1**2, g2 - m2**2
+    gradient = np.array([g1 / v1**1.5, -g2 / v2**1.5, -m1 / (2 * v1**1.5), m2 / (2 * v2**1.5)])
+    series = np.column_stack([x - m1, y - m2, x * x - g1, y * y - g2])
+    return series, gradient, m1 / v1**0.5 - m2 / v2**0.5
+
+
+def _studentised_by_hand(x: Array, y: Array, starts: NDArray[np.int_], length: int) -> float:
+    """Section 3.2: one resample, day by day, with the block standard error of formula (9)."""
+    days = np.concatenate([(s + np.arange(length)) % len(x) for s in starts])
+    _, _, original = _moments(x, y)
+    series, gradient, gap = _moments(x[days], y[days])
+    psi = np.zeros((4, 4))
+    for j in range(len(starts)):
+        zeta = series[j * length : (j + 1) * length].sum(axis=0) / np.sqrt(length)
+        psi += np.outer(zeta, zeta) / len(starts)
+    error = np.sqrt(gradient @ psi @ gradient / len(days))
+    return (gap - original) / error
+
+
+class TestStandardError:
+    def test_influence_is_the_delta_method(self) -> None:
+        x, y = _pair()
+        series, gradient, gap = _moments(x, y)
+        sharpe, influence = sharpe_influence(np.column_stack([x, y]))
+        assert sharpe[0] - sharpe[1] == pytest.approx(gap, rel=1e-12)
+        np.testing.assert_allclose(
+            influence[:, 0] - influence[:, 1], series @ gradient, rtol=1e-9, atol=1e-12
+        )
+
+    def test_long_run_variance_by_hand(self) -> None:
+        """Andrews and Monahan (1992) with loops over days and lags."""
+        x = sharpe_influence(np.column_stack(_pair(150)))[1][:, 0]
+        n = len(x)
+        rho = sum(x[t] * x[t - 1] for t in range(1, n)) / sum(v * v for v in x[:-1])
+        e = [x[t] - rho * x[t - 1] for t in range(1, n)]
+        again = sum(e[t] * e[t - 1] for t in range(1, n - 1)) / sum(v * v for v in e[:-1])
+        alpha = 4 * again**2 / (1 - again) ** 4
+        bandwidth = 1.3221 * (alpha * (n - 1)) ** 0.2
+        total = sum(v * v for v in e) / (n - 1)
+        for lag in range(1, n - 1):
+            z = 6 * np.pi * lag / bandwidth / 5
+            weight = 3 / z**2 * (np.sin(z) / z - np.cos(z))
+            total += 2 * weight * sum(e[t] * e[t - lag] for t in range(lag, n - 1)) / (n - 1)
+        expected = total / (1 - rho) ** 2 * n / (n - 4)
+        assert long_run_variance(x[:, None])[0] == pytest.approx(expected, rel=1e-9)
+
+    def test_long_run_variance_of_an_autoregression(self) -> None:
+        noise = np.random.default_rng(0).standard_normal(40_000)
+        x = np.empty_like(noise)
+        x[0] = 0.0
+        for t in range(1, len(x)):
+            x[t] = 0.5 * x[t - 1] + noise[t]
+        assert long_run_variance(x[:, None])[0] == pytest.approx(1 / (1 - 0.5) ** 2, rel=0.04)
+
+    def test_near_statsmodels_newey_west(self) -> None:
+        x, y = _pair(4000)
+        series, gradient, _ = _moments(x, y)
+        fit = sm.OLS(series @ gradient, np.ones(len(x))).fit(
+            cov_type="HAC", cov_kwds={"maxlags": 10}
+        )
+        (ours,) = sharpe_differences(x, y, method="hac")
+        assert ours.standard_error == pytest.approx(fit.bse[0] * np.sqrt(252), rel=0.03)
+
+    def test_independent_normal_returns_have_a_closed_form(self) -> None:
+        """Memmel (2003): the variance of Jobson and Korkie, corrected."""
+        rng = np.random.default_rng(3)
+        n, rho = 60_000, 0.7
+        z = rng.standard_normal((n, 2))
+        x = 0.02 * z[:, 0] + 0.004
+        y = 0.01 * (rho * z[:, 0] + np.sqrt(1 - rho**2) * z[:, 1]) + 0.001
+        s1, s2 = 0.2, 0.1
+        variance = 2 - 2 * rho + 0.5 * (s1**2 + s2**2 - 2 * s1 * s2 * rho**2)
+        (ours,) = sharpe_differences(x, y, method="hac", periods_per_year=1)
+        assert ours.standard_error == pytest.approx(np.sqrt(variance / n), rel=0.02)
+
+
+class TestBootstrap:
+    @pytest.mark.parametrize("length", [1, 4, 7])
+    def test_resamples_by_hand(self, length: int) -> None:
+        x, y = _pair(120)
+        n_boot, n_blocks = 60, 120 // length
+        starts = np.random.default_rng(5).integers(120, size=(n_boot, n_blocks))
+        drawn = np.abs([_studentised_by_hand(x, y, row, length) for row in starts])
+        (ours,) = sharpe_differences(x, y, n_boot=n_boot, block_length=length, seed=5)
+        expected = (np.sum(drawn >= abs(ours.t)) + 1) / (n_boot + 1)
+        assert ours.p_value == pytest.approx(expected)
+        half = np.quantile(drawn, 0.95) * ours.standard_error
+        assert (ours.low, ours.high) == pytest.approx((ours.estimate - half, ours.estimate + half))
+        assert (ours.method, ours.block_length) == ("bootstrap", length)
+
+    def test_several_strategies_are_each_alone(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        x, y = _pair()
+        many = np.column_stack([x, y + 0.001, 0.5 * x + 0.5 * y])
+        together = sharpe_differences(many, y, n_boot=80, block_length=5, seed=2)
+        alone = [sharpe_differences(c, y, n_boot=80, block_length=5, seed=2)[0] for c in many.T]
+        for a, b in zip(together, alone, strict=True):
+            assert (a.low, a.high, a.p_value) == pytest.approx((b.low, b.high, b.p_value))
+        monkeypatch.setattr("alphakeel.stats.sharpe_tests._CHUNK_VALUES", 1)
+        assert sharpe_differences(many, y, n_boot=80, block_length=5, seed=2) == together
+
+    def test_size_of_the_test_and_coverage(self) -> None:
+        """Equal Sharpe ratios, fat tails, clustered volatility: p-values are uniform."""
+        p = {"hac": [], "bootstrap": []}
+        rng = np.random.default_rng(8)
+        for number in range(250):
+            calm = np.exp(0.4 * np.sin(np.arange(300) / 25 + rng.uniform(0, 6)))
+            z = calm[:, None] * rng.standard_t(6, (300, 3))
+            x, y = z[:, 0] + z[:, 2] + 0.1, 3 * (z[:, 1] + z[:, 2] + 0.1)
+            for method, found in p.items():
+                (test,) = sharpe_differences(x, y, method=method, n_boot=99, seed=number)
+                found.append(test.p_value)
+                assert (test.low <= 0 <= test.high) == (test.p_value > 0.05) or (
+                    abs(test.p_value - 0.05) < 0.011
+                )
+        for found in p.values():
+            assert kstest(found, "uniform").pvalue > 0.001
+            # 5 % of 250 is 12.5, with a standard deviation of 3.4.
+            assert 3 <= np.sum(np.array(found) <= 0.05) <= 23
+
+
+class TestProperties:
+    def test_estimate_is_the_difference_of_annual_sharpe_ratios(self) -> None:
+        x, y = _pair()
+        (ours,) = sharpe_differences(x, y, method="hac")
+        assert ours.estimate == pytest.approx(metrics.sharpe(x) - metrics.sharpe(y), rel=1e-12)
+        assert ours.t == pytest.approx(ours.estimate / ours.standard_error)
+        assert ours.p_value == pytest.approx(2 * norm.sf(abs(ours.t)))
+        assert ours.high - ours.estimate == pytest.approx(1.959964 * ours.standard_error, rel=1e-6)
+
+    def test_scale_does_not_matter_and_order_changes_the_sign(self) -> None:
+        x, y = _pair()
+        (one,) = sharpe_differences(x, y, seed=1, n_boot=100, block_length=3)
+        (two,) = sharpe_differences(y, 10 * x, seed=1, n_boot=100, block_length=3)
+        assert (two.low, two.high) == pytest.approx((-one.high, -one.low))
+        assert two.p_value == one.p_value
+
+    @pytest.mark.parametrize("method", ["hac", "bootstrap"])
+    @pytest.mark.parametrize("leverage", [1.0, 0.7])
+    def test_one_strategy_with_and_without_leverage_is_one(
+        self, method: str, leverage: float
+    ) -> None:
+        x, y = _pair()
+        same, other = sharpe_differences(
+            np.column_stack([leverage * y, x]), y, method=method, n_boot=50
+        )
+        assert isinstance(same, SharpeDifference)
+        assert same.p_value == 1.0
+        assert (same.estimate, same.low, same.high) == pytest.approx((0, 0, 0), abs=1e-12)
+        assert np.isnan(same.t)
+        assert other.high > other.low
+
+    @pytest.mark.parametrize("method", ["hac", "bootstrap"])
+    def test_a_constant_has_no_sharpe_ratio(self, method: str) -> None:
+        x, y = _pair()
+        still = np.full_like(x, 0.001)
+        both = np.column_stack([still, x])
+        none, some = sharpe_differences(both, y, method=method, n_boot=50, block_length=2)
+        assert np.isnan([none.estimate, none.low, none.high, none.p_value, none.t]).all()
+        (alone,) = sharpe_differences(x, y, method=method, n_boot=50, block_length=2)
+        assert (some.low, some.high) == pytest.approx((alone.low, alone.high))
+        for result in sharpe_differences(both, still, method=method, n_boot=50):
+            assert np.isnan(result.estimate)
+
+    def test_a_resample_without_movement_leaves_no_limits(self) -> None:
+        x = np.zeros(30)
+        x[:2] = 0.01, -0.01
+        (ours,) = sharpe_differences(x, _pair(30)[1], n_boot=200, block_length=1)
+        assert np.isfinite(ours.estimate)
+        assert np.isnan([ours.low, ours.high, ours.p_value]).all()
+
+    def test_a_large_difference_is_found(self) -> None:
+        x, y = _pair(1500)
+        (gain,) = sharpe_differences(x + 0.002, y, n_boot=200)
+        assert gain.low > 0
+        assert gain.p_value == pytest.approx(1 / 201)
+
+
+def test_refusals() -> None:
+    x, y = _pair(50)
+    with pytest.raises(DataError, match="baseline 49"):
+        sharpe_differences(x, y[1:])
+    with pytest.raises(ConfigError, match="'hac' or 'bootstrap'"):
+        sharpe_differences(x, y, method="jackknife")
+    with pytest.raises(ConfigError, match=r"0\.95 is 95 %"):
+        sharpe_differences(x, y, level=95)
+    with pytest.raises(ConfigError, match="fewer than two fit into 50 days"):
+        sharpe_differences(x, y, block_length=26)
+    with pytest.raises(ConfigError, match="at least 1 resample"):
+        sharpe_differences(x, y, n_boot=0)
+    with pytest.raises(DataError, match="at least 10 needed"):
+        sharpe_differences(x[:8], y[:8])
+    with pytest.raises(DataError, match="nan at row 3"):
+        sharpe_differences(np.where(np.arange(50) == 3, np.nan, x), y)
