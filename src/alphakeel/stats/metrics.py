@@ -60,8 +60,8 @@ def annual_return(returns: ArrayLike, *, periods_per_year: float = PERIODS_PER_Y
     >>> round(float(annual_return([0.001] * 252)), 4)
     0.2864
     """
-    r = _check(returns, least=1)
-    _above_ruin(r)
+    r = check_returns(returns, least=1)
+    refuse_ruin(r)
     with np.errstate(divide="ignore"):  # a return of -1 ends at zero wealth: -100 % a year
         growth = np.log1p(r).sum(axis=0)
     return np.expm1(growth * (periods_per_year / len(r)))
@@ -77,7 +77,7 @@ def annual_volatility(
     >>> round(float(annual_volatility([0.01, -0.01, 0.01, -0.01])), 4)
     0.1833
     """
-    return _std(_check(returns)) * np.sqrt(periods_per_year)
+    return _std(check_returns(returns)) * np.sqrt(periods_per_year)
 
 
 def sharpe(
@@ -108,7 +108,7 @@ def sharpe(
     >>> round(float(sharpe([0.01, -0.005, 0.01, 0.005])), 3)
     11.225
     """
-    r = _check(returns)
+    r = check_returns(returns)
     return _ratio(r.mean(axis=0) - risk_free, _std(r)) * np.sqrt(periods_per_year)
 
 
@@ -125,7 +125,7 @@ def sortino(
     >>> round(float(sortino([0.01, -0.005, 0.01, 0.005])), 3)
     31.749
     """
-    excess = _check(returns, least=1) - target
+    excess = check_returns(returns, least=1) - target
     shortfall = np.minimum(excess, 0.0)
     downside = np.sqrt((shortfall * shortfall).mean(axis=0))
     return _ratio(excess.mean(axis=0), downside) * np.sqrt(periods_per_year)
@@ -144,8 +144,8 @@ def drawdown_series(returns: ArrayLike) -> Array:
     >>> drawdown_series([0.10, -0.50, 0.20])
     array([0. , 0.5, 0.4])
     """
-    r = _check(returns, least=1)
-    _above_ruin(r)
+    r = check_returns(returns, least=1)
+    refuse_ruin(r)
     wealth = np.cumprod(1.0 + r, axis=0)
     peak = np.maximum.accumulate(np.maximum(wealth, 1.0), axis=0)
     return 1.0 - wealth / peak
@@ -201,8 +201,8 @@ def value_at_risk(returns: ArrayLike, *, level: float = 0.95) -> Statistic:
     >>> round(float(value_at_risk([-0.03, -0.02, -0.01, 0.0, 0.01], level=0.75)), 6)
     0.02
     """
-    columns = _columns(_check(returns, least=1))
-    position = _tail(level) * (columns.shape[-1] - 1)
+    columns = _columns(check_returns(returns, least=1))
+    position = tail_share(level) * (columns.shape[-1] - 1)
     low = int(position)
     high = min(low + 1, columns.shape[-1] - 1)
     ordered = np.partition(columns, (low, high), axis=-1)
@@ -233,7 +233,7 @@ def conditional_value_at_risk(returns: ArrayLike, *, level: float = 0.95) -> Sta
     >>> round(float(conditional_value_at_risk([-0.03, -0.02, 0.0, 0.01, 0.02], level=0.7)), 6)
     0.026667
     """
-    return _tail_mean(-_columns(_check(returns, least=1)), level)
+    return _tail_mean(-_columns(check_returns(returns, least=1)), level)
 
 
 def hit_rate(returns: ArrayLike) -> Statistic:
@@ -244,7 +244,7 @@ def hit_rate(returns: ArrayLike) -> Statistic:
     >>> float(hit_rate([0.01, 0.0, -0.01, 0.02]))
     0.5
     """
-    return (_check(returns, least=1) > 0.0).mean(axis=0)
+    return (check_returns(returns, least=1) > 0.0).mean(axis=0)
 
 
 def skewness(returns: ArrayLike) -> Statistic:
@@ -255,7 +255,7 @@ def skewness(returns: ArrayLike) -> Statistic:
     >>> round(float(skewness([-0.03, 0.01, 0.01, 0.01])), 3)
     -1.155
     """
-    r = _check(returns)
+    r = check_returns(returns)
     deviation = r - r.mean(axis=0)
     variance = np.where(_constant(r), 0.0, (deviation * deviation).mean(axis=0))
     return _ratio((deviation * deviation * deviation).mean(axis=0), variance**1.5)
@@ -275,7 +275,7 @@ def beta(returns: ArrayLike, benchmark: ArrayLike) -> Statistic:
     >>> round(float(beta([0.02, -0.01, 0.03], [0.01, -0.005, 0.015])), 6)
     2.0
     """
-    r, b = _check(returns), _benchmark(benchmark, returns)
+    r, b = check_returns(returns), _benchmark(benchmark, returns)
     deviation = b - b.mean()
     square = 0.0 if _constant(b) else float(deviation @ deviation)
     return _ratio(deviation @ (r - r.mean(axis=0)), square)
@@ -291,7 +291,7 @@ def information_ratio(
     >>> round(float(information_ratio([0.02, 0.0, 0.01], [0.01, 0.0, 0.0])), 3)
     18.33
     """
-    r, b = _check(returns), _benchmark(benchmark, returns)
+    r, b = check_returns(returns), _benchmark(benchmark, returns)
     return sharpe(r - (b if r.ndim == 1 else b[:, None]), periods_per_year=periods_per_year)
 
 
@@ -321,7 +321,7 @@ def summary(
     >>> round(figures["max_drawdown"], 3), round(figures["hit_rate"], 3)
     (0.02, 0.5)
     """
-    r = _check(returns)
+    r = check_returns(returns)
     if r.ndim != 1:
         raise DataError(f"summary takes the returns of one strategy, got shape {r.shape}.")
     figures: dict[str, Statistic] = {
@@ -340,7 +340,7 @@ def summary(
         figures["beta"] = beta(r, benchmark)
         figures["information_ratio"] = information_ratio(r, benchmark)
     if turnover is not None:
-        traded = _check(turnover, least=1, name="turnover")
+        traded = check_returns(turnover, least=1, name="turnover")
         figures["annual_turnover"] = traded.mean(axis=0) * PERIODS_PER_YEAR
     return {name: float(value) for name, value in figures.items()}
 
@@ -406,8 +406,8 @@ def cvar_rockafellar_uryasev(
     >>> round(float(cvar_rockafellar_uryasev(r, level=0.7, threshold=0.01)), 6)
     0.03
     """
-    losses = -_columns(_check(returns, least=1))
-    share = _tail(level)
+    losses = -_columns(check_returns(returns, least=1))
+    share = tail_share(level)
     n = losses.shape[-1]
     cut: Array
     if threshold is None:
@@ -460,7 +460,7 @@ def turnover(weights: ArrayLike, previous: ArrayLike | None = None) -> Array:
     >>> turnover([[0.5, 0.5], [1.0, 0.0], [1.0, 0.0]])
     array([1., 1., 0.])
     """
-    w = _check(weights, least=1, name="weights")
+    w = check_returns(weights, least=1, name="weights")
     if w.ndim != 2:
         raise DataError(f"weights must have shape (n_dates, n_assets), got {w.shape}.")
     before = np.zeros(w.shape[1]) if previous is None else np.asarray(previous, dtype=np.float64)
@@ -491,8 +491,8 @@ def value_at_risk_harrell_davis(returns: ArrayLike, *, level: float = 0.95) -> S
     >>> round(float(value_at_risk_harrell_davis([-0.03, -0.02, -0.01, 0.0, 0.01], level=0.75)), 4)
     0.0223
     """
-    ordered = np.sort(_columns(_check(returns, least=1)), axis=-1)
-    return -(ordered * harrell_davis_weights(ordered.shape[-1], _tail(level))).sum(axis=-1)
+    ordered = np.sort(_columns(check_returns(returns, least=1)), axis=-1)
+    return -(ordered * harrell_davis_weights(ordered.shape[-1], tail_share(level))).sum(axis=-1)
 
 
 @lru_cache(maxsize=64)
@@ -560,8 +560,8 @@ def held_path(
     return (gains - 1.0).ravel(), traded
 
 
-def _check(values: ArrayLike, *, least: int = 2, name: str = "returns") -> Array:
-    """One or several series as finite float64, long enough."""
+def check_returns(values: ArrayLike, *, least: int = 2, name: str = "returns") -> Array:
+    """One or several series as finite float64, long enough; refused where a value is missing."""
     r = np.asarray(values, dtype=np.float64)
     if r.ndim not in (1, 2):
         raise DataError(
@@ -580,7 +580,8 @@ def _check(values: ArrayLike, *, least: int = 2, name: str = "returns") -> Array
     return r
 
 
-def _above_ruin(r: Array) -> None:
+def refuse_ruin(r: Array) -> None:
+    """Refuse a loss of more than everything, through which wealth cannot be compounded."""
     if r.size and r.min() < -1.0:
         row = int(np.argwhere(r < -1.0)[0][0])
         raise DataError(
@@ -590,7 +591,7 @@ def _above_ruin(r: Array) -> None:
 
 
 def _benchmark(benchmark: ArrayLike, returns: ArrayLike) -> Array:
-    b = _check(benchmark, name="benchmark")
+    b = check_returns(benchmark, name="benchmark")
     if b.shape != (len(np.asarray(returns)),):
         raise DataError(
             f"benchmark has shape {b.shape}; the returns cover {len(np.asarray(returns))} days."
@@ -619,7 +620,8 @@ def _columns(r: Array) -> Array:
     return np.ascontiguousarray(r.T)
 
 
-def _tail(level: float) -> float:
+def tail_share(level: float) -> float:
+    """Share of the days beyond a confidence, ``1 - level``."""
     if not 0.0 < level < 1.0:
         raise ConfigError(f"level must lie between 0 and 1 (0.95 is 95 %), got {level!r}.")
     # Twelve digits: 1 - 0.95 is 0.05 and a bit, which would shift the order statistic.
@@ -629,7 +631,7 @@ def _tail(level: float) -> float:
 def _tail_mean(losses: Array, level: float) -> Statistic:
     """Mean of the largest ``1 - level`` share along the last axis, the last day in part."""
     n = losses.shape[-1]
-    mass = _tail(level) * n
+    mass = tail_share(level) * n
     whole = min(int(mass), n)
     if whole == n:
         return losses.mean(axis=-1)

@@ -1,0 +1,388 @@
+"""Forecasts of value at risk and expected shortfall, known at each close, about the next day.
+
+Row t of every forecast uses rows up to t and is about the return of row t + 1. Returns are simple
+daily returns as fractions; NaN is missing and left out, never zero. Forecasts are losses as
+positive fractions. Quantiles and tail means follow `stats.metrics`: linear interpolation for VaR,
+the last day in part for CVaR. The formulas and what was tried are in ``docs/value-at-risk.md``.
+
+`historical` and `filtered_historical` know one series; `scenario_var` gives today's weights the
+returns of the past; `book_var` is the default: scenarios, kept honest by `conformal`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import numpy.typing as npt
+from scipy.signal import lfilter
+
+from alphakeel.errors import ConfigError, DataError
+from alphakeel.portfolio.conformal import check_level, check_pair, tracking_scale
+from alphakeel.portfolio.forecast import check_rows
+from alphakeel.portfolio.tails import (
+    TailForecast,
+    check_window,
+    quotient,
+    rolling_tail,
+    tail_of,
+)
+from alphakeel.stats import timeseries
+
+__all__ = ["TailForecast", "book_var", "filtered_historical", "historical", "scenario_var"]
+
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
+
+# Half-lives, in rows, of the two parts of a book's volatility in `scenario_var`, and the weight
+# of a fall over that of a rise: chosen on US stocks of 2001 to 2011, see docs/value-at-risk.md.
+OWN_HALFLIFE, STOCKS_HALFLIFE = 4.0, 2.0
+FALL, RISE = 1.5, 0.5
+# Rows before the window in which the volatility settles, ten half-lives; most rows of a block.
+SETTLE = 40
+BLOCK = 64
+
+
+def historical(
+    returns: FloatArray, *, level: float = 0.95, window: int = 500, min_count: int = 250
+) -> TailForecast:
+    """Historical simulation: the tail of the last `window` returns.
+
+    Parameters
+    ----------
+    returns : ndarray of shape (n_dates,) or (n_dates, n_series)
+        Simple returns per day, fractions; NaN where there is none.
+    level : float, default=0.95
+        Confidence, in (0, 1).
+    window : int, default=500
+        Rows used, the current one included.
+    min_count : int, default=250
+        Known returns needed among them.
+
+    Returns
+    -------
+    TailForecast
+        Arrays of the shape of `returns`.
+
+    Raises
+    ------
+    ConfigError
+        If a setting is out of range.
+    DataError
+        If `returns` has another shape or infinite values.
+
+    Examples
+    --------
+    >>> returns = np.array([-0.03, -0.02, -0.01, 0.0, 0.01])
+    >>> historical(returns, level=0.75, window=5, min_count=5).var.round(3)
+    array([ nan,  nan,  nan,  nan, 0.02])
+    """
+    r, share = _series(returns), check_level(level)
+    check_window(window, min_count)
+    return _reshape(rolling_tail(r, share, window, min_count), returns)
+
+
+def filtered_historical(
+    returns: FloatArray,
+    *,
+    level: float = 0.95,
+    halflife: float = 15.0,
+    window: int = 500,
+    min_count: int = 100,
+) -> TailForecast:
+    """Filtered historical simulation: past surprises at today's volatility.
+
+    Each return is divided by the volatility forecast of the day before (exponentially weighted,
+    mean zero); the tail of the last `window` of these, times today's volatility.
+
+    Parameters
+    ----------
+    returns : ndarray of shape (n_dates,) or (n_dates, n_series)
+        Simple returns per day, fractions; NaN where there is none.
+    level : float, default=0.95
+        Confidence, in (0, 1).
+    halflife : float, default=15.0
+        Rows after which a return weighs half in the volatility.
+    window : int, default=500
+        Rows used, the current one included.
+    min_count : int, default=100
+        Standardised returns needed among them.
+
+    Returns
+    -------
+    TailForecast
+        Arrays of the shape of `returns`.
+
+    Raises
+    ------
+    ConfigError
+        If a setting is out of range.
+    DataError
+        If `returns` has another shape or infinite values.
+
+    References
+    ----------
+    Hull, J. and White, A. (1998). Incorporating volatility updating into the historical
+    simulation method for value-at-risk. Journal of Risk 1(1), 5-19.
+    https://doi.org/10.21314/JOR.1998.001
+
+    Barone-Adesi, G., Giannopoulos, K. and Vosper, L. (1999). VaR without correlations for
+    portfolios of derivative securities. Journal of Futures Markets 19(5), 583-602.
+
+    Examples
+    --------
+    >>> calm = np.tile([0.01, -0.01], 200)
+    >>> stormy = np.concatenate([calm, 3 * calm])
+    >>> filtered_historical(stormy).var[[399, -1]].round(3)
+    array([0.01 , 0.031])
+    """
+    r, share = _series(returns), check_level(level)
+    check_window(window, min_count)
+    if not halflife > 0.0:
+        raise ConfigError(f"halflife is {halflife!r}; give a positive number of rows")
+    volatility = timeseries.ew_volatility(r, halflife)
+    surprise = quotient(r, timeseries.lag(volatility, 1))
+    tail = rolling_tail(surprise, share, window, min_count)
+    return _reshape(TailForecast(*(part * volatility for part in tail)), returns)
+
+
+def scenario_var(
+    weights: FloatArray,
+    returns: FloatArray,
+    rows: IntArray,
+    *,
+    level: float = 0.95,
+    window: int = 500,
+    min_count: int = 100,
+    volatility: FloatArray | None = None,
+) -> TailForecast:
+    """Tail of given weights: what they would have earned on past days, at today's volatility.
+
+    Without `volatility` the book as a whole is filtered: its past returns under today's weights
+    are divided by the volatility of the day before and multiplied by today's. That volatility is
+    the geometric mean of two: of the book's own squared returns, where a fall weighs three times
+    as much as a rise, and of the mean squared return of the stocks in it, each smoothed twice.
+
+    With `volatility`, each stock's past returns are scaled by its own, before the weights.
+
+    Parameters
+    ----------
+    weights : ndarray of shape (n_rows, n_assets)
+        Weights held over the day after each row, shares of wealth, the rest in cash (such as
+        ``Ledger.weights``, any exposure included); a row with NaN gives NaN.
+    returns : ndarray of shape (n_dates, n_assets)
+        Simple returns per day, fractions; NaN where there is none. A missing return counts as
+        the weighted mean of the others on that day; a day with half of the book or less is left
+        out.
+    rows : ndarray of shape (n_rows,) of int
+        Row of `returns` at the close of which each forecast is made.
+    level : float, default=0.95
+        Confidence, in (0, 1).
+    window : int, default=500
+        Past days used as scenarios.
+    min_count : int, default=100
+        Scenarios needed.
+    volatility : ndarray of shape (n_dates, n_assets), optional
+        Forecast of each stock's volatility known at each close, in any unit; NaN or 0 where
+        there is none. A stock without one today counts as the others.
+
+    Returns
+    -------
+    TailForecast
+        Arrays of shape (n_rows,); 0 for a portfolio in cash.
+
+    Raises
+    ------
+    ConfigError
+        If a setting is out of range.
+    DataError
+        If shapes do not fit or `returns` has infinite values.
+
+    References
+    ----------
+    As for `filtered_historical`.
+
+    Examples
+    --------
+    >>> returns = np.random.default_rng(0).normal(0.0, 0.01, (600, 4))
+    >>> weights = np.array([[0.25, 0.25, 0.25, 0.25], [0.0, 0.0, 0.0, 0.0]])
+    >>> scenario_var(weights, returns, np.array([599, 599])).var.round(4)
+    array([0.0092, 0.    ])
+    """
+    w, r = np.asarray(weights, dtype=np.float64), np.asarray(returns, dtype=np.float64)
+    share = check_level(level)
+    check_window(window, min_count)
+    if w.ndim != 2 or r.ndim != 2 or w.shape[1] != r.shape[1]:
+        raise DataError(
+            f"weights {w.shape} and returns {r.shape} do not fit: give (n_rows, n_assets) and "
+            "(n_dates, n_assets)"
+        )
+    if np.isinf(r).any():
+        raise DataError("returns hold an infinite value; mark a missing return with NaN")
+    rows = check_rows(rows, len(w), len(r))
+    if volatility is not None:
+        today = _check_volatility(volatility, r.shape)
+        surprise = quotient(r, timeseries.lag(today, 1))
+    var, cvar = np.full(len(w), np.nan), np.full(len(w), np.nan)
+    length = window + SETTLE
+    for members in _blocks(rows):
+        held = w[members]
+        if volatility is None:
+            past = _pasts(held, r, rows[members], length)
+            squares = _pasts(np.abs(held), r * r, rows[members], length)
+            tail = _filtered_tail(past, squares, window, share, min_count)
+        else:
+            scaled = _scaled_weights(held, today[rows[members]])
+            past = _pasts(scaled, surprise, rows[members], window)
+            tail = tail_of(past, share, min_count)
+        var[members], cvar[members] = tail
+    var[(w == 0.0).all(axis=1)] = cvar[(w == 0.0).all(axis=1)] = 0.0
+    return TailForecast(var, cvar)
+
+
+def book_var(
+    weights: FloatArray,
+    returns: FloatArray,
+    earned: FloatArray,
+    *,
+    first: int = 0,
+    level: float = 0.95,
+    window: int = 500,
+    min_count: int = 100,
+    rate: float = 0.01,
+) -> TailForecast:
+    """The default forecast for a portfolio that is held and changed day by day.
+
+    `scenario_var` of the weights at every close, times the factor of
+    `conformal.tracking_scale`, which keeps the exceedances of what the portfolio truly earned at
+    ``1 - level``.
+
+    Parameters
+    ----------
+    weights : ndarray of shape (n_days, n_assets)
+        Weights after the trades of each close, such as ``Ledger.weights``, any exposure
+        included.
+    returns : ndarray of shape (n_dates, n_assets)
+        Simple returns of the stocks, fractions; NaN where there is none. They may begin before
+        and end after the days of the weights.
+    earned : ndarray of shape (n_days,)
+        Simple returns of the portfolio, such as ``Ledger.net_returns``.
+    first : int, default=0
+        Row of `returns` that is the first row of `weights` and `earned`.
+    level : float, default=0.95
+        Confidence, in (0, 1).
+    window, min_count : int
+        As in `scenario_var`.
+    rate : float, default=0.01
+        As in `conformal.tracking_scale`.
+
+    Returns
+    -------
+    TailForecast
+        Arrays of shape (n_days,); the last row is about the day after the last.
+
+    Raises
+    ------
+    ConfigError
+        If a setting is out of range.
+    DataError
+        If shapes do not fit or a value is infinite.
+
+    Examples
+    --------
+    >>> returns = np.random.default_rng(0).normal(0.0, 0.01, (700, 4))
+    >>> weights = np.full((200, 4), 0.25)
+    >>> forecast = book_var(weights, returns, returns[500:].mean(axis=1), first=500)
+    >>> forecast.var[[0, -1]].round(4), forecast.cvar[[0, -1]].round(4)
+    (array([0.0097, 0.0072]), array([0.012 , 0.0101]))
+    """
+    days = np.arange(first, first + len(weights))
+    base = scenario_var(weights, returns, days, level=level, window=window, min_count=min_count)
+    scale = tracking_scale(earned, base.var, level=level, rate=rate)
+    return TailForecast(base.var * scale, base.cvar * scale)
+
+
+def _filtered_tail(
+    past: FloatArray, squares: FloatArray, window: int, share: float, min_count: int
+) -> TailForecast:
+    """Tail of each row's scenarios at the volatility of its last column."""
+    own = past * past * np.where(past < 0.0, FALL, RISE)
+    volatility = (_smooth(own, OWN_HALFLIFE) * _smooth(squares, STOCKS_HALFLIFE)) ** 0.25
+    # Half of the rows to settle in have to be there: a volatility of two days scales nothing.
+    settled = np.cumsum(~np.isnan(past), axis=1) >= SETTLE // 2
+    volatility[~settled] = np.nan
+    surprise = quotient(past[:, 1:], volatility[:, :-1])[:, -window:]
+    tail = tail_of(surprise, share, min_count)
+    return TailForecast(*(part * volatility[:, -1] for part in tail))
+
+
+def _smooth(x: FloatArray, halflife: float) -> FloatArray:
+    """Exponentially weighted mean of the exponentially weighted mean, along the last axis.
+
+    The weights rise for a few rows before they fall: the newest value alone moves it little.
+    """
+    decay = 0.5 ** (1.0 / halflife)
+    for _ in range(2):
+        known = ~np.isnan(x)
+        total = lfilter([1.0], [1.0, -decay], np.where(known, x, 0.0), axis=-1)
+        x = quotient(total, lfilter([1.0], [1.0, -decay], known.astype(np.float64), axis=-1))
+    return x
+
+
+def _pasts(weights: FloatArray, x: FloatArray, rows: IntArray, length: int) -> FloatArray:
+    """Weighted sums of the stocks over the `length` rows up to each row, (n_rows, length).
+
+    Missing stocks count as the weighted mean of the others; NaN where half of the weight or more
+    is missing, and before the first row.
+    """
+    start = max(0, int(rows.min()) - length + 1)
+    held = np.flatnonzero((weights != 0.0).any(axis=0))
+    part, w = x[start : int(rows.max()) + 1, held], weights[:, held]
+    known = ~np.isnan(part)
+    size, total = np.abs(w), np.abs(w).sum(axis=1, keepdims=True)
+    covered = size @ known.T.astype(np.float64)
+    sums = w @ np.where(known, part, 0.0).T * quotient(total, covered)
+    sums[covered <= 0.5 * total] = np.nan
+    place = rows[:, None] - start + np.arange(1 - length, 1)
+    taken = np.take_along_axis(sums, np.maximum(place, 0), axis=1)
+    return np.where(place >= 0, taken, np.nan)
+
+
+def _blocks(rows: IntArray) -> Iterator[IntArray]:
+    """Positions in `rows` in groups that lie close together in time."""
+    order, begin = np.argsort(rows, kind="stable"), 0
+    for i in range(1, len(order) + 1):
+        far = i < len(order) and rows[order[i]] - rows[order[begin]] >= 5 * BLOCK
+        if i == len(order) or i - begin == BLOCK or far:
+            yield order[begin:i]
+            begin = i
+
+
+def _scaled_weights(weights: FloatArray, volatility: FloatArray) -> FloatArray:
+    """Weights times volatility; a stock without one has the mean of the others'."""
+    size = np.where(np.isnan(volatility), 0.0, np.abs(weights))
+    known = np.where(np.isnan(volatility), 0.0, volatility)
+    mean = quotient((size * known).sum(axis=1), size.sum(axis=1))
+    return np.where(
+        weights == 0.0, 0.0, weights * np.where(np.isnan(volatility), mean[:, None], volatility)
+    )
+
+
+def _check_volatility(volatility: FloatArray, shape: tuple[int, ...]) -> FloatArray:
+    v = np.asarray(volatility, dtype=np.float64)
+    if v.shape != shape or (v < 0.0).any() or np.isinf(v).any():
+        raise DataError(
+            f"volatility {v.shape} has to be finite, not negative, and of shape {shape}"
+        )
+    return np.where(v > 0.0, v, np.nan)
+
+
+def _series(returns: FloatArray) -> FloatArray:
+    """Returns as float64 of shape (n_dates, n_series)."""
+    r, _ = check_pair(returns, returns)
+    return r.reshape(len(r), -1)
+
+
+def _reshape(tail: TailForecast, returns: FloatArray) -> TailForecast:
+    shape = np.asarray(returns).shape
+    return TailForecast(tail.var.reshape(shape), tail.cvar.reshape(shape))
