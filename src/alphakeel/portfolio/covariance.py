@@ -1,0 +1,312 @@
+"""Covariance of the stocks in factor form, from one window of past returns.
+
+Every estimator answers loadings and specific variances, ``S = L L' + diag(d)``: positive
+semi-definite by construction, cheap in an optimiser (a few factors instead of a square matrix)
+and rescaled to better volatilities without touching the correlations. A window ends on the
+decision's row, so nothing here sees the future. Stocks with too few returns are left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.covariance import ledoit_wolf_shrinkage
+
+from alphakeel.errors import ConfigError, DataError
+
+__all__ = [
+    "COVARIANCES",
+    "FactorCovariance",
+    "clipped_covariance",
+    "ewma_covariance",
+    "factor_covariance",
+    "ledoit_wolf_covariance",
+]
+
+FloatArray = npt.NDArray[np.float64]
+BoolArray = npt.NDArray[np.bool_]
+
+
+class FactorCovariance(NamedTuple):
+    """Covariance per period of the stocks for which there were enough returns.
+
+    Attributes
+    ----------
+    loadings : ndarray of shape (n_kept, n_factors)
+        Exposure to uncorrelated factors of unit variance.
+    specific : ndarray of shape (n_kept,)
+        Variance that no factor explains; at least zero.
+    kept : ndarray of shape (n_assets,) of bool
+        Which stocks of the input it is about.
+    """
+
+    loadings: FloatArray
+    specific: FloatArray
+    kept: BoolArray
+
+    @property
+    def matrix(self) -> FloatArray:
+        """The square matrix, of shape (n_kept, n_kept)."""
+        return np.asarray(self.loadings @ self.loadings.T + np.diag(self.specific))
+
+    @property
+    def variance(self) -> FloatArray:
+        """The diagonal of the matrix, of shape (n_kept,)."""
+        return np.asarray((self.loadings**2).sum(axis=1) + self.specific)
+
+    def portfolio_variance(self, weights: FloatArray) -> float:
+        """Variance per period of a portfolio of the kept stocks."""
+        return float(((weights @ self.loadings) ** 2).sum() + weights**2 @ self.specific)
+
+    def over(self, periods: float) -> FactorCovariance:
+        """The covariance of `periods` independent periods."""
+        return FactorCovariance(self.loadings * periods**0.5, self.specific * periods, self.kept)
+
+    def rescaled(self, volatility: FloatArray) -> FactorCovariance:
+        """The same correlations with other volatilities.
+
+        Parameters
+        ----------
+        volatility : ndarray of shape (n_kept,)
+            Per period; where it is NaN or not positive, the estimate's own stays.
+
+        Returns
+        -------
+        FactorCovariance
+        """
+        own = np.sqrt(self.variance)
+        usable = np.isfinite(volatility) & (volatility > 0.0) & (own > 0.0)
+        scale = np.divide(volatility, own, out=np.ones_like(own), where=usable)
+        return FactorCovariance(self.loadings * scale[:, None], self.specific * scale**2, self.kept)
+
+
+def ewma_covariance(
+    returns: FloatArray, *, halflife: float = 60.0, min_share: float = 0.8
+) -> FactorCovariance:
+    """Exponentially weighted covariance.
+
+    A return `k` rows old weighs ``0.5^(k / halflife)``; the factors are the weighted rows
+    themselves, so there are as many of them as rows, and no specific variance.
+
+    Parameters
+    ----------
+    returns : ndarray of shape (n_dates, n_assets)
+        Simple returns of the window as fractions; NaN where there is none.
+    halflife : float, default=60.0
+        Rows after which a return weighs half.
+    min_share : float, default=0.8
+        Share of the window in which a stock needs a return, in (0, 1].
+
+    Returns
+    -------
+    FactorCovariance
+
+    Raises
+    ------
+    ConfigError
+        If a setting is out of range.
+    DataError
+        If the window has fewer than two rows or infinite values.
+
+    References
+    ----------
+    J.P. Morgan/Reuters (1996), RiskMetrics Technical Document, 4th edition, section 5.2.
+
+    Examples
+    --------
+    >>> window = np.array([[0.01, 0.02], [-0.01, 0.02], [0.01, -0.02], [-0.01, -0.02]])
+    >>> ewma_covariance(window, halflife=1e9).matrix.round(6)
+    array([[0.0001, 0.    ],
+           [0.    , 0.0004]])
+    """
+    if not halflife > 0.0:
+        raise ConfigError(f"halflife is {halflife!r}; give a positive number of rows")
+    window, kept = _centred(returns, min_share)
+    weight = 0.5 ** (np.arange(len(window))[::-1] / halflife)
+    loadings = (window * np.sqrt(weight / weight.sum())[:, None]).T
+    return FactorCovariance(loadings, np.zeros(len(loadings)), kept)
+
+
+def ledoit_wolf_covariance(returns: FloatArray, *, min_share: float = 0.8) -> FactorCovariance:
+    """Ledoit-Wolf shrinkage towards a scaled identity.
+
+    The matrix of :func:`.forecast.shrunk_covariance`, in factor form.
+
+    Parameters
+    ----------
+    returns : ndarray of shape (n_dates, n_assets)
+        Simple returns of the window as fractions; NaN where there is none.
+    min_share : float, default=0.8
+        Share of the window in which a stock needs a return, in (0, 1].
+
+    Returns
+    -------
+    FactorCovariance
+
+    Raises
+    ------
+    ConfigError
+        If `min_share` is out of range.
+    DataError
+        If the window has fewer than two rows or infinite values.
+
+    References
+    ----------
+    O. Ledoit, M. Wolf (2004), A well-conditioned estimator for large-dimensional covariance
+    matrices, Journal of Multivariate Analysis 88, doi:10.1016/S0047-259X(03)00096-4.
+
+    Examples
+    --------
+    >>> window = np.random.default_rng(0).normal(0.0, 0.01, (100, 3))
+    >>> ledoit_wolf_covariance(window).loadings.shape
+    (3, 100)
+    """
+    window, kept = _centred(returns, min_share)
+    n_dates, n_kept = window.shape
+    if n_kept == 0:
+        return FactorCovariance(window.T, np.zeros(0), kept)
+    shrinkage = float(ledoit_wolf_shrinkage(window, assume_centered=True))
+    mean_variance = float((window**2).sum() / (n_dates * n_kept))
+    return FactorCovariance(
+        np.sqrt((1.0 - shrinkage) / n_dates) * window.T,
+        np.full(n_kept, shrinkage * mean_variance),
+        kept,
+    )
+
+
+def clipped_covariance(returns: FloatArray, *, min_share: float = 0.8) -> FactorCovariance:
+    """Covariance whose correlations keep only eigenvalues that noise cannot make.
+
+    Eigenvalues of the correlation matrix under the Marchenko-Pastur edge
+    ``(1 + sqrt(n_kept / n_dates))^2`` are replaced by their mean; the diagonal is then set
+    back to one.
+
+    Parameters
+    ----------
+    returns : ndarray of shape (n_dates, n_assets)
+        Simple returns of the window as fractions; NaN where there is none.
+    min_share : float, default=0.8
+        Share of the window in which a stock needs a return, in (0, 1].
+
+    Returns
+    -------
+    FactorCovariance
+
+    Raises
+    ------
+    ConfigError
+        If `min_share` is out of range.
+    DataError
+        If the window has fewer than two rows or infinite values.
+
+    References
+    ----------
+    L. Laloux, P. Cizeau, J.-P. Bouchaud, M. Potters (1999), Noise dressing of financial
+    correlation matrices, Physical Review Letters 83, doi:10.1103/PhysRevLett.83.1467.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> market = rng.normal(0.0, 0.01, (500, 1))
+    >>> clipped_covariance(market + rng.normal(0.0, 0.01, (500, 50))).loadings.shape
+    (50, 1)
+    """
+    window, kept = _centred(returns, min_share)
+    own, values, vectors = _principal(window)
+    edge = (1.0 + np.sqrt(len(own) / len(window))) ** 2
+    signal = values > edge
+    noise = float(values[~signal].mean()) if not signal.all() else 0.0
+    loadings = vectors[:, signal] * np.sqrt(np.maximum(values[signal] - noise, 0.0))
+    return _with_unit_diagonal(loadings, own, kept)
+
+
+def factor_covariance(
+    returns: FloatArray, *, n_factors: int = 10, min_share: float = 0.8
+) -> FactorCovariance:
+    """Statistical factor model: principal components of the correlations.
+
+    Parameters
+    ----------
+    returns : ndarray of shape (n_dates, n_assets)
+        Simple returns of the window as fractions; NaN where there is none.
+    n_factors : int, default=10
+        Components kept, fewer if there are not so many stocks or rows.
+    min_share : float, default=0.8
+        Share of the window in which a stock needs a return, in (0, 1].
+
+    Returns
+    -------
+    FactorCovariance
+
+    Raises
+    ------
+    ConfigError
+        If a setting is out of range.
+    DataError
+        If the window has fewer than two rows or infinite values.
+
+    References
+    ----------
+    G. Connor, R. Korajczyk (1988), Risk and return in an equilibrium APT, Journal of Financial
+    Economics 21(2), doi:10.1016/0304-405X(88)90062-1.
+
+    Examples
+    --------
+    >>> window = np.random.default_rng(0).normal(0.0, 0.01, (300, 20))
+    >>> model = factor_covariance(window, n_factors=3)
+    >>> bool(np.allclose(model.variance, window.var(axis=0)))
+    True
+    """
+    if n_factors < 1:
+        raise ConfigError(f"n_factors is {n_factors!r}; give at least 1")
+    window, kept = _centred(returns, min_share)
+    own, values, vectors = _principal(window)
+    loadings = vectors[:, -n_factors:] * np.sqrt(np.maximum(values[-n_factors:], 0.0))
+    return _with_unit_diagonal(loadings, own, kept)
+
+
+COVARIANCES: dict[str, Callable[..., FactorCovariance]] = {
+    "factor": factor_covariance,
+    "clipped": clipped_covariance,
+    "ledoit_wolf": ledoit_wolf_covariance,
+    "ewma": ewma_covariance,
+}
+
+
+def _centred(returns: FloatArray, min_share: float) -> tuple[FloatArray, BoolArray]:
+    """Centred returns of the stocks with enough of them, gaps at zero, variances kept."""
+    returns = np.asarray(returns, np.float64)
+    if not 0.0 < min_share <= 1.0:
+        raise ConfigError(f"min_share is {min_share!r}; give a share in (0, 1]")
+    if returns.ndim != 2 or len(returns) < 2:
+        raise DataError(
+            f"returns have shape {returns.shape}; a covariance needs (n_dates, n_assets) "
+            "with at least two rows"
+        )
+    if np.isinf(returns).any():
+        row, column = np.argwhere(np.isinf(returns))[0]
+        raise DataError(f"returns[{row}, {column}] is infinite; mark a missing return with NaN")
+    known = ~np.isnan(returns)
+    kept = known.sum(axis=0) >= max(2.0, min_share * len(returns))
+    known = known[:, kept]
+    counts = known.sum(axis=0)
+    window = np.where(known, returns[:, kept], 0.0)
+    window = np.where(known, window - window.sum(axis=0) / counts, 0.0)
+    return window * np.sqrt(len(returns) / counts), kept
+
+
+def _principal(window: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Volatilities, and eigenvalues (rising) and eigenvectors of the correlations."""
+    own = np.sqrt((window**2).mean(axis=0))
+    scaled = window / np.where(own > 0.0, own, 1.0)
+    values, vectors = np.linalg.eigh(scaled.T @ scaled / len(window))
+    return own, values, vectors
+
+
+def _with_unit_diagonal(loadings: FloatArray, own: FloatArray, kept: BoolArray) -> FactorCovariance:
+    """From loadings of correlations to a covariance with the volatilities `own`."""
+    specific = np.maximum(1.0 - (loadings**2).sum(axis=1), 0.0)
+    return FactorCovariance(loadings * own[:, None], specific * own**2, kept)
