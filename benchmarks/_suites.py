@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-SUITES = ("factors", "screening", "lstm", "backtest", "study")
+SUITES = ("factors", "screening", "lstm", "backtest", "risk_metrics", "allocation", "study")
 MARK = "PEER "
 
 
@@ -30,6 +30,8 @@ VALUES, RANK_IC, DAILY = (
     "backtest, daily rebalancing",
 )
 SAME_LSTM = "training predictions per CPU second, LSTM 2 x 64 on 6 factors and 60 rows"
+RISK = "four risk metrics"
+ONE_SOLVE = "mean-CVaR, one cold solve"
 PEERS = (
     Peer("factors", VALUES, "Qlib Alpha158", "qlib_alpha158", "qlib", more_is_better=True),
     Peer(
@@ -51,6 +53,11 @@ PEERS = (
         "backtest", "backtest, daily reb", "vectorbt from_orders", "vectorbt_backtest", "vectorbt"
     ),
     Peer("backtest", "backtest, daily reb", "bt (scaled)", "bt_backtest", "bt"),
+    Peer("allocation", ONE_SOLVE, "skfolio MeanRisk (HiGHS)", "skfolio_mean_cvar", None),
+    Peer("allocation", ONE_SOLVE, "Riskfolio-Lib", "riskfolio_mean_cvar", "riskfolio"),
+    # alphalens-reloaded's environment holds empyrical-reloaded.
+    Peer("risk_metrics", RISK, "empyrical-reloaded", "empyrical_risk_metrics", "alphalens"),
+    Peer("risk_metrics", RISK, "skfolio.measures", "skfolio_risk_metrics", None),
 )
 
 
@@ -65,6 +72,10 @@ def write_inputs(suite: str, folder: Path) -> None:
     elif suite == "backtest":
         weights, prices = importlib.import_module("bench_backtest").make_inputs(0)
         arrays = {"weights": weights, "prices": prices}
+    elif suite == "risk_metrics":
+        arrays = importlib.import_module("bench_risk_metrics").make_inputs(0)
+    elif suite == "allocation":
+        arrays = importlib.import_module("bench_allocation").make_inputs(0)
     else:
         arrays = {}
     for name, array in arrays.items():

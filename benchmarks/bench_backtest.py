@@ -15,6 +15,7 @@ import numpy.typing as npt
 from alphakeel.portfolio.allocation import minimum_variance
 from alphakeel.portfolio.backtest import backtest
 from alphakeel.portfolio.costs import ProportionalCost
+from alphakeel.portfolio.presets import cn_market
 
 N_DATES, N_ASSETS = 2770, 500
 COST_RATE = 0.001
@@ -48,19 +49,59 @@ def cpu_seconds(call: Callable[[], object], repeats: int = 7) -> float:
     return min(times)
 
 
-def _line(name: str, value: float, unit: str) -> dict[str, str | float | None]:
-    return {
-        "name": name,
-        "value": round(value, 6),
-        "unit": unit,
-        "peer": None,
-        "peer_value": None,
-        "ratio": None,
+def shares_after_costs(
+    weights: npt.NDArray[np.float64], prices: npt.NDArray[np.float64], rate: float
+) -> npt.NDArray[np.float64]:
+    """The same targets as shares of the wealth after costs, if given as shares of that before.
+
+    vectorbt sizes orders on the wealth before the day's costs, which come out of the cash; the
+    backtest sizes them on what is left. With cash enough for the costs this is all the
+    difference between the two.
+    """
+    changed = np.empty_like(weights)
+    held, cash = np.zeros(weights.shape[1]), 1.0
+    for row, target in enumerate(weights):
+        if row:
+            held = held * prices[row] / prices[row - 1]
+        wealth = held.sum() + cash
+        left = wealth - rate * np.abs(target * wealth - held).sum()
+        held = target * wealth
+        changed[row], cash = held / left, left - held.sum()
+    return changed
+
+
+def market_case(
+    weights: npt.NDArray[np.float64], prices: npt.NDArray[np.float64], seed: int
+) -> Callable[[bool], float]:
+    """All rules of the Chinese market on; a call builds them if asked, and runs the backtest."""
+    rng = np.random.default_rng(seed)
+    dates = np.busday_offset("2010-01-04", np.arange(len(prices))).astype("datetime64[D]")
+    arrays = {
+        "close": np.maximum(prices.round(2), 0.01),
+        "accounting": prices,
+        "volume": rng.lognormal(15.0, 1.0, prices.shape),
+        "boards": np.array(["main", "chinext", "star"])[rng.integers(0, 3, prices.shape[1])],
     }
+    tradable = rng.random(prices.shape) > 0.002
+    built = cn_market(dates, **arrays)
+
+    def run(build: bool) -> float:
+        market = cn_market(dates, **arrays) if build else built
+        ledger = backtest(
+            weights, prices, tradable=tradable, cost=market.cost, rules=market.rules, initial=1e8
+        )
+        return float(ledger.wealth[-1])
+
+    return run
 
 
-def measure(seed: int = 0) -> list[dict[str, str | float | None]]:
-    """CPU time of the backtest (daily, weekly, with suspensions) and of one minimum variance."""
+def _line(name: str, value: float, unit: str, **more: object) -> dict[str, object]:
+    row: dict[str, object] = {"name": name, "value": round(value, 6), "unit": unit}
+    return row | {"peer": None, "peer_value": None, "ratio": None} | more
+
+
+def measure(seed: int = 0) -> list[dict[str, object]]:
+    """CPU time of the backtest (plain, weekly, suspensions, all rules) and of minimum variance."""
     weights, prices = make_inputs(seed)
     cost = ProportionalCost(COST_RATE)
     rng = np.random.default_rng(seed + 1)
@@ -73,20 +114,45 @@ def measure(seed: int = 0) -> list[dict[str, str | float | None]]:
     weekly[np.arange(N_DATES) % 5 != 0] = np.nan
     returns = np.diff(prices, axis=0) / prices[:-1]
     last = np.array([len(returns) - 1])
+    rules = market_case(weights, prices, seed + 2)
+
+    def daily() -> tuple[float, npt.NDArray[np.float64]]:
+        ledger = backtest(weights, prices, lag=0, cost=cost)
+        return float(ledger.wealth[-1]), ledger.net_returns
+
+    # What vectorbt must find too: without costs, and with costs sized on the wealth before them.
+    matched = shares_after_costs(0.98 * weights, prices, COST_RATE)
+    check = [
+        float(backtest(weights, prices, lag=0, cost=ProportionalCost(0.0)).wealth[-1]),
+        float(backtest(matched, prices, lag=0, cost=cost).wealth[-1]),
+    ]
+    size = f"{N_ASSETS} x {N_DATES}"
     lines = [
         _line(
-            "backtest, daily rebalancing, 500 x 2770",
-            cpu_seconds(lambda: backtest(weights, prices, cost=cost)),
+            f"backtest, daily rebalancing, {size}",
+            cpu_seconds(daily, repeats=15),
             "CPU s",
+            check=check,
+            note=f"wealth ends at {daily()[0]:.6f}",
         ),
         _line(
-            "backtest, daily, suspensions and delistings, 500 x 2770",
+            f"backtest, daily, suspensions and delistings, {size}",
             cpu_seconds(lambda: backtest(weights, listed, tradable=tradable, cost=cost)),
             "CPU s",
         ),
         _line(
-            "backtest, weekly rebalancing, 500 x 2770",
+            f"backtest, weekly rebalancing, {size}",
             cpu_seconds(lambda: backtest(weekly, prices, cost=cost)),
+            "CPU s",
+        ),
+        _line(
+            f"backtest, daily, all rules of the Chinese market, {size}",
+            cpu_seconds(lambda: rules(False)),
+            "CPU s",
+        ),
+        _line(
+            f"the same, with the building of costs and rules from prices and volumes, {size}",
+            cpu_seconds(lambda: rules(True), repeats=3),
             "CPU s",
         ),
     ]

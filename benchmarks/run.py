@@ -1,4 +1,4 @@
-"""Run the benchmarks: `python benchmarks/run.py [factors|screening|lstm|backtest|study ...]`.
+"""Run the benchmarks: `python benchmarks/run.py [SUITE ...]`, suites as in `_suites.py`.
 
 Each suite runs in a process of its own, one thread, and so does each peer, in an environment of
 its own under `benchmarks/.envs` that is made when it is first needed. Results are printed and

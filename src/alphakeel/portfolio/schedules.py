@@ -1,0 +1,154 @@
+"""What trading has cost in China and in the United States, by date.
+
+Rates are fractions of the traded value. A schedule is a tuple of (first day, rate), in order;
+before its first day its first rate holds. Where a rate is no law but a habit of the market, its
+name begins with ``ASSUMED`` and the comment says what it rests on.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from alphakeel.errors import DataError
+
+__all__ = [
+    "ASSUMED_CN_COMMISSION",
+    "ASSUMED_CN_SLIPPAGE",
+    "ASSUMED_US_COMMISSION",
+    "ASSUMED_US_SLIPPAGE",
+    "CN_STAMP_TAX_BUY",
+    "CN_STAMP_TAX_SELL",
+    "CN_TRANSFER_FEE",
+    "US_SECTION_31",
+    "rates_on",
+]
+
+FloatArray = npt.NDArray[np.float64]
+Dates = npt.NDArray[np.datetime64]
+Schedule = tuple[tuple[str, float], ...]
+
+# Stamp tax on A shares. Ministry of Finance and State Taxation Administration: both sides until
+# 2008-09-18, the seller alone from 2008-09-19 (announced 2008-09-18), halved on 2023-08-28
+# (announcement 2023 No. 39 of the two offices).
+_CN_BOTH_SIDES: Schedule = (
+    ("1992-06-12", 0.003),
+    ("1997-05-12", 0.005),
+    ("1998-06-12", 0.004),
+    ("2001-11-16", 0.002),
+    ("2005-01-24", 0.001),
+    ("2007-05-30", 0.003),
+    ("2008-04-24", 0.001),
+)
+CN_STAMP_TAX_SELL: Schedule = (*_CN_BOTH_SIDES, ("2023-08-28", 0.0005))
+CN_STAMP_TAX_BUY: Schedule = (*_CN_BOTH_SIDES, ("2008-09-19", 0.0))
+
+# Transfer fee, both sides, China Securities Depository and Clearing: by value on both exchanges
+# from 2015-08-01, halved on 2022-04-29. Before, Shanghai charged by face value and Shenzhen
+# nothing of its own; the first rate stands in for both.
+CN_TRANSFER_FEE: Schedule = (("2015-08-01", 0.000_02), ("2022-04-29", 0.000_01))
+
+# Commission: at most 0.3 % from 2002-05-01 with a minimum of CNY 5 (notice of the CSRC and two
+# other offices, 2002); 0.35 % fixed before. Paid rates fell well below the cap: the steps are
+# round numbers for an institution, the last one from when one person could hold accounts with
+# several brokers (2015-04-13).
+ASSUMED_CN_COMMISSION: Schedule = (
+    ("1992-01-01", 0.0035),
+    ("2002-05-01", 0.0015),
+    ("2008-01-01", 0.0008),
+    ("2015-04-13", 0.0003),
+)
+# Half the spread and the slip to the close: one tick is CNY 0.01, about 0.1 % of a price of 10.
+ASSUMED_CN_SLIPPAGE: Schedule = (("1992-01-01", 0.001),)
+
+# SEC fee on sales, Section 31 of the Securities Exchange Act of 1934: dollars a million, from the
+# SEC's fee rate advisories and the notices of NASD and FINRA that pass them on. Where only the
+# appropriation is dated, the day is 30 days after it, as the Act then said.
+US_SECTION_31: Schedule = tuple(
+    (day, dollars * 1e-6)
+    for day, dollars in (
+        ("1996-01-01", 33.30),
+        ("2001-12-28", 15.00),
+        ("2002-04-01", 30.10),
+        ("2003-03-22", 25.20),
+        ("2003-04-01", 46.80),
+        ("2004-02-22", 39.00),
+        ("2004-04-01", 23.40),
+        ("2005-01-07", 32.90),
+        ("2005-04-01", 41.80),
+        ("2005-12-22", 30.70),
+        ("2007-03-17", 15.30),
+        ("2008-01-25", 11.00),
+        ("2008-04-01", 5.60),
+        ("2009-04-10", 25.70),
+        ("2010-01-15", 12.70),
+        ("2010-04-01", 16.90),
+        ("2011-01-21", 19.20),
+        ("2012-02-21", 18.00),
+        ("2012-04-01", 22.40),
+        ("2013-05-25", 17.40),
+        ("2014-03-18", 22.10),
+        ("2015-02-14", 18.40),
+        ("2016-02-16", 21.80),
+        ("2017-07-04", 23.10),
+        ("2018-05-22", 13.00),
+        ("2019-04-16", 20.70),
+        ("2020-02-18", 22.10),
+        ("2021-02-25", 5.10),
+        ("2022-05-14", 22.90),
+        ("2023-02-27", 8.00),
+        ("2024-05-22", 27.80),
+        ("2025-05-14", 0.00),
+    )
+)
+# Commission of an institution, as cents a share on a share of some 40 dollars: 5 cents, then 2,
+# then half a cent by computer; none at the retail brokers from October 2019 on.
+ASSUMED_US_COMMISSION: Schedule = (
+    ("1996-01-01", 0.001_2),
+    ("2001-04-09", 0.000_5),
+    ("2007-07-09", 0.000_15),
+    ("2019-10-07", 0.0),
+)
+# Half the quoted spread and the slip of large companies: quotes in sixteenths of a dollar until
+# 2001-04-09 (decimal prices on all stocks of NYSE and Nasdaq), then cents; narrower once the
+# trade-through rule of Regulation NMS was in force (2007-07-09).
+ASSUMED_US_SLIPPAGE: Schedule = (
+    ("1996-01-01", 0.001),
+    ("2001-04-09", 0.000_5),
+    ("2007-07-09", 0.000_3),
+)
+
+
+def rates_on(schedule: Schedule, dates: Dates) -> FloatArray:
+    """Rate of a schedule on each date.
+
+    Parameters
+    ----------
+    schedule : tuple of (str, float)
+        First day and rate, in order of days; before the first day its rate holds.
+    dates : ndarray of shape (n_dates,) of datetime64
+        Days.
+
+    Returns
+    -------
+    ndarray of shape (n_dates,)
+        Fractions of the traded value.
+
+    Raises
+    ------
+    DataError
+        If `dates` are no dates.
+
+    Examples
+    --------
+    >>> days = np.array(["2008-09-18", "2008-09-19", "2023-08-28"], dtype="datetime64[D]")
+    >>> rates_on(CN_STAMP_TAX_SELL, days).tolist(), rates_on(CN_STAMP_TAX_BUY, days).tolist()
+    ([0.001, 0.001, 0.0005], [0.001, 0.0, 0.0])
+    """
+    dates = np.asarray(dates)
+    if not np.issubdtype(dates.dtype, np.datetime64) or np.isnat(dates).any():
+        raise DataError(f"dates have type {dates.dtype}; give datetime64 without gaps")
+    days = np.array([day for day, _ in schedule], dtype="datetime64[D]")
+    rates = np.array([rate for _, rate in schedule])
+    latest = np.searchsorted(days, dates.astype("datetime64[D]"), side="right") - 1
+    return np.asarray(rates[np.maximum(latest, 0)])
