@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 import torch
 
-from alphakeel import tables
 from alphakeel.errors import ConfigError, DataError, NotFittedError
+from alphakeel.evidence import tables
 from alphakeel.models.attribution import (
     _linear_in_heads,
     attribute,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from dataclasses import replace
 from importlib.util import find_spec
 
@@ -76,14 +78,22 @@ class TestNoLookAhead:
             )
             assert np.isfinite(model.scores[past]).any()
         days = slice(0, row - study.test.start + 1)
-        for name, ledger in study.strategies.items():
-            again = other.strategies[name]
+        for name, ledger in study.every_ledger().items():
+            again = other.every_ledger()[name]
             for what in ("weights", "trades", "costs", "net_returns", "wealth", "cash"):
                 np.testing.assert_array_equal(
                     getattr(ledger, what)[days],
                     getattr(again, what)[days],
                     err_msg=f"{name} {what}",
                 )
+        for label, rung in study.books.rungs.items():
+            np.testing.assert_array_equal(
+                rung.weights[days], other.books.rungs[label].weights[days]
+            )
+        for label, plan in study.books.overlays.items():
+            np.testing.assert_array_equal(
+                plan.exposure[days], other.books.overlays[label].exposure[days], err_msg=label
+            )
         assert not np.array_equal(
             study.strategies["LSTM"].wealth, other.strategies["LSTM"].wealth
         ), "the scrambled future must show after the cut, or this test proves nothing"
@@ -129,8 +139,8 @@ class TestReproducible:
         again = run_study(panel, replace(QUICK, jobs=1))
         for name, model in study.models.items():
             np.testing.assert_array_equal(model.scores, again.models[name].scores)
-        for name, ledger in study.strategies.items():
-            np.testing.assert_array_equal(ledger.wealth, again.strategies[name].wealth)
+        for name, ledger in study.every_ledger().items():
+            np.testing.assert_array_equal(ledger.wealth, again.every_ledger()[name].wealth)
         for name, table in study.tables().items():
             assert table.equals(again.tables()[name]), name
 
@@ -161,10 +171,57 @@ class TestReproducible:
 class TestTables:
     def test_strategies_and_intervals(self, study: Study) -> None:
         table = study.table_1()
-        assert list(table.index) == ["Equal weight", "Minimum variance", "Linear", "LSTM"]
+        bare = ["Equal weight", "Minimum variance", "Linear", "LSTM"]
+        assert list(table.index) == [*bare, *(f"{name} + overlay" for name in bare)]
         for what in ("sharpe", "max_drawdown", "var_95"):
             assert (table[f"{what}_low"] <= table[f"{what}_high"]).all()
         assert ((table.max_drawdown > 0) & (table.max_drawdown < 1)).all()
+
+    def test_the_ladder_leads_from_equal_weight_to_the_overlay(self, study: Study) -> None:
+        ladder, table = study.tables()["ladder"], study.table_1()
+        rungs = ["equal weight", "+ scores", "+ allocation", "+ overlay"]
+        for model in ("Linear", "LSTM"):
+            steps = ladder.loc[model]
+            assert list(steps.index) == rungs
+            assert steps.sharpe.iloc[0] == table.sharpe["Equal weight"]
+            assert steps.sharpe.iloc[2] == table.sharpe[model]
+            assert steps.sharpe.iloc[3] == table.sharpe[f"{model} + overlay"]
+            gained = steps.sharpe_added.iloc[1:].sum()
+            assert gained == pytest.approx(steps.sharpe.iloc[-1] - steps.sharpe.iloc[0])
+        parts = study.tables()["attribution"].loc["LSTM"]
+        for figure in ("annual_return", "sharpe", "max_drawdown", "var_95"):
+            assert parts[figure][rungs].sum() == pytest.approx(parts[figure]["total"])
+
+    def test_scores_without_allocation_are_equal_weights(self, study: Study) -> None:
+        rung = study.books.rungs["LSTM"]
+        undisturbed = (rung.blocked == 0) & (rung.forced_sales == 0)
+        on = study.decision_rows[study.decision_rows >= study.test.start] - study.test.start + 1
+        on = [row for row in on if row < len(undisturbed) and undisturbed[row]]
+        assert len(on) > 50
+        held = [row[row > 0] for row in rung.weights[on]]
+        assert all(np.ptp(row) < 1e-12 for row in held)
+        assert {len(row) for row in held} == {math.ceil(0.25 * study.asset_names.size)}
+
+    def test_costs_only_ever_take(self, study: Study) -> None:
+        sweep = study.tables()["cost_sweep"]
+        assert set(sweep.strategy) == set(study.every_ledger())
+        for _, runs in sweep.groupby("strategy"):
+            assert runs.annual_return.is_monotonic_decreasing
+            assert runs.per_side.is_monotonic_increasing
+        paid = sweep.set_index(["strategy", "per_side"]).annual_return["LSTM", 0.001]
+        assert paid == pytest.approx(study.table_1().annual_return["LSTM"])
+
+    def test_decay_agrees_with_the_scores_own_horizons(self, study: Study) -> None:
+        ic = study.tables()["ic"].rank_ic
+        decay = study.tables()["decay"].set_index(["model", "horizon"]).rank_ic
+        for model, horizon in itertools.product(("Linear", "LSTM"), (5, 20)):
+            assert decay[model, horizon] == pytest.approx(ic[model, horizon])
+
+    def test_the_overlay_is_the_same_rule_for_everyone(self, study: Study) -> None:
+        for name, plan in study.books.overlays.items():
+            assert ((plan.exposure >= 0) & (plan.exposure <= 1)).all(), name
+            bare, held = study.strategies[name], study.overlaid[name]
+            assert held.weights.sum(axis=1).mean() < bare.weights.sum(axis=1).mean(), name
 
     def test_every_table_has_rows(self, study: Study) -> None:
         for name, table in study.tables().items():
@@ -230,7 +287,7 @@ def test_every_model_goes_through_the_study() -> None:
     study = run_study(panel, config)
     assert list(study.models) == list(models)
     labels = [LABELS[model] for model in models]
-    assert list(study.table_1().index) == ["Equal weight", "Minimum variance", *labels]
+    assert list(study.strategies) == ["Equal weight", "Minimum variance", *labels]
     tested = study.decision_rows >= study.test.start
     for name, model in study.models.items():
         assert np.isfinite(model.scores[tested]).any(axis=1).all(), name

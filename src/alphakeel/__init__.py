@@ -48,6 +48,8 @@ _DOOR = {
     "FACTORS": "factors",
     "Factor": "factors.base",
     "compute_factors": "factors.base",
+    "factor": "factors.custom",
+    "load_factors": "custom_factors",
     "FactorScreen": "factors.screening",
     "DeepAlpha": "alpha",
     "explain_score": "models.explain",
@@ -64,6 +66,7 @@ _DOOR = {
     "Study": "results",
     "load_data": "study",
     "run_study": "study",
+    "run_audit": "audit",
     "save_run": "artifacts",
     "write_report": "report.html",
 }
@@ -73,6 +76,7 @@ __all__ = ["__version__", *_DOOR]
 if TYPE_CHECKING:
     from alphakeel.alpha import DeepAlpha
     from alphakeel.artifacts import save_run
+    from alphakeel.audit import run_audit
     from alphakeel.config import (
         AllocationConfig,
         CleaningConfig,
@@ -89,6 +93,7 @@ if TYPE_CHECKING:
         WalkForwardConfig,
         load_config,
     )
+    from alphakeel.custom_factors import load_factors
     from alphakeel.data.bundled import load_bundled
     from alphakeel.data.cleaning import clean
     from alphakeel.data.files import load_panel
@@ -97,6 +102,7 @@ if TYPE_CHECKING:
     from alphakeel.errors import AlphakeelError, ConfigError, DataError, InfeasibleError
     from alphakeel.factors import FACTORS
     from alphakeel.factors.base import Factor, compute_factors
+    from alphakeel.factors.custom import factor
     from alphakeel.factors.screening import FactorScreen
     from alphakeel.models.boosting import LightGBMForecaster
     from alphakeel.models.explain import explain_score

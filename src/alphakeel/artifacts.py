@@ -147,10 +147,13 @@ def _write(study: Study, folder: Path) -> None:
     study.cleaning.ledger.to_frame().to_csv(folder / "cleaning_ledger.csv", index=False)
     days = pd.DatetimeIndex(study.dates[study.test], name="date")
     decisions = pd.DatetimeIndex(study.dates[study.decision_rows], name="date")
+    ledgers = study.every_ledger()
     for what in ("net_returns", "gross_returns", "wealth", "turnover", "costs", "cash"):
-        frame = pd.DataFrame({k: getattr(v, what) for k, v in study.strategies.items()}, index=days)
+        frame = pd.DataFrame({k: getattr(v, what) for k, v in ledgers.items()}, index=days)
         frame.to_csv(folder / "series" / f"{what}.csv")
-    for label, ledger in study.strategies.items():
+    exposure = {name: plan.exposure for name, plan in study.books.overlays.items()}
+    pd.DataFrame(exposure, index=days).to_csv(folder / "series" / "exposure.csv")
+    for label, ledger in ledgers.items():
         weights = pd.DataFrame(ledger.weights, index=days, columns=study.asset_names)
         weights.to_parquet(folder / "series" / f"weights_{_slug(label)}.parquet")
     horizons = study.config.target.horizons

@@ -1,6 +1,7 @@
 """The command line: commands, one progress bar, exit codes.
 
-Exit codes: 0 done; 1 our fault; 2 bad input or settings, told in one sentence; 130 interrupted.
+Exit codes: 0 done; 1 our fault; 2 bad input or settings, told in one sentence; 3 the audit found
+a leak; 130 interrupted.
 Heavy libraries are imported inside the commands, so that ``--help`` answers at once.
 """
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
+    from alphakeel.audit import Audit
     from alphakeel.config import StudyConfig
     from alphakeel.progress import Progress
     from alphakeel.results import Study
@@ -145,6 +147,50 @@ def check(
 
 
 @app.command()
+def audit(
+    data: DataOption = None,
+    config: ConfigOption = None,
+    earlier: Annotated[
+        str | None,
+        typer.Option("--earlier", help="The same data as downloaded earlier: what was rewritten?"),
+    ] = None,
+    full: Annotated[
+        bool, typer.Option("--full", help="Rerun the study's own models, not the linear one only.")
+    ] = False,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Try to catch a study looking ahead: its data, its settings, its own factors.
+
+    Exit code 3 when a leak is found; 0 otherwise, warnings or not.
+    """
+    with _plain_errors():
+        settings = _settings(data, config)
+        from alphakeel.audit import run_audit
+        from alphakeel.data.files import load_panel
+        from alphakeel.data.reports import read_reports
+        from alphakeel.study import load_data
+
+        with _progress_bar(hidden=quiet or as_json) as on_progress:
+            panel, settings, name = load_data(settings)
+            found = run_audit(
+                panel,
+                settings,
+                name=name,
+                fundamentals=read_reports(settings.data.source),
+                earlier=None if earlier is None else load_panel(earlier),
+                full=full,
+                on_progress=on_progress,
+            )
+        if as_json:
+            typer.echo(json.dumps(found.to_dict(), ensure_ascii=False))
+        elif not quiet:
+            _print_audit(found)
+        if found.verdict == "leak":
+            raise typer.Exit(3)
+
+
+@app.command()
 def init(
     path: Annotated[Path, typer.Argument(help="Where to write.")] = Path("study.toml"),
     force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
@@ -162,15 +208,145 @@ def init(
         typer.echo(f"Wrote {path}. Edit it, then: alphakeel run --config {path}")
 
 
-def _settings(data: str | None, config: Path | None) -> StudyConfig:
+@app.command()
+def tune(
+    data: DataOption = None,
+    config: ConfigOption = None,
+    model: Annotated[str, typer.Option("--model", help="Model whose settings are searched.")] = (
+        "lstm"
+    ),
+    trials: Annotated[
+        int, typer.Option("--trials", help="Trials in all; those of earlier runs count.")
+    ] = 20,
+    objective: Annotated[
+        str,
+        typer.Option("--objective", help="rank_ic, or sharpe under the limits of the settings."),
+    ] = "rank_ic",
+    splitter: Annotated[
+        str, typer.Option("--splitter", help="kfold or combinatorial, purged and embargoed.")
+    ] = "kfold",
+    blocks: Annotated[
+        int, typer.Option("--blocks", help="Blocks that the years before the test are cut into.")
+    ] = 4,
+    pruner: Annotated[str, typer.Option("--pruner", help="median, hyperband or none.")] = "median",
+    seeds: Annotated[int, typer.Option("--seeds", help="Networks averaged in a trial.")] = 1,
+    out: Annotated[
+        Path, typer.Option("--out", help="Folder that keeps the search, to go on from.")
+    ] = Path("tuning"),
+    ledger: Annotated[
+        Path | None,
+        typer.Option(
+            "--ledger", help="File of all trials ever run. [default: trials.jsonl in the folder]"
+        ),
+    ] = None,
+    jobs: Annotated[
+        int | None, typer.Option("--jobs", help="Splits fitted at the same time.", min=1)
+    ] = None,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Search a model's settings by purged cross-validation on the years before the test.
+
+    A search that was killed goes on where it was when the same command is given again; more
+    trials go on from those there are. The best settings are in best.toml, ready to run.
+    """
+    with _plain_errors():
+        settings = _settings(data, config, jobs)
+        from alphakeel.study import load_data
+        from alphakeel.tuning import SearchPlan, TrialLedger, write_tuning
+        from alphakeel.tuning import tune as search
+
+        plan = SearchPlan(
+            model=model,
+            trials=trials,
+            objective=objective,
+            splitter=splitter,
+            blocks=blocks,
+            pruner=pruner,
+            seeds=seeds,
+        )
+        with _progress_bar(hidden=quiet or as_json) as on_progress:
+            panel, settings, name = load_data(settings)
+            found = search(
+                panel,
+                settings,
+                plan,
+                folder=out,
+                ledger=TrialLedger(ledger or out / "trials.jsonl"),
+                name=name,
+                on_progress=on_progress,
+            )
+        best = write_tuning(found, out)
+        if as_json:
+            typer.echo(json.dumps({**found.summary(), "settings": str(best)}, ensure_ascii=False))
+        elif not quiet:
+            typer.echo("\n".join([*found.in_words(), f"Run it: alphakeel run --config {best}"]))
+
+
+@app.command()
+def degree(
+    data: DataOption = None,
+    config: ConfigOption = None,
+    model: Annotated[str, typer.Option("--model", help="Network that is trained.")] = "lstm",
+    trials: Annotated[int, typer.Option("--trials", help="Settings tried.")] = 12,
+    seeds: Annotated[int, typer.Option("--seeds", help="Networks at each degree.")] = 3,
+    out: Annotated[Path, typer.Option("--out", help="Folder for the figure.")] = Path("tuning"),
+    ledger: Annotated[
+        Path | None,
+        typer.Option(
+            "--ledger", help="File of all trials ever run. [default: trials.jsonl in the folder]"
+        ),
+    ] = None,
+    jobs: Annotated[
+        int | None, typer.Option("--jobs", help="Fits at the same time.", min=1)
+    ] = None,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Measure what more steps, trials and units give, in validation and out of sample.
+
+    The paper's Figure 2: a few minutes on the bundled prices.
+    """
+    with _plain_errors():
+        settings = _settings(data, config, jobs)
+        from alphakeel.degree import DegreePlan, run_degree_study, write_degrees
+        from alphakeel.report.degree import write_degree_page
+        from alphakeel.study import load_data
+        from alphakeel.tuning import TrialLedger
+
+        plan = DegreePlan(model=model, trials=trials, seeds=seeds)
+        with _progress_bar(hidden=quiet or as_json) as on_progress:
+            panel, settings, name = load_data(settings)
+            found = run_degree_study(
+                panel,
+                settings,
+                plan,
+                ledger=TrialLedger(ledger or out / "trials.jsonl"),
+                name=name,
+                on_progress=on_progress,
+            )
+        write_degrees(found, out)
+        page = write_degree_page(found, out / "degrees.html")
+        if as_json:
+            typer.echo(json.dumps({**found.summary(), "page": str(page)}, ensure_ascii=False))
+        elif not quiet:
+            typer.echo("\n".join([*found.in_words(), f"Figure  {page}"]))
+
+
+def _settings(data: str | None, config: Path | None, jobs: int | None = None) -> StudyConfig:
     from dataclasses import replace
 
     from alphakeel.config import StudyConfig, load_config
 
     settings = load_config(config) if config is not None else StudyConfig()
+    if config is not None and settings.factors.custom:
+        beside = config.parent / settings.factors.custom  # which an absolute path replaces
+        if beside.is_file():
+            own = replace(settings.factors, custom=str(beside.resolve()))
+            settings = replace(settings, factors=own)
     if data is not None:
         settings = replace(settings, data=replace(settings.data, source=data))
-    return settings
+    return settings if jobs is None else replace(settings, jobs=jobs)
 
 
 @contextmanager
@@ -344,6 +520,30 @@ def _forecasts(table: Any, level: float) -> Table:
             f"{row.hit_rate:.0%}",
         )
     return shown
+
+
+def _print_audit(audit: Audit) -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=120)  # a file or a pipe has no width of its own
+    shown = Table("Test", "Verdict", "Evidence", box=SIMPLE_HEAD, pad_edge=False)
+    colours = {"ok": "green", "warning": "yellow", "leak": "bold red"}
+    for finding in audit.findings:
+        verdict = f"[{colours[finding.verdict]}]{finding.verdict}[/]"
+        shown.add_row(finding.test, verdict, escape(finding.evidence))
+    console.print(shown)
+    leaks = len(audit.leaks())
+    told = "no leak" if not leaks else "1 leak" if leaks == 1 else f"{leaks} leaks"
+    warned = sum(finding.verdict == "warning" for finding in audit.findings)
+    console.print(
+        f"{escape(audit.name)}: {told}, {warned} warning{'' if warned == 1 else 's'}, "
+        f"{len(audit.findings)} findings in {audit.seconds:.0f} s."
+    )
 
 
 def _print_check(report: Any) -> None:

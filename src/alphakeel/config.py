@@ -19,6 +19,7 @@ from alphakeel.settings import Section, build, option, plain, to_toml
 
 __all__ = [
     "AllocationConfig",
+    "BoostingConfig",
     "CleaningConfig",
     "CostConfig",
     "DataConfig",
@@ -26,6 +27,7 @@ __all__ = [
     "LimitsConfig",
     "LinearConfig",
     "NetworkConfig",
+    "OverlayConfig",
     "ReportConfig",
     "ScreenConfig",
     "StudyConfig",
@@ -111,9 +113,7 @@ class FactorConfig(Section):
     """[factors] What the models see."""
 
     exclude: tuple[str, ...] = option((), "factors to leave out, by name")
-    custom: str = option(
-        "", "a Python file with factors of your own (empty: none)"
-    )
+    custom: str = option("", "a Python file with factors of your own (empty: none)")
 
 
 @dataclass(frozen=True)
@@ -133,6 +133,17 @@ class ScreenConfig(Section):
         True, "networks also see factors that are weak alone: they may count in combination"
     )
     min_keep: int = option(5, "factors that stay whatever the verdict, the strongest first", low=1)
+    false_discovery_rate: float | None = option(
+        None,
+        "expected share of false factors among those that pass, over all that were tried (off)",
+        low=0.001,
+        high=0.999,
+    )
+    discovery_method: str = option(
+        "benjamini_hochberg",
+        "how it is held: benjamini_hochberg, or benjamini_yekutieli under any dependence",
+        choices=("benjamini_hochberg", "benjamini_yekutieli"),
+    )
 
 
 @dataclass(frozen=True)
@@ -235,13 +246,13 @@ class LimitsConfig(Section):
     """[limits] What lstm_limited may risk, trained with these limits inside its loss."""
 
     volatility: float | None = option(
-        0.12, "largest volatility, a fraction a year (comment out: no limit)", low=0.001, high=2.0
+        0.12, 'largest volatility, a fraction a year ("none": no limit)', low=0.001, high=2.0
     )
     max_drawdown: float | None = option(
-        0.2, "deepest loss from a peak, a fraction (comment out: no limit)", low=0.001, high=0.999
+        0.2, 'deepest loss from a peak, a fraction ("none": no limit)', low=0.001, high=0.999
     )
     var_95: float | None = option(
-        0.015, "largest 95 % VaR of one day, a fraction (comment out: no limit)", low=1e-4, high=0.5
+        0.015, 'largest 95 % VaR of one day, a fraction ("none": no limit)', low=1e-4, high=0.5
     )
     cvar_95: float | None = option(
         None, "largest 95 % CVaR of one day, a fraction", low=1e-4, high=0.5
@@ -252,31 +263,134 @@ class LimitsConfig(Section):
 
 
 @dataclass(frozen=True)
-class AllocationConfig(Section):
-    """[allocation] From scores to weights: top quantile, inverse volatility, long only."""
+class BoostingConfig(Section):
+    """[boosting] LightGBM, a reference; seeds and steps come from [network]."""
 
-    quantile: float = option(0.25, "share of the eligible stocks held", low=0.01, high=1.0)
+    trees: int = option(300, "trees at most", low=1, high=5000)
+    learning_rate: float = option(0.05, "share of each tree's answer", low=0.001, high=1.0)
+    leaves: int = option(15, "leaves of a tree", low=2, high=255)
+
+
+@dataclass(frozen=True)
+class AllocationConfig(Section):
+    """[allocation] From scores to weights, long only; what the method does not use is ignored."""
+
+    method: str = option(
+        "top_quantile",
+        "top_quantile: the best stocks by inverse volatility; mean_variance and mean_cvar: "
+        "optimised under the limits below",
+        choices=("top_quantile", "mean_variance", "mean_cvar"),
+    )
+    benchmarks: tuple[str, ...] = option(
+        (),
+        "benchmarks beside equal weight and minimum variance, which always run",
+        choices=("inverse_volatility", "risk_parity", "hrp"),
+    )
+    quantile: float = option(
+        0.25, "share of the eligible stocks held (top_quantile)", low=0.01, high=1.0
+    )
     weight_cap: float = option(0.3, "largest weight of one stock", low=0.001, high=1.0)
     smoothing: float = option(
         0.25, "share of the way to the new portfolio that one rebalance trades", low=0.01, high=1.0
     )
     volatility: str = option(
         "ewma",
-        "forecast behind inverse-volatility weights; ewma: exponentially weighted; network: the "
-        "risk network, refitted in every fold",
+        "forecast of a stock's volatility; ewma: exponentially weighted; network: the risk "
+        "network, refitted in every fold",
         choices=("ewma", "network"),
     )
     volatility_halflife: int = option(63, "half-life in days of a stock's volatility", low=2)
     covariance_window: int = option(252, "days of return behind minimum variance", low=20)
+    window: int = option(
+        500, "days of scenarios and covariance behind the optimised methods", low=60, high=2000
+    )
+    covariance: str = option(
+        "factor",
+        "estimator behind mean_variance",
+        choices=("factor", "clipped", "ledoit_wolf", "ewma"),
+    )
+    strength: float = option(
+        0.025, "expected annual return of one standard deviation of score", low=0.0, high=1.0
+    )
+    aversion: float = option(5.0, "price of half the annual variance", low=0.0, high=100.0)
+    holding: float = option(60.0, "days over which the cost of a trade is spread", low=1.0)
+    invested: float = option(0.0, "least share of wealth in stocks", low=0.0, high=1.0)
+    volatility_limit: float | None = option(
+        None, "largest forecast volatility, a fraction a year", low=0.001, high=2.0
+    )
+    var_limit: float | None = option(
+        None, "largest 95 % VaR of a day over the scenarios, a fraction", low=1e-4, high=0.5
+    )
+    cvar_limit: float | None = option(
+        None, "largest 95 % CVaR of a day over the scenarios, a fraction", low=1e-4, high=0.5
+    )
+    drawdown_limit: float | None = option(
+        None, "largest drawdown of the path of the scenarios", low=0.001, high=1.0
+    )
+    sector_limit: float | None = option(
+        None, "largest deviation from a sector's share of the sample", low=0.0, high=1.0
+    )
+    turnover_limit: float | None = option(
+        None, "most bought plus sold at one decision, over wealth", low=0.001, high=2.0
+    )
+    max_names: int | None = option(None, "most stocks held", low=1)
+
+
+@dataclass(frozen=True)
+class OverlayConfig(Section):
+    """[overlay] How much of each portfolio is held: the same rules for every strategy."""
+
+    volatility: float | None = option(
+        0.08, 'volatility to hold, a fraction a year ("none": off)', low=0.001, high=2.0
+    )
+    var_95: float | None = option(
+        0.01, 'largest forecast of the one-day 95 % VaR ("none": off)', low=1e-4, high=0.5
+    )
+    brake_start: float | None = option(
+        0.1, 'drawdown at which exposure begins to fall ("none": off)', low=0.0, high=0.999
+    )
+    brake_full: float = option(0.2, "drawdown at which it has fallen", low=0.0, high=0.999)
+    brake_floor: float = option(0.25, "... to this share", low=0.0, high=1.0)
+    brake_halflife: float = option(126.0, "days in which a drawdown is half forgotten", low=1.0)
+    bear_exposure: float | None = option(
+        None, "largest exposure while the trend rule says bear (off: it costs rebounds)", low=0.0
+    )
+    band: float = option(
+        0.1, "exposure is left alone within this share of what it is", low=0.0, high=0.9
+    )
+
+    def _check(self) -> None:
+        if self.brake_start is not None and self.brake_start >= self.brake_full:
+            raise ConfigError(
+                f"overlay.brake_start {self.brake_start:g} is not below overlay.brake_full "
+                f"{self.brake_full:g}."
+            )
 
 
 @dataclass(frozen=True)
 class CostConfig(Section):
-    """[costs] What a trade costs."""
+    """[costs] What a trade costs, and which orders a market carries out."""
 
-    per_side: float = option(
-        0.001, "fraction of the traded value, each side (0.001: 10 basis points)", low=0, high=0.1
+    preset: str = option(
+        "flat",
+        "flat: per_side and no other rule; us, cn: dated commission, taxes, slippage, impact, "
+        "participation and, for China, lots and price limits",
+        choices=("flat", "us", "cn"),
     )
+    per_side: float = option(
+        0.001,
+        "fraction of the traded value, each side (0.001: 10 basis points; flat, and the guess "
+        "of every optimiser)",
+        low=0,
+        high=0.1,
+    )
+    wealth: float = option(
+        1e7, "wealth at the start, in the currency of the prices (us, cn)", low=1.0
+    )
+    participation: float = option(
+        0.1, "largest order, as a share of the day's traded value (us, cn)", low=1e-4, high=1.0
+    )
+    impact: float = option(1.0, "strength of the square-root impact (us, cn)", low=0.0, high=10.0)
 
 
 @dataclass(frozen=True)
@@ -286,6 +400,14 @@ class ReportConfig(Section):
     level: float = option(0.95, "level of the intervals", low=0.5, high=0.999)
     drivers: bool = option(True, "explain which factors drive the scores, after the fits")
     bootstrap: int = option(1000, "block-bootstrap resamples behind each interval", low=100)
+    zigzag: float = option(
+        0.1, "fall that makes a bear market in hindsight, for Table II", low=0.02, high=0.5
+    )
+    confirm_from: dt.date | None = option(
+        None, "first day whose results nobody saw while settings were chosen: tables of its own"
+    )
+    fan_days: int = option(252, "days ahead of the drawdown forecast", low=20, high=1000)
+    sensitivity: bool = option(True, "repeat the backtests at other costs and sizes")
 
 
 @dataclass(frozen=True)
@@ -301,7 +423,7 @@ class StudyConfig(Section):
     jobs : int
         Fits run at the same time; it does not change any number.
     data, cleaning, factors, screen, target, walk_forward : sections
-    linear, network, limits, allocation, costs, report : sections
+    linear, network, limits, boosting, allocation, overlay, costs, report : sections
         Each a frozen dataclass of its own.
 
     Raises
@@ -332,7 +454,9 @@ class StudyConfig(Section):
     linear: LinearConfig = field(default_factory=LinearConfig)
     network: NetworkConfig = field(default_factory=NetworkConfig)
     limits: LimitsConfig = field(default_factory=LimitsConfig)
+    boosting: BoostingConfig = field(default_factory=BoostingConfig)
     allocation: AllocationConfig = field(default_factory=AllocationConfig)
+    overlay: OverlayConfig = field(default_factory=OverlayConfig)
     costs: CostConfig = field(default_factory=CostConfig)
     report: ReportConfig = field(default_factory=ReportConfig)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import difflib
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,7 +17,7 @@ from alphakeel.config import StudyConfig
 from alphakeel.data.cleaning import CleanResult
 from alphakeel.errors import ConfigError, DataError
 from alphakeel.factors import FACTORS
-from alphakeel.factors.base import FactorSet, standardise
+from alphakeel.factors.base import Factor, FactorSet, standardise
 from alphakeel.factors.screening import FactorScreen
 from alphakeel.factors.targets import forward_returns, holding_returns, ranked_targets
 from alphakeel.portfolio.forecast import ew_volatility
@@ -184,17 +185,21 @@ def judge_factors(inputs: Inputs, fold: Fold, config: StudyConfig) -> Screens:
         min_abs_t=screen.min_abs_t,
         max_correlation=screen.max_correlation,
         min_keep=screen.min_keep,
+        false_discovery_rate=screen.false_discovery_rate,
+        discovery_method=screen.discovery_method,
     )
     linear.fit(**rows)
     if not screen.networks_keep_weak or config.models == ("linear",):
         return Screens(linear, linear)
-    network = clone(linear).set_params(min_abs_t=0.0, min_sign_stability=0.0)
+    network = clone(linear).set_params(
+        min_abs_t=0.0, min_sign_stability=0.0, false_discovery_rate=None
+    )
     return Screens(linear, network.fit(**rows))
 
 
-def refuse_unknown_factors(config: StudyConfig) -> None:
+def refuse_unknown_factors(config: StudyConfig, library: Sequence[Factor] = FACTORS) -> None:
     """Refuse an excluded factor that does not exist, naming the nearest."""
-    known = {factor.name for factor in FACTORS}
+    known = {factor.name for factor in library}
     for name in config.factors.exclude:
         if name not in known:
             near = difflib.get_close_matches(name, known, 1)

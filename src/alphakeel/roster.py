@@ -20,7 +20,25 @@ from alphakeel.models.zoo import (
     MLPForecaster,
 )
 
-__all__ = ["LABELS", "NETWORKS", "check_models", "make_forecaster", "work_of"]
+__all__ = [
+    "BENCHMARKS",
+    "EQUAL_WEIGHT",
+    "LABELS",
+    "MINIMUM_VARIANCE",
+    "NETWORKS",
+    "check_models",
+    "make_forecaster",
+    "under_overlay",
+    "work_of",
+]
+
+EQUAL_WEIGHT, MINIMUM_VARIANCE = "Equal weight", "Minimum variance"
+# Further benchmarks: names of `portfolio.optimise` and what a reader calls them.
+BENCHMARKS = {
+    "inverse_volatility": "Inverse volatility",
+    "risk_parity": "Risk parity",
+    "hrp": "Hierarchical risk parity",
+}
 
 NETWORKS: dict[str, type[SequenceForecaster]] = {
     "lstm": LSTMForecaster,
@@ -61,6 +79,17 @@ def check_models(config: StudyConfig) -> None:
         import_lightgbm()
 
 
+def under_overlay(label: str) -> str:
+    """What a reader calls a strategy that stands under the overlay.
+
+    Examples
+    --------
+    >>> under_overlay("LSTM")
+    'LSTM + overlay'
+    """
+    return f"{label} + overlay"
+
+
 def work_of(model: str, config: StudyConfig) -> float:
     """Rough CPU time of one fit, in those of one LSTM.
 
@@ -82,8 +111,8 @@ def make_forecaster(
     model : str
         One of `alphakeel.config.MODELS`.
     config : StudyConfig
-        Section ``[network]`` makes every network; of it LightGBM and support vectors take the
-        number of seeds, and LightGBM the share of validation.
+        Section ``[network]`` makes every network; of it LightGBM (with ``[boosting]``) and
+        support vectors take the number of seeds.
     on_progress : callable
         Told (member, step, max_steps, loss) by networks.
 
@@ -101,7 +130,13 @@ def make_forecaster(
     reach = config.target.lag + max(config.target.horizons)
     purge = -(-reach // config.walk_forward.rebalance_every)
     if model == "lightgbm":
-        return LightGBMForecaster(**seeds, purge=purge)
+        return LightGBMForecaster(
+            n_trees=config.boosting.trees,
+            learning_rate=config.boosting.learning_rate,
+            leaves=config.boosting.leaves,
+            purge=purge,
+            **seeds,
+        )
     if model == "lstm_limited":
         # Twice the steps, and all rows: limits take longer to settle than ranks, and should have
         # seen all there is.

@@ -19,7 +19,11 @@ from typing import Any
 
 from alphakeel.errors import ConfigError
 
-__all__ = ["Section", "build", "option", "plain", "to_toml"]
+__all__ = ["NONE", "Section", "build", "option", "plain", "to_toml"]
+
+
+# What a settings file says for "no value" where the default is one: TOML itself has no null.
+NONE = "none"
 
 
 def option(
@@ -127,7 +131,10 @@ def _toml_keys(section: Section) -> list[str]:
             continue
         value = getattr(section, spec.name)
         lines.append(f"# {spec.metadata['help']}{_range_text(spec.metadata)}")
-        lines.append(f"{spec.name} = {_toml(value)}" if value is not None else f"# {spec.name} =")
+        if value is None and spec.default is None:
+            lines.append(f"# {spec.name} =")
+        else:
+            lines.append(f"{spec.name} = {_toml(NONE if value is None else value)}")
     return lines
 
 
@@ -162,7 +169,7 @@ def _section_name(cls: type[Section]) -> str:
 def _coerce(value: Any, hint: Any, where: str) -> Any:
     """Convert `value` to the declared type where no information is lost, else refuse it."""
     if isinstance(hint, types.UnionType):
-        if value is None:
+        if value is None or value == NONE:
             return None
         hint = next(arg for arg in hint.__args__ if arg is not type(None))
     if typing.get_origin(hint) is tuple:

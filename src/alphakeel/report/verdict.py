@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import pandas as pd
 
 from alphakeel.config import StudyConfig
+from alphakeel.evidence.tables import strategy_tables
 from alphakeel.report.cells import show
 from alphakeel.results import LABELS, Study
-from alphakeel.tables import strategy_tables
 
 __all__ = ["Card", "Finding", "cards", "compare", "conventions", "scope", "findings"]
 

@@ -7,16 +7,18 @@ resampled days, so that differences between them are paired.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from alphakeel.evidence.track import Track
 from alphakeel.models.explain import Drivers
 from alphakeel.portfolio.backtest import Ledger
 from alphakeel.stats import inference, metrics
+from alphakeel.stats.sharpe_tests import sharpe_differences
 
 __all__ = ["by_year_table", "cost_table", "ic_table", "importance_table", "strategy_tables"]
 
@@ -32,7 +34,7 @@ _SHARES = ("max_drawdown", "var_95")
 
 
 def strategy_tables(
-    ledgers: Mapping[str, Ledger],
+    ledgers: Mapping[str, Track],
     market_returns: Floats | None,
     *,
     baseline: str,
@@ -44,7 +46,7 @@ def strategy_tables(
 
     Parameters
     ----------
-    ledgers : mapping of str to Ledger
+    ledgers : mapping of str to Track
         One backtest a strategy, all over the same days.
     market_returns : ndarray of shape (n_days,) or None
         Simple daily returns of the index, for beta; NaN beta without it.
@@ -63,19 +65,14 @@ def strategy_tables(
         _high), cvar_95, calmar, sortino, turnover (value bought and sold in a year over wealth,
         halved: 1.0 replaces the portfolio once), cost_drag (annual return lost to costs), beta.
     difference : DataFrame, one row a strategy but the baseline
-        sharpe_difference with _low, _high and two-sided bootstrap _p; sharpe_change,
+        sharpe_difference with _low, _high and two-sided _p (Ledoit-Wolf: studentised block
+        bootstrap); sharpe_change,
         max_drawdown_change and var_95_change as shares of the baseline's figure, as the paper
         states them (-0.3: 30 % lower); the latter two with _low, _high and _p.
     """
     names = list(ledgers)
     returns = np.column_stack([ledger.net_returns for ledger in ledgers.values()])
-    block = max(inference.optimal_block_length(np.abs(column)) for column in returns.T)
-    drawn = {
-        what: inference.bootstrap_samples(
-            statistic, returns, n_boot=n_boot, block_length=block, seed=seed
-        )
-        for what, statistic in _HEADLINES.items()
-    }
+    drawn = bootstrap_figures(list(ledgers.values()), _HEADLINES, n_boot=n_boot, seed=seed)
     found = {what: np.asarray(statistic(returns)) for what, statistic in _HEADLINES.items()}
     tails = ((1.0 - level) / 2.0, (1.0 + level) / 2.0)
     performance = pd.DataFrame(
@@ -89,22 +86,27 @@ def strategy_tables(
         performance.insert(place + 2, f"{what}_high", high)
 
     base = names.index(baseline)
+    tests = sharpe_differences(returns, returns[:, base], level=level, n_boot=n_boot, seed=seed)
     rows = []
     for i in (i for i in range(len(names)) if i != base):
-        gaps = drawn["sharpe"][:, i] - drawn["sharpe"][:, base]
         gap = float(found["sharpe"][i] - found["sharpe"][base])
-        row = _with_interval("sharpe_difference", gap, gaps, tails)
-        row["sharpe_change"] = gap / abs(float(found["sharpe"][base]))
+        row = {
+            "sharpe_difference": gap,
+            "sharpe_difference_low": tests[i].low,
+            "sharpe_difference_high": tests[i].high,
+            "sharpe_difference_p": tests[i].p_value,
+            "sharpe_change": gap / abs(float(found["sharpe"][base])),
+        }
         for what in _SHARES:
             change = float(found[what][i] / found[what][base] - 1.0)
             changes = drawn[what][:, i] / drawn[what][:, base] - 1.0
-            row |= _with_interval(f"{what}_change", change, changes, tails)
+            row |= with_interval(f"{what}_change", change, changes, tails)
         rows.append(row)
     others = [name for name in names if name != baseline]
     return performance, pd.DataFrame(rows, index=pd.Index(others, name="strategy"))
 
 
-def _performance(ledger: Ledger, market_returns: Floats | None) -> dict[str, float]:
+def _performance(ledger: Track, market_returns: Floats | None) -> dict[str, float]:
     net = ledger.net_returns
     figures = metrics.summary(net, benchmark=market_returns)
     names = ("annual_return", "annual_volatility", "sharpe", "max_drawdown", "var_95", "cvar_95")
@@ -116,10 +118,30 @@ def _performance(ledger: Ledger, market_returns: Floats | None) -> dict[str, flo
     }
 
 
-def _with_interval(
+def bootstrap_figures(
+    ledgers: Sequence[Track],
+    figures: Mapping[str, Callable[[Floats], Any]],
+    *,
+    n_boot: int,
+    seed: int,
+) -> dict[str, Floats]:
+    """Figures of resampled histories, each (n_boot, n_ledgers); all share the resampled days."""
+    returns = np.column_stack([ledger.net_returns for ledger in ledgers])
+    block = max(inference.optimal_block_length(np.abs(column)) for column in returns.T)
+    return {
+        name: inference.bootstrap_samples(
+            figure, returns, n_boot=n_boot, block_length=block, seed=seed
+        )
+        for name, figure in figures.items()
+    }
+
+
+def with_interval(
     name: str, estimate: float, drawn: Floats, tails: tuple[float, float]
 ) -> dict[str, float]:
-    """An estimate with its percentile interval and the two-sided p of `no difference`."""
+    """An estimate with its percentile interval and two-sided p of `no difference`; NaN of NaN."""
+    if np.isnan(estimate):
+        return dict.fromkeys((name, f"{name}_low", f"{name}_high", f"{name}_p"), np.nan)
     low, high = np.quantile(drawn, tails)
     fewer = min((drawn <= 0.0).sum(), (drawn >= 0.0).sum())
     p = min(1.0, 2.0 * (float(fewer) + 1.0) / (len(drawn) + 1.0))
@@ -241,7 +263,7 @@ def _mean_by_lag(parts: list[Floats]) -> Floats:
     return mean
 
 
-def by_year_table(ledgers: Mapping[str, Ledger], dates: npt.NDArray[np.datetime64]) -> pd.DataFrame:
+def by_year_table(ledgers: Mapping[str, Track], dates: npt.NDArray[np.datetime64]) -> pd.DataFrame:
     """Return, volatility, Sharpe ratio and deepest drawdown of each calendar year.
 
     The drawdown of a year is the deepest point reached in it below the highest wealth so far,
@@ -274,7 +296,11 @@ def _if_long(statistic: Any, r: Floats) -> float:
 
 
 def cost_table(ledgers: Mapping[str, Ledger]) -> pd.DataFrame:
-    """What trading cost: turnover, costs, orders that could not be carried out."""
+    """What trading cost: turnover, costs, and orders that a market did not carry out in full.
+
+    Orders are counted by reason: blocked (suspended, no price), limit (at a price limit), cut
+    (to the allowed share of the volume), small (less than one lot).
+    """
     rows = [
         {
             "annual_turnover": float(ledger.turnover.mean() * metrics.PERIODS_PER_YEAR / 2.0),
@@ -283,6 +309,9 @@ def cost_table(ledgers: Mapping[str, Ledger]) -> pd.DataFrame:
             "net_annual_return": float(metrics.annual_return(ledger.net_returns)),
             "trading_days": int((ledger.turnover > 0).sum()),
             "blocked_orders": int(ledger.blocked.sum()),
+            "limit_orders": int(ledger.up_limit.sum() + ledger.down_limit.sum()),
+            "cut_orders": int(ledger.cut.sum()),
+            "small_orders": int(ledger.small.sum()),
             "forced_sales": int(ledger.forced_sales.sum()),
             "mean_cash": float((ledger.cash / ledger.wealth).mean()),
         }

@@ -1,0 +1,226 @@
+"""What the numbers themselves give away: skill that is too good, or where none can be."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from alphakeel.audit.findings import Finding, day_text, leak, ok, warn
+from alphakeel.audit.replay import Prepared
+from alphakeel.factors.targets import forward_returns
+from alphakeel.portfolio.backtest import backtest
+from alphakeel.portfolio.costs import ProportionalCost
+from alphakeel.preparation import judge_factors, make_folds
+from alphakeel.results import Study
+from alphakeel.roster import make_forecaster
+from alphakeel.stats.crosssection import rank_ic
+from alphakeel.stats.inference import newey_west_tstat
+from alphakeel.stats.metrics import sharpe
+
+__all__ = ["check_duplicates", "check_lag", "check_shuffled_labels", "check_targets"]
+
+Floats = NDArray[np.floating[Any]]
+
+# Honest factors of daily equity data have a mean Rank IC of a few hundredths.
+_IMPLAUSIBLE, _STRANGE, _SURE = 0.25, 0.15, 10.0
+_IDENTICAL = 0.9995
+_CHANCE = 4.0  # one in 16,000, in both directions
+_FIELDS = (
+    "open",
+    "high",
+    "low",
+    "close",
+    "adj_close",
+    "volume",
+    "market_cap",
+    "earnings_to_price",
+    "book_to_price",
+)
+
+
+def check_targets(base: Prepared) -> list[Finding]:
+    """Factors, and fields of the data, that know the return to come too well."""
+    price = base.cleaning.panel["accounting_close"]
+    lag = base.config.target.lag
+    goals = [("the next day's return", forward_returns(price, lag=0, horizon=1))]
+    goals += [
+        (f"the return of {h} days after the trade", forward_returns(price, lag=lag, horizon=h))
+        for h in base.config.target.horizons
+    ]
+    found = []
+    for k, name in enumerate(base.factors.names):
+        finding = _judge(base, name, base.factors.values[..., k], goals, name)
+        if finding is not None:
+            found.append(finding)
+    for name in _FIELDS:
+        if name in base.panel:
+            change = _log_change(base.panel[name])
+            finding = _judge(base, name, change, goals, f"the daily change of {name}")
+            if finding is not None:
+                found.append(finding)
+    n = len(base.factors.names)
+    return found or [ok("target", f"none of {n} factors correlates implausibly with what came.")]
+
+
+def _log_change(level: Floats) -> Floats:
+    """Log of each day's ratio to the day before; NaN where the sign changes."""
+    out = np.full(level.shape, np.nan)
+    with np.errstate(all="ignore"):
+        out[1:] = np.log(level[1:] / level[:-1])
+    out[~np.isfinite(out)] = np.nan
+    return out
+
+
+def _judge(
+    base: Prepared, name: str, values: Floats, goals: Sequence[tuple[str, Floats]], what: str
+) -> Finding | None:
+    worst: tuple[float, str, Floats] | None = None
+    for text, goal in goals:
+        daily = rank_ic(values, goal)
+        known = daily[np.isfinite(daily)]
+        if len(known) < 30:
+            continue
+        mean = float(known.mean())
+        # A perfect correlation never varies, and has no t.
+        unsure = abs(newey_west_tstat(daily).t) <= _SURE
+        if not unsure and (worst is None or abs(mean) > abs(worst[0])):
+            worst = (mean, text, daily)
+    if worst is None or abs(worst[0]) < _STRANGE:
+        return None
+    mean, text, series = worst
+    first = int(np.argmax(np.nan_to_num(np.abs(series)) > _STRANGE))
+    say = leak if abs(mean) > _IMPLAUSIBLE else warn
+    return say(
+        "target",
+        f"{what} has a mean Rank IC of {mean:+.2f} with {text}; a few hundredths would be much: "
+        "it holds what it should forecast, or its dates are too early.",
+        factor=name,
+        date=day_text(base.dates[first]),
+    )
+
+
+def check_duplicates(base: Prepared) -> list[Finding]:
+    """Factors that rank the stocks alike on every date, up to the sign."""
+    features = base.inputs.features[base.inputs.sample].astype(np.float64)
+    size = np.sqrt((features**2).sum(axis=0))
+    with np.errstate(all="ignore"):
+        alike = (features.T @ features) / np.outer(size, size)
+    names = base.inputs.names
+    day = day_text(base.dates[base.rows[0]])
+    found = [
+        warn(
+            "duplicates",
+            f"{names[j]} ranks the stocks as {names[i]} does "
+            f"(correlation of ranks {alike[i, j]:+.4f}): it adds nothing, and counts twice.",
+            factor=names[j],
+            date=day,
+        )
+        for i, j in zip(*np.triu_indices(len(names), 1), strict=True)
+        if abs(alike[i, j]) > _IDENTICAL
+    ]
+    return found or [ok("duplicates", f"no two of {len(names)} factors rank the stocks alike.")]
+
+
+def check_shuffled_labels(base: Prepared, rng: np.random.Generator, times: int = 3) -> Finding:
+    """Labels shuffled within each date leave nothing to learn: the IC of the scores must be 0."""
+    daily = []
+    folds = make_folds(base.rows, base.days, base.config)
+    for _ in range(times):
+        inputs = base.inputs
+        known = np.isfinite(inputs.targets).all(axis=2) & inputs.sample
+        order = _shuffle(known, rng)
+        take = (np.arange(len(order))[:, None], order)
+        inputs = replace(inputs, targets=inputs.targets[take], forward=inputs.forward[take])
+        for fold in folds:
+            chosen = judge_factors(inputs, fold, base.config).names("linear")
+            keep = [inputs.names.index(name) for name in chosen]
+            model = make_forecaster("linear", base.config, lambda *_: None)
+            train, until = fold.train, slice(0, fold.test.stop)
+            features = np.ascontiguousarray(inputs.features[until][:, :, keep])
+            model.fit(
+                features[train],
+                inputs.targets[train],
+                mask=inputs.sample[train],
+                market=inputs.market[train],
+            )
+            scores = model.predict(
+                features, mask=inputs.sample[until], market=inputs.market[until]
+            )[fold.test]
+            daily.append(rank_ic(scores, inputs.forward[fold.test][..., 0]))
+    series = np.concatenate(daily)
+    mean, t = float(np.nanmean(series)), float(newey_west_tstat(series).t)
+    half = abs(mean / t) * _CHANCE if t else np.inf
+    evidence = (
+        f"with labels shuffled within each date the Rank IC is {mean:+.4f}, and chance allows "
+        f"0 +- {half:.4f} (t {t:+.1f}, {times} shuffles)"
+    )
+    if abs(t) > _CHANCE:
+        day = day_text(base.dates[base.rows[folds[0].test.start]])
+        return leak("shuffled", f"{evidence}: the fit has seen its test labels.", date=day)
+    return ok("shuffled", f"{evidence}.")
+
+
+def _shuffle(known: NDArray[np.bool_], rng: np.random.Generator) -> NDArray[np.intp]:
+    """Columns in another order on each date, known ones among themselves."""
+    order = np.tile(np.arange(known.shape[1]), (len(known), 1))
+    for row, mask in enumerate(known):
+        order[row, mask] = rng.permutation(np.flatnonzero(mask))
+    return order
+
+
+def check_lag(study: Study) -> list[Finding]:
+    """Scores that are worth something on the first day only know what is not yet public."""
+    price = study.cleaning.panel["accounting_close"]
+    lag, found = study.config.target.lag, []
+    for model in study.models.values():
+        for horizon in study.config.target.horizons:
+            now, later = (
+                rank_ic(
+                    model.scores,
+                    forward_returns(price, lag=d, horizon=horizon)[study.decision_rows],
+                )
+                for d in (lag, lag + 1)
+            )
+            if np.isfinite(later).sum() < 30:
+                continue
+            strength, drop = newey_west_tstat(now), newey_west_tstat(now - later)
+            a, b = float(np.nanmean(now)), float(np.nanmean(later))
+            if strength.t > 3.0 and b < 0.5 * a and drop.t > 3.0:
+                first = int(np.argmax(np.isfinite(now)))
+                found.append(
+                    warn(
+                        "lag",
+                        f"{model.label}'s Rank IC with {horizon}-day returns falls from {a:+.3f} "
+                        f"to {b:+.3f} when traded one day later: it may know the next day.",
+                        date=day_text(study.dates[study.decision_rows[first]]),
+                    )
+                )
+    return found or [ok("lag", _sharpe_text(study))]
+
+
+def _sharpe_text(study: Study) -> str:
+    """Sharpe ratios as traded, and as traded one day later."""
+    lag, days = study.config.target.lag, study.test
+    panel = study.cleaning.panel
+    rows = study.decision_rows[study.decision_rows >= days.start] - days.start
+    rows = rows[rows + lag < days.stop - days.start]
+    parts = []
+    for model in study.models.values():
+        ledger = study.strategies[model.label]
+        target = np.full(ledger.weights.shape, np.nan)
+        target[rows] = np.maximum(ledger.weights[rows + lag], 0.0)
+        target[rows] /= np.maximum(1.0, target[rows].sum(axis=1, keepdims=True))
+        later = backtest(
+            target,
+            panel["accounting_close"][days],
+            tradable=panel.estimation_mask[days],
+            lag=lag + 1,
+            cost=ProportionalCost(study.config.costs.per_side),
+        )
+        before, after = (float(sharpe(x.net_returns)) for x in (ledger, later))
+        parts.append(f"{model.label}'s Sharpe ratio {before:.2f} becomes {after:.2f}")
+    return f"traded one day later, {' and '.join(parts)}: no collapse of the Rank IC."

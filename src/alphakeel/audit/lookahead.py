@@ -1,0 +1,330 @@
+"""Does a number of the past move when the future is removed or replaced: it must not.
+
+The strongest test there is, because it needs no idea of how a leak would look. Stage by stage:
+the cleaned data, each factor, the scaled features, the screen, the scores, the weights. What a
+stage gets wrong, the stages after it repeat; so the first one at fault is named.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from alphakeel.audit.findings import Finding, day_text, leak, ok
+from alphakeel.audit.replay import Prepared, cut, prepare_study, punched, scrambled, until
+from alphakeel.custom_factors import differs
+from alphakeel.data.cleaning import CleanResult
+from alphakeel.errors import AlphakeelError
+from alphakeel.factors.base import Factor, compute_factors
+from alphakeel.results import Study
+from alphakeel.study import run_study
+
+__all__ = [
+    "all_values",
+    "check_cleaning",
+    "check_factor_values",
+    "check_study",
+    "factor_cuts",
+    "nothing_moved",
+    "study_cuts",
+]
+
+Floats = NDArray[np.floating[Any]]
+
+_HOW = {
+    "cut": "later days are removed",
+    "holes": "later days are removed (tried with gaps in the data)",
+    "scramble": "later days are replaced by noise",
+}
+
+
+def factor_cuts(n_dates: int, test_start: int) -> tuple[int, ...]:
+    """Rows after which the future is removed: across the data, the test's start among them."""
+    spread = np.linspace(0.15, 0.95, 4) * n_dates
+    return tuple(sorted({int(row) for row in (*spread, test_start)}))
+
+
+def study_cuts(study: Study) -> tuple[tuple[str, int], ...]:
+    """How and after which row the future of a whole study is changed.
+
+    At the first decision of a test a training label that reaches into it shows; in the middle of
+    a test, on a day of trading, whatever has seen it.
+    """
+    step = study.config.walk_forward.rebalance_every
+    starts = [int(np.searchsorted(study.dates, fold.test[0])) for fold in study.folds]
+    lag = study.config.target.lag
+    within = (study.test.stop - starts[-1]) // 2 // step * step
+    last = starts[-1] + within + lag
+    middle = max(starts[len(starts) // 2], study.test.start + 2 * step)
+    plans = [("scramble", starts[0]), ("cut", middle), ("scramble", last), ("cut", last)]
+    fits = range(study.test.start, study.test.stop - 1)
+    return tuple(dict.fromkeys(plan for plan in plans if plan[1] in fits))
+
+
+def check_factor_values(
+    panel: Any,
+    factors: tuple[Factor, ...],
+    values: Floats,
+    names: tuple[str, ...],
+    row: int,
+    rng: np.random.Generator,
+) -> dict[str, Finding]:
+    """Factors whose values up to a row change with what comes after it, each with its finding.
+
+    Parameters
+    ----------
+    panel : AssetPanel
+        Cleaned.
+    factors : tuple of Factor
+    values : ndarray of shape (n_dates, n_assets, n_factors)
+        Computed on the whole panel; `names` are those of its last axis.
+    row : int
+    rng : numpy Generator
+    """
+    found: dict[str, Finding] = {}
+    for how, before, after in _variants(panel, factors, values, names, row, rng):
+        for k, name in enumerate(names):
+            moved = differs(before[..., k], after[..., k])
+            if name not in found and moved.any():
+                found[name] = _moved_factor(panel, name, moved, row, how)
+    return found
+
+
+def _variants(
+    panel: Any,
+    factors: tuple[Factor, ...],
+    values: Floats,
+    names: tuple[str, ...],
+    row: int,
+    rng: np.random.Generator,
+) -> Iterator[tuple[str, Floats, Floats]]:
+    """Values up to the row as they were and as they are with another future."""
+    rows = slice(0, row + 1)
+    yield "cut", values[rows], all_values(cut(panel, row), factors, names)
+    yield "scramble", values[rows], all_values(scrambled(panel, row, rng), factors, names)[rows]
+    holed = punched(panel, row, rng)
+    try:
+        pair = all_values(holed, factors, names)[rows], all_values(cut(holed, row), factors, names)
+    except AlphakeelError:
+        return  # a user's function need not stand gaps that its data do not have
+    yield "holes", *pair
+
+
+def all_values(panel: Any, factors: tuple[Factor, ...], names: tuple[str, ...]) -> Floats:
+    """Values of stock-wide and market-wide factors alike, (n_dates, n_assets, n_names)."""
+    computed = compute_factors(panel, [replace(f, lookback=1) for f in factors])
+    own = {name: k for k, name in enumerate(computed.names)}
+    market = {name: k for k, name in enumerate(computed.market_names)}
+    out = np.full((*panel.active_mask.shape, len(names)), np.nan, dtype=np.float32)
+    for k, name in enumerate(names):
+        if name in own:
+            out[..., k] = computed.values[..., own[name]]
+        elif name in market:
+            out[..., k] = computed.market[:, market[name]][:, None]
+    return out
+
+
+def _moved_factor(panel: Any, name: str, moved: NDArray[np.bool_], row: int, how: str) -> Finding:
+    first = int(np.argmax(moved.any(axis=1)))
+    last = int(np.flatnonzero(moved.any(axis=1))[-1])
+    stock = str(panel.asset_names[int(np.argmax(moved[last]))])
+    day, edge = day_text(panel.observations[last]), day_text(panel.observations[row])
+    reach = row - first + 1
+    ahead = "1 day" if reach == 1 else f"{reach} days"
+    return leak(
+        "factors",
+        f"{name} for {stock} on {day} changes when {_HOW[how]} after {edge}: it reads the future, "
+        f"at least {ahead} ahead.",
+        factor=name,
+        date=day,
+        ticker=stock,
+    )
+
+
+def check_cleaning(
+    base: CleanResult,
+    panel: Any,
+    row: int,
+    cleaned: Callable[[Any], CleanResult],
+    rng: np.random.Generator,
+) -> Finding | None:
+    """Cleaned data and sample up to a row must not know what comes after it."""
+    holed = punched(panel, row, rng)
+    pairs = (
+        ("cut", base, cleaned(cut(panel, row))),
+        ("scramble", base, cleaned(scrambled(panel, row, rng))),
+        ("holes", cleaned(holed), cleaned(cut(holed, row))),
+    )
+    for how, before, after in pairs:
+        for name in before.panel.keys():  # noqa: SIM118
+            moved = differs(before.panel[name][: row + 1], after.panel[name][: row + 1])
+            if moved.any():
+                return _moved_field(panel, name, moved, row, how)
+        moved = before.eligible[: row + 1] != after.eligible[: row + 1]
+        if moved.any():
+            return _moved_field(panel, "the sample", moved, row, how)
+    return None
+
+
+def _moved_field(panel: Any, name: str, moved: NDArray[np.bool_], row: int, how: str) -> Finding:
+    last = int(np.flatnonzero(moved.any(axis=1))[-1])
+    stock = str(panel.asset_names[int(np.argmax(moved[last]))])
+    day, edge = day_text(panel.observations[last]), day_text(panel.observations[row])
+    return leak(
+        "cleaning",
+        f"cleaning reads the future: {name} of {stock} on {day} changes when {_HOW[how]} "
+        f"after {edge}.",
+        factor=name,
+        date=day,
+        ticker=stock,
+    )
+
+
+def check_study(
+    study: Study,
+    base: Prepared,
+    factors: tuple[Factor, ...],
+    how: str,
+    row: int,
+    rng: np.random.Generator,
+) -> list[Finding]:
+    """Run the study with another future, and name the first stage whose past has moved.
+
+    Parameters
+    ----------
+    study : Study
+        As it is.
+    base : Prepared
+        What its fits read.
+    factors : tuple of Factor
+        That the study uses.
+    how : {"cut", "scramble"}
+    row : int
+        Last row that is left alone.
+    rng : numpy Generator
+    """
+    config = base.config
+    if how == "cut":
+        other_panel, config = cut(base.panel, row), until(config, base.dates[row])
+    else:
+        other_panel = scrambled(base.panel, row, rng)
+    edge = f"{_HOW[how]} after {day_text(base.dates[row])}"
+    moved = _moved_features(base, prepare_study(other_panel, config, factors), row, edge)
+    if moved is not None:
+        return [moved]
+    other = run_study(other_panel, config)
+    first = (
+        _moved_screen(study, other, base.dates[row], edge)
+        or _moved_scores(study, other, row, edge)
+        or _moved_weights(study, other, row, edge)
+    )
+    return [] if first is None else [first]
+
+
+def _moved_features(base: Prepared, other: Prepared, row: int, edge: str) -> Finding | None:
+    past = int(np.searchsorted(base.rows, row, side="right"))
+    a, b = base.inputs.features[:past], other.inputs.features[:past]
+    moved = np.abs(a - b) > 1e-3
+    for k, name in enumerate(base.inputs.names):
+        # A raw value that moved is the factor's own fault, and found by its own test.
+        if name not in other.inputs.names:
+            continue
+        if (
+            moved[..., k].any()
+            and not differs(base.inputs.raw[:past, :, k], other.inputs.raw[:past, :, k]).any()
+        ):
+            last = int(np.flatnonzero(moved[..., k].any(axis=1))[-1])
+            stock = str(base.panel.asset_names[int(np.argmax(moved[last, :, k]))])
+            day = day_text(base.dates[base.rows[last]])
+            return leak(
+                "scaling",
+                f"the scaled {name} of {stock} on {day} changes when {edge}, and the factor itself "
+                "does not: scaling is fitted on rows outside training.",
+                factor=name,
+                date=day,
+                ticker=stock,
+            )
+    return None
+
+
+def _moved_screen(study: Study, other: Study, day: np.datetime64, edge: str) -> Finding | None:
+    for number, (a, b) in enumerate(zip(study.folds, other.folds, strict=False), start=1):
+        if a.test[0] > day:
+            break
+        figures = [
+            c for c in ("coverage", "rank_ic", "nw_t") if c in a.verdicts and c in b.verdicts
+        ]
+        x, y = a.verdicts.set_index("factor"), b.verdicts.set_index("factor")
+        shared = x.index.intersection(y.index)
+        gap = ~np.isclose(
+            x.loc[shared, figures].to_numpy(float),
+            y.loc[shared, figures].to_numpy(float),
+            rtol=1e-3,
+            atol=1e-4,
+            equal_nan=True,
+        )
+        if gap.any():
+            name = str(shared[int(np.argmax(gap.any(axis=1)))])
+            train = f"{day_text(a.train[0])} to {day_text(a.train[1])}"
+            return leak(
+                "screen",
+                f"the screen's figures for {name} in fold {number}, trained on {train}, change "
+                f"when {edge}: the screen is fitted on rows outside training.",
+                factor=name,
+                date=day_text(a.test[0]),
+            )
+    return None
+
+
+def _moved_scores(study: Study, other: Study, row: int, edge: str) -> Finding | None:
+    past = study.decision_rows <= row
+    for name, model in study.models.items():
+        a, b = model.scores[past], other.models[name].scores[: past.sum()]
+        moved = differs(a, b)
+        if moved.any():
+            first = int(np.argmax(moved.any(axis=1)))
+            day = day_text(study.dates[study.decision_rows[first]])
+            stock = str(study.asset_names[int(np.argmax(moved[first]))])
+            return leak(
+                "scores",
+                f"{model.label}'s score of {stock} on {day} changes when {edge}: a fit or a "
+                "forecast has seen rows outside training.",
+                date=day,
+                ticker=stock,
+            )
+    return None
+
+
+def _moved_weights(study: Study, other: Study, row: int, edge: str) -> Finding | None:
+    days = slice(0, row - study.test.start + 1)
+    pairs = [
+        (label, ledger, again[label])
+        for books, again in (
+            (study.strategies, other.strategies),
+            (study.overlaid, other.overlaid),
+        )
+        for label, ledger in books.items()
+    ]
+    for label, ledger, later in pairs:
+        moved = np.abs(ledger.weights[days] - later.weights[days]) > 1e-4
+        if moved.any():
+            first = int(np.argmax(moved.any(axis=1)))
+            day = day_text(study.dates[study.test][first])
+            stock = str(study.asset_names[int(np.argmax(moved[first]))])
+            return leak(
+                "weights",
+                f"{label}'s weight of {stock} on {day} changes when {edge}: weights have seen "
+                "the future.",
+                date=day,
+                ticker=stock,
+            )
+    return None
+
+
+def nothing_moved(test: str, what: str, times: int) -> Finding:
+    """The finding of a test that found nothing."""
+    return ok(test, f"{what} stay the same whatever comes after ({times} dates tried).")

@@ -1,0 +1,206 @@
+"""The bench: fits one setting for validation and for the test years, and judges it in both."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import joblib
+import numpy as np
+import numpy.typing as npt
+
+from alphakeel.config import StudyConfig, config_to_dict
+from alphakeel.degree.curves import PERIODS
+from alphakeel.degree.plan import DegreePlan
+from alphakeel.errors import DataError
+from alphakeel.models.state import fingerprint
+from alphakeel.provenance import versions_at_work
+from alphakeel.stats import metrics
+from alphakeel.stats.folds import split_validation, walk_forward
+from alphakeel.tuning.objective import (
+    Forecast,
+    Problem,
+    book_of,
+    fit_and_score,
+    names_for,
+    over_limits,
+    rank_ic_of,
+)
+from alphakeel.tuning.space import Space, default_space, drawn, settings_at
+from alphakeel.tuning.trials import TrialRecord, written
+
+__all__ = ["Bench", "Job", "Outcome"]
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One setting: where it stands on the axes, and the seeds that fit it."""
+
+    places: tuple[tuple[str, int], ...]
+    params: dict[str, Any]
+    seeds: int
+    work: float
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """What one network, or the mean of several, gave by period."""
+
+    forecast: dict[str, Forecast]
+    correlations: dict[str, Floats]
+    returns: dict[str, Floats]
+    turnover: dict[str, Floats]
+
+    def values(self, period: str) -> dict[str, float]:
+        """Mean Rank IC, annual Sharpe ratio and annual return; 0 where there is nothing to tell."""
+        by_row = self.correlations[period]
+        known = by_row[np.isfinite(by_row)]
+        sharpe = float(metrics.sharpe(self.returns[period]))
+        return {
+            "rank_ic": float(known.mean()) if len(known) else 0.0,
+            "sharpe": sharpe if np.isfinite(sharpe) else 0.0,
+            "annual_return": float(metrics.annual_return(self.returns[period])),
+        }
+
+
+class Bench:
+    """Fits one setting for both periods."""
+
+    def __init__(
+        self, problem: Problem, first_day: int, config: StudyConfig, plan: DegreePlan
+    ) -> None:
+        self.problem, self.config, self.plan = problem, config, plan
+        step = config.walk_forward.rebalance_every
+        reach = config.target.lag + max(config.target.horizons)
+        gap = {"purge": -(-reach // step)}
+        embargo = -(-config.walk_forward.embargo // step)
+        n_rows, first_test = len(problem.rows), int(np.searchsorted(problem.rows, first_day))
+        # The labels of the last rows before the test reach into it, so they validate nothing.
+        before = slice(problem.first, first_test - gap["purge"])
+        fit, block = split_validation(before, plan.validation_share, gap["purge"] + embargo)
+        size = -(-(n_rows - first_test) // plan.refits)
+        tested = walk_forward(n_rows, first_test=first_test, test_size=size, embargo=embargo, **gap)
+        self.blocks = {PERIODS[0]: block, PERIODS[1]: slice(first_test, n_rows)}
+        self.fits = [(PERIODS[0], slice(0, fit.stop), block)]
+        self.fits += [(PERIODS[1], fold.train, fold.test) for fold in tested]
+        if block.stop - block.start < 10:
+            raise DataError(
+                f"{block.stop - block.start} decision rows validate, and at least 10 are needed; "
+                "start the test later or raise validation_share."
+            )
+        rows = (np.arange(train.start, train.stop) for _, train, _ in self.fits)
+        parallel = joblib.Parallel(n_jobs=config.jobs, prefer="threads")
+        self.names = parallel(
+            joblib.delayed(names_for)(problem, train, plan.model, config) for train in rows
+        )
+
+    def jobs(self, space: Space | None = None) -> list[Job]:
+        """Every setting once, with all the places on the axes that it stands for."""
+        plan = self.plan
+        if space is None:
+            space = default_space(plan.model, self.config, n_rows=self.fits[0][1].stop)
+        rng = np.random.default_rng([self.config.seed, 2])
+        points: list[tuple[str, int, dict[str, Any]]] = [("trials", 1, {})]
+        points += [("steps", n, {"network.max_steps": n}) for n in plan.steps]
+        points += [("hidden", n, {"network.hidden": n}) for n in plan.hidden]
+        points += [("trials", n, drawn(space, rng)) for n in range(2, plan.trials + 1)]
+        places: dict[StudyConfig, list[tuple[str, int]]] = {}
+        params: dict[StudyConfig, dict[str, Any]] = {}
+        for axis, degree, point in points:
+            settings = settings_at(self.config, point)
+            places.setdefault(settings, []).append((axis, degree))
+            params.setdefault(settings, point)
+        return [
+            Job(
+                places=tuple(where),
+                params=params[settings],
+                seeds=1 if _only_trial(where) else plan.seeds,
+                work=settings.network.max_steps
+                * settings.network.layers
+                * (20.0 + 0.7 * settings.network.hidden),
+            )
+            for settings, where in places.items()
+        ]
+
+    def fit(self, params: dict[str, Any], seed: int) -> Outcome:
+        """Fit one network for each stretch of time, and join what it says of either period."""
+        config = settings_at(self.config, params)
+        config = replace(config, seed=config.seed + seed, network=replace(config.network, seeds=1))
+        shape = self.problem.inputs.sample.shape
+        scores = {p: np.full(shape, np.nan, dtype=np.float32) for p in PERIODS}
+        weights: dict[str, Floats] = {}
+        for (period, train, test), names in zip(self.fits, self.names, strict=True):
+            rows = np.arange(train.start, train.stop)
+            part = fit_and_score(self.problem, rows, test.stop, names, self.plan.model, config)
+            scores[period][test] = part.scores[test]
+            if part.weights is not None:
+                weights.setdefault(period, np.full(shape, np.nan))[test] = part.weights[test]
+        return self._judged({p: Forecast(scores[p], weights.get(p)) for p in PERIODS})
+
+    def mean(self, outcomes: list[Outcome]) -> Outcome:
+        """Judge the mean score (or weights) of several networks."""
+        if len(outcomes) == 1:
+            return outcomes[0]
+        joined = {}
+        for period in PERIODS:
+            parts = [outcome.forecast[period] for outcome in outcomes]
+            weights = [part.weights for part in parts if part.weights is not None]
+            joined[period] = Forecast(
+                np.mean([part.scores for part in parts], axis=0, dtype=np.float64),
+                np.mean(weights, axis=0) if weights else None,
+            )
+        return self._judged(joined)
+
+    def record(self, job: Job, mean: Outcome, data: str) -> TrialRecord:
+        """The setting's line in the ledger: its validation, and nothing of the test."""
+        period = PERIODS[0]
+        settings = config_to_dict(settings_at(self.config, job.params))
+        deciding = {k: v for k, v in settings.items() if k not in ("jobs", "models", "report")}
+        versions = versions_at_work(replace(self.config, models=(self.plan.model,)))
+        way = ["degree", self.plan.model, self.plan.validation_share, job.seeds]
+        values = mean.values(period)
+        first, last = self.ends(period)
+        return TrialRecord(
+            key=fingerprint(data, deciding, versions | self.problem.versions, way),
+            data=data,
+            source="degree",
+            model=self.plan.model,
+            params=job.params,
+            complete=True,
+            split_rank_ic=[values["rank_ic"]],
+            rank_ic=values["rank_ic"],
+            sharpe=values["sharpe"],
+            over=over_limits(mean.returns[period], mean.turnover[period], settings["limits"]),
+            first=first,
+            last=last,
+            returns=written(mean.returns[period]),
+        )
+
+    def ends(self, period: str) -> tuple[str, str]:
+        """First and last day of a period."""
+        block, rows = self.blocks[period], self.problem.rows
+        stop = rows[block.stop] if block.stop < len(rows) else len(self.problem.dates)
+        dates = self.problem.dates
+        return str(dates[rows[block.start]]), str(dates[stop - 1])
+
+    def _judged(self, forecast: dict[str, Forecast]) -> Outcome:
+        books = {
+            p: book_of(self.problem, forecast[p], block, self.config)
+            for p, block in self.blocks.items()
+        }
+        return Outcome(
+            forecast=forecast,
+            correlations={
+                p: rank_ic_of(self.problem, forecast[p].scores, block)
+                for p, block in self.blocks.items()
+            },
+            returns={p: book.returns for p, book in books.items()},
+            turnover={p: book.turnover for p, book in books.items()},
+        )
+
+
+def _only_trial(places: list[tuple[str, int]]) -> bool:
+    """A drawn setting has one seed; the settings as they are give the noise of a fit."""
+    return all(axis == "trials" and degree > 1 for axis, degree in places)

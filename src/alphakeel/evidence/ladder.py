@@ -1,0 +1,99 @@
+"""Where a result comes from, rung by rung: equal weight, scores, allocation, overlay, costs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from alphakeel.evidence.tables import bootstrap_figures, with_interval
+from alphakeel.evidence.track import Track
+from alphakeel.stats import metrics
+
+__all__ = ["attribution_table", "ladder_table"]
+
+Floats = npt.NDArray[np.floating[Any]]
+
+_FIGURES = {
+    "annual_return": metrics.annual_return,
+    "annual_volatility": metrics.annual_volatility,
+    "sharpe": metrics.sharpe,
+    "max_drawdown": metrics.max_drawdown,
+    "var_95": metrics.value_at_risk,
+}
+
+
+def ladder_table(
+    rungs: Mapping[str, Sequence[tuple[str, Track]]], *, level: float, n_boot: int, seed: int
+) -> pd.DataFrame:
+    """Every model on every rung, with what the rung added to the one below it.
+
+    Parameters
+    ----------
+    rungs : mapping of str to sequence of (str, Track)
+        By model, the names and backtests of its rungs from the lowest to the highest.
+    level, n_boot, seed
+        As in `strategy_tables`.
+
+    Returns
+    -------
+    DataFrame indexed by (model, rung)
+        annual_return, annual_volatility, sharpe, max_drawdown and var_95 net of costs;
+        cost_drag (annual return lost to costs); the same five with ``_added`` (this rung less the
+        one below, NaN on the lowest); sharpe_added_low, _high and _p (paired block bootstrap).
+    """
+    rows: dict[tuple[str, str], dict[str, float]] = {}
+    tails = ((1.0 - level) / 2.0, (1.0 + level) / 2.0)
+    for model, steps in rungs.items():
+        ledgers = [ledger for _, ledger in steps]
+        drawn = bootstrap_figures(ledgers, {"sharpe": metrics.sharpe}, n_boot=n_boot, seed=seed)[
+            "sharpe"
+        ]
+        below: dict[str, float] = {}
+        for k, (rung, ledger) in enumerate(steps):
+            found = {name: float(f(ledger.net_returns)) for name, f in _FIGURES.items()}
+            gross = float(metrics.annual_return(ledger.gross_returns))
+            row = found | {"cost_drag": gross - found["annual_return"]}
+            row |= {f"{name}_added": found[name] - below.get(name, np.nan) for name in found}
+            gaps = drawn[:, k] - drawn[:, k - 1] if k else np.full(len(drawn), np.nan)
+            interval = with_interval("sharpe_added", row["sharpe_added"], gaps, tails)
+            rows[model, rung] = row | interval
+            below = found
+    table = pd.DataFrame.from_dict(rows, orient="index")
+    table.index = pd.MultiIndex.from_tuples(rows, names=["model", "rung"])
+    return table
+
+
+def attribution_table(ladder: pd.DataFrame) -> pd.DataFrame:
+    """What scores, allocation, overlay and costs each added to a model's result.
+
+    Parameters
+    ----------
+    ladder : DataFrame
+        As from `ladder_table`.
+
+    Returns
+    -------
+    DataFrame indexed by (model, part)
+        part: ``equal weight`` (the level itself), each further rung (what it added, net of its
+        own costs), ``costs`` (what all trading of the top rung cost: already in the others, and
+        so not to be added), ``total`` (the top rung). Columns annual_return, annual_volatility,
+        sharpe, max_drawdown, var_95. Parts but costs add up to the total.
+    """
+    columns = list(_FIGURES)
+    rows: dict[tuple[str, str], dict[str, float]] = {}
+    for model, steps in ladder.groupby(level="model", sort=False):
+        steps = steps.droplevel("model")
+        for k, (rung, row) in enumerate(steps.iterrows()):
+            suffix = "_added" if k else ""
+            rows[str(model), str(rung)] = {c: float(row[f"{c}{suffix}"]) for c in columns}
+        top = steps.iloc[-1]
+        costs = dict.fromkeys(columns, np.nan) | {"annual_return": -float(top["cost_drag"])}
+        rows[str(model), "costs"] = costs
+        rows[str(model), "total"] = {c: float(top[c]) for c in columns}
+    table = pd.DataFrame.from_dict(rows, orient="index")
+    table.index = pd.MultiIndex.from_tuples(rows, names=["model", "part"])
+    return table

@@ -1,0 +1,133 @@
+"""Was the risk right? Forecasts against what came, limits of every decision, and stress."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from alphakeel.evidence.track import Track
+from alphakeel.portfolio.optimise import Record
+from alphakeel.portfolio.overlay import Overlay
+from alphakeel.portfolio.tails import TailForecast
+from alphakeel.stats import metrics
+from alphakeel.stats.var_tests import evaluate
+
+__all__ = ["decision_table", "overlay_table", "volatility_table", "var_table"]
+
+Floats = npt.NDArray[np.floating[Any]]
+
+
+def var_table(ledgers: Mapping[str, Track], forecasts: Mapping[str, TailForecast]) -> pd.DataFrame:
+    """How often losses went beyond their forecast, and whether that is chance.
+
+    Parameters
+    ----------
+    ledgers : mapping of str to Track
+    forecasts : mapping of str to TailForecast
+        One-day 95 % VaR of each, on row t of the day after it.
+
+    Returns
+    -------
+    DataFrame indexed by strategy
+        days, exceedances, rate (share of the days; 0.05 is right), kupiec_p, independence_p,
+        conditional_p (Christoffersen), dynamic_p (dynamic quantile), tick_loss (mean, in units
+        of return), mean_var, verdict (in words).
+    """
+    rows = {}
+    for name, ledger in ledgers.items():
+        found = evaluate(ledger.net_returns, forecasts[name].var)
+        rows[name] = {
+            "days": found.coverage.n,
+            "exceedances": found.coverage.exceedances,
+            "rate": found.coverage.rate,
+            "kupiec_p": found.coverage.p_value,
+            "independence_p": found.independence.p_value,
+            "conditional_p": found.conditional.p_value,
+            "dynamic_p": found.dynamic.p_value,
+            "tick_loss": found.tick_loss,
+            "mean_var": float(np.nanmean(forecasts[name].var)),
+            "verdict": found.verdict(),
+        }
+    table = pd.DataFrame.from_dict(rows, orient="index")
+    return table.rename_axis("strategy")
+
+
+def volatility_table(
+    ledgers: Mapping[str, Track], dates: npt.NDArray[np.datetime64], *, target: float | None
+) -> pd.DataFrame:
+    """Realised volatility of every calendar year, beside the target.
+
+    Parameters
+    ----------
+    ledgers : mapping of str to Track
+    dates : ndarray of shape (n_days,), datetime64[D]
+    target : float or None
+        Annual volatility that was aimed at.
+
+    Returns
+    -------
+    DataFrame
+        strategy, year, days, annual_volatility, ratio (to the target; NaN without one). Years of
+        fewer than 60 days are left out.
+    """
+    years = dates.astype("datetime64[Y]").astype(int) + 1970
+    rows = []
+    for name, ledger in ledgers.items():
+        for year in np.unique(years):
+            r = ledger.net_returns[years == year]
+            if len(r) < 60:
+                continue
+            realised = float(metrics.annual_volatility(r))
+            ratio = realised / target if target else np.nan
+            rows.append((name, int(year), len(r), realised, ratio))
+    columns = ["strategy", "year", "days", "annual_volatility", "ratio"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def overlay_table(overlays: Mapping[str, Overlay]) -> pd.DataFrame:
+    """How much of each book was held, and what held it down.
+
+    Returns
+    -------
+    DataFrame indexed by strategy
+        mean_exposure, least_exposure, changes (days a year on which exposure was decided anew),
+        and the share of days on which each rule was the one that bound: volatility, var,
+        throttle, leverage (no other rule asked for less), brake (wherever it was below 1).
+    """
+    rows = {}
+    for name, plan in overlays.items():
+        bound = plan.bound()
+        rows[name] = {
+            "mean_exposure": float(plan.exposure.mean()),
+            "least_exposure": float(plan.exposure.min()),
+            "changes": float(plan.decided.mean() * metrics.PERIODS_PER_YEAR),
+            **{rule: float(days.mean()) for rule, days in bound.items()},
+        }
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("strategy")
+
+
+def decision_table(records: Mapping[str, Sequence[Record]]) -> pd.DataFrame:
+    """What the optimiser could and could not keep.
+
+    Returns
+    -------
+    DataFrame
+        strategy, status, decisions (how many had it), conflict (the limits most often in each
+        other's way), example (the first reason in words). No rows without an optimiser.
+    """
+    rows = []
+    for name, own in records.items():
+        for status, number in Counter(record.status for record in own).most_common():
+            some = [record for record in own if record.status == status]
+            conflicts = Counter(record.conflict for record in some if record.conflict)
+            common = conflicts.most_common(1)
+            conflict = ", ".join(common[0][0]) if common else ""
+            reason = next((record.reason for record in some if record.reason), "")
+            rows.append((name, status, number, conflict, reason))
+    columns = ["strategy", "status", "decisions", "conflict", "example"]
+    return pd.DataFrame(rows, columns=columns)

@@ -1,0 +1,263 @@
+"""The search: Optuna proposes, purged cross-validation judges, the ledger remembers.
+
+Only days before the test are handed to anything here. A study lives in an SQLite file and goes on
+where it was: trial k is proposed from the trials before it and a seed of its own, so that a search
+that was killed and run again ends where an uninterrupted one does. `jobs` fits the splits of a
+trial side by side; splits are still judged in order, and no number depends on it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+import pandas as pd
+from optuna.trial import FrozenTrial, Trial, TrialState
+from skfolio.containers import AssetPanel
+
+from alphakeel.config import StudyConfig
+from alphakeel.errors import ConfigError, ConvergenceError, DataError
+from alphakeel.preparation import find_test_days, with_test_dates
+from alphakeel.progress import Progress
+from alphakeel.provenance import hash_panel
+from alphakeel.roster import check_models
+from alphakeel.tuning.judge import Judge, make_splits
+from alphakeel.tuning.luck import luck_of
+from alphakeel.tuning.objective import prepare_problem
+from alphakeel.tuning.plan import OBJECTIVES, SearchPlan, Tuning
+from alphakeel.tuning.space import Choice, Space, default_space, settings_at
+from alphakeel.tuning.storage import STARTUP, alone, open_study, study_name
+from alphakeel.tuning.trials import TrialLedger, TrialRecord
+
+__all__ = ["before_test", "tune"]
+
+Listener = Callable[[Progress], None]
+
+
+def tune(
+    panel: AssetPanel,
+    config: StudyConfig | None = None,
+    plan: SearchPlan | None = None,
+    *,
+    space: Space | None = None,
+    folder: str | Path | None = None,
+    ledger: TrialLedger | None = None,
+    name: str = "panel",
+    on_progress: Listener | None = None,
+) -> Tuning:
+    """Search a model's settings on the days before the test.
+
+    Parameters
+    ----------
+    panel : AssetPanel
+        The whole data set: it is cut at ``walk_forward.test_start`` before anything is computed.
+    config : StudyConfig, optional
+        Settings to start from; ``jobs`` splits are fitted at the same time.
+    plan : SearchPlan, optional
+    space : tuple of Choice and Span, optional
+        What is searched; `default_space` by default.
+    folder : str or Path, optional
+        Where the study (``study.db``) is kept, to go on from; None keeps it in memory.
+    ledger : TrialLedger, optional
+        By default ``trials.jsonl`` in the folder.
+    name : str
+        What the data are called.
+    on_progress : callable, optional
+        Called with a `Progress` after each trial, the best so far in its detail.
+
+    Returns
+    -------
+    Tuning
+
+    Raises
+    ------
+    ConfigError
+        If the plan cannot work, or no trial could be fitted.
+    DataError
+        If the years before the test are too short, or the folder cannot be used.
+
+    Examples
+    --------
+    >>> import alphakeel as ak
+    >>> panel = ak.load_bundled("synthetic", n_assets=12, n_dates=900, seed=1)
+    >>> found = tune(panel, plan=SearchPlan(model="linear", trials=2, blocks=3))
+    >>> len(found.trials), found.config.linear.method in ("pooled", "ridge")
+    (2, True)
+    """
+    config, plan = config or StudyConfig(), plan or SearchPlan()
+    check_models(replace(config, models=(plan.model,)))
+    data_hash = hash_panel(panel)
+    cut, config = before_test(panel, config)
+    problem = prepare_problem(cut, config, anchor=len(cut.observations))
+    splits = make_splits(problem, config, plan)
+    if space is None:
+        shortest = min(len(split.train) for split in splits)
+        breadth = int(np.median(problem.inputs.sample[problem.first :].sum(axis=1)))
+        space = default_space(plan.model, config, n_rows=shortest, breadth=breadth)
+    settings_at(config, {part.name: _any_value(part) for part in space})
+    if ledger is None:
+        ledger = TrialLedger(None if folder is None else Path(folder) / "trials.jsonl")
+    judge = Judge(problem, splits, config, plan, data_hash, ledger)
+    with alone(folder):
+        study = open_study(folder, study_name(judge.key({}), plan, space), plan, len(splits))
+        trials = _run(study, judge, space, on_progress)
+    return _found(trials, judge, space, name)
+
+
+def before_test(panel: AssetPanel, config: StudyConfig) -> tuple[AssetPanel, StudyConfig]:
+    """The days before the test, and the settings with the test window filled in."""
+    dates = np.asarray(panel.observations, dtype="datetime64[D]")
+    days = find_test_days(dates, config)
+    return panel[: days.start].to_panel(), with_test_dates(config, dates[days])
+
+
+def _run(
+    study: optuna.Study, judge: Judge, space: Space, on_progress: Listener | None
+) -> list[FrozenTrial]:
+    """Ask, judge and tell until the plan's number of trials is done."""
+    plan = judge.plan
+    for stale in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        study.tell(stale.number, state=TrialState.FAIL)
+    while len(finished := _finished(study)) < plan.trials:
+        _tell_progress(on_progress, finished, plan)
+        seed = np.random.SeedSequence([judge.config.seed, len(finished)]).generate_state(1)[0]
+        study.sampler = optuna.samplers.TPESampler(
+            seed=int(seed), n_startup_trials=STARTUP, multivariate=False
+        )
+        trial = study.ask()
+        params = _suggest(trial, space)
+
+        def report(split: int, value: float, trial: Trial = trial) -> bool:
+            trial.report(value, split)
+            return trial.should_prune()
+
+        try:
+            record, fitted = judge.judge(params, report)
+        except (DataError, ConfigError, ConvergenceError) as error:
+            trial.set_user_attr("reason", str(error))
+            study.tell(trial, state=TrialState.FAIL)
+            continue
+        trial.set_user_attr("reason", "" if fitted else "known from the ledger")
+        trial.set_user_attr("key", record.key)
+        if not record.complete:
+            study.tell(trial, state=TrialState.PRUNED)
+            continue
+        if plan.objective == "sharpe":
+            for limit, excess in record.over.items():
+                trial.set_constraint(limit, excess)
+        study.tell(trial, _value(record, plan))
+    _tell_progress(on_progress, finished, plan)
+    return finished
+
+
+def _finished(study: optuna.Study) -> list[FrozenTrial]:
+    """Trials that ran to an end of their own; one that was killed is proposed again."""
+    return [t for t in study.get_trials(deepcopy=False) if "reason" in t.user_attrs]
+
+
+def _value(record: TrialRecord, plan: SearchPlan) -> float:
+    value = record.rank_ic if plan.objective == "rank_ic" else record.sharpe
+    return value if np.isfinite(value) else 0.0
+
+
+def _suggest(trial: Trial, space: Space) -> dict[str, Any]:
+    params: dict[str, Any] = {}
+    for part in space:
+        if part.when is not None and params.get(part.when[0]) != part.when[1]:
+            continue
+        if isinstance(part, Choice):
+            params[part.name] = trial.suggest_categorical(part.name, list(part.values))
+        elif part.whole:
+            params[part.name] = trial.suggest_int(
+                part.name, int(part.low), int(part.high), log=part.log
+            )
+        else:
+            params[part.name] = trial.suggest_float(part.name, part.low, part.high, log=part.log)
+    return params
+
+
+def _any_value(part: Any) -> Any:
+    if isinstance(part, Choice):
+        return part.values[0]
+    return int(part.low) if part.whole else part.low
+
+
+def _tell_progress(
+    on_progress: Listener | None, finished: list[FrozenTrial], plan: SearchPlan
+) -> None:
+    if on_progress is None:
+        return
+    detail = f"{len(finished)} of {plan.trials} trials"
+    complete = [t for t in finished if t.state == TrialState.COMPLETE]
+    if complete:
+        best = max(complete, key=_standing)
+        detail += f", best {OBJECTIVES[plan.objective]} {best.value:.3f} (trial {best.number})"
+    on_progress(Progress("tuning", min(1.0, len(finished) / plan.trials), detail))
+
+
+def _standing(trial: FrozenTrial) -> tuple[float, float]:
+    """Order of trials: first those that keep all limits, then the higher value."""
+    excess = max([0.0, *trial.constraints.values()])
+    return -excess, float(trial.value or 0.0)
+
+
+def _found(trials: list[FrozenTrial], judge: Judge, space: Space, name: str) -> Tuning:
+    complete = [t for t in trials if t.state == TrialState.COMPLETE]
+    if not complete:
+        reasons = [t.user_attrs["reason"] for t in trials if t.state == TrialState.FAIL]
+        raise ConfigError(f"no trial of {judge.plan.model} could be fitted: {reasons[0]}")
+    best = max(complete, key=_standing)
+    record = judge.ledger.find(best.user_attrs["key"])
+    if record is None:
+        raise DataError(
+            f"trial {best.number} is in the study but not in the ledger {judge.ledger.path}; give "
+            "the ledger that it was written to, or another folder."
+        )
+    config = replace(
+        settings_at(judge.config, record.params),
+        models=tuple(dict.fromkeys(("linear", judge.plan.model))),
+    )
+    limited = judge.plan.objective == "sharpe"
+    returns = np.array(record.returns)
+    return Tuning(
+        config=config,
+        plan=judge.plan,
+        best={
+            "number": best.number,
+            "value": best.value,
+            "rank_ic": record.rank_ic,
+            "sharpe": record.sharpe,
+            "params": record.params,
+            "over": record.over if limited else {},
+            "feasible": not limited or max([0.0, *record.over.values()]) <= 0.0,
+        },
+        trials=_trials_table(trials, judge, space),
+        luck=luck_of(
+            returns[np.isfinite(returns)],
+            judge.ledger.returns(judge.data_hash),
+            judge.ledger,
+            judge.data_hash,
+        ),
+        data_hash=judge.data_hash,
+        name=name,
+        validated=(record.first, record.last),
+    )
+
+
+def _trials_table(trials: list[FrozenTrial], judge: Judge, space: Space) -> pd.DataFrame:
+    by_key = {r.key: r for r in judge.ledger.of(judge.data_hash)}
+    rows = []
+    for trial in trials:
+        record = by_key.get(trial.user_attrs.get("key", ""))
+        state = {"FAIL": "failed"}.get(trial.state.name, trial.state.name.lower())
+        row: dict[str, Any] = {"number": trial.number, "state": state, "value": trial.value}
+        row["rank_ic"] = record.rank_ic if record else np.nan
+        row["sharpe"] = record.sharpe if record else np.nan
+        row["max_excess"] = max(record.over.values()) if record and record.over else np.nan
+        row |= {part.name: trial.params.get(part.name) for part in space}
+        rows.append({**row, "reason": trial.user_attrs["reason"]})
+    return pd.DataFrame(rows)
