@@ -68,7 +68,8 @@ def cut(panel: Any, row: int) -> Any:
 
 def linear_only(config: StudyConfig) -> StudyConfig:
     """The study with its cheap model: the machinery is the same."""
-    return replace(config, models=("linear",), report=replace(config.report, drivers=False))
+    report = replace(config.report, drivers=False, sensitivity=False)
+    return replace(config, models=("linear",), report=report)
 
 
 def until(config: StudyConfig, day: np.datetime64) -> StudyConfig:

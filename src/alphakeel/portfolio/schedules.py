@@ -30,7 +30,7 @@ Schedule = tuple[tuple[str, float], ...]
 
 # Stamp tax on A shares. Ministry of Finance and State Taxation Administration: both sides until
 # 2008-09-18, the seller alone from 2008-09-19 (announced 2008-09-18), halved on 2023-08-28
-# (announcement 2023 No. 39 of the two offices).
+# (announcement 2023 No. 39 of the two offices). Dates up to 2008 rest on one secondary list.
 _CN_BOTH_SIDES: Schedule = (
     ("1992-06-12", 0.003),
     ("1997-05-12", 0.005),
