@@ -174,7 +174,7 @@ class TestEachDateAlone:
             whole = func(x)
             single = [func(x[t : t + 1])[0] for t in range(len(x))]
         np.testing.assert_array_equal(whole, single)
-        monkeypatch.setattr(cs, "_BLOCK_VALUES", 100)
+        monkeypatch.setattr("alphakeel.stats.rows.BLOCK_VALUES", 100)
         np.testing.assert_array_equal(func(x), UNARY[name](np.asfortranarray(x)))
 
     @pytest.mark.parametrize("name", PAIRS)

@@ -11,12 +11,7 @@ import torch
 
 from alphakeel.errors import ConfigError, DataError, NotFittedError
 from alphakeel.evidence import tables
-from alphakeel.models.attribution import (
-    _linear_in_heads,
-    attribute,
-    integrated_gradients,
-    shapley_values,
-)
+from alphakeel.models.attribution import attribute, integrated_gradients, shapley_values
 from alphakeel.models.base import Forecaster
 from alphakeel.models.explain import (
     Drivers,
@@ -24,6 +19,7 @@ from alphakeel.models.explain import (
     find_drivers,
     permutation_importance,
 )
+from alphakeel.models.integration import linear_in_heads
 from alphakeel.models.kernel import SupportVectorForecaster
 from alphakeel.models.linear import LinearForecaster
 from alphakeel.models.networks import run
@@ -173,7 +169,7 @@ class TestIntegratedGradients:
         start = x.copy()
         start[:, :3] = 0.0
         heads = run(network, sample["features"][: row + 1], series)[-1].astype(np.float64)
-        weights = torch.from_numpy(_linear_in_heads(heads, sample["mask"][row])[0]).float()
+        weights = torch.from_numpy(linear_in_heads(heads, sample["mask"][row])[0]).float()
         tool = captum.IntegratedGradients(lambda z: network(z.transpose(0, 1))[0][-1] @ weights)
         theirs = tool.attribute(
             torch.from_numpy(x)[None], torch.from_numpy(start)[None], n_steps=64

@@ -10,13 +10,9 @@ from hypothesis import strategies as st
 
 from alphakeel.errors import ConfigError, DataError
 from alphakeel.portfolio.conformal import adaptive_scale, tracking_scale
+from alphakeel.portfolio.scenarios import FALL, OWN_HALFLIFE, RISE, SETTLE, STOCKS_HALFLIFE
 from alphakeel.portfolio.tails import tail_of
 from alphakeel.portfolio.var_forecast import (
-    FALL,
-    OWN_HALFLIFE,
-    RISE,
-    SETTLE,
-    STOCKS_HALFLIFE,
     book_var,
     filtered_historical,
     historical,

@@ -17,9 +17,9 @@ from alphakeel.models.networks import (
     State,
     draw_uniform,
     drop,
-    forget_little,
-    lstm_layers,
     recur,
+    recurrent_layers,
+    remember_long,
 )
 
 __all__ = ["AttentionNetwork", "banded_attention"]
@@ -88,7 +88,7 @@ class AttentionNetwork(SequenceNetwork):
     window : int
         Rows attended to, the row itself among them.
     n_inputs, n_heads, hidden, layers, dropout, generator
-        As in `LSTMNetwork`; dropout falls on what the attention returns as well.
+        As in `RecurrentNetwork`; dropout falls on what the attention returns as well.
 
     Examples
     --------
@@ -112,13 +112,13 @@ class AttentionNetwork(SequenceNetwork):
     ) -> None:
         super().__init__()
         self.dropout, self.window = dropout, window
-        self.layers = lstm_layers(n_inputs, hidden, layers)
+        self.layers = recurrent_layers(n_inputs, hidden, layers)
         self.score = nn.Parameter(torch.empty(hidden, hidden))
         self.lag_bias = nn.Parameter(torch.empty(window))
         self.head_weight = nn.Parameter(torch.empty(n_heads, 2 * hidden))
         self.head_bias = nn.Parameter(torch.empty(n_heads))
         draw_uniform(self.named_parameters(), 1.0 / sqrt(hidden), generator)
-        forget_little(self.layers, hidden)
+        remember_long(self.layers, hidden)
 
     def forward(
         self, inputs: Tensor, state: State | None = None, noise: Generator | None = None

@@ -11,12 +11,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import ArrayLike, NDArray
 
-from alphakeel.errors import ConfigError, DataError, NotFittedError
-from alphakeel.models.base import Forecaster, Inputs, check_inputs, check_integer
-from alphakeel.models.networks import SequenceNetwork, assemble, run
+from alphakeel.errors import ConfigError, DataError
+from alphakeel.models.base import (
+    Forecaster,
+    Inputs,
+    check_columns,
+    check_fitted,
+    check_inputs,
+    check_integer,
+)
+from alphakeel.models.integration import integrate, linear_in_heads
+from alphakeel.models.networks import assemble, run
 from alphakeel.models.sequence import SequenceForecaster
 from alphakeel.models.training import one_thread
 
@@ -24,11 +31,6 @@ __all__ = ["Attribution", "attribute", "integrated_gradients", "shapley_values"]
 
 Floats = NDArray[np.float64]
 Floats32 = NDArray[np.float32]
-
-# Stock-dates that one pass forward and backward holds.
-BLOCK_ENTRIES = 65_536
-# Most points of the integral; see `integrated_gradients`.
-MAX_STEPS = 2048
 
 
 @dataclass(frozen=True, eq=False)
@@ -173,16 +175,10 @@ def integrated_gradients(
     >>> found.values.shape, bool(np.abs(found.gap).max() < 1e-3)
     ((2, 60, 2), True)
     """
-    if not hasattr(model, "members_"):
-        raise NotFittedError(f"this {type(model).__name__} is not fitted; call fit first")
+    check_fitted(model, "members_")
     check_integer("steps", steps, at_least=1)
     inputs, chosen = _checked(features, mask, market, row, assets)
-    given = (inputs.features.shape[2], inputs.market.shape[1])
-    if given != (model.n_factors_in_, model.n_market_in_):
-        raise DataError(
-            f"the model was fitted on {model.n_factors_in_} factors and {model.n_market_in_} "
-            f"market series, but the explanation was given {given[0]} and {given[1]}"
-        )
+    given = check_columns(inputs, model.n_factors_in_, model.n_market_in_, by="the explanation")
     start = _first_row(model, row)
     n_lags = row - start + 1
     if lags is not None:
@@ -196,17 +192,11 @@ def integrated_gradients(
     with one_thread():
         for network in model.members_:
             heads = run(network, cube, series)[-1, :, : model.n_horizons_].astype(np.float64)
-            weights, score = _linear_in_heads(heads, present)
+            weights, score = linear_in_heads(heads, present)
             x = assemble(cube[:, chosen], series)
-            points = steps
-            slopes, change = _integrate(network, x, weights, n_lags, given[0], points)
-            while (
-                tolerance is not None
-                and _worst(slopes, change) > tolerance
-                and 2 * points <= MAX_STEPS
-            ):
-                points *= 2
-                slopes, change = _integrate(network, x, weights, n_lags, given[0], points)
+            slopes, change = integrate(
+                network, x, weights, n_lags, given[0], steps=steps, tolerance=tolerance
+            )
             values[:, :n_lags] += slopes / len(model.members_)
             scores += score[chosen] / len(model.members_)
             baselines += (score[chosen] - change) / len(model.members_)
@@ -327,59 +317,3 @@ def _first_row(model: SequenceForecaster, row: int) -> int:
     if model.warm_up is None:
         return 0
     return max(0, row // model.chunk_ * model.chunk_ - model.warm_up)
-
-
-def _linear_in_heads(heads: Floats, present: NDArray[np.bool_]) -> tuple[Floats, Floats]:
-    """Score of the date as a linear function of its heads: slope of each head, and the score."""
-    centred = heads - heads[present].mean(axis=0)
-    deviation = heads[present].std(axis=0)
-    weights = np.where(deviation > 0, 1.0 / np.where(deviation > 0, deviation, 1.0), 0.0)
-    score = centred @ weights
-    spread = score[present].std()
-    if spread == 0:
-        return np.zeros_like(weights), np.zeros_like(score)
-    return weights / spread, score / spread
-
-
-def _worst(values: Floats, change: Floats) -> float:
-    return float(np.abs(change - values.sum(axis=(1, 2))).max())
-
-
-def _integrate(
-    network: SequenceNetwork,
-    inputs: Floats32,
-    weights: Floats,
-    n_lags: int,
-    n_factors: int,
-    steps: int,
-) -> tuple[Floats, Floats]:
-    """Values of shape (n_stocks, n_lags, n_factors), and the change of the score that they make.
-
-    `inputs` has shape (n_rows, n_stocks, n_inputs); the score is ``outputs[-1] @ weights``.
-    """
-    device = next(network.parameters()).device
-    x = torch.from_numpy(inputs).to(device)
-    base = x.clone()
-    base[-n_lags:, :, :n_factors] = 0.0
-    slope = torch.as_tensor(weights, dtype=x.dtype, device=device)
-    nodes, shares = np.polynomial.legendre.leggauss(steps)
-    n_rows, n_stocks, _ = x.shape
-    stock, node = (grid.ravel() for grid in np.indices((n_stocks, steps)))
-    size = max(1, BLOCK_ENTRIES // n_rows)
-    mean = np.zeros((n_stocks, n_lags, n_factors))
-    with torch.enable_grad():
-        for first in range(0, len(stock), size):
-            which, where = stock[first : first + size], node[first : first + size]
-            place = torch.as_tensor((nodes[where] + 1.0) / 2.0, dtype=x.dtype, device=device)
-            point = torch.lerp(base[:, which], x[:, which], place[None, :, None])
-            point.requires_grad_()
-            outputs = network(point)[0][-1, :, : len(weights)]
-            gradient = torch.autograd.grad((outputs @ slope).sum(), point)[0]
-            part = gradient[-n_lags:, :, :n_factors].flip(0).transpose(0, 1)
-            share = shares[where] / 2.0
-            np.add.at(mean, which, part.cpu().numpy() * share[:, None, None])
-    with torch.inference_mode():
-        ends = network(torch.cat([x, base], dim=1))[0][-1, :, : len(weights)].double().cpu()
-    change = (ends[:n_stocks] - ends[n_stocks:]).numpy() @ weights
-    distance = (x - base)[-n_lags:, :, :n_factors].flip(0).transpose(0, 1).cpu().numpy()
-    return mean * distance, change

@@ -14,10 +14,20 @@ from typing import Protocol, Self, runtime_checkable
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from alphakeel.errors import ConfigError, DataError
+from alphakeel.errors import ConfigError, DataError, NotFittedError
 from alphakeel.models.state import ModelState
 
-__all__ = ["Forecaster", "Inputs", "check_inputs", "check_integer", "check_number", "check_targets"]
+__all__ = [
+    "Forecaster",
+    "Inputs",
+    "check_columns",
+    "check_fitted",
+    "check_inputs",
+    "check_integer",
+    "check_integers",
+    "check_number",
+    "check_targets",
+]
 
 Floats32 = NDArray[np.float32]
 Bools = NDArray[np.bool_]
@@ -169,6 +179,37 @@ def check_targets(targets: ArrayLike, inputs: Inputs) -> Floats32:
     return goals
 
 
+def check_fitted(model: object, learned: str) -> None:
+    """Refuse a model that does not have the attribute that its fit ends with.
+
+    Raises
+    ------
+    NotFittedError
+        If it does not.
+    """
+    if not hasattr(model, learned):
+        raise NotFittedError(f"this {type(model).__name__} is not fitted; call fit first")
+
+
+def check_columns(
+    inputs: Inputs, n_factors: int, n_market: int, *, by: str = "predict"
+) -> tuple[int, int]:
+    """Number of factors and of market series, which have to be those of the fit.
+
+    Raises
+    ------
+    DataError
+        If they are others.
+    """
+    given = (inputs.features.shape[2], inputs.market.shape[1])
+    if given != (n_factors, n_market):
+        raise DataError(
+            f"the model was fitted on {n_factors} factors and {n_market} market series, but {by} "
+            f"was given {given[0]} and {given[1]}"
+        )
+    return given
+
+
 def check_integer(name: str, value: object, *, at_least: int) -> int:
     """Return a whole number, or say in one sentence why it is not one.
 
@@ -180,6 +221,12 @@ def check_integer(name: str, value: object, *, at_least: int) -> int:
     if isinstance(value, bool) or not isinstance(value, Integral) or value < at_least:
         raise ConfigError(f"{name} must be a whole number of at least {at_least}, not {value!r}")
     return int(value)
+
+
+def check_integers(owner: object, *names: str, at_least: int) -> None:
+    """`check_integer` for several settings of an object."""
+    for name in names:
+        check_integer(name, getattr(owner, name), at_least=at_least)
 
 
 def check_number(

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alphakeel.errors import ConfigError, DataError
-from alphakeel.models.base import Inputs, check_integer, check_number
+from alphakeel.models.base import Inputs, check_integer, check_integers, check_number
 from alphakeel.models.tabular import TabularForecaster, rows_of
 from alphakeel.stats.crosssection import rank_ic
 from alphakeel.stats.folds import split_validation
@@ -135,10 +135,9 @@ class LightGBMForecaster(TabularForecaster):
         self.seed = seed
 
     def _check_settings(self) -> None:
-        for name in ("n_trees", "min_leaf", "evaluate_every"):
-            check_integer(name, getattr(self, name), at_least=1)
-        check_integer("leaves", self.leaves, at_least=2)
-        check_integer("purge", self.purge, at_least=0)
+        check_integers(self, "n_trees", "min_leaf", "evaluate_every", at_least=1)
+        check_integers(self, "leaves", at_least=2)
+        check_integers(self, "purge", at_least=0)
         if self.patience is not None:
             check_integer("patience", self.patience, at_least=1)
         for name in ("learning_rate", "feature_share", "entry_share"):

@@ -8,13 +8,13 @@ import torch
 from torch import Generator, Tensor, nn
 
 from alphakeel.models.networks import (
-    SequenceNetwork,
+    LSTMNetwork,
+    RecurrentNetwork,
     State,
     draw_uniform,
     drop,
-    forget_little,
-    lstm_layers,
     recur,
+    widths,
 )
 
 __all__ = ["CNNLSTMNetwork", "CausalConvolution"]
@@ -68,7 +68,7 @@ class CausalConvolution(nn.Module):
         return total, rows[len(x) :]
 
 
-class CNNLSTMNetwork(SequenceNetwork):
+class CNNLSTMNetwork(RecurrentNetwork):
     """Causal dilated convolutions, then an LSTM over what they found.
 
     Layer l has dilation 2^l, so that the LSTM's input at a row sums up the last
@@ -80,7 +80,7 @@ class CNNLSTMNetwork(SequenceNetwork):
     kernel, convolutions : int
         Terms of each convolution, and their number.
     n_inputs, n_heads, hidden, layers, dropout, generator
-        As in `LSTMNetwork`; the convolutions have `hidden` channels, and dropout after each.
+        As in `RecurrentNetwork`; the convolutions have `hidden` channels, and dropout after each.
 
     Examples
     --------
@@ -90,6 +90,8 @@ class CNNLSTMNetwork(SequenceNetwork):
     >>> network(torch.zeros(10, 7, 3))[0].shape
     torch.Size([10, 7, 2])
     """
+
+    layer = LSTMNetwork.layer
 
     def __init__(
         self,
@@ -103,17 +105,12 @@ class CNNLSTMNetwork(SequenceNetwork):
         convolutions: int,
         generator: Generator,
     ) -> None:
-        super().__init__()
-        self.dropout = dropout
-        self.layers = lstm_layers(hidden, hidden, layers)
-        self.head_weight = nn.Parameter(torch.empty(n_heads, hidden))
-        self.head_bias = nn.Parameter(torch.empty(n_heads))
-        draw_uniform(self.named_parameters(), 1.0 / sqrt(hidden), generator)
-        forget_little(self.layers, hidden)
-        widths = [n_inputs] + [hidden] * (convolutions - 1)
+        super().__init__(
+            hidden, n_heads, hidden=hidden, layers=layers, dropout=dropout, generator=generator
+        )
         self.convolutions = nn.ModuleList(
             CausalConvolution(width, hidden, kernel=kernel, dilation=2**depth, generator=generator)
-            for depth, width in enumerate(widths)
+            for depth, width in enumerate(widths(n_inputs, hidden, convolutions))
         )
 
     def forward(

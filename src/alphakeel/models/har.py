@@ -14,8 +14,8 @@ from typing import Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from alphakeel.errors import DataError, NotFittedError
-from alphakeel.models.base import check_integer
+from alphakeel.errors import DataError
+from alphakeel.models.base import check_fitted, check_integer
 from alphakeel.models.state import Persistent
 from alphakeel.stats.timeseries import (
     realised_volatility,
@@ -294,8 +294,7 @@ class HARForecaster(Persistent):
         NotFittedError
             If the model has not been fitted.
         """
-        if not hasattr(self, "coef_"):
-            raise NotFittedError("this HARForecaster is not fitted; call fit first")
+        check_fitted(self, "coef_")
         daily, chosen, allowed = check_returns(returns, rows, mask)
         # A sum term by term: a matrix product may round a row by what else is in the matrix.
         terms = _components(daily, chosen) * self.coef_

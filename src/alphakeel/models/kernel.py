@@ -16,10 +16,10 @@ from sklearn.kernel_approximation import Nystroem
 from sklearn.svm import LinearSVR
 
 from alphakeel.errors import ConvergenceError
-from alphakeel.models.base import Inputs, check_integer, check_number
+from alphakeel.models.base import Inputs, check_integers, check_number
+from alphakeel.models.sampling import MarketScale
 from alphakeel.models.state import expect
 from alphakeel.models.tabular import TabularForecaster, rows_of
-from alphakeel.models.training import MarketScale
 
 __all__ = ["SupportVectorForecaster"]
 
@@ -110,8 +110,8 @@ class SupportVectorForecaster(TabularForecaster):
         check_number("epsilon", self.epsilon, low=0.0)
         if self.gamma is not None:
             check_number("gamma", self.gamma, low=0.0, low_open=True)
-        check_integer("components", self.components, at_least=1)
-        check_integer("max_entries", self.max_entries, at_least=2)
+        check_integers(self, "components", at_least=1)
+        check_integers(self, "max_entries", at_least=2)
 
     def _fit_members(self, inputs: Inputs, goals: Floats32) -> None:
         scale = MarketScale.of(inputs.market)

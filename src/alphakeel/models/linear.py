@@ -17,8 +17,14 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from alphakeel.errors import ConfigError, DataError, NotFittedError
-from alphakeel.models.base import check_inputs, check_integer, check_number, check_targets
+from alphakeel.errors import ConfigError, DataError
+from alphakeel.models.base import (
+    check_fitted,
+    check_inputs,
+    check_integer,
+    check_number,
+    check_targets,
+)
 from alphakeel.models.state import Persistent, expect
 
 __all__ = ["LinearForecaster"]
@@ -163,8 +169,7 @@ class LinearForecaster(Persistent):
         DataError
             If the number of factors differs from the fit's.
         """
-        if not hasattr(self, "coef_"):
-            raise NotFittedError("this LinearForecaster is not fitted; call fit first")
+        check_fitted(self, "coef_")
         inputs = check_inputs(features, mask, market)
         if inputs.features.shape[2] != self.n_factors_in_:
             raise DataError(

@@ -9,9 +9,9 @@ generators that are handed in.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from math import sqrt
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -22,14 +22,16 @@ __all__ = [
     "GRUNetwork",
     "LSTMNetwork",
     "MLPNetwork",
+    "RecurrentNetwork",
     "SequenceNetwork",
     "assemble",
     "draw_uniform",
     "drop",
-    "forget_little",
-    "lstm_layers",
     "recur",
+    "recurrent_layers",
+    "remember_long",
     "run",
+    "widths",
 ]
 
 Floats32 = NDArray[np.float32]
@@ -84,18 +86,19 @@ class SequenceNetwork(nn.Module, ABC):
         """
 
 
-class _LSTMLayer(nn.LSTM):
-    """One layer of `torch.nn.LSTM` whose constructor draws nothing from the global generator."""
+class _Undrawn:
+    """Keeps the constructor of a recurrent layer from drawing from the global generator."""
 
     def reset_parameters(self) -> None:
-        """Leave the weights as they are; `lstm_layers` fills them."""
+        """Leave the weights as they are; `RecurrentNetwork` and its like fill them."""
 
 
-class _GRULayer(nn.GRU):
-    """One layer of `torch.nn.GRU` whose constructor draws nothing from the global generator."""
+class _LSTMLayer(_Undrawn, nn.LSTM):
+    """One layer of `torch.nn.LSTM`."""
 
-    def reset_parameters(self) -> None:
-        """Leave the weights as they are; `GRUNetwork` fills them."""
+
+class _GRULayer(_Undrawn, nn.GRU):
+    """One layer of `torch.nn.GRU`."""
 
 
 @torch.no_grad()
@@ -110,22 +113,26 @@ def draw_uniform(
             parameter.uniform_(-bound, bound, generator=generator)
 
 
+def recurrent_layers(
+    n_inputs: int, hidden: int, layers: int, *, layer: Callable[[int, int], nn.RNNBase] = _LSTMLayer
+) -> nn.ModuleList:
+    """Stacked recurrent layers, their weights still to be drawn; then call `remember_long`."""
+    return nn.ModuleList(layer(width, hidden) for width in widths(n_inputs, hidden, layers))
+
+
+def widths(n_inputs: int, hidden: int, layers: int) -> list[int]:
+    """Inputs of each of several stacked layers."""
+    return [n_inputs] + [hidden] * (layers - 1)
+
+
 @torch.no_grad()
-def _open_gate(layers: nn.ModuleList, gate: int, hidden: int) -> None:
-    """Set one gate's bias to 1, so that memory starts long."""
+def remember_long(layers: nn.ModuleList, hidden: int) -> None:
+    """Set to 1 the bias of the gate that keeps the state, so that memory starts long.
+
+    Torch has it second in both kinds: input, forget, cell, output; and reset, update, new.
+    """
     for layer in layers:
-        layer.get_parameter("bias_ih_l0")[gate * hidden : (gate + 1) * hidden] = 1.0
-
-
-def lstm_layers(n_inputs: int, hidden: int, layers: int) -> nn.ModuleList:
-    """Stacked LSTM layers, their weights still to be drawn; then call `forget_little`."""
-    widths = [n_inputs] + [hidden] * (layers - 1)
-    return nn.ModuleList(_LSTMLayer(width, hidden) for width in widths)
-
-
-def forget_little(layers: nn.ModuleList, hidden: int) -> None:
-    """Set the forget gates' biases to 1; torch's order is input, forget, cell, output."""
-    _open_gate(layers, 1, hidden)
+        layer.get_parameter("bias_ih_l0")[hidden : 2 * hidden] = 1.0
 
 
 def recur(
@@ -140,24 +147,57 @@ def recur(
     return x, ends
 
 
-class LSTMNetwork(SequenceNetwork):
-    """Stacked LSTM with a linear head per horizon on the shared last layer.
-
-    Torch's own cell is kept: on a CPU its oneDNN kernel was the fastest of those that were tried
-    (several seeds in one batched product came to 0.8 to 2 times its cost per seed).
+class RecurrentNetwork(SequenceNetwork):
+    """Stacked recurrent layers with a linear head per horizon on the shared last one.
 
     Parameters
     ----------
     n_inputs, n_heads : int
         Inputs per date, and outputs per date.
     hidden, layers : int
-        Width and number of LSTM layers.
+        Width and number of recurrent layers.
     dropout : float
         Share dropped, in training, of the inputs and of the output of each layer.
     generator : Generator
         CPU generator of the initial weights: uniform within 1/sqrt(hidden), biases 0, except
-        1 for the forget gate, so that memory starts long (Jozefowicz et al., 2015, "An Empirical
-        Exploration of Recurrent Network Architectures", ICML).
+        1 for the gate that keeps the state, so that memory starts long (Jozefowicz et al., 2015,
+        "An Empirical Exploration of Recurrent Network Architectures", ICML).
+    """
+
+    layer: ClassVar[type[nn.RNNBase]]
+
+    def __init__(
+        self,
+        n_inputs: int,
+        n_heads: int,
+        *,
+        hidden: int,
+        layers: int,
+        dropout: float,
+        generator: Generator,
+    ) -> None:
+        super().__init__()
+        self.dropout = dropout
+        self.layers = recurrent_layers(n_inputs, hidden, layers, layer=self.layer)
+        self.head_weight = nn.Parameter(torch.empty(n_heads, hidden))
+        self.head_bias = nn.Parameter(torch.empty(n_heads))
+        draw_uniform(self.named_parameters(), 1.0 / sqrt(hidden), generator)
+        remember_long(self.layers, hidden)
+
+    def forward(
+        self, inputs: Tensor, state: State | None = None, noise: Generator | None = None
+    ) -> tuple[Tensor, State]:
+        """Run over a stretch of rows; see `SequenceNetwork.forward`."""
+        x = drop(inputs, self.dropout, noise)
+        x, ends = recur(self.layers, x, state, self.dropout, noise)
+        return nn.functional.linear(x, self.head_weight, self.head_bias), ends
+
+
+class LSTMNetwork(RecurrentNetwork):
+    """Long short-term memory; parameters as `RecurrentNetwork`.
+
+    Torch's own cell is kept: on a CPU its oneDNN kernel was the fastest of those that were tried
+    (several seeds in one batched product came to 0.8 to 2 times its cost per seed).
 
     Examples
     --------
@@ -168,39 +208,14 @@ class LSTMNetwork(SequenceNetwork):
     torch.Size([10, 7, 2])
     """
 
-    def __init__(
-        self,
-        n_inputs: int,
-        n_heads: int,
-        *,
-        hidden: int,
-        layers: int,
-        dropout: float,
-        generator: Generator,
-    ) -> None:
-        super().__init__()
-        self.dropout = dropout
-        self.layers = lstm_layers(n_inputs, hidden, layers)
-        self.head_weight = nn.Parameter(torch.empty(n_heads, hidden))
-        self.head_bias = nn.Parameter(torch.empty(n_heads))
-        draw_uniform(self.named_parameters(), 1.0 / sqrt(hidden), generator)
-        forget_little(self.layers, hidden)
-
-    def forward(
-        self, inputs: Tensor, state: State | None = None, noise: Generator | None = None
-    ) -> tuple[Tensor, State]:
-        """Run over a stretch of rows; see `SequenceNetwork.forward`."""
-        x = drop(inputs, self.dropout, noise)
-        x, ends = recur(self.layers, x, state, self.dropout, noise)
-        return nn.functional.linear(x, self.head_weight, self.head_bias), ends
+    layer = _LSTMLayer
 
 
-class GRUNetwork(SequenceNetwork):
-    """Stacked gated recurrent units, with a linear head per horizon.
+class GRUNetwork(RecurrentNetwork):
+    """Gated recurrent units; parameters as `RecurrentNetwork`.
 
-    Two gates for the LSTM's three and no cell beside the state: three quarters of its weights.
-    Parameters as `LSTMNetwork`; here it is the update gate whose bias starts at 1. See Cho et al.
-    (2014), "Learning Phrase Representations using RNN Encoder-Decoder", EMNLP,
+    Two gates for the LSTM's three and no cell beside the state: three quarters of its weights. See
+    Cho et al. (2014), "Learning Phrase Representations using RNN Encoder-Decoder", EMNLP,
     https://doi.org/10.3115/v1/D14-1179.
 
     Examples
@@ -211,40 +226,15 @@ class GRUNetwork(SequenceNetwork):
     torch.Size([10, 7, 2])
     """
 
-    def __init__(
-        self,
-        n_inputs: int,
-        n_heads: int,
-        *,
-        hidden: int,
-        layers: int,
-        dropout: float,
-        generator: Generator,
-    ) -> None:
-        super().__init__()
-        self.dropout = dropout
-        widths = [n_inputs] + [hidden] * (layers - 1)
-        self.layers = nn.ModuleList(_GRULayer(width, hidden) for width in widths)
-        self.head_weight = nn.Parameter(torch.empty(n_heads, hidden))
-        self.head_bias = nn.Parameter(torch.empty(n_heads))
-        draw_uniform(self.named_parameters(), 1.0 / sqrt(hidden), generator)
-        _open_gate(self.layers, 1, hidden)  # torch's order: reset, update, new
-
-    def forward(
-        self, inputs: Tensor, state: State | None = None, noise: Generator | None = None
-    ) -> tuple[Tensor, State]:
-        """Run over a stretch of rows; see `SequenceNetwork.forward`."""
-        x = drop(inputs, self.dropout, noise)
-        x, ends = recur(self.layers, x, state, self.dropout, noise)
-        return nn.functional.linear(x, self.head_weight, self.head_bias), ends
+    layer = _GRULayer
 
 
 class MLPNetwork(SequenceNetwork):
     r"""Layers :math:`\mathrm{SiLU}(W z_t + b)` on the row alone: the control without memory.
 
     What a recurrent network finds beyond this one, it finds in the past of the stock. Parameters
-    as `LSTMNetwork`, `layers` hidden layers; weights within :math:`\sqrt{6 / n_{in}}` (He et al.,
-    2015, https://doi.org/10.1109/ICCV.2015.123), the head's within 1/sqrt(hidden).
+    as `RecurrentNetwork`, `layers` hidden layers; weights within :math:`\sqrt{6 / n_{in}}` (He et
+    al., 2015, https://doi.org/10.1109/ICCV.2015.123), the head's within 1/sqrt(hidden).
 
     Examples
     --------
@@ -266,12 +256,12 @@ class MLPNetwork(SequenceNetwork):
     ) -> None:
         super().__init__()
         self.dropout = dropout
-        widths = [n_inputs] + [hidden] * (layers - 1)
-        self.weights = nn.ParameterList(torch.empty(hidden, width) for width in widths)
-        self.biases = nn.ParameterList(torch.zeros(hidden) for _ in widths)
+        fan_in = widths(n_inputs, hidden, layers)
+        self.weights = nn.ParameterList(torch.empty(hidden, width) for width in fan_in)
+        self.biases = nn.ParameterList(torch.zeros(hidden) for _ in fan_in)
         self.head_weight = nn.Parameter(torch.empty(n_heads, hidden))
         self.head_bias = nn.Parameter(torch.zeros(n_heads))
-        for width, weight in zip(widths, self.weights, strict=True):
+        for width, weight in zip(fan_in, self.weights, strict=True):
             draw_uniform([("weight", weight)], sqrt(6.0 / width), generator)
         draw_uniform([("weight", self.head_weight)], 1.0 / sqrt(hidden), generator)
 

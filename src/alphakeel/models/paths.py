@@ -1,4 +1,4 @@
-"""What it takes to train on a portfolio's path: its batches, and its loss."""
+"""What it takes to train on a portfolio's path: its batches, its loss, and its calibration."""
 
 from __future__ import annotations
 
@@ -13,14 +13,19 @@ from torch import Tensor
 
 from alphakeel.models import risk_losses
 from alphakeel.models.book import AllocatingNetwork, Market
-from alphakeel.models.limits import smooth_risks
+from alphakeel.models.limits import Limits, smooth_risks
 from alphakeel.models.losses import LossParts, ScoreLoss
 from alphakeel.models.networks import assemble
-from alphakeel.models.training import Batch, ChunkSampler
+from alphakeel.models.sampling import Batch, ChunkSampler
+from alphakeel.stats.metrics import held_path
 
-__all__ = ["PathBatch", "PathObjective", "PathSampler"]
+__all__ = ["PathBatch", "PathObjective", "PathSampler", "calibrate"]
 
+Floats = NDArray[np.float64]
 Floats32 = NDArray[np.float32]
+
+# Halvings in the search for the largest share of the learned exposure that keeps the limits.
+HALVINGS = 20
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +57,7 @@ class PathSampler(ChunkSampler):
 
     Parameters
     ----------
-    features, market, targets, burn_in, chunk, batch_assets, rng, device
+    features, market, targets, **settings
         As in `ChunkSampler`, for rows whose returns are known.
     found : Market
     """
@@ -63,23 +68,9 @@ class PathSampler(ChunkSampler):
         market: Floats32,
         targets: Floats32,
         found: Market,
-        *,
-        burn_in: int,
-        chunk: int,
-        batch_assets: int,
-        rng: np.random.Generator,
-        device: torch.device,
+        **settings: Any,
     ) -> None:
-        super().__init__(
-            features,
-            market,
-            targets,
-            burn_in=burn_in,
-            chunk=chunk,
-            batch_assets=batch_assets,
-            rng=rng,
-            device=device,
-        )
+        super().__init__(features, market, targets, **settings)
         self.found = found
         self.growth = (np.cumprod(1.0 + found.returns, axis=1) - 1.0).astype(np.float32)
 
@@ -207,3 +198,57 @@ class PathObjective:
     def load_state(self, state: dict[str, Any]) -> None:
         """Go back to where `state` was taken."""
         self.records = list(state["records"])
+
+
+def calibrate(
+    weights: Floats, returns: Floats, limits: Limits, *, cost_per_side: float
+) -> tuple[float, dict[str, dict[str, float]]]:
+    """Reduce a portfolio's exposure by the least factor that keeps every limit on its path.
+
+    Parameters
+    ----------
+    weights, returns, cost_per_side
+        As in `stats.metrics.held_path`.
+    limits : Limits
+
+    Returns
+    -------
+    scale : float
+        From 0 to 1; 1 where the limits hold already.
+    limits : dict
+        As `RiskLimitedLSTM.limits_`.
+
+    Examples
+    --------
+    >>> returns = np.random.default_rng(0).normal(0.0, 0.01, (60, 1, 2))
+    >>> scale, found = calibrate(
+    ...     np.full((60, 2), 0.5), returns, Limits(volatility=0.06), cost_per_side=0.0
+    ... )
+    >>> scale < 1.0, found["volatility"]["trained"] > 0.06 >= found["volatility"]["value"]
+    (True, True)
+    """
+    active = limits.active()
+
+    def realised(scale: float) -> dict[str, float]:
+        path, traded = held_path(scale * weights, returns, cost_per_side=cost_per_side)
+        return limits.measure(path, traded)
+
+    def holds(scale: float) -> bool:
+        return all(value <= active[name] for name, value in realised(scale).items())
+
+    before, scale = realised(1.0), 1.0
+    if not holds(1.0):
+        scale, high = 0.0, 1.0
+        for _ in range(HALVINGS):
+            middle = 0.5 * (scale + high)
+            scale, high = (middle, high) if holds(middle) else (scale, middle)
+    after = realised(scale)
+    return scale, {
+        name: {
+            "limit": limit,
+            "trained": before[name],
+            "value": after[name],
+            "violation": max(0.0, after[name] / limit - 1.0),
+        }
+        for name, limit in active.items()
+    }

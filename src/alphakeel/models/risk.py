@@ -10,22 +10,23 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Generator
 
-from alphakeel.errors import ConfigError, DataError, NotFittedError
-from alphakeel.models.base import check_integer, check_number
-from alphakeel.models.checkpoint import Slot
+from alphakeel.errors import ConfigError, DataError
+from alphakeel.models.base import check_fitted, check_integer, check_integers, check_number
 from alphakeel.models.distribution import N_HEADS, RiskForecast, RiskLoss, decode, encode
+from alphakeel.models.ensemble import Ensemble, choose_device
 from alphakeel.models.har import HAR_INPUTS, HARForecaster, check_returns, har_inputs
-from alphakeel.models.networks import LSTMNetwork, run
-from alphakeel.models.sequence import MIN_CHUNK, _device
-from alphakeel.models.state import TRANSIENT, Persistent, Store, expect, fingerprint
-from alphakeel.models.training import ChunkSampler, MarketScale, one_thread, train
+from alphakeel.models.networks import LSTMNetwork, SequenceNetwork, run
+from alphakeel.models.sampling import ChunkSampler, MarketScale
+from alphakeel.models.state import expect
+from alphakeel.models.training import one_thread
+from alphakeel.models.validation import MIN_CHUNK
 
 __all__ = ["RiskForecaster"]
 
 Floats32 = NDArray[np.float32]
 
 
-class RiskForecaster(Persistent):
+class RiskForecaster(Ensemble):
     r"""Volatility, Student-t law and lower quantile of each stock, from an LSTM on top of HAR.
 
     Inputs are the `har_inputs` and, if given, market series. The network says how far log
@@ -85,9 +86,6 @@ class RiskForecaster(Persistent):
     >>> forecast.volatility.shape, bool((forecast.quantile < 0).all())
     ((60, 10), True)
     """
-
-    # Where a fit keeps its progress, to go on from after a crash; as in `SequenceForecaster`.
-    store: Store | None = None
 
     def __init__(
         self,
@@ -177,41 +175,22 @@ class RiskForecaster(Persistent):
         self.market_scale_ = MarketScale.of(extra)
         features = self.input_scale_.apply(inputs)
         series = self.market_scale_.apply(extra)
-        slots = self._slots(features, series, targets)
-        self.members_: list[LSTMNetwork] = []
-        self.history_: list[dict[str, Any]] = []
+        stretches = self._stretches(device)
+        stretches["chunk"] = min(self.chunk, len(chosen) - self.burn_in)
         with one_thread():
-            for member in range(self.n_seeds):
-                rng, initial, noise = _generators(self.seed + member, device)
-                sampler = ChunkSampler(
-                    features,
-                    series,
-                    targets,
-                    burn_in=self.burn_in,
-                    chunk=min(self.chunk, len(chosen) - self.burn_in),
-                    batch_assets=self.batch_assets,
-                    rng=rng,
-                    device=device,
-                )
-                network = self._network(features.shape[2] + series.shape[1], initial).to(device)
-                result = train(
+            for member in self._new_members(device, features, series, targets):
+                sampler = ChunkSampler(features, series, targets, rng=member.rng, **stretches)
+                network = self._new_network(member, device)
+                result = self._train(
                     network,
                     sampler,
                     RiskLoss(self.level),
-                    seed=self.seed + member,
-                    member=member,
-                    noise=noise,
-                    max_steps=self.max_steps,
-                    learning_rate=self.learning_rate,
-                    weight_decay=self.weight_decay,
+                    member,
                     evaluate_every=10,
                     patience=None,
                     validate=None,
-                    on_progress=self.on_progress,
-                    slot=slots[member],
                 )
-                self.members_.append(network)
-                self.history_ += result.history
+                self._keep(network, result.history)
         return self
 
     def predict(
@@ -235,8 +214,7 @@ class RiskForecaster(Persistent):
         DataError
             If the arrays do not fit one another, or the fit.
         """
-        if not hasattr(self, "members_"):
-            raise NotFittedError("this RiskForecaster is not fitted; call fit first")
+        check_fitted(self, "members_")
         daily, chosen, allowed = check_returns(returns, rows, mask)
         extra = _check_market(market, len(chosen))
         if extra.shape[1] != len(self.market_scale_.mean):
@@ -253,85 +231,25 @@ class RiskForecaster(Persistent):
             heads = [run(network, features, series) for network in self.members_]
         return decode(np.mean(heads, axis=0), base, self.level)
 
-    def _network(self, n_inputs: int, generator: Generator) -> LSTMNetwork:
-        return LSTMNetwork(
-            n_inputs,
-            N_HEADS,
-            hidden=self.hidden,
-            layers=self.layers,
-            dropout=self.dropout,
-            generator=generator,
-        )
-
-    def _slots(self, *data: object) -> list[Slot | None]:
-        """A place for each member's progress, tied to the data and to all that shapes the fit."""
-        if self.store is None:
-            return [None] * self.n_seeds
-        shaping = {k: v for k, v in self.get_params(deep=False).items() if k not in TRANSIENT}
-        origin = fingerprint(type(self).__name__, shaping, *data)
-        return [Slot(self.store, f"member-{member}", origin) for member in range(self.n_seeds)]
-
     def _check_settings(self) -> torch.device:
         check_integer("horizon", self.horizon, at_least=2)
-        for name in ("days", "hidden", "layers", "chunk", "batch_assets", "max_steps", "n_seeds"):
-            check_integer(name, getattr(self, name), at_least=1)
-        for name in ("burn_in", "seed"):
-            check_integer(name, getattr(self, name), at_least=0)
+        check_integers(self, "days", at_least=1)
+        self._check_shared_settings()
         check_number("level", self.level, low=0.0, low_open=True, high=0.5, high_open=False)
-        check_number("dropout", self.dropout, low=0.0, high=1.0)
-        check_number("learning_rate", self.learning_rate, low=0.0, low_open=True)
-        check_number("weight_decay", self.weight_decay, low=0.0)
-        return _device(self.device)
+        return choose_device(self.device)
 
-    def _learned(self) -> dict[str, Any]:
-        learned = super()._learned()
-        if learned:
-            for name in ("input_scale_", "market_scale_"):
-                scale = learned[name]
-                learned[name] = {"mean": scale.mean, "deviation": scale.deviation}
-            learned["members_"] = {
-                str(member): dict(network.state_dict())
-                for member, network in enumerate(self.members_)
-            }
-        return learned
+    def _blank(self, generator: Generator) -> SequenceNetwork:
+        n_inputs = len(HAR_INPUTS) + len(self.market_scale_.mean)
+        return LSTMNetwork(n_inputs, N_HEADS, **self._shape(), generator=generator)
 
     def _set_learned(self, learned: dict[str, Any]) -> None:
-        device = self._check_settings()
-        scales = {name: learned.pop(name) for name in ("input_scale_", "market_scale_")}
-        saved = learned.pop("members_")
+        inputs, market = learned.pop("input_scale_"), learned.pop("market_scale_")
+        members = learned.pop("members_")
         super()._set_learned(learned)
         expect("har_coef_", self.har_coef_, (4,), np.float64)
-        n_series = len(scales["market_scale_"]["mean"])
-        for name, size in (("input_scale_", len(HAR_INPUTS)), ("market_scale_", n_series)):
-            parts = {
-                part: expect(f"{name} {part}", scales[name][part], (size,), np.float64)
-                for part in ("mean", "deviation")
-            }
-            setattr(self, name, MarketScale(**parts))
-        if sorted(saved) != sorted(map(str, range(self.n_seeds))):
-            raise DataError(f"the saved model holds {len(saved)} of its {self.n_seeds} networks")
-        self.members_ = []
-        for member in range(self.n_seeds):
-            network = self._network(len(HAR_INPUTS) + n_series, Generator().manual_seed(0))
-            weights = saved[str(member)]
-            for name, own in network.state_dict().items():
-                dtype = own.numpy().dtype
-                expect(f"{name} of network {member}", weights[name], tuple(own.shape), dtype)
-            network.load_state_dict({name: torch.from_numpy(x) for name, x in weights.items()})
-            self.members_.append(network.to(device))
-
-
-def _generators(
-    seed: int, device: torch.device
-) -> tuple[np.random.Generator, Generator, Generator]:
-    """Sources of draws, initial weights and dropout of one member, and of nothing else."""
-    children = np.random.SeedSequence(seed).spawn(3)
-    first, second = (int(child.generate_state(1, np.uint64)[0]) >> 1 for child in children[1:])
-    return (
-        np.random.default_rng(children[0]),
-        Generator().manual_seed(first),
-        Generator(device=device).manual_seed(second),
-    )
+        self.input_scale_ = MarketScale.again("input_scale_", inputs, len(HAR_INPUTS))
+        self.market_scale_ = MarketScale.again("market_scale_", market, len(market["mean"]))
+        self._set_members(members)
 
 
 def _check_market(market: ArrayLike | None, n_rows: int) -> Floats32:

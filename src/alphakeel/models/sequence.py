@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable
 from typing import Any, ClassVar, Self
 
@@ -11,34 +11,36 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Generator
 
-from alphakeel.errors import ConfigError, DataError, NotFittedError
-from alphakeel.models.base import check_inputs, check_integer, check_number, check_targets
-from alphakeel.models.checkpoint import Slot, member_slots
-from alphakeel.models.losses import MIN_ASSETS, ScoreLoss
+from alphakeel.errors import ConfigError
+from alphakeel.models.base import (
+    Inputs,
+    check_columns,
+    check_fitted,
+    check_inputs,
+    check_integer,
+    check_integers,
+    check_number,
+    check_targets,
+)
+from alphakeel.models.ensemble import Ensemble, choose_device
+from alphakeel.models.losses import ScoreLoss
 from alphakeel.models.networks import LSTMNetwork, SequenceNetwork, run
 from alphakeel.models.precision import training_dtype
-from alphakeel.models.state import Persistent, Store, expect
-from alphakeel.models.training import ChunkSampler, MarketScale, one_thread, train
-from alphakeel.stats.crosssection import rank_ic, zscore
-from alphakeel.stats.folds import split_validation
+from alphakeel.models.sampling import ChunkSampler, MarketScale
+from alphakeel.models.training import one_thread
+from alphakeel.models.validation import Sample, mean_of_heads, split_rows, validator
+from alphakeel.stats.crosssection import zscore
 
 __all__ = ["LSTMForecaster", "SequenceForecaster"]
 
 Floats32 = NDArray[np.float32]
 
-# Training on fewer counted rows than this is a mistake in the settings, not a study.
-MIN_CHUNK = 8
 
-
-class SequenceForecaster(Persistent, ABC):
+class SequenceForecaster(Ensemble):
     """Base of the forecasters built on a `SequenceNetwork`; subclasses say which one.
 
     See `LSTMForecaster` for parameters and attributes.
     """
-
-    # Where fits keep their progress, to go on from after a crash: whoever runs them sets it on
-    # the instance. It is no parameter: it changes no number, and a clone does not inherit it.
-    store: Store | None = None
 
     label: ClassVar[str]
 
@@ -95,10 +97,6 @@ class SequenceForecaster(Persistent, ABC):
     def _network(self, n_inputs: int, n_heads: int, generator: Generator) -> SequenceNetwork:
         """Build a network with weights drawn from `generator`."""
 
-    def _shape(self) -> dict[str, Any]:
-        """What every network is built with."""
-        return {"hidden": self.hidden, "layers": self.layers, "dropout": self.dropout}
-
     def fit(
         self,
         features: ArrayLike,
@@ -122,52 +120,24 @@ class SequenceForecaster(Persistent, ABC):
         dtype = training_dtype(self.precision, device)
         inputs = check_inputs(features, mask, market)
         goals = check_targets(targets, inputs)
-        n_dates, _, self.n_horizons_ = goals.shape
-        self.n_factors_in_, self.n_market_in_ = inputs.features.shape[2], inputs.market.shape[1]
-        self.market_scale_ = MarketScale.of(inputs.market)
-        series = self.market_scale_.apply(inputs.market)
-        n_fit, validation = self._split(n_dates)
-        self.chunk_ = min(self.chunk, n_fit - self.burn_in)
-        self.members_: list[SequenceNetwork] = []
-        self.history_: list[dict[str, Any]] = []
-        self.best_steps_: list[int] = []
-        slots = self._slots(inputs.features, inputs.present, series, goals)
+        sample = self._sample(inputs, goals, len(goals))
+        data = (inputs.features, inputs.present, sample.series, goals)
         with one_thread():
-            for member in range(self.n_seeds):
-                seed = self.seed + member
-                rng, initial, noise = self._generators(seed, device)
-                sampler = ChunkSampler(
-                    inputs.features[:n_fit],
-                    series[:n_fit],
-                    goals[:n_fit],
-                    burn_in=self.burn_in,
-                    chunk=self.chunk_,
-                    batch_assets=self.batch_assets,
-                    rng=rng,
-                    device=device,
-                )
-                n_inputs = self.n_factors_in_ + self.n_market_in_
-                network = self._network(n_inputs, self.n_horizons_, initial).to(device)
-                result = train(
+            for member in self._new_members(device, *data):
+                sampler = ChunkSampler(*sample.fitted, rng=member.rng, **self._stretches(device))
+                network = self._new_network(member, device)
+                result = self._train(
                     network,
                     sampler,
                     ScoreLoss(self.ic_weight, self.mse_weight),
-                    seed=seed,
-                    member=member,
-                    noise=noise,
-                    max_steps=self.max_steps,
-                    learning_rate=self.learning_rate,
-                    weight_decay=self.weight_decay,
+                    member,
                     evaluate_every=self.evaluate_every,
                     patience=self.patience,
-                    validate=self._validator(network, inputs.features, series, goals, validation),
-                    on_progress=self.on_progress,
-                    slot=slots[member],
+                    validate=validator(network, sample, self.burn_in),
                     dtype=dtype,
                     input_noise=self.input_noise,
                 )
-                self.members_.append(network)
-                self.history_ += result.history
+                self._keep(network, result.history)
                 self.best_steps_.append(result.best_step)
         return self
 
@@ -202,15 +172,7 @@ class SequenceForecaster(Persistent, ABC):
         On each date a member's score has mean 0 and variance 1 over the stocks: the heads are
         made so, averaged, and made so again. Raises as `predict` does.
         """
-        if not hasattr(self, "members_"):
-            raise NotFittedError(f"this {type(self).__name__} is not fitted; call fit first")
-        inputs = check_inputs(features, mask, market)
-        given = (inputs.features.shape[2], inputs.market.shape[1])
-        if given != (self.n_factors_in_, self.n_market_in_):
-            raise DataError(
-                f"the model was fitted on {self.n_factors_in_} factors and {self.n_market_in_} "
-                f"market series, but predict was given {given[0]} and {given[1]}"
-            )
+        inputs = self._check_call(features, mask, market)
         series = self.market_scale_.apply(inputs.market)
         scores = np.empty((len(self.members_), *inputs.present.shape), dtype=np.float32)
         with one_thread():
@@ -218,127 +180,64 @@ class SequenceForecaster(Persistent, ABC):
                 heads = run(
                     network, inputs.features, series, warm_up=self.warm_up, stretch=self.chunk_
                 )
-                scores[member] = zscore(_score(heads, inputs.present), inputs.present)
+                scores[member] = zscore(mean_of_heads(heads, inputs.present), inputs.present)
         return scores
 
-    def _slots(self, *data: object) -> list[Slot | None]:
-        """A place for each member's progress, tied to the data and to all that shapes the fit."""
-        return member_slots(self, *data)
-
-    def _learned(self) -> dict[str, Any]:
-        learned = super()._learned()
-        if learned:
-            scale = self.market_scale_
-            learned["market_scale_"] = {"mean": scale.mean, "deviation": scale.deviation}
-            learned["members_"] = {
-                str(member): dict(network.state_dict())
-                for member, network in enumerate(self.members_)
-            }
-        return learned
-
-    def _set_learned(self, learned: dict[str, Any]) -> None:
-        device = self._check_settings()
-        scale, members = learned.pop("market_scale_"), learned.pop("members_")
-        super()._set_learned(learned)
-        n_market = check_integer("n_market_in_", self.n_market_in_, at_least=0)
-        check_integer("n_factors_in_", self.n_factors_in_, at_least=1)
-        check_integer("n_horizons_", self.n_horizons_, at_least=1)
-        check_integer("chunk_", self.chunk_, at_least=1)
-        self.market_scale_ = MarketScale(
-            expect("market mean", scale["mean"], (n_market,), np.float64),
-            expect("market deviation", scale["deviation"], (n_market,), np.float64),
-        )
-        if sorted(members) != sorted(map(str, range(self.n_seeds))):
-            raise DataError(f"the saved model holds {len(members)} of its {self.n_seeds} networks")
-        self.members_ = [
-            self._network_from(members[str(member)], member, device)
-            for member in range(self.n_seeds)
-        ]
-
-    def _network_from(
-        self, saved: dict[str, Any], member: int, device: torch.device
-    ) -> SequenceNetwork:
-        n_inputs = self.n_factors_in_ + self.n_market_in_
-        network = self._network(n_inputs, self.n_horizons_, Generator().manual_seed(0))
-        own = {name: x.numpy() for name, x in network.state_dict().items()}
-        if set(own) != set(saved):
-            name = sorted(set(own) ^ set(saved))[0]
-            raise DataError(f"the saved network {member} has no {name!r}, or should have none")
-        for name, x in own.items():
-            expect(f"{name} of network {member}", saved[name], x.shape, x.dtype)
-        network.load_state_dict({name: torch.from_numpy(x) for name, x in saved.items()})
-        return network.to(device)
+    def _check_call(
+        self, features: ArrayLike, mask: ArrayLike | None, market: ArrayLike | None
+    ) -> Inputs:
+        """Inputs of a prediction: of a fitted model, with as many columns as the fit's."""
+        check_fitted(self, "members_")
+        inputs = check_inputs(features, mask, market)
+        check_columns(inputs, self.n_factors_in_, self.n_market_in_)
+        return inputs
 
     def _check_settings(self) -> torch.device:
-        for name in ("hidden", "layers", "chunk", "batch_assets", "max_steps", "evaluate_every"):
-            check_integer(name, getattr(self, name), at_least=1)
-        check_integer("n_seeds", self.n_seeds, at_least=1)
-        for name in ("burn_in", "purge", "seed"):
-            check_integer(name, getattr(self, name), at_least=0)
+        self._check_shared_settings()
+        check_integers(self, "evaluate_every", at_least=1)
+        check_integers(self, "purge", at_least=0)
         if self.patience is not None:
             check_integer("patience", self.patience, at_least=1)
         if self.warm_up is not None:
             check_integer("warm_up", self.warm_up, at_least=0)
-        check_number("dropout", self.dropout, low=0.0, high=1.0)
-        check_number("learning_rate", self.learning_rate, low=0.0, low_open=True)
-        for name in ("weight_decay", "ic_weight", "mse_weight", "input_noise"):
+        for name in ("ic_weight", "mse_weight", "input_noise"):
             check_number(name, getattr(self, name), low=0.0)
         if self.ic_weight == 0 and self.mse_weight == 0:
             raise ConfigError("ic_weight and mse_weight are both 0; there is nothing to learn for")
         check_number("validation_share", self.validation_share, low=0.0, high=0.5, high_open=False)
-        return _device(self.device)
+        return choose_device(self.device)
 
-    def _split(self, n_dates: int) -> tuple[int, slice | None]:
-        """Rows to fit on, and the validation block at the end, with the purge between them."""
-        fit, block = slice(0, n_dates), None
-        if self.validation_share > 0:
-            fit, block = split_validation(fit, self.validation_share, self.purge)
-        if fit.stop - self.burn_in < MIN_CHUNK:
-            raise ConfigError(
-                f"burn_in of {self.burn_in} rows leaves fewer than {MIN_CHUNK} of the {fit.stop} "
-                f"rows to fit on (of {n_dates}, less validation_share {self.validation_share:g} "
-                f"and purge {self.purge}); shorten it or give more rows"
-            )
-        return fit.stop, block
+    def _set_learned(self, learned: dict[str, Any]) -> None:
+        scale, members = learned.pop("market_scale_"), learned.pop("members_")
+        super()._set_learned(learned)
+        n_market = check_integer("n_market_in_", self.n_market_in_, at_least=0)
+        check_integers(self, "n_factors_in_", "n_horizons_", "chunk_", at_least=1)
+        self.market_scale_ = MarketScale.again("market", scale, n_market)
+        self._set_members(members)
 
-    def _generators(
-        self, seed: int, device: torch.device
-    ) -> tuple[np.random.Generator, Generator, Generator]:
-        """Sources of draws, initial weights and noise (dropout, inputs) of one member."""
-        children = np.random.SeedSequence(seed).spawn(3)
-        first, second = (int(child.generate_state(1, np.uint64)[0]) >> 1 for child in children[1:])
-        return (
-            np.random.default_rng(children[0]),
-            Generator().manual_seed(first),
-            Generator(device=device).manual_seed(second),
+    def _blank(self, generator: Generator) -> SequenceNetwork:
+        n_inputs = self.n_factors_in_ + self.n_market_in_
+        return self._network(n_inputs, self.n_horizons_, generator)
+
+    def _sample(self, inputs: Inputs, goals: Floats32, n_known: int) -> Sample:
+        """Learn the shapes and the scale, and cut the first `n_known` rows for fit and block."""
+        self.n_horizons_ = goals.shape[2]
+        self.n_factors_in_, self.n_market_in_ = inputs.features.shape[2], inputs.market.shape[1]
+        self.market_scale_ = MarketScale.of(inputs.market)
+        series = self.market_scale_.apply(inputs.market)
+        n_fit, block = split_rows(
+            n_known,
+            burn_in=self.burn_in,
+            validation_share=self.validation_share,
+            purge=self.purge,
         )
+        self.chunk_ = min(self.chunk, n_fit - self.burn_in)
+        self.best_steps_: list[int] = []
+        return Sample(inputs.features, series, goals, n_fit, block)
 
-    def _validator(
-        self,
-        network: SequenceNetwork,
-        features: Floats32,
-        series: Floats32,
-        goals: Floats32,
-        block: slice | None,
-    ) -> Callable[[], float] | None:
-        if block is None:
-            return None
-        if np.isfinite(goals[block]).any(axis=2).sum(axis=1).max() < MIN_ASSETS:
-            raise DataError(
-                f"no date of the validation block (the last {block.stop - block.start} rows) has "
-                f"{MIN_ASSETS} stocks with a known target; set validation_share to 0 to do without"
-            )
-        # The rows before the block build up the state; the purge is about targets, not features.
-        first = max(0, block.start - self.burn_in)
-        rows = slice(first, block.stop)
-
-        def rank_ic_now() -> float:
-            heads = run(network, features[rows], series[rows])[block.start - first :]
-            known: NDArray[np.bool_] = np.any(np.isfinite(goals[block]), axis=2)
-            by_date = rank_ic(_score(heads, known), goals[block])
-            return float(np.nanmean(by_date)) if np.isfinite(by_date).any() else 0.0
-
-        return rank_ic_now
+    def _stretches(self, device: torch.device) -> dict[str, Any]:
+        """What every sampler of this ensemble is made with."""
+        return super()._stretches(device) | {"chunk": self.chunk_}
 
 
 class LSTMForecaster(SequenceForecaster):
@@ -440,26 +339,3 @@ class LSTMForecaster(SequenceForecaster):
 
     def _network(self, n_inputs: int, n_heads: int, generator: Generator) -> SequenceNetwork:
         return LSTMNetwork(n_inputs, n_heads, **self._shape(), generator=generator)
-
-
-def _device(name: str) -> torch.device:
-    gpu = torch.cuda.is_available()
-    if name == "auto":
-        return torch.device("cuda" if gpu else "cpu")
-    try:
-        device = torch.device(name)
-    except (RuntimeError, TypeError) as error:
-        raise ConfigError(f"device must be 'auto', 'cpu' or 'cuda', not {name!r}") from error
-    if device.type not in ("cpu", "cuda"):
-        raise ConfigError(f"device must be 'auto', 'cpu' or 'cuda', not {name!r}")
-    if device.type == "cuda" and (not gpu or (device.index or 0) >= torch.cuda.device_count()):
-        raise ConfigError(f"device {name!r} is not on this machine; use 'auto' or 'cpu'")
-    return device
-
-
-def _score(heads: Floats32, present: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Mean over heads of their z-scores per date, (n_dates, n_assets); NaN where not present."""
-    total = np.zeros(present.shape)
-    for head in range(heads.shape[2]):
-        total += zscore(heads[..., head], present)
-    return total / heads.shape[2]

@@ -8,8 +8,15 @@ from typing import ClassVar, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from alphakeel.errors import DataError, NotFittedError
-from alphakeel.models.base import Inputs, check_inputs, check_integer, check_targets
+from alphakeel.errors import DataError
+from alphakeel.models.base import (
+    Inputs,
+    check_columns,
+    check_fitted,
+    check_inputs,
+    check_integers,
+    check_targets,
+)
 from alphakeel.models.state import Persistent
 
 __all__ = ["TabularForecaster", "rows_of"]
@@ -55,8 +62,8 @@ class TabularForecaster(Persistent, ABC):
         DataError
             If shapes do not fit, or too little is known.
         """
-        check_integer("n_seeds", self.n_seeds, at_least=1)
-        check_integer("seed", self.seed, at_least=0)
+        check_integers(self, "n_seeds", at_least=1)
+        check_integers(self, "seed", at_least=0)
         self._check_settings()
         inputs = check_inputs(features, mask, market)
         goals = check_targets(targets, inputs).mean(axis=2)
@@ -82,15 +89,9 @@ class TabularForecaster(Persistent, ABC):
         DataError
             If the factors or market series differ in number from the fit's.
         """
-        if not hasattr(self, "n_factors_in_"):
-            raise NotFittedError(f"this {type(self).__name__} is not fitted; call fit first")
+        check_fitted(self, "n_factors_in_")
         inputs = check_inputs(features, mask, market)
-        given = (inputs.features.shape[2], inputs.market.shape[1])
-        if given != (self.n_factors_in_, self.n_market_in_):
-            raise DataError(
-                f"the model was fitted on {self.n_factors_in_} factors and {self.n_market_in_} "
-                f"market series, but predict was given {given[0]} and {given[1]}"
-            )
+        given = check_columns(inputs, self.n_factors_in_, self.n_market_in_)
         scores = np.full(inputs.present.shape, np.nan, dtype=np.float32)
         step = max(1, BLOCK_VALUES // (inputs.present.shape[1] * sum(given)))
         for start in range(0, len(scores), step):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from inspect import Parameter, signature
 from typing import Any
 
 from torch import Generator
@@ -11,6 +9,7 @@ from torch import Generator
 from alphakeel.models.attention import AttentionNetwork
 from alphakeel.models.base import check_integer
 from alphakeel.models.convolution import CNNLSTMNetwork
+from alphakeel.models.ensemble import shows_shared_parameters
 from alphakeel.models.networks import GRUNetwork, MLPNetwork, SequenceNetwork
 from alphakeel.models.sequence import SequenceForecaster
 
@@ -59,16 +58,6 @@ class MLPForecaster(SequenceForecaster):
         return MLPNetwork(n_inputs, n_heads, **self._shape(), generator=generator)
 
 
-def _with_shared_parameters(init: Callable[..., None]) -> Callable[..., None]:
-    """Show the parameters behind ``**settings`` one by one: scikit-learn and help() read them."""
-    own = signature(init)
-    first = [p for p in own.parameters.values() if p.kind is not Parameter.VAR_KEYWORD]
-    shared = signature(SequenceForecaster.__init__).parameters.values()
-    rest = [p for p in shared if p.kind is Parameter.KEYWORD_ONLY]
-    init.__signature__ = own.replace(parameters=first + rest)  # type: ignore[attr-defined]
-    return init
-
-
 class AttentionForecaster(SequenceForecaster):
     """Scores from an LSTM that also attends to its own states of the last `window` rows.
 
@@ -101,7 +90,7 @@ class AttentionForecaster(SequenceForecaster):
 
     label = "LSTM + attention"
 
-    @_with_shared_parameters
+    @shows_shared_parameters(SequenceForecaster)
     def __init__(self, *, window: int = 52, **settings: Any) -> None:
         super().__init__(**settings)
         self.window = window
@@ -143,7 +132,7 @@ class CNNLSTMForecaster(SequenceForecaster):
 
     label = "CNN-LSTM"
 
-    @_with_shared_parameters
+    @shows_shared_parameters(SequenceForecaster)
     def __init__(self, *, kernel: int = 3, convolutions: int = 2, **settings: Any) -> None:
         super().__init__(**settings)
         self.kernel = kernel

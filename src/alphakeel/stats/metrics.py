@@ -7,19 +7,27 @@ are positive fractions. One strategy gives a number, several give an array of sh
 (n_strategies,). The return of a strategy is known on every day, so a NaN is a fault upstream and
 is refused. What is undefined (the Sharpe ratio of a constant) is NaN, never infinite.
 
-The last functions are the terms of the training loss as plain arithmetic.
+Losses of bad days are in `tail_risk`, drawdowns and the path of a held portfolio in `wealth`; all
+of them have their names here as well.
 """
 
 from __future__ import annotations
 
-from functools import lru_cache
-from typing import TypeAlias
-
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import betainc
 
-from alphakeel.errors import ConfigError, DataError
+from alphakeel.errors import DataError
+from alphakeel.stats.series import Array, Statistic, check_returns, ratio, refuse_ruin
+from alphakeel.stats.tail_risk import (
+    conditional_drawdown,
+    conditional_value_at_risk,
+    cvar_rockafellar_uryasev,
+    harrell_davis_weights,
+    tail_share,
+    value_at_risk,
+    value_at_risk_harrell_davis,
+)
+from alphakeel.stats.wealth import drawdown_series, held_path, max_drawdown, turnover
 
 __all__ = [
     "PERIODS_PER_YEAR",
@@ -27,6 +35,7 @@ __all__ = [
     "annual_volatility",
     "beta",
     "calmar",
+    "check_returns",
     "conditional_drawdown",
     "conditional_value_at_risk",
     "cvar_rockafellar_uryasev",
@@ -37,17 +46,16 @@ __all__ = [
     "information_ratio",
     "max_drawdown",
     "mse",
+    "refuse_ruin",
     "sharpe",
     "skewness",
     "sortino",
     "summary",
+    "tail_share",
     "turnover",
     "value_at_risk",
     "value_at_risk_harrell_davis",
 ]
-
-Array = NDArray[np.float64]
-Statistic: TypeAlias = np.float64 | Array
 
 PERIODS_PER_YEAR = 252
 
@@ -109,7 +117,7 @@ def sharpe(
     11.225
     """
     r = check_returns(returns)
-    return _ratio(r.mean(axis=0) - risk_free, _std(r)) * np.sqrt(periods_per_year)
+    return ratio(r.mean(axis=0) - risk_free, _std(r)) * np.sqrt(periods_per_year)
 
 
 def sortino(
@@ -128,38 +136,7 @@ def sortino(
     excess = check_returns(returns, least=1) - target
     shortfall = np.minimum(excess, 0.0)
     downside = np.sqrt((shortfall * shortfall).mean(axis=0))
-    return _ratio(excess.mean(axis=0), downside) * np.sqrt(periods_per_year)
-
-
-def drawdown_series(returns: ArrayLike) -> Array:
-    """Loss since the highest wealth so far, day by day; the start counts as wealth 1.
-
-    Returns
-    -------
-    ndarray of the shape of `returns`
-        Positive fractions, 0 at a new high. The value of a day depends on the past alone.
-
-    Examples
-    --------
-    >>> drawdown_series([0.10, -0.50, 0.20])
-    array([0. , 0.5, 0.4])
-    """
-    r = check_returns(returns, least=1)
-    refuse_ruin(r)
-    wealth = np.cumprod(1.0 + r, axis=0)
-    peak = np.maximum.accumulate(np.maximum(wealth, 1.0), axis=0)
-    return 1.0 - wealth / peak
-
-
-def max_drawdown(returns: ArrayLike) -> Statistic:
-    """Largest loss from a peak of compounded wealth, a positive fraction.
-
-    Examples
-    --------
-    >>> float(max_drawdown([0.10, -0.50, 0.20]))
-    0.5
-    """
-    return np.max(drawdown_series(returns), axis=0)
+    return ratio(excess.mean(axis=0), downside) * np.sqrt(periods_per_year)
 
 
 def calmar(returns: ArrayLike, *, periods_per_year: float = PERIODS_PER_YEAR) -> Statistic:
@@ -171,69 +148,7 @@ def calmar(returns: ArrayLike, *, periods_per_year: float = PERIODS_PER_YEAR) ->
     0.09
     """
     growth = annual_return(returns, periods_per_year=periods_per_year)
-    return _ratio(growth, max_drawdown(returns))
-
-
-def value_at_risk(returns: ArrayLike, *, level: float = 0.95) -> Statistic:
-    """Historical value at risk of one day: minus the (1 - level) quantile of the returns.
-
-    Parameters
-    ----------
-    returns : array of shape (n_dates,) or (n_dates, n_strategies)
-        Simple returns per day, fractions.
-    level : float, default=0.95
-        Confidence, in (0, 1).
-
-    Returns
-    -------
-    float or ndarray of shape (n_strategies,)
-        A loss as a positive fraction (negative if even the quantile is a gain). The quantile is
-        interpolated linearly between order statistics, type 7 of Hyndman and Fan and NumPy's
-        default; `skfolio.measures.value_at_risk` takes the order statistic above instead.
-
-    References
-    ----------
-    Hyndman, R. J. and Fan, Y. (1996). Sample quantiles in statistical packages. The American
-    Statistician 50, 361-365. https://doi.org/10.1080/00031305.1996.10473566
-
-    Examples
-    --------
-    >>> round(float(value_at_risk([-0.03, -0.02, -0.01, 0.0, 0.01], level=0.75)), 6)
-    0.02
-    """
-    columns = _columns(check_returns(returns, least=1))
-    position = tail_share(level) * (columns.shape[-1] - 1)
-    low = int(position)
-    high = min(low + 1, columns.shape[-1] - 1)
-    ordered = np.partition(columns, (low, high), axis=-1)
-    # Two weights rather than one difference: a + w * (b - a) loses its last bits to cancellation.
-    weight = position - low
-    quantile = (1.0 - weight) * ordered[..., low] + weight * ordered[..., high]
-    return -quantile
-
-
-def conditional_value_at_risk(returns: ArrayLike, *, level: float = 0.95) -> Statistic:
-    """Historical expected shortfall: the mean of the worst ``1 - level`` share of the days.
-
-    A share that is not a whole number of days takes the next day in part, so the figure is
-    coherent and equals the minimum in `cvar_rockafellar_uryasev` and `skfolio.measures.cvar`.
-
-    Returns
-    -------
-    float or ndarray of shape (n_strategies,)
-        A loss as a positive fraction.
-
-    References
-    ----------
-    Acerbi, C. and Tasche, D. (2002). On the coherence of expected shortfall. Journal of Banking &
-    Finance 26, 1487-1503. https://doi.org/10.1016/S0378-4266(02)00283-2
-
-    Examples
-    --------
-    >>> round(float(conditional_value_at_risk([-0.03, -0.02, 0.0, 0.01, 0.02], level=0.7)), 6)
-    0.026667
-    """
-    return _tail_mean(-_columns(check_returns(returns, least=1)), level)
+    return ratio(growth, max_drawdown(returns))
 
 
 def hit_rate(returns: ArrayLike) -> Statistic:
@@ -258,7 +173,7 @@ def skewness(returns: ArrayLike) -> Statistic:
     r = check_returns(returns)
     deviation = r - r.mean(axis=0)
     variance = np.where(_constant(r), 0.0, (deviation * deviation).mean(axis=0))
-    return _ratio((deviation * deviation * deviation).mean(axis=0), variance**1.5)
+    return ratio((deviation * deviation * deviation).mean(axis=0), variance**1.5)
 
 
 def beta(returns: ArrayLike, benchmark: ArrayLike) -> Statistic:
@@ -278,7 +193,7 @@ def beta(returns: ArrayLike, benchmark: ArrayLike) -> Statistic:
     r, b = check_returns(returns), _benchmark(benchmark, returns)
     deviation = b - b.mean()
     square = 0.0 if _constant(b) else float(deviation @ deviation)
-    return _ratio(deviation @ (r - r.mean(axis=0)), square)
+    return ratio(deviation @ (r - r.mean(axis=0)), square)
 
 
 def information_ratio(
@@ -373,223 +288,6 @@ def mse(predicted: ArrayLike, actual: ArrayLike, mask: ArrayLike | None = None) 
     return float(np.square(p[keep] - a[keep]).mean()) if keep.any() else float("nan")
 
 
-def cvar_rockafellar_uryasev(
-    returns: ArrayLike, *, level: float = 0.95, threshold: float | None = None
-) -> Statistic:
-    """Objective of Rockafellar and Uryasev, ``c + mean(max(-r - c, 0)) / (1 - level)``.
-
-    Parameters
-    ----------
-    returns : array of shape (n_dates,) or (n_dates, n_strategies)
-        Simple returns per day, fractions.
-    level : float, default=0.95
-        Confidence, in (0, 1).
-    threshold : float, optional
-        The loss c. By default the minimiser, which is an order statistic of the losses; the
-        minimum is the CVaR.
-
-    Returns
-    -------
-    float or ndarray of shape (n_strategies,)
-        A loss as a positive fraction, never below the CVaR.
-
-    References
-    ----------
-    Rockafellar, R. T. and Uryasev, S. (2000). Optimization of conditional value-at-risk. Journal
-    of Risk 2(3), 21-41. https://doi.org/10.21314/JOR.2000.038
-
-    Examples
-    --------
-    >>> r = [-0.03, -0.02, 0.0, 0.01, 0.02]
-    >>> round(float(cvar_rockafellar_uryasev(r, level=0.7)), 6)
-    0.026667
-    >>> round(float(cvar_rockafellar_uryasev(r, level=0.7, threshold=0.01)), 6)
-    0.03
-    """
-    losses = -_columns(check_returns(returns, least=1))
-    share = tail_share(level)
-    n = losses.shape[-1]
-    cut: Array
-    if threshold is None:
-        # The slope in c is 1 - P(loss > c) / (1 - level): it turns where that share is reached.
-        above = min(int(share * n), n - 1)
-        cut = np.partition(losses, n - 1 - above, axis=-1)[..., n - 1 - above]
-    else:
-        cut = np.full(losses.shape[:-1], float(threshold))
-    return cut + np.maximum(losses - cut[..., None], 0.0).mean(axis=-1) / share
-
-
-def conditional_drawdown(returns: ArrayLike, *, level: float = 0.95) -> Statistic:
-    """Conditional drawdown at risk: the mean of the worst ``1 - level`` share of the drawdowns.
-
-    The drawdowns are those of `drawdown_series`, one a day; level -> 1 gives the maximum.
-
-    References
-    ----------
-    Chekhlov, A., Uryasev, S. and Zabarankin, M. (2005). Drawdown measure in portfolio
-    optimization. International Journal of Theoretical and Applied Finance 8, 13-58.
-    https://doi.org/10.1142/S0219024905002767
-
-    Examples
-    --------
-    >>> round(float(conditional_drawdown([0.10, -0.50, 0.20], level=0.5)), 4)
-    0.4667
-    """
-    return _tail_mean(_columns(drawdown_series(returns)), level)
-
-
-def turnover(weights: ArrayLike, previous: ArrayLike | None = None) -> Array:
-    """Share of wealth traded at each step of a path of weights: the sum of absolute changes.
-
-    Both sides count: replacing the whole portfolio is a turnover of 2. Drift of the weights by
-    returns is not undone here; the ledger of a backtest does that.
-
-    Parameters
-    ----------
-    weights : array of shape (n_dates, n_assets)
-        Fractions of wealth; the rest is cash.
-    previous : array of shape (n_assets,), optional
-        Weights before the first step; cash by default.
-
-    Returns
-    -------
-    ndarray of shape (n_dates,)
-
-    Examples
-    --------
-    >>> turnover([[0.5, 0.5], [1.0, 0.0], [1.0, 0.0]])
-    array([1., 1., 0.])
-    """
-    w = check_returns(weights, least=1, name="weights")
-    if w.ndim != 2:
-        raise DataError(f"weights must have shape (n_dates, n_assets), got {w.shape}.")
-    before = np.zeros(w.shape[1]) if previous is None else np.asarray(previous, dtype=np.float64)
-    if before.shape != w.shape[1:]:
-        raise DataError(f"previous weights have shape {before.shape}; expected {w.shape[1:]}.")
-    return np.abs(np.diff(w, axis=0, prepend=before[None])).sum(axis=1)
-
-
-def value_at_risk_harrell_davis(returns: ArrayLike, *, level: float = 0.95) -> Statistic:
-    """Value at risk of one day by the quantile of Harrell and Davis.
-
-    Minus a weighted mean of all order statistics, most of it from those near the quantile: it
-    estimates the same as `value_at_risk`, moves smoothly with every return, and so has a slope
-    to learn from.
-
-    Returns
-    -------
-    float or ndarray of shape (n_strategies,)
-        A loss as a positive fraction.
-
-    References
-    ----------
-    Harrell, F. E. and Davis, C. E. (1982). A new distribution-free quantile estimator. Biometrika
-    69(3), 635-640. https://doi.org/10.1093/biomet/69.3.635
-
-    Examples
-    --------
-    >>> round(float(value_at_risk_harrell_davis([-0.03, -0.02, -0.01, 0.0, 0.01], level=0.75)), 4)
-    0.0223
-    """
-    ordered = np.sort(_columns(check_returns(returns, least=1)), axis=-1)
-    return -(ordered * harrell_davis_weights(ordered.shape[-1], tail_share(level))).sum(axis=-1)
-
-
-@lru_cache(maxsize=64)
-def harrell_davis_weights(n: int, share: float) -> Array:
-    """Weights of n order statistics, smallest first, in the quantile below which `share` lies.
-
-    The mass of a beta distribution with parameters ``(n + 1) * share`` and
-    ``(n + 1) * (1 - share)`` on each n-th of [0, 1]; see `value_at_risk_harrell_davis`.
-
-    Examples
-    --------
-    >>> harrell_davis_weights(3, 0.5).round(3)
-    array([0.259, 0.481, 0.259])
-    """
-    edges = np.arange(n + 1) / n
-    weights = np.diff(betainc((n + 1) * share, (n + 1) * (1.0 - share), edges))
-    weights.setflags(write=False)  # the cache hands the same array to everybody
-    return weights
-
-
-def held_path(
-    weights: ArrayLike, returns: ArrayLike, *, cost_per_side: float = 0.0
-) -> tuple[Array, Array]:
-    """Daily net returns of a portfolio that is rebalanced every few days and drifts in between.
-
-    Parameters
-    ----------
-    weights : array of shape (n_steps, n_assets)
-        Fractions of wealth after each step's trade; the rest is cash, which earns nothing.
-    returns : array of shape (n_steps, n_days, n_assets)
-        Simple returns per day from each trade to the next, fractions; NaN counts as 0 (a stock
-        that is not priced keeps its value).
-    cost_per_side : float, default=0.0
-        Share of the value traded, taken from wealth before the first day of the step.
-
-    Returns
-    -------
-    returns : ndarray of shape (n_steps * n_days,)
-        Simple net returns per day.
-    turnover : ndarray of shape (n_steps,)
-        Sum of absolute trades over wealth, both sides, against the weights as they drifted; the
-        first trade comes from cash.
-
-    Examples
-    --------
-    >>> net, traded = held_path([[1.0], [0.5]], [[[0.1], [0.0]], [[0.2], [0.2]]])
-    >>> net.round(4), traded
-    (array([0.1   , 0.    , 0.1   , 0.1091]), array([1. , 0.5]))
-    """
-    w, r = np.asarray(weights, dtype=np.float64), np.asarray(returns, dtype=np.float64)
-    if w.ndim != 2 or r.ndim != 3 or w.shape != (r.shape[0], r.shape[2]):
-        raise DataError(
-            f"weights {w.shape} and returns {r.shape} do not fit: give (n_steps, n_assets) and "
-            "(n_steps, n_days, n_assets)."
-        )
-    growth = np.cumprod(1.0 + np.where(np.isfinite(r), r, 0.0), axis=1)
-    # Matrix products, date by date; the cash beside the stocks keeps its value.
-    value = 1.0 + np.matmul(growth - 1.0, w[:, :, None])[..., 0]
-    drifted = w * growth[:, -1] / np.where(value[:, -1:] > 0.0, value[:, -1:], 1.0)
-    before = np.concatenate([np.zeros((1, w.shape[1])), drifted[:-1]])
-    traded = np.abs(w - before).sum(axis=1)
-    previous = np.concatenate([np.ones((len(value), 1)), value[:, :-1]], axis=1)
-    gains = value / np.where(previous > 0.0, previous, 1.0)
-    gains[:, 0] *= 1.0 - cost_per_side * traded
-    return (gains - 1.0).ravel(), traded
-
-
-def check_returns(values: ArrayLike, *, least: int = 2, name: str = "returns") -> Array:
-    """One or several series as finite float64, long enough; refused where a value is missing."""
-    r = np.asarray(values, dtype=np.float64)
-    if r.ndim not in (1, 2):
-        raise DataError(
-            f"{name} must have shape (n_dates,) or (n_dates, n_columns), got {r.shape}."
-        )
-    if len(r) < least:
-        raise DataError(f"{name} cover {len(r)} days; at least {least} are needed.")
-    known = np.isfinite(r)
-    if not known.all():
-        where = tuple(int(i) for i in np.argwhere(~known)[0])
-        raise DataError(
-            f"{name} hold {r[where]} at row {where[0]}"
-            + (f", column {where[1]}" if r.ndim == 2 else "")
-            + "; every day of a strategy must be known: fill or cut it before measuring."
-        )
-    return r
-
-
-def refuse_ruin(r: Array) -> None:
-    """Refuse a loss of more than everything, through which wealth cannot be compounded."""
-    if r.size and r.min() < -1.0:
-        row = int(np.argwhere(r < -1.0)[0][0])
-        raise DataError(
-            f"returns fall below -1 at row {row} ({r.min()}): wealth cannot be compounded "
-            "through a loss of more than everything."
-        )
-
-
 def _benchmark(benchmark: ArrayLike, returns: ArrayLike) -> Array:
     b = check_returns(benchmark, name="benchmark")
     if b.shape != (len(np.asarray(returns)),):
@@ -606,35 +304,3 @@ def _constant(r: Array) -> NDArray[np.bool_]:
 
 def _std(r: Array) -> Array:
     return np.where(_constant(r), 0.0, r.std(axis=0, ddof=1))
-
-
-def _ratio(numerator: Statistic, denominator: Statistic | float) -> Statistic:
-    """Quotient, NaN over a zero."""
-    bottom = np.asarray(denominator, dtype=np.float64)
-    safe = np.where(bottom != 0.0, bottom, 1.0)
-    return np.where(bottom != 0.0, numerator / safe, np.nan)[()]
-
-
-def _columns(r: Array) -> Array:
-    """Days last and contiguous: NumPy sorts that axis several times as fast."""
-    return np.ascontiguousarray(r.T)
-
-
-def tail_share(level: float) -> float:
-    """Share of the days beyond a confidence, ``1 - level``."""
-    if not 0.0 < level < 1.0:
-        raise ConfigError(f"level must lie between 0 and 1 (0.95 is 95 %), got {level!r}.")
-    # Twelve digits: 1 - 0.95 is 0.05 and a bit, which would shift the order statistic.
-    return round(1.0 - level, 12)
-
-
-def _tail_mean(losses: Array, level: float) -> Statistic:
-    """Mean of the largest ``1 - level`` share along the last axis, the last day in part."""
-    n = losses.shape[-1]
-    mass = tail_share(level) * n
-    whole = min(int(mass), n)
-    if whole == n:
-        return losses.mean(axis=-1)
-    first = n - 1 - whole
-    worst = np.sort(np.partition(losses, first, axis=-1)[..., first:], axis=-1)
-    return (worst[..., 1:].sum(axis=-1) + (mass - whole) * worst[..., 0]) / mass

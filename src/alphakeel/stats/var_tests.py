@@ -16,11 +16,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
-from scipy.special import xlogy
-from scipy.stats import chi2
+from numpy.typing import ArrayLike
 
 from alphakeel.errors import ConfigError, DataError
+from alphakeel.stats.coverage import (
+    VarTest,
+    check_hits,
+    christoffersen_independence,
+    conditional_coverage,
+    exceedances,
+    kupiec,
+    outcome,
+    pair_up,
+    shift,
+)
+from alphakeel.stats.tail_risk import tail_share
 
 __all__ = [
     "VarEvaluation",
@@ -33,35 +43,6 @@ __all__ = [
     "kupiec",
     "tick_loss",
 ]
-
-Array = NDArray[np.float64]
-
-
-@dataclass(frozen=True, slots=True)
-class VarTest:
-    """Outcome of one test of a value-at-risk forecast.
-
-    Attributes
-    ----------
-    statistic : float
-        Chi-squared under the null hypothesis that the forecast is right; at least 0.
-    p_value : float
-        Chance of a statistic at least this large if the forecast is right.
-    degrees_of_freedom : int
-        Of the chi-squared distribution.
-    n, exceedances : int
-        Days with both a forecast and a return, and those on which the loss was larger.
-    rate, expected : float
-        Share of exceedances, and ``1 - level``, as fractions.
-    """
-
-    statistic: float
-    p_value: float
-    degrees_of_freedom: int
-    n: int
-    exceedances: int
-    rate: float
-    expected: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,160 +98,6 @@ class VarEvaluation:
         return f"{counted}: {' and '.join(faults) or 'no test objects'}."
 
 
-def exceedances(returns: ArrayLike, forecast: ArrayLike, *, lag: int = 1) -> Array:
-    """Days on which the loss was larger than its forecast.
-
-    Parameters
-    ----------
-    returns : array of shape (n_dates,)
-        Simple returns per day, fractions.
-    forecast : array of shape (n_dates,)
-        Value at risk as a positive fraction, NaN where there is none.
-    lag : int, default=1
-        The return of row t is judged by the forecast of row ``t - lag``; 0 for forecasts that
-        stand on the day that they are about.
-
-    Returns
-    -------
-    ndarray of shape (n_dates,)
-        1.0 on days of an exceedance, ``return < -forecast``; 0.0 on others; NaN where forecast
-        or return is missing.
-
-    Raises
-    ------
-    DataError
-        If the shapes differ, or a value is infinite.
-    ConfigError
-        If `lag` is negative.
-
-    Examples
-    --------
-    >>> exceedances([0.0, -0.03, -0.01], [0.02, 0.02, 0.02])
-    array([nan,  1.,  0.])
-    """
-    r, bound = _pairs(returns, forecast, lag)
-    return np.where(np.isnan(r) | np.isnan(bound), np.nan, r < -bound)
-
-
-def kupiec(hits: ArrayLike, *, level: float = 0.95) -> VarTest:
-    """Likelihood-ratio test that exceedances come as often as promised.
-
-    With x exceedances in n days and ``p = 1 - level``,
-    ``2 [x log(x / np) + (n - x) log((n - x) / (n - np))]``, one degree of freedom.
-
-    Parameters
-    ----------
-    hits : array of shape (n_dates,)
-        1 or True on days of an exceedance, as `exceedances` makes them; NaN is left out.
-    level : float, default=0.95
-        Confidence of the forecast, in (0, 1).
-
-    Returns
-    -------
-    VarTest
-        Without an exceedance the statistic is ``-2 n log(level)``: enough days without one are
-        evidence against a forecast too.
-
-    Raises
-    ------
-    DataError
-        If `hits` is not one series of 0, 1 and NaN with at least one known day.
-    ConfigError
-        If `level` is out of range.
-
-    References
-    ----------
-    Kupiec, P. H. (1995). Techniques for verifying the accuracy of risk measurement models.
-    Journal of Derivatives 3(2), 73-84. https://doi.org/10.3905/jod.1995.407942
-
-    Examples
-    --------
-    >>> round(kupiec([1] * 20 + [0] * 232).statistic, 2)
-    3.91
-    """
-    hits, p = _check_hits(hits), _share(level)
-    n, x = _counts(hits)
-    ratio = _bernoulli(x, n, x / n) - _bernoulli(x, n, p)
-    return _result(2.0 * ratio, 1, hits, p)
-
-
-def christoffersen_independence(hits: ArrayLike, *, level: float = 0.95) -> VarTest:
-    """Likelihood-ratio test that an exceedance does not change the odds of the next day's.
-
-    A first-order Markov chain, in which the chance of an exceedance depends on the day before,
-    against one chance for all days; one degree of freedom. Pairs of days in which one is missing
-    are left out.
-
-    Parameters
-    ----------
-    hits : array of shape (n_dates,)
-        1 or True on days of an exceedance; NaN is left out.
-    level : float, default=0.95
-        Only for the expected share in the result.
-
-    Returns
-    -------
-    VarTest
-        Statistic 0 and p-value 1 where there is nothing to compare: no exceedance that a known
-        day follows, or nothing but exceedances.
-
-    Raises
-    ------
-    DataError, ConfigError
-        As in `kupiec`.
-
-    References
-    ----------
-    Christoffersen, P. F. (1998). Evaluating interval forecasts. International Economic Review
-    39(4), 841-862. https://doi.org/10.2307/2527341
-
-    Examples
-    --------
-    >>> alone = christoffersen_independence([0, 1, 0, 0, 0, 1, 0, 0, 1, 0])
-    >>> in_a_row = christoffersen_independence([0, 0, 0, 1, 1, 1, 0, 0, 0, 0])
-    >>> round(alone.p_value, 3), round(in_a_row.p_value, 3)
-    (0.076, 0.135)
-    """
-    hits, p = _check_hits(hits), _share(level)
-    return _result(_independence_ratio(hits), 1, hits, p)
-
-
-def conditional_coverage(hits: ArrayLike, *, level: float = 0.95) -> VarTest:
-    """Test of coverage and independence together: the sum of both statistics.
-
-    Two degrees of freedom.
-
-    Parameters
-    ----------
-    hits : array of shape (n_dates,)
-        1 or True on days of an exceedance; NaN is left out.
-    level : float, default=0.95
-        Confidence of the forecast, in (0, 1).
-
-    Returns
-    -------
-    VarTest
-
-    Raises
-    ------
-    DataError, ConfigError
-        As in `kupiec`.
-
-    References
-    ----------
-    Christoffersen (1998), as in `christoffersen_independence`. Like most programs, the part for
-    coverage counts every day, also the first, on which the paper conditions.
-
-    Examples
-    --------
-    >>> round(conditional_coverage([0, 0, 0, 1, 1, 1, 0, 0, 0, 0], level=0.9).p_value, 3)
-    0.07
-    """
-    hits, p = _check_hits(hits), _share(level)
-    total = kupiec(hits, level=level).statistic + _independence_ratio(hits)
-    return _result(total, 2, hits, p)
-
-
 def dynamic_quantile(
     hits: ArrayLike,
     forecast: ArrayLike | None = None,
@@ -324,14 +151,14 @@ def dynamic_quantile(
     >>> dynamic_quantile(hits).degrees_of_freedom
     5
     """
-    hits, p = _check_hits(hits), _share(level)
+    hits, p = check_hits(hits), tail_share(level)
     if lags < 0:
         raise ConfigError(f"lags is {lags!r}; give 0 or more earlier days")
     centred = hits - p
     columns = [np.ones_like(centred)]
-    columns += [_shift(centred, k) for k in range(1, lags + 1)]
+    columns += [shift(centred, k) for k in range(1, lags + 1)]
     if forecast is not None:
-        columns.append(_pairs(hits, forecast, lag)[1])
+        columns.append(pair_up(hits, forecast, lag)[1])
     table = np.column_stack([centred, *columns])
     table = table[~np.isnan(table).any(axis=1)]
     if not len(table):
@@ -342,7 +169,7 @@ def dynamic_quantile(
     )
     basis = left[:, sizes > sizes[0] * 1e-9]
     projected = table[:, 0] @ basis
-    return _result(float(projected @ projected) / (p * (1.0 - p)), basis.shape[1], hits, p)
+    return outcome(float(projected @ projected) / (p * (1.0 - p)), basis.shape[1], hits, p)
 
 
 def tick_loss(
@@ -377,8 +204,8 @@ def tick_loss(
     >>> round(tick_loss([-0.03, 0.01], [0.02, 0.02], lag=0), 5)
     0.0055
     """
-    p = _share(level)
-    r, bound = _pairs(returns, forecast, lag)
+    p = tail_share(level)
+    r, bound = pair_up(returns, forecast, lag)
     room = r + bound
     room = room[~np.isnan(room)]
     return float((room * (p - (room < 0.0))).mean()) if room.size else float("nan")
@@ -418,72 +245,3 @@ def evaluate(
         dynamic=dynamic_quantile(hits, forecast, level=level, lags=lags, lag=lag),
         tick_loss=tick_loss(returns, forecast, level=level, lag=lag),
     )
-
-
-def _independence_ratio(hits: Array) -> float:
-    before, after = hits[:-1], hits[1:]
-    both = ~np.isnan(before) & ~np.isnan(after)
-    before, after = before[both], after[both]
-    if not before.size:
-        return 0.0
-    total = _bernoulli(after.sum(), len(after), after.mean())
-    split = 0.0
-    for state in (0.0, 1.0):
-        group = after[before == state]
-        if group.size:
-            split += _bernoulli(group.sum(), len(group), group.mean())
-    return 2.0 * (split - total)
-
-
-def _bernoulli(x: float, n: float, chance: float) -> float:
-    """Log likelihood of x exceedances in n days; 0 log 0 is 0."""
-    return float(xlogy(x, chance) + xlogy(n - x, 1.0 - chance))
-
-
-def _result(statistic: float, freedom: int, hits: Array, p: float) -> VarTest:
-    n, x = _counts(hits)
-    statistic = max(statistic, 0.0)  # a ratio of equal likelihoods may round below
-    tail = float(chi2.sf(statistic, freedom))
-    return VarTest(statistic, tail, freedom, n, x, x / n, p)
-
-
-def _counts(hits: Array) -> tuple[int, int]:
-    return int(np.count_nonzero(~np.isnan(hits))), int(np.nansum(hits))
-
-
-def _pairs(returns: ArrayLike, forecast: ArrayLike, lag: int) -> tuple[Array, Array]:
-    """Returns and the forecasts about them, side by side."""
-    r = np.asarray(returns, dtype=np.float64)
-    bound = np.asarray(forecast, dtype=np.float64)
-    if r.ndim != 1 or r.shape != bound.shape:
-        raise DataError(
-            f"returns {r.shape} and forecast {bound.shape} have to be two series of one length"
-        )
-    if np.isinf(r).any() or np.isinf(bound).any():
-        raise DataError("returns or forecast hold an infinite value; mark a missing day with NaN")
-    if lag < 0:
-        raise ConfigError(f"lag is {lag!r}; a forecast cannot be about an earlier day: give 0 or 1")
-    return r, _shift(bound, lag)
-
-
-def _shift(x: Array, rows: int) -> Array:
-    moved = np.full_like(x, np.nan)
-    moved[rows:] = x[: max(len(x) - rows, 0)]
-    return moved
-
-
-def _check_hits(hits: ArrayLike) -> Array:
-    h = np.asarray(hits, dtype=np.float64)
-    known = h[~np.isnan(h)]
-    if h.ndim != 1 or not known.size or not np.isin(known, (0.0, 1.0)).all():
-        raise DataError(
-            "hits have to be one series of 0, 1 and NaN with at least one known day, as "
-            f"`exceedances` makes it; got shape {h.shape} with {known.size} known values"
-        )
-    return h
-
-
-def _share(level: float) -> float:
-    if not 0.0 < level < 1.0:
-        raise ConfigError(f"level must lie between 0 and 1 (0.95 is 95 %), got {level!r}.")
-    return round(1.0 - level, 12)

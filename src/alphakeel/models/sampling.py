@@ -1,0 +1,198 @@
+"""What a training step learns from: scaled series, and stretches of time drawn at random."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from alphakeel.errors import DataError
+from alphakeel.models.losses import MIN_ASSETS, LossParts
+from alphakeel.models.networks import assemble
+from alphakeel.models.state import expect
+
+__all__ = ["Batch", "ChunkSampler", "MarketScale"]
+
+Floats32 = NDArray[np.float32]
+
+# Small universes put several stretches of time into a step, up to this many sequences: on a CPU
+# the cost of a step hardly grows below it.
+SEQUENCES_PER_STEP = 80
+# Market series beyond this many training standard deviations count as this many: a state never
+# seen in training should look extreme, not drive the cell to its limits.
+MARKET_LIMIT = 5.0
+
+
+@dataclass(frozen=True, eq=False)
+class MarketScale:
+    """Brings market series to training standard deviations.
+
+    Attributes
+    ----------
+    mean, deviation : float64 ndarray of shape (n_series,)
+        Over the known training rows. A series that never moved has a deviation of 1 here: it
+        says nothing, and stays at 0.
+    """
+
+    mean: NDArray[np.float64]
+    deviation: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, market: Floats32) -> Self:
+        """Measure training rows of shape (n_dates, n_series); NaN and infinities are unknown."""
+        known = np.isfinite(market)
+        number = np.maximum(known.sum(axis=0), 1)
+        mean = np.where(known, market, 0.0).sum(axis=0, dtype=np.float64) / number
+        distance = np.where(known, market - mean, 0.0)
+        deviation = np.sqrt((distance**2).sum(axis=0) / number)
+        return cls(mean, np.where(deviation > 0, deviation, 1.0))
+
+    @classmethod
+    def again(cls, name: str, saved: Mapping[str, Any], n_series: int) -> Self:
+        """Make a saved scale again, refused where it is not one of so many series."""
+        return cls(
+            *(
+                expect(f"{name} {part}", saved[part], (n_series,), np.float64)
+                for part in ("mean", "deviation")
+            )
+        )
+
+    def apply(self, market: Floats32) -> Floats32:
+        """Scaled series within +-5 deviations; 0, the mean, where unknown."""
+        with np.errstate(invalid="ignore"):
+            scaled = (market - self.mean) / self.deviation
+        scaled = np.where(np.isfinite(scaled), scaled, 0.0)
+        return np.clip(scaled, -MARKET_LIMIT, MARKET_LIMIT).astype(np.float32)
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """What one step learns from.
+
+    Attributes
+    ----------
+    inputs : Tensor of shape (burn_in + n_dates, n_stretches * n_assets, n_inputs)
+        The stretches side by side.
+    targets : Tensor of shape (n_dates * n_stretches, n_assets, n_horizons)
+        After the burn-in; one cross-section per date and stretch; 0 where not known.
+    known : bool Tensor of the shape of `targets`
+        Which targets count.
+    """
+
+    inputs: Tensor
+    targets: Tensor
+    known: Tensor
+
+    def cross_sections(self, outputs: Tensor) -> Tensor:
+        """Outputs of a network after the burn-in, arranged as `targets` are."""
+        n_assets = self.targets.shape[1]
+        burn_in = len(outputs) - len(self.targets) * n_assets // outputs.shape[1]
+        return outputs[burn_in:].reshape(-1, n_assets, outputs.shape[2])
+
+    def loss(self, outputs: Tensor, loss_function: Callable[..., LossParts]) -> LossParts:
+        """Have the outputs of a network judged; a richer batch hands over more than this one."""
+        return loss_function(self.cross_sections(outputs), self.targets, self.known)
+
+
+class ChunkSampler:
+    """Draws random stretches of rows, and of stocks where there are many.
+
+    Parameters
+    ----------
+    features : float32 ndarray of shape (n_dates, n_assets, n_factors)
+        Only read, one stretch at a time: it may be mapped from a file.
+    market : float32 ndarray of shape (n_dates, n_series)
+        Scaled market series.
+    targets : float32 ndarray of shape (n_dates, n_assets, n_horizons)
+        NaN where not known.
+    burn_in, chunk : int
+        Rows that only build up the state, and rows that count, of each stretch; together at most
+        n_dates.
+    batch_assets : int
+        Most stocks of a stretch. Where there are more, each draw takes others, among those
+        with a known target in it.
+    rng : numpy Generator
+        Source of the draws.
+    device : torch.device
+        Where batches are put.
+
+    Raises
+    ------
+    DataError
+        If no stretch holds a date with enough known targets for an IC.
+    """
+
+    def __init__(
+        self,
+        features: Floats32,
+        market: Floats32,
+        targets: Floats32,
+        *,
+        burn_in: int,
+        chunk: int,
+        batch_assets: int,
+        rng: np.random.Generator,
+        device: torch.device,
+    ) -> None:
+        self.features, self.market, self.targets = features, market, targets
+        self.burn_in, self.chunk = burn_in, chunk
+        self.batch_assets, self.rng, self.device = batch_assets, rng, device
+        self.has_target: NDArray[np.bool_] = np.any(np.isfinite(targets), axis=2)
+        usable = self.has_target.sum(axis=1) >= MIN_ASSETS
+        dates_before = np.concatenate([[0], np.cumsum(usable)])
+        n_starts = len(features) - burn_in - chunk + 1
+        starts = np.arange(n_starts)
+        in_stretch = dates_before[starts + burn_in + chunk] - dates_before[starts + burn_in]
+        self.starts = starts[in_stretch > 0]
+        if len(self.starts) == 0:
+            raise DataError(
+                f"no date after the burn-in of {burn_in} rows has {MIN_ASSETS} stocks with a known "
+                f"target; give more stocks or more rows than {len(features)}"
+            )
+        n_assets = features.shape[1]
+        self.n_stretches = max(1, min(SEQUENCES_PER_STEP, batch_assets) // n_assets)
+        # Several stretches hold all stocks each, so one record serves whatever was last drawn.
+        self._drawn: NDArray[np.intp] = np.arange(n_assets)
+
+    def draw(self) -> Batch:
+        """Draw the next batch."""
+        starts = self.rng.choice(self.starts, size=self.n_stretches)
+        inputs, targets = [], []
+        for start in starts:
+            stop = start + self.burn_in + self.chunk
+            assets = self._assets(slice(start + self.burn_in, stop))
+            inputs.append(assemble(self.features[start:stop, assets], self.market[start:stop]))
+            targets.append(self.targets[start + self.burn_in : stop, assets])
+        goals = torch.from_numpy(np.stack(targets, axis=1)).flatten(0, 1)
+        known = torch.isfinite(goals)
+        return Batch(
+            torch.from_numpy(np.concatenate(inputs, axis=1)).to(self.device),
+            torch.where(known, goals, 0.0).to(self.device),
+            known.to(self.device),
+        )
+
+    def asset_of(self, sequence: int) -> int:
+        """Column among all stocks of a sequence of the last batch drawn."""
+        return int(self._drawn[sequence % len(self._drawn)])
+
+    def state(self) -> dict[str, Any]:
+        """Where the source of draws stands."""
+        return {"rng": dict(self.rng.bit_generator.state)}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Go back to where `state` was taken."""
+        self.rng.bit_generator.state = state["rng"]
+
+    def _assets(self, rows: slice) -> slice | NDArray[np.intp]:
+        if self.features.shape[1] <= self.batch_assets:
+            return slice(None)
+        candidates = np.flatnonzero(self.has_target[rows].any(axis=0))
+        if len(candidates) > self.batch_assets:
+            candidates = np.sort(self.rng.choice(candidates, size=self.batch_assets, replace=False))
+        self._drawn = candidates
+        return candidates
