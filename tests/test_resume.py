@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import multiprocessing
 import os
+import signal
 import sys
+import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -360,24 +362,27 @@ def alphakeel(args: list[str]) -> Result:
     return CliRunner().invoke(app, args)
 
 
-def run_in_child(args: list[str], made_by: str) -> None:
-    """What a killed process runs; its output goes nowhere.
+def run_in_child(args: list[str], made_by: str, writes: int, delay: float) -> None:
+    """Run the command, output to nowhere, and die `delay` seconds after so many writes.
 
     It takes the code to be that of the tests, also when somebody saves a file while they run.
     """
     checkpoints._made_by = lambda: made_by  # type: ignore[assignment]
+    put, left = DiskStore.put, itertools.count(writes - 1, -1)
+    death = threading.Timer(delay, os.kill, (os.getpid(), signal.SIGKILL))
+    death.daemon = True
+
+    def counted(self: DiskStore, key: str, state: ModelState) -> None:
+        put(self, key, state)
+        if next(left) == 0:
+            death.start()
+
+    DiskStore.put = counted  # type: ignore[method-assign]
+    if writes == 0:
+        death.start()
     with open(os.devnull, "w") as nowhere:
         sys.stdout = sys.stderr = nowhere
         app(args)
-
-
-def marks(folder: Path) -> set[tuple[str, int]]:
-    """Names and times of the files of a folder in which others write."""
-    found = set()
-    for path in folder.rglob("*.safetensors"):
-        with suppress(FileNotFoundError):
-            found.add((path.name, path.stat().st_mtime_ns))
-    return found
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -400,12 +405,14 @@ def uninterrupted(place: Path, tmp_path_factory: pytest.TempPathFactory) -> dict
 
 
 @pytest.fixture(scope="module")
-def spawner() -> Callable[[list[str]], Any]:
+def spawner() -> Callable[[list[str], int, float], Any]:
     """Starts the command in a fresh process; the libraries are imported once for all of them."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["alphakeel.report.html", "alphakeel.artifacts", __name__])
     made_by = checkpoints._made_by()
-    return lambda args: context.Process(target=run_in_child, args=(args, made_by))
+    return lambda args, writes, delay: context.Process(
+        target=run_in_child, args=(args, made_by, writes, delay)
+    )
 
 
 class TestStudy:
@@ -414,24 +421,17 @@ class TestStudy:
         place: Path,
         tmp_path: Path,
         uninterrupted: dict[str, bytes],
-        spawner: Callable[[list[str]], Any],
+        spawner: Callable[[list[str], int, float], Any],
     ) -> None:
         rng = np.random.default_rng(11)
         args = command(place, tmp_path)
         kept = tmp_path / ".resume"
         killed = 0
-        for steps in rng.permutation([0, 2, 5, 9]):  # what it may write before it dies
-            process = spawner(args)
+        for writes in rng.permutation([0, 2, 5, 9]):
+            process = spawner(args, int(writes), float(rng.uniform(0.0, 0.05)))
             process.start()
-            seen, written = marks(kept), 0
-            while process.is_alive() and written < steps:
-                time.sleep(0.002)
-                now = marks(kept)
-                seen, written = now, written + (now != seen)
-            process.join(timeout=float(rng.uniform(0.0, 0.1)))
-            killed += process.is_alive()
-            process.kill()
             process.join()
+            killed += process.exitcode == -signal.SIGKILL
         assert killed >= 2, "a machine this quick needs a longer study"
         done = alphakeel(args)
         assert done.exit_code == 0, done.output
