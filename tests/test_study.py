@@ -6,6 +6,7 @@ import itertools
 import math
 from dataclasses import replace
 from importlib.util import find_spec
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from skfolio.containers import AssetPanel
 from alphakeel.config import (
     MODELS,
     AllocationConfig,
+    CostConfig,
     FactorConfig,
     LinearConfig,
     NetworkConfig,
@@ -90,6 +92,13 @@ class TestNoLookAhead:
             np.testing.assert_array_equal(
                 rung.weights[days], other.books.rungs[label].weights[days]
             )
+        for label, forecast in study.books.value_at_risk.items():
+            again = other.books.value_at_risk[label]
+            np.testing.assert_array_equal(forecast.var[days], again.var[days], err_msg=label)
+        for rule, labels in study.regimes.causal.items():
+            np.testing.assert_array_equal(
+                labels[: row + 1], other.regimes.causal[rule][: row + 1], err_msg=rule
+            )
         for label, plan in study.books.overlays.items():
             np.testing.assert_array_equal(
                 plan.exposure[days], other.books.overlays[label].exposure[days], err_msg=label
@@ -111,19 +120,34 @@ class TestNoLookAhead:
             assert np.isnan(model.scores[before]).all()
             assert np.isfinite(model.scores[~before]).any(axis=1).all()
 
-    @pytest.mark.parametrize("models", [("lstm_limited",), ("linear",)])
+    @pytest.mark.parametrize(
+        ("model", "changes"),
+        [
+            ("lstm_limited", {}),
+            ("linear", {"allocation": AllocationConfig(volatility="network")}),
+            (
+                "linear",
+                {
+                    "allocation": AllocationConfig(
+                        method="mean_cvar", var_limit=0.02, benchmarks=("hrp",), window=120
+                    ),
+                    "costs": CostConfig(preset="us"),
+                },
+            ),
+        ],
+    )
     def test_risk_models_do_not_look_ahead_either(
-        self, panel: AssetPanel, models: tuple[str, ...]
+        self, panel: AssetPanel, model: str, changes: dict[str, Any]
     ) -> None:
-        """The model under limits, and weights that go by the risk network."""
+        """Limits in the training, the risk network behind weights, an optimiser in a market."""
         config = replace(
             QUICK,
-            models=models,
+            models=(model,),
             network=replace(QUICK.network, seeds=1),
             walk_forward=WalkForwardConfig(refit_every=300),
-            allocation=AllocationConfig(volatility="network" if "linear" in models else "ewma"),
+            **changes,
         )
-        name = {"lstm_limited": "LSTM with limits", "linear": "Linear"}[models[0]]
+        name = {"lstm_limited": "LSTM with limits", "linear": "Linear"}[model]
         first = run_study(panel, config)
         row = first.test.start + 330
         second = run_study(scrambled_after(panel, row, seed=2), config)

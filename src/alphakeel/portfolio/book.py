@@ -30,7 +30,7 @@ FILL_TOLERANCE = 1e-12
 DUST = 1e-12
 # So that a float64 just below a whole number of lots is that number.
 LOT_SLACK = 1.0 + 1e-12
-MAX_SOLVER_STEPS = 50
+MAX_SOLVER_STEPS = 120
 DAYS_PER_YEAR = 252
 
 
@@ -195,12 +195,14 @@ class Book:
         """Wealth `x` left after costs, the root of x + C(target x - held) = wealth, and C.
 
         Costs are linear between kinks, so a secant step is exact but for the few orders that
-        change sign on the way. Leaves orders and holdings in the buffers.
+        change sign on the way; a step that leaves the bracket of the root is replaced by half of
+        the bracket. Leaves orders and holdings in the buffers.
         """
         charge, ones, paid = self.charge, self.ones, self.paid
         wanted, held, order, low, high = self.wanted, self.held, self.order, self.low, self.high
         tolerance = SOLVER_TOLERANCE if self.rules.lot_value is None else LOT_TOLERANCE
         x, last_x, last_fee = wealth, np.inf, 0.0
+        least, most = 0.0, wealth
         for _ in range(MAX_SOLVER_STEPS):
             np.multiply(target, x, out=wanted)
             np.subtract(wanted, held, out=order)
@@ -211,9 +213,14 @@ class Book:
             gap = x + fee - wealth
             if abs(gap) <= tolerance * wealth:
                 return x, fee
+            if x == last_x:  # the bracket has closed around a jump
+                break
             slope = 1.0 + (fee - last_fee) / (x - last_x)
             last_x, last_fee = x, fee
+            least, most = (least, x) if gap > 0.0 else (x, most)
             x -= gap / slope
+            if not least < x < most:
+                x = 0.5 * (least + most)
         raise AlphakeelError(
             f"the costs of the orders on row {row} do not settle: the cost of an order has to "
             "grow steadily and by less than its size; check the cost model"

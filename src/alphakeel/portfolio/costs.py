@@ -84,6 +84,9 @@ class ProportionalCost:
         costs *= self.rate
         return costs
 
+# Most that impact takes of an order, as a share of its value.
+MAX_IMPACT = 0.5
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class MarketCost:
@@ -99,7 +102,8 @@ class MarketCost:
         Least commission of an order, in currency. An order smaller than that costs its value.
     impact : ndarray of shape (n_dates, n_assets), optional
         Impact of an order of one unit of currency, see :func:`square_root_impact`; its cost
-        grows with the order to the power 1.5. NaN where unknown: no such order may be given.
+        grows with the order to the power 1.5, up to half of the order (`MAX_IMPACT`): the law is
+        about orders that a market can take. NaN where unknown: no such order may be given.
 
     Raises
     ------
@@ -152,6 +156,7 @@ class MarketCost:
         else:
             rate = np.sqrt(size)
             rate *= self.impact[row]
+            np.minimum(rate, MAX_IMPACT, out=rate)
             if both:
                 rate += both
             rate *= size

@@ -28,6 +28,9 @@ FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 DateArray = npt.NDArray[np.datetime64]
 
+# Worst return of a drawn day: all but a millionth of wealth.
+RUIN = -1.0 + 1e-6
+
 _REPLAY = (
     "days",
     "rank",
@@ -279,8 +282,10 @@ def drawdown_fan(
     rows = inference.bootstrap_indices(len(r), block_length, n_boot, paths)[:, :horizon]
     redrawn = inference.bootstrap_indices(len(r), block_length, n_boot, again)
     error = away[redrawn].mean(axis=1)
-    drawn = np.maximum(r[rows] + error[:, None], -1.0)
-    falls = metrics.drawdown_series(drawn.T)
+    # In logarithms: a path of wild returns may reach any wealth.
+    growth = np.cumsum(np.log1p(np.maximum(r[rows] + error[:, None], RUIN)).T, axis=0)
+    peak = np.maximum.accumulate(np.maximum(growth, 0.0), axis=0)
+    falls = -np.expm1(growth - peak)
     deepest = np.maximum.accumulate(falls, axis=0)
     quantiles = np.quantile(deepest, probabilities, axis=1).T
     return DrawdownFan(
