@@ -30,16 +30,27 @@ def is_setting(name: str) -> bool:
 
 
 def is_in_the_code(name: str) -> bool:
-    """Whether the module that the name begins with defines the rest, a method's class first."""
+    """Whether a module has the rest of the name: defined there, or offered in its `__all__`."""
     parts = name.split(".")
     for cut in range(len(parts) - 1, 0, -1):
         module = SOURCE.joinpath(*parts[:cut]).with_suffix(".py")
         if module.is_file():
             node: ast.AST | None = ast.parse(module.read_text(encoding="utf-8"))
+            if len(parts) == cut + 1 and parts[cut] in offered(node):
+                return True
             for part in parts[cut:]:
                 node = next((n for n in getattr(node, "body", ()) if defines(n, part)), None)
             return node is not None
     return False
+
+
+def offered(module: ast.AST | None) -> set[str]:
+    lists = [
+        n.value
+        for n in getattr(module, "body", ())
+        if isinstance(n, ast.Assign) and ast.unparse(n.targets[0]) == "__all__"
+    ]
+    return set(ast.literal_eval(lists[0])) if lists else set()
 
 
 def defines(node: ast.stmt, name: str) -> bool:
