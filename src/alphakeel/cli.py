@@ -440,20 +440,22 @@ def _print_study(study: Study, folder: Path, report: Path) -> None:
     from rich.console import Console
     from rich.markup import escape
 
+    from alphakeel.report.page import hero_of
+    from alphakeel.report.verdict import bottom_line, findings, scope
+
     console = Console()
     if not console.is_terminal:
-        console = Console(width=120)  # a file or a pipe has no width of its own
-    tested = study.dates[study.test]
-    console.print(
-        f"\n[bold]{escape(study.name)}[/]: {len(study.asset_names)} stocks, tested "
-        f"{tested[0]} to {tested[-1]}, {len(study.folds)} walk-forward fits, decided at the close, "
-        f"traded {study.config.target.lag} day later, "
-        f"{1e4 * study.config.costs.per_side:g} basis points a side.\n"
-    )
+        console = Console(width=100)  # a file or a pipe has no width of its own
     tables = study.tables()
-    level = study.config.report.level
-    console.print(_performance(tables["table_1"], level, wide=console.width >= 110))
+    level, hero = study.config.report.level, hero_of(study)
+    console.print(f"\n{escape(scope(study))}\n", highlight=False)
+    console.print(_performance(tables["table_1"], level, wide=console.width >= 100))
+    console.print(_ladder(tables["ladder"]))
     console.print(_forecasts(tables["ic"], level))
+    console.print(f"[bold]{escape(bottom_line(tables, hero))}[/]", highlight=False)
+    signs = {"better": "[green]+[/]", "worse": "[red]-[/]", "unclear": "[dim]=[/]"}
+    for found in findings(study, tables, hero):
+        console.print(f" {signs[found.tone]} {escape(found.claim)}", highlight=False)
     for note in study.notes:
         console.print(f"[dim]Note: {escape(note)}[/]")
     console.print(f"\nReport  {escape(str(report))}", soft_wrap=True)
@@ -466,18 +468,25 @@ def _performance(table: Any, level: float, *, wide: bool) -> Table:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
+    from alphakeel.roster import under_overlay
+
     shown = Table(
         box=SIMPLE_HEAD,
         pad_edge=False,
+        padding=(0, 1, 0, 0),
         title=f"Table I: out of sample, net of costs ({level:.0%} intervals)",
     )
     shown.add_column("Strategy", no_wrap=True, min_width=16)
     titles = ["Return", "Sharpe", "Max drawdown", "VaR 95 %"]
     if wide:
-        titles = ["Return", "Volatility", *titles[1:], "Turnover", "Costs"]
+        titles = ["Return", "Volat.", *titles[1:]]
     for title in titles:
         shown.add_column(title, justify="right", no_wrap=True)
+    below = False
     for name, row in table.iterrows():
+        if str(name).endswith(under_overlay("")) and not below:
+            shown.add_section()
+            below = True
         cells = [
             f"{row.annual_return:.1%}",
             f"{row.sharpe:.2f} {_interval(row, 'sharpe', 1, 2)}",
@@ -486,8 +495,33 @@ def _performance(table: Any, level: float, *, wide: bool) -> Table:
         ]
         if wide:
             cells.insert(1, f"{row.annual_volatility:.1%}")
-            cells += [f"{row.turnover:.1f}x", f"{row.cost_drag:.2%}"]
         shown.add_row(str(name), *cells)
+    return shown
+
+
+def _ladder(table: Any) -> Table:
+    """Sharpe ratio and drawdown of every model, rung by rung."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    shown = Table(
+        box=SIMPLE_HEAD,
+        pad_edge=False,
+        title="Where it comes from: Sharpe ratio (max drawdown)",
+    )
+    rungs = list(dict.fromkeys(table.index.get_level_values("rung")))
+    shown.add_column("Model", no_wrap=True)
+    for rung in rungs:
+        shown.add_column(str(rung), justify="right", no_wrap=True)
+    for model, steps in table.groupby(level="model", sort=False):
+        own = steps.droplevel("model")
+        cells = [
+            f"{own.loc[rung, 'sharpe']:.2f} ({own.loc[rung, 'max_drawdown']:.0%})"
+            if rung in own.index
+            else ""
+            for rung in rungs
+        ]
+        shown.add_row(str(model), *cells)
     return shown
 
 

@@ -40,7 +40,9 @@ def var_table(ledgers: Mapping[str, Track], forecasts: Mapping[str, TailForecast
     """
     rows = {}
     for name, ledger in ledgers.items():
-        found = evaluate(ledger.net_returns, forecasts[name].var)
+        # A book in cash has no risk to forecast; the cost of its first trade is none either.
+        forecast = np.where(forecasts[name].var > 0.0, forecasts[name].var, np.nan)
+        found = evaluate(ledger.net_returns, forecast)
         rows[name] = {
             "days": found.coverage.n,
             "exceedances": found.coverage.exceedances,
@@ -50,7 +52,7 @@ def var_table(ledgers: Mapping[str, Track], forecasts: Mapping[str, TailForecast
             "conditional_p": found.conditional.p_value,
             "dynamic_p": found.dynamic.p_value,
             "tick_loss": found.tick_loss,
-            "mean_var": float(np.nanmean(forecasts[name].var)),
+            "mean_var": float(np.nanmean(forecast)),
             "verdict": found.verdict(),
         }
     table = pd.DataFrame.from_dict(rows, orient="index")

@@ -9,11 +9,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from alphakeel.roster import under_overlay
+
 __all__ = ["Cell", "Column", "Table", "make_table", "show"]
 
 MINUS = "\N{MINUS SIGN}"
 THIN = "\N{NARROW NO-BREAK SPACE}"
 UNKNOWN = "–"
+_OVERLAY = under_overlay("")
 _COMPANIONS = ("_low", "_high", "_p")
 
 
@@ -37,7 +40,10 @@ class Cell:
 
 @dataclass(frozen=True)
 class Table:
-    """A table ready for the page; the first `n_keys` cells of each row are its headings."""
+    """A table ready for the page; the first `n_keys` cells of each row are its headings.
+
+    A line is drawn above the rows in `breaks`: a new group begins there.
+    """
 
     caption: str
     head: tuple[Column, ...]
@@ -45,6 +51,7 @@ class Table:
     n_keys: int = 1
     folded: bool = False
     kind: str = "table"
+    breaks: tuple[int, ...] = ()
 
 
 def _column(label: str, kind: str, about: str = "") -> Column:
@@ -73,6 +80,9 @@ COLUMNS: dict[str, Column] = {
     "icir": _column("ICIR", "ratio", "Mean over standard deviation of the IC"),
     "hit_rate": _column("Hit rate", "percent", "Share of dates with a positive Rank IC"),
     "n": _column("Dates", "count"),
+    "q_value": _column(
+        "q", "p", "Share of false factors to expect among this one and all that are stronger"
+    ),
     "coverage": _column("Coverage", "percent", "Share of stock-days on which it is known"),
     "sign_stability": _column("Sign stability", "percent", "Share of sub-periods of one sign"),
     "cluster": _column("Stands for it", "text", "The strongest of the factors that say the same"),
@@ -88,12 +98,41 @@ COLUMNS: dict[str, Column] = {
     "mean_cash": _column("Cash", "percent", "Mean share of wealth"),
     "cells": _column("Cells", "count", "Numbers changed, or stock-days held out of the sample"),
     "tickers": _column("Tickers", "count"),
+    "limit_orders": _column("At price limits", "count", "Orders refused at a price limit"),
+    "cut_orders": _column("Cut orders", "count", "Larger than the allowed share of the volume"),
+    "small_orders": _column("Below a lot", "count", "Orders rounded away to whole lots"),
     "weight": _column("Weight", "percent"),
     "average": _column("Average weight", "percent"),
     "exceedances": _column("Exceedances", "count", "Days that lost more than the VaR"),
-    "expected": _column("Expected", "count1"),
-    "share": _column("Share of days", "percent", "To compare with 5 % at a level of 95 %"),
-    "worst_day": _column("Worst day", "percent2"),
+    "rate": _column("Share", "percent", "To compare with 5 % at a level of 95 %"),
+    "kupiec_p": _column("Kupiec p", "p", "Is their number right?"),
+    "independence_p": _column("Clusters p", "p", "Do they come in clusters? Christoffersen"),
+    "conditional_p": _column("Both p", "p", "Number and clusters together: Christoffersen"),
+    "dynamic_p": _column("Dynamic p", "p", "Could they be foretold? Engle and Manganelli"),
+    "mean_var": _column("Mean VaR", "percent2", "Of the forecasts"),
+    "verdict": _column("Verdict", "text"),
+    "mean_exposure": _column("Mean exposure", "percent", "Share of wealth that was held"),
+    "least_exposure": _column("Least", "percent", "Smallest exposure"),
+    "changes": _column("Changes a year", "count", "Days on which exposure was decided anew"),
+    "days": _column("Days", "count"),
+    "mean_return": _column("Mean a day", "percent3"),
+    "deepest_drawdown": _column(
+        "Deepest drawdown", "percent", "Reached on days of the regime, on the full path"
+    ),
+    "drawdown_share": _column(
+        "Of the max drawdown", "percent", "Part of the largest loss that fell on these days"
+    ),
+    "total_return": _column("Return", "percent"),
+    "share_of_market": _column("Of the market's", "ratio", "Its return over the market's"),
+    "exposure_before": _column("Exposure before", "percent", "At the close before"),
+    "alone": _column("Alone", "percent2", "Only this factor falls"),
+    "together": _column("Together", "percent2", "The others move as they usually do"),
+    "slope": _column("Slope", "ratio"),
+    "r2": _column("R²", "ratio"),
+    "recognised": _column("Recognised", "text"),
+    "lag_days": _column("Days late", "count"),
+    "already": _column("Already there", "flag", "The label was left from an earlier leg"),
+    "missed": _column("Move missed", "percent", "Of the index, until it was recognised"),
     "seconds": _column("Seconds", "count1"),
 }
 
@@ -106,8 +145,9 @@ def show(value: Any, kind: str) -> str:
     value : object
         A number, text, flag or date; None and NaN become a dash.
     kind : str
-        ``whole``, ``percent``, ``percent2``, ``change``, ``ratio``, ``signed``, ``small``,
-        ``times``, ``count``, ``count1``, ``p``, ``flag`` or ``text``.
+        ``whole``, ``percent``, ``percent2``, ``percent3``, ``change``, ``points``, ``points2``,
+        ``ratio``, ``signed``, ``small``, ``times``, ``count``, ``count1``, ``p``, ``flag`` or
+        ``text``.
 
     Examples
     --------
@@ -124,7 +164,10 @@ def show(value: Any, kind: str) -> str:
         "whole": f"{100 * value:.4g}{THIN}%",
         "percent": f"{100 * value:.1f}{THIN}%",
         "percent2": f"{100 * value:.2f}{THIN}%",
+        "percent3": f"{100 * value:.3f}{THIN}%",
         "change": f"{100 * value:+.0f}{THIN}%",
+        "points": f"{100 * value:+.1f}",
+        "points2": f"{100 * value:+.2f}",
         "ratio": f"{value:.2f}",
         "signed": f"{value:+.2f}",
         "small": f"{value:.3f}",
@@ -166,6 +209,7 @@ def make_table(
     """
     known = {**COLUMNS, **(columns or {})}
     levels = [name for name in frame.index.names if name is not None]
+    breaks = _breaks(frame.index)
     flat = frame.reset_index() if levels else frame
     n_keys = len(levels) or 1
     keys = [c for c in flat.columns if not _is_companion(c, flat)]
@@ -181,7 +225,15 @@ def make_table(
         )
         for row in flat.to_dict("records")
     )
-    return Table(caption, tuple(head), rows, n_keys, folded)
+    return Table(caption, tuple(head), rows, n_keys, folded, breaks=breaks)
+
+
+def _breaks(index: pd.Index[Any]) -> tuple[int, ...]:
+    """Where a new group begins: another first level, or the first strategy under the overlay."""
+    first = [str(value) for value in index.get_level_values(0)]
+    if index.nlevels == 1:
+        first = [str(value.endswith(_OVERLAY)) for value in first]
+    return tuple(k for k in range(1, len(first)) if first[k] != first[k - 1])
 
 
 def _is_companion(name: Hashable, frame: pd.DataFrame) -> bool:
@@ -215,7 +267,7 @@ def _heading(
 
 def _small_print(row: Mapping[Hashable, Any], name: Hashable, kind: str) -> str:
     low, high, p = (row.get(f"{name}{s}") for s in _COMPANIONS)
-    parts = [] if low is None else [f"{show(low, kind)} to {show(high, kind)}"]
+    parts = [] if low is None or np.isnan(low) else [f"{show(low, kind)} to {show(high, kind)}"]
     if p is not None and not np.isnan(p):
         below = show(p, "p")
         parts.append(f"p {below}" if below.startswith("<") else f"p = {below}")

@@ -6,7 +6,7 @@ Every function takes numbers that are already computed and draws them. Names tha
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from alphakeel.report.palette import (
     HOLDINGS,
     INK_MID,
     LONGEST_TICKER,
+    OVERLAY,
     REST,
     date_text,
     layout,
@@ -33,7 +34,6 @@ __all__ = [
     "equity_curves",
     "interval_plot",
     "line_chart",
-    "return_chart",
     "training_curves",
     "weights_area",
 ]
@@ -51,6 +51,7 @@ def line_chart(
     log: bool = False,
     zero: bool = False,
     height: int = 380,
+    hidden: Collection[str] = (),
 ) -> go.Figure:
     """Lines over time, one per name.
 
@@ -69,6 +70,8 @@ def line_chart(
         The axis begins (or ends) at zero.
     height : int
         In pixels.
+    hidden : collection of str
+        Names that wait in the legend until they are clicked.
 
     Returns
     -------
@@ -97,6 +100,7 @@ def line_chart(
                     "width": strategy_style(name).width,
                 },
                 hovertemplate=f"%{{y:{shape}}}",
+                visible="legendonly" if name in hidden else True,
             )
             for name, values in series.items()
         ]
@@ -114,7 +118,9 @@ def line_chart(
     return figure
 
 
-def equity_curves(dates: Dates, returns: Mapping[str, Array]) -> go.Figure:
+def equity_curves(
+    dates: Dates, returns: Mapping[str, Array], *, hidden: Collection[str] = ()
+) -> go.Figure:
     """Growth of 1 after costs, on a logarithmic axis.
 
     Parameters
@@ -122,12 +128,18 @@ def equity_curves(dates: Dates, returns: Mapping[str, Array]) -> go.Figure:
     dates : ndarray of shape (n_dates,), datetime64
     returns : mapping of str to ndarray of shape (n_dates,)
         Simple returns per day, as fractions.
+    hidden : collection of str
+        Names that wait in the legend until they are clicked.
     """
     wealth = {name: np.cumprod(1.0 + np.asarray(values)) for name, values in returns.items()}
-    return line_chart(dates, wealth, unit="growth of 1 (log axis)", log=True, height=460)
+    return line_chart(
+        dates, wealth, unit="growth of 1 (log axis)", log=True, height=460, hidden=hidden
+    )
 
 
-def drawdown_curves(dates: Dates, drawdowns: Mapping[str, Array]) -> go.Figure:
+def drawdown_curves(
+    dates: Dates, drawdowns: Mapping[str, Array], *, hidden: Collection[str] = ()
+) -> go.Figure:
     """Loss since the last peak, drawn downwards.
 
     Parameters
@@ -135,9 +147,13 @@ def drawdown_curves(dates: Dates, drawdowns: Mapping[str, Array]) -> go.Figure:
     dates : ndarray of shape (n_dates,), datetime64
     drawdowns : mapping of str to ndarray of shape (n_dates,)
         Positive fractions of the peak.
+    hidden : collection of str
+        Names that wait in the legend until they are clicked.
     """
     below = {name: -np.asarray(values) for name, values in drawdowns.items()}
-    return line_chart(dates, below, unit="below the last peak", percent=True, zero=True)
+    return line_chart(
+        dates, below, unit="below the last peak", percent=True, zero=True, hidden=hidden
+    )
 
 
 def interval_plot(
@@ -155,7 +171,12 @@ def interval_plot(
             x=numbers([value]),
             y=[name_text(name)],
             mode="markers",
-            marker={"color": strategy_style(name).color, "size": 10},
+            marker={
+                "color": strategy_style(name).color,
+                "size": 10,
+                "symbol": "circle-open" if name.endswith(OVERLAY) else "circle",
+                "line": {"width": 2, "color": strategy_style(name).color},
+            },
             error_x={
                 "type": "data",
                 "symmetric": False,
@@ -217,50 +238,6 @@ def driver_bars(
         tickmode="array", tickvals=ticks, tickfont={"size": 11},
     )  # fmt: skip
     figure.update_xaxes(title_text="Rank IC lost when shuffled", zeroline=True)
-    return figure
-
-
-def return_chart(
-    dates: Dates, returns: Array, limit: Array, constant: float, *, name: str
-) -> go.Figure:
-    """Daily returns, the value at risk expected the day before, and the days that fell below it.
-
-    Parameters
-    ----------
-    dates : ndarray of shape (n_dates,), datetime64
-    returns : ndarray of shape (n_dates,)
-        Simple returns per day, as fractions.
-    limit : ndarray of shape (n_dates,)
-        Value at risk known the evening before, a positive fraction; NaN while unknown.
-    constant : float
-        Value at risk of the whole period, a positive fraction.
-    name : str
-        Strategy, for its colour.
-    """
-    x, color = date_text(dates), strategy_style(name).color
-    hit = returns < -limit
-    where = np.flatnonzero(hit)
-    figure = go.Figure(
-        [
-            go.Scatter(
-                x=x, y=numbers(returns), mode="lines", name="daily return",
-                line={"color": REST, "width": 0.8}, hovertemplate="%{y:.2%}",
-            ),
-            go.Scatter(
-                x=x, y=numbers(-limit), mode="lines", name="VaR, trailing year, known before",
-                line={"color": INK_MID, "width": 1.6}, hovertemplate="%{y:.2%}",
-            ),
-            go.Scatter(
-                x=[x[i] for i in where], y=numbers(returns[where]), mode="markers",
-                name="exceedance", marker={"color": color, "size": 5},
-                hovertemplate="%{y:.2%}",
-            ),
-        ]
-    )  # fmt: skip
-    figure.update_layout(**layout(400))
-    figure.add_hline(y=-constant, line={"color": color, "dash": "dash", "width": 1.2})
-    figure.update_xaxes(type="date", range=[x[0], x[-1]])
-    figure.update_yaxes(title_text="return per day", tickformat="~%")
     return figure
 
 

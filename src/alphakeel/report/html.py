@@ -19,14 +19,36 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from alphakeel.errors import DataError
-from alphakeel.report.outcome import OUTCOME
+from alphakeel.report import colophon, hazards, markets, origin, outcome, workings
 from alphakeel.report.page import Chart, Section, View
-from alphakeel.report.palette import strategy_style
-from alphakeel.report.workings import WORKINGS
+from alphakeel.report.palette import swatch
 from alphakeel.results import Study
 
 __all__ = ["build_sections", "figures_json", "render_report", "write_report"]
 
+# The report in the order in which it is read: what came out, why, and what to hold against it.
+SECTIONS = (
+    outcome.summary,
+    outcome.performance,
+    origin.ladder,
+    origin.confirmation,
+    outcome.course,
+    hazards.risk,
+    markets.regimes,
+    markets.stress,
+    outcome.calendar,
+    origin.sensitivity,
+    outcome.forecasts,
+    workings.factors,
+    workings.drivers,
+    workings.portfolio,
+    workings.limits,
+    workings.costs,
+    workings.training,
+    colophon.data,
+    colophon.method,
+    colophon.cautions,
+)
 _SHARED_FROM = 40  # values from which an array that occurs twice is stored once
 
 
@@ -92,7 +114,7 @@ def render_report(study: Study) -> str:
         period=f"{days[0]} to {days[-1]}",
         version=study.versions.get("alphakeel", ""),
         sections=sections,
-        swatches={name: strategy_style(name).color for name in study.strategies},
+        swatches={name: swatch(name) for name in study.every_ledger()},
         figures=Markup(figures_json(_charts(sections))),  # noqa: S704  (no "<" left in it)
         plotly=Markup(_library()),  # noqa: S704  (a constant of the plotly package)
     )
@@ -110,7 +132,7 @@ def build_sections(study: Study) -> tuple[Section, ...]:
     tuple of Section
     """
     view = View.of(study)
-    return tuple(make(view) for make in (*OUTCOME, *WORKINGS))
+    return tuple(make(view) for make in SECTIONS)
 
 
 def figures_json(figures: dict[str, go.Figure]) -> str:

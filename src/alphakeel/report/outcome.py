@@ -1,34 +1,35 @@
-"""The first half of the report: findings, wealth, risk, years and the quality of forecasts."""
+"""What came out: findings, Table I, wealth, years and the quality of forecasts."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 import pandas as pd
-from numpy.lib.stride_tricks import sliding_window_view
 
+from alphakeel.portfolio.phases import Regime
 from alphakeel.report import figures, heatmaps, verdict
 from alphakeel.report.cells import Column, make_table, show
-from alphakeel.report.page import YEAR, Array, Block, Chart, Section, View, Words, listing
-from alphakeel.stats import metrics, timeseries
+from alphakeel.report.hazard_figures import shade
+from alphakeel.report.page import Block, Chart, Section, View, Words, listing, pivot
+from alphakeel.results import LABELS
+from alphakeel.roster import EQUAL_WEIGHT, under_overlay
+from alphakeel.stats import metrics
 
-__all__ = ["OUTCOME", "trailing_var"]
-
-VOLATILITY_WINDOW = 63
+__all__ = ["calendar", "course", "forecasts", "performance", "summary"]
 
 
-def _summary(view: View) -> Section:
+def summary(view: View) -> Section:
+    """Findings, key figures and three charts: what fits a screen."""
     table = view.tables["table_1"]
+    shown = [n for n in (*view.focus, EQUAL_WEIGHT) if n in table.index]
     charts = tuple(
         Chart(
             f"interval-{key}",
             figures.interval_plot(
-                *(_by_name(table[column]) for column in (key, f"{key}_low", f"{key}_high")),
+                *(_by_name(table.loc[shown, c]) for c in (key, f"{key}_low", f"{key}_high")),
                 percent=percent,
             ),
             title,
-            alt="Every strategy with its interval; the numbers are in Table I.",
+            alt="With intervals; the numbers of every strategy are in Table I.",
             narrow=True,
         )
         for key, title, percent in (
@@ -38,8 +39,14 @@ def _summary(view: View) -> Section:
         )
     )
     findings = verdict.findings(view.study, view.tables, view.hero)
-    cards = verdict.cards(view.tables, view.hero)
-    blocks: tuple[Block, ...] = (Words("verdict", findings), Words("cards", cards), *charts)
+    cards = verdict.cards(view.tables, view.hero, view.focus)
+    said = verdict.bottom_line(view.tables, view.hero)
+    blocks: tuple[Block, ...] = (
+        Words("bottom", (said,)),
+        Words("verdict", findings),
+        Words("cards", cards),
+        *charts,
+    )
     return Section("summary", "In short", verdict.scope(view.study), blocks)
 
 
@@ -47,46 +54,65 @@ def _by_name(column: pd.Series[float]) -> dict[str, float]:
     return {str(name): float(value) for name, value in column.items()}
 
 
-def _performance(view: View) -> Section:
+def performance(view: View) -> Section:
+    """Table I, bare and under the overlay, and the two comparisons with the linear model."""
     level = show(view.study.config.report.level, "whole")
-    tables = view.tables
+    tables, linear = view.tables, LABELS["linear"]
     return Section(
         "performance",
         "Performance",
         f"All returns are after costs. Small print gives {level} block-bootstrap intervals: two "
-        "strategies whose intervals overlap widely have not been told apart.",
+        "strategies whose intervals overlap widely have not been told apart. The overlay is the "
+        "same for every strategy: it holds less of a portfolio when its risk is high.",
         (
-            make_table(tables["table_1"], "Table I. Every strategy over the whole test"),
             make_table(
+                tables["table_1"],
+                "Table I. Every strategy over the whole test, bare and then under the overlay",
+            ),
+            *view.laid_out(
                 tables["table_1_difference"],
-                "Against the linear benchmark: the difference of Sharpe ratios, and changes as a "
-                "share of its figures. Both share the resampled days, so the comparison is "
-                "paired; p is two-sided.",
+                f"As the paper compares: everyone against plain {linear.lower()}. Sharpe ratios "
+                "as a difference with the two-sided p of Ledoit and Wolf, and all three figures "
+                "as a change in per cent. Rows under the overlay hold less risk than what they "
+                "are compared with.",
+            ),
+            make_table(
+                tables["table_1_fair"],
+                "At equal risk, the fair comparison: everyone under the same overlay, against "
+                f"{under_overlay(linear)}.",
             ),
         ),
     )
 
 
-def _course(view: View) -> Section:
+def course(view: View) -> Section:
+    """Wealth over time, with the state of the market behind it, and drawdowns."""
     returns = view.with_market()
+    hidden = set(returns) - set(view.focus)
     drawdowns = {name: metrics.drawdown_series(r) for name, r in returns.items()}
     worst = {name: float(np.max(d)) for name, d in drawdowns.items()}
+    wealth = figures.equity_curves(view.dates, returns, hidden=hidden)
+    regimes, tinted = view.study.regimes, ""
+    if regimes is not None:
+        labels = regimes.hindsight[view.study.test]
+        shade(wealth, view.dates, [Regime(int(label)).text for label in labels])
+        tinted = " Tinted: bear (orange) and range-bound markets (grey), as hindsight has them."
     return Section(
         "course",
         "Wealth",
-        "The same colour stands for the same strategy in every chart. Click a name to hide it."
-        + view.on_market(),
+        "The same colour stands for the same strategy in every chart, and a broken line for the "
+        "overlay. Click a name to hide it, or to show one that is paler." + view.on_market(),
         (
             Chart(
                 "equity",
-                figures.equity_curves(view.dates, returns),
-                "Growth of 1, after costs. Equal steps upwards are equal per cent.",
+                wealth,
+                "Growth of 1, after costs. Equal steps upwards are equal per cent." + tinted,
                 "Wealth at the end: "
                 + listing({n: float(np.prod(1 + r)) for n, r in returns.items()}, "ratio"),
             ),
             Chart(
                 "drawdown",
-                figures.drawdown_curves(view.dates, drawdowns),
+                figures.drawdown_curves(view.dates, drawdowns, hidden=hidden),
                 "Loss since the last peak.",
                 "Largest loss: " + listing(worst, "percent"),
             ),
@@ -94,97 +120,8 @@ def _course(view: View) -> Section:
     )
 
 
-def _risk(view: View) -> Section:
-    level = view.study.config.report.level
-    stacked = np.column_stack(list(view.with_market().values()))
-    rolling = timeseries.trailing_std(stacked, VOLATILITY_WINDOW) * np.sqrt(YEAR)
-    volatility = dict(zip(view.with_market(), rolling.T, strict=True))
-    invested = {n: book.weights.sum(axis=1) for n, book in view.study.strategies.items()}
-    limits = {name: trailing_var(r, level) for name, r in view.net.items()}
-    hero = view.net[view.hero]
-    constant = float(metrics.value_at_risk(hero, level=level))
-    return Section(
-        "risk",
-        "Risk",
-        "Whether risk was steady, and whether the days of large loss could be expected.",
-        (
-            Chart(
-                "volatility",
-                figures.line_chart(view.dates, volatility, unit="a year", percent=True, zero=True),
-                f"Volatility over the trailing {VOLATILITY_WINDOW} days, annualised.",
-                "Mean: "
-                + listing({n: float(np.nanmean(v)) for n, v in volatility.items()}, "percent")
-                if len(hero) >= VOLATILITY_WINDOW
-                else "The test is shorter than the window.",
-            ),
-            Chart(
-                "exposure",
-                figures.line_chart(
-                    view.dates, invested, unit="of wealth", percent=True, zero=True, height=260
-                ),
-                "Share of wealth in stocks; the rest is cash.",
-                "Mean: " + listing({n: float(v.mean()) for n, v in invested.items()}, "percent"),
-            ),
-            Chart(
-                "exceedances",
-                figures.return_chart(view.dates, hero, limits[view.hero], constant, name=view.hero),
-                f"{view.hero}: daily returns and the days beyond the historical VaR of the "
-                f"trailing {YEAR} days, as it was known the evening before. Dashed: historical "
-                f"VaR of the whole test, {show(constant, 'percent2')}.",
-                alt="The counts are in the table below.",
-            ),
-            make_table(
-                _exceedance_table(view.net, limits, level),
-                f"Days that lost more than the trailing VaR at {show(level, 'whole')}. In "
-                "clusters, or far more than expected, they say that the VaR reacted too late.",
-            ),
-        ),
-    )
-
-
-def trailing_var(returns: Array, level: float, window: int = YEAR) -> Array:
-    """Historical VaR of the trailing window, as known on the evening before each day.
-
-    Parameters
-    ----------
-    returns : ndarray of shape (n_dates,)
-        Simple returns per day, as fractions.
-    level : float
-        Such as 0.95.
-    window : int
-        Days.
-
-    Returns
-    -------
-    ndarray of shape (n_dates,)
-        Positive fractions; NaN on the first `window` days.
-    """
-    limit = np.full(len(returns), np.nan)
-    if len(returns) > window:
-        past = sliding_window_view(returns, window)[:-1]
-        limit[window:] = metrics.value_at_risk(past.T, level=level)
-    return limit
-
-
-def _exceedance_table(
-    returns: Mapping[str, Array], limits: Mapping[str, Array], level: float
-) -> pd.DataFrame:
-    rows = {}
-    for name, values in returns.items():
-        known = np.isfinite(limits[name])
-        count = int(np.sum(values[known] < -limits[name][known]))
-        days = int(known.sum())
-        rows[name] = {
-            "days": days,
-            "exceedances": count,
-            "expected": days * (1.0 - level),
-            "share": count / days if days else float("nan"),
-            "worst_day": float(values.min()),
-        }
-    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("strategy")
-
-
-def _calendar(view: View) -> Section:
+def calendar(view: View) -> Section:
+    """Years and months."""
     return Section(
         "years",
         "Years",
@@ -210,10 +147,11 @@ def _calendar(view: View) -> Section:
 def _by_year(view: View, what: str) -> pd.DataFrame:
     """One row a year, one column a strategy."""
     long = view.tables["by_year"].assign(year=lambda t: t["year"].astype(str))
-    return long.pivot(index="year", columns="strategy", values=what)[list(view.net)]
+    return pivot(long, "year", "strategy", what, list(view.drawn()))
 
 
-def _forecasts(view: View) -> Section:
+def forecasts(view: View) -> Section:
+    """How well scores rank stocks, before any portfolio is built on them."""
     study = view.study
     horizons = study.config.target.horizons
     days = study.dates[study.decision_rows]
@@ -249,6 +187,3 @@ def _forecasts(view: View) -> Section:
         "that followed. It says how good a forecast is before any portfolio is built on it.",
         (*charts, table),
     )
-
-
-OUTCOME = (_summary, _performance, _course, _risk, _calendar, _forecasts)

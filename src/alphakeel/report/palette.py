@@ -10,7 +10,19 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Style", "date_text", "layout", "name_text", "numbers", "ramp", "strategy_style"]
+from alphakeel.roster import under_overlay
+
+__all__ = [
+    "Style",
+    "date_text",
+    "faint",
+    "layout",
+    "name_text",
+    "numbers",
+    "ramp",
+    "strategy_style",
+    "swatch",
+]
 
 
 @dataclass(frozen=True)
@@ -39,6 +51,9 @@ KNOWN = {
     "LightGBM": Style("#6f8f1f", "longdashdot"),
     "SVR": Style("#8a6d4b", "longdashdot"),
 }
+# Under the overlay a strategy keeps its hue and changes its dash.
+OVERLAY = under_overlay("")
+OVERLAID_DASH = {"solid": "dash", "dash": "dot", "dot": "dashdot"}
 OTHERS = (OCHRE, "#5b6bd6", "#8a6d4b", "#3d9aa8", "#a3478f", "#6f8f1f")
 DASHES = ("solid", "dash", "dashdot")
 # Tol's muted scheme: nine hues that the colour-blind tell apart, for the names in a portfolio.
@@ -56,6 +71,17 @@ DIVERGING = {
 }  # fmt: skip
 SEQUENTIAL = [(31, 58, 117), (31, 127, 196), (11, 148, 112), (176, 160, 0)]
 INK_MID = "#6b5bb5"  # the value-at-risk line: readable on white and on black, no strategy's colour
+# What held exposure down; grey is nothing.
+RULES = {
+    "leverage": REST,
+    "volatility": BLUE,
+    "var": OCHRE,
+    "throttle": PURPLE,
+    "brake": VERMILION,
+}
+# Regimes as tints that stand behind lines, on white and on black; and the same as bars.
+TINTS = {"bear": "rgba(200,80,20,0.17)", "range-bound": "rgba(128,136,148,0.17)"}
+TARGET = "#7d848e"
 GRID = "rgba(128,128,128,0.22)"
 INK = "#3a4048"
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
@@ -69,11 +95,41 @@ def strategy_style(name: str) -> Style:
     --------
     >>> strategy_style("Linear").color, strategy_style("Mine") == strategy_style("Mine")
     ('#1f7fc4', True)
+    >>> strategy_style("Linear + overlay").color, strategy_style("Linear + overlay").dash
+    ('#1f7fc4', 'dash')
     """
     if name in KNOWN:
         return KNOWN[name]
+    if name.endswith(OVERLAY):
+        bare = strategy_style(name.removesuffix(OVERLAY))
+        return Style(bare.color, OVERLAID_DASH.get(bare.dash, "dot"), bare.width)
     digest = zlib.crc32(name.encode("utf-8", "replace"))
     return Style(OTHERS[digest % len(OTHERS)], DASHES[digest // 97 % len(DASHES)])
+
+
+def swatch(name: str) -> str:
+    """CSS of the dot beside a strategy's name: a ring for one under the overlay.
+
+    Examples
+    --------
+    >>> swatch("Linear"), swatch("Linear + overlay")
+    ('background:#1f7fc4', 'box-shadow:inset 0 0 0 .14em #1f7fc4')
+    """
+    color = strategy_style(name).color
+    ring = name.endswith(OVERLAY)
+    return f"box-shadow:inset 0 0 0 .14em {color}" if ring else f"background:{color}"
+
+
+def faint(color: str, opacity: float) -> str:
+    """A colour given as ``#rrggbb``, seen through.
+
+    Examples
+    --------
+    >>> faint("#1f7fc4", 0.2)
+    'rgba(31,127,196,0.2)'
+    """
+    red, green, blue = (int(color[k : k + 2], 16) for k in (1, 3, 5))
+    return f"rgba({red},{green},{blue},{opacity:g})"
 
 
 def layout(height: int, hovermode: str = "x unified") -> dict[str, Any]:

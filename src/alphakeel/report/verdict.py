@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
-from dataclasses import dataclass
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
+import numpy as np
 import pandas as pd
 
-from alphakeel.config import StudyConfig
 from alphakeel.evidence.tables import strategy_tables
 from alphakeel.report.cells import show
 from alphakeel.results import LABELS, Study
+from alphakeel.roster import EQUAL_WEIGHT, under_overlay
 
-__all__ = ["Card", "Finding", "cards", "compare", "conventions", "scope", "findings"]
+__all__ = ["Card", "Finding", "bottom_line", "cards", "compare", "findings", "scope"]
 
 Numbers = Mapping[Hashable, float]
 
-RIVALS = {"Linear": "the linear benchmark", "Equal weight": "equal weight"}
+RIVALS = {
+    LABELS["linear"]: "the linear benchmark",
+    EQUAL_WEIGHT: "equal weight",
+}
+_OBJECTION = 0.05  # p below which a test objects
+_UNTESTED = "could not be tested"
+_FAILED_NUMBER = "were wrong in number"
+_FAILED_TIME = "were right in number, but exceedances did not come at random"
 _CARDS = (
     ("annual_return", "Return a year", "percent"),
     ("annual_volatility", "Volatility", "percent"),
@@ -49,17 +57,82 @@ class Card:
 def scope(study: Study) -> str:
     """One sentence on what was tested, on what and when."""
     days = study.dates[study.test]
-    fits = len(study.folds)
+    fits, costs = len(study.folds), study.config.costs
+    paid = (
+        f"{show(costs.per_side, 'percent2')} of cost a side"
+        if costs.preset == "flat"
+        else f'the costs and rules of the market "{costs.preset}"'
+    )
     return (
         f"{study.name}: {len(study.asset_names)} stocks, tested from {days[0]} to {days[-1]} "
         f"({len(days):,} days), with {fits} {'fit' if fits == 1 else 'fits'} on the past only, "
-        f"a decision every {study.config.walk_forward.rebalance_every} days, and "
-        f"{show(study.config.costs.per_side, 'percent2')} of cost a side."
+        f"a decision every {study.config.walk_forward.rebalance_every} days, and {paid}."
     )
 
 
+def bottom_line(tables: Mapping[str, pd.DataFrame], hero: str) -> str:
+    """Who wins, in two sentences that follow from the intervals by rule.
+
+    Parameters
+    ----------
+    tables : mapping of str to DataFrame
+        ``study.tables()``.
+    hero : str
+        The strategy in focus.
+    """
+    linear, difference = LABELS["linear"], tables["table_1_difference"]
+    said = []
+    if hero != linear:
+        bare = _tone(difference.loc[hero].to_dict())
+        fair = _tone(tables["table_1_fair"].loc[under_overlay(hero)].to_dict())
+        words = {"better": "wins", "worse": "loses", "unclear": "draws"}
+        if bare == fair:
+            outcome = {
+                "better": f"{hero} beats {linear}, alone and at equal risk.",
+                "worse": f"{linear} beats {hero}, alone and at equal risk.",
+                "unclear": f"Nobody wins: {hero} and {linear} are not told apart, neither alone "
+                "nor at equal risk.",
+            }[bare]
+        else:
+            outcome = (
+                f"{hero} {words[bare]} against {linear} alone and {words[fair]} at equal risk."
+            )
+        said.append(outcome)
+    if under_overlay(linear) in difference.index:
+        said.append(_overlay_alone(difference.loc[under_overlay(linear)].to_dict()))
+    return " ".join(said)
+
+
+def _overlay_alone(row: Numbers) -> str:
+    """What the overlay does to the linear model, for which no network is needed."""
+    parts = []
+    for key, words in (("max_drawdown", "maximum drawdown"), ("var_95", "VaR")):
+        low, high = row[f"{key}_change_low"], row[f"{key}_change_high"]
+        sure = "" if low > 0 or high < 0 else " (within chance)"
+        parts.append(f"{words} by {show(row[f'{key}_change'], 'change')}{sure}")
+    moved = {"better": "raises", "worse": "lowers", "unclear": "leaves in doubt"}[_tone(row)]
+    sharpe = {"unclear": "with a Sharpe ratio not told apart"}.get(
+        _tone(row), f"and {moved} its Sharpe ratio"
+    )
+    return (
+        f"The overlay, which needs no network, changes the linear model's {' and '.join(parts)}, "
+        f"{sharpe}."
+    )
+
+
+def _tone(row: Numbers) -> str:
+    """What the interval of the difference of Sharpe ratios allows to be said."""
+    if row["sharpe_difference_low"] > 0:
+        return "better"
+    return "worse" if row["sharpe_difference_high"] < 0 else "unclear"
+
+
 def findings(study: Study, tables: Mapping[str, pd.DataFrame], hero: str) -> tuple[Finding, ...]:
-    """One finding per rival, one on the model under limits, and one on the forecasts themselves.
+    """The comparisons, the risk forecasts and the scores, each with what can be claimed of it.
+
+    Against the linear model bare, under the overlay (as the paper compares) and both under the
+    overlay (at equal risk); on the days kept apart, where there are any; the value-at-risk
+    forecasts; the scores; equal weight; a model under limits.
 
     Parameters
     ----------
@@ -73,26 +146,88 @@ def findings(study: Study, tables: Mapping[str, pd.DataFrame], hero: str) -> tup
     -------
     tuple of Finding
     """
-    level, names = study.config.report.level, tables["table_1"].index
-    said = [
-        compare(hero, rival, tables["table_1"], _differences(study, tables, rival), level)
-        for rival in RIVALS
-        if rival in names and rival != hero
-    ]
-    limited, linear = LABELS["lstm_limited"], LABELS["linear"]
-    if limited in names and limited != hero and linear in names:
-        gaps = _differences(study, tables, linear)
-        said.append(compare(limited, linear, tables["table_1"], gaps, level))
-    return (*said, _forecast_finding(tables["ic"], hero))
+    level, table = study.config.report.level, tables["table_1"]
+    linear, plain = LABELS["linear"], tables["table_1_difference"]
+    held, held_linear = under_overlay(hero), under_overlay(linear)
+    said = []
+    if hero != linear:
+        said.append(compare(hero, linear, table, plain, level))
+    if held in table.index:
+        said.append(_as_the_paper(held, linear, plain))
+    if hero != linear and held in table.index:
+        fair = compare(held, held_linear, table, tables["table_1_fair"], level)
+        said.append(fair)
+        if "confirm_table_1_fair" in tables:
+            own, change = tables["confirm_table_1"], tables["confirm_table_1_fair"]
+            again = compare(held, held_linear, own, change, level)
+            since = study.config.report.confirm_from
+            said.append(
+                replace(again, claim=f"On the days kept apart, from {since}: {again.claim}")
+            )
+    said.append(_var_finding(tables["value_at_risk"], hero))
+    said.append(_forecast_finding(tables["ic"], hero))
+    if EQUAL_WEIGHT in table.index and hero != EQUAL_WEIGHT:
+        gaps = _differences(study, hero, EQUAL_WEIGHT)
+        said.append(compare(hero, EQUAL_WEIGHT, table, gaps, level))
+    limited = LABELS["lstm_limited"]
+    if limited in table.index and limited != hero:
+        said.append(compare(limited, linear, table, plain, level))
+    return tuple(said)
 
 
-def _differences(study: Study, tables: Mapping[str, pd.DataFrame], rival: str) -> pd.DataFrame:
-    """Every strategy against a rival, paired day by day; against the linear one it is at hand."""
-    if rival == LABELS["linear"]:
-        return tables["table_1_difference"]
+def _as_the_paper(held: str, linear: str, differences: pd.DataFrame) -> Finding:
+    """The overlaid strategy against the plain linear one: changes in per cent, as stated there."""
+    row = differences.loc[held].to_dict()
+    tone = _tone(row)
+    less = all(row[f"{key}_change_high"] < 0 for key in ("max_drawdown", "var_95"))
+    words = linear.lower()
+    claim = {
+        "better": f"{held} beat plain {words}.",
+        "worse": f"{held} did worse than plain {words}.",
+        "unclear": f"{held} is not distinguishable from plain {words} by Sharpe ratio"
+        + (", but risked less." if less else "."),
+    }[tone]
+    detail = (
+        f"The paper's comparison: maximum drawdown {show(row['max_drawdown_change'], 'change')}, "
+        f"Sharpe ratio {show(row['sharpe_change'], 'change')} "
+        f"({_p_text(row['sharpe_difference_p'])}), VaR {show(row['var_95_change'], 'change')}. "
+        "It is not one at equal risk: only one side has the overlay."
+    )
+    return Finding(tone, claim, detail)
+
+
+def _p_text(p: float) -> str:
+    text = show(p, "p")
+    return f"p {text}" if text.startswith("<") else f"p = {text}"
+
+
+def _var_finding(table: pd.DataFrame, hero: str) -> Finding:
+    """Whether losses went beyond their forecast as often as they should."""
+    own = [name for name in (hero, under_overlay(hero)) if name in table.index]
+    p_values = table[["kupiec_p", "independence_p", "conditional_p", "dynamic_p"]]
+    passed = ~p_values.lt(_OBJECTION).any(axis=1) & p_values["kupiec_p"].notna()
+    count = f"{int(passed.sum())} of all {len(table)} forecasts pass every test."
+    held = {}
+    for name in own:
+        number = float(table["kupiec_p"].loc[name])
+        failed = _FAILED_NUMBER if number < _OBJECTION else _FAILED_TIME
+        held[name] = _UNTESTED if np.isnan(number) else "held" if passed[name] else failed
+    tested = _UNTESTED not in held.values()
+    tone = "unclear" if not tested else "better" if passed[own].all() else "worse"
+    claim = f"The VaR forecasts of {hero} {held[hero]}"
+    if len(set(held.values())) > 1:
+        claim += f"; those of {own[1]} {held[own[1]]}"
+    told = {name: str(table["verdict"].loc[name]) for name in own}
+    same = len(set(told.values())) == 1
+    said = told[hero] if same else " ".join(f"{name}: {text}" for name, text in told.items())
+    return Finding(tone, f"{claim}.", f"{said} {count}")
+
+
+def _differences(study: Study, hero: str, rival: str) -> pd.DataFrame:
+    """One strategy against a rival that no table of the study compares it with."""
     report = study.config.report
     return strategy_tables(
-        study.strategies,
+        {name: study.strategies[name] for name in (rival, hero)},
         study.market_returns,
         baseline=rival,
         level=report.level,
@@ -124,7 +259,7 @@ def compare(
     """
     difference = differences.loc[hero].to_dict()
     low, high = difference["sharpe_difference_low"], difference["sharpe_difference_high"]
-    tone = "better" if low > 0 else "worse" if high < 0 else "unclear"
+    tone = _tone(difference)
     words = RIVALS.get(rival, rival)
     claim = {
         "better": f"{hero} beat {words}.",
@@ -135,9 +270,9 @@ def compare(
     own, theirs = table.loc[hero].to_dict(), table.loc[rival].to_dict()
     detail = (
         f"Sharpe ratio {show(own['sharpe'], 'ratio')} against {show(theirs['sharpe'], 'ratio')}: "
-        f"a difference of {show(difference['sharpe_difference'], 'signed')}, with a "
-        f"{show(level, 'whole')} interval of {show(low, 'signed')} to {show(high, 'signed')}"
-        f"{zero}. {_risk(own, theirs, difference)}"
+        f"{show(difference['sharpe_difference'], 'signed')}, with a {show(level, 'whole')} "
+        f"interval of {show(low, 'signed')} to {show(high, 'signed')}{zero}. "
+        f"{_risk(own, theirs, difference)}"
     )
     return Finding(tone, claim, detail)
 
@@ -177,84 +312,16 @@ def _forecast_finding(ic: pd.DataFrame, hero: str) -> Finding:
     return Finding(tone, claim, f"Mean Rank IC out of sample: {', '.join(parts)}.")
 
 
-def cards(tables: Mapping[str, pd.DataFrame], hero: str) -> tuple[Card, ...]:
+def cards(tables: Mapping[str, pd.DataFrame], hero: str, focus: Sequence[str]) -> tuple[Card, ...]:
     """Key figures of the strategy in focus beside those of its rivals."""
     table = tables["table_1"]
     result = []
+    rivals = [n for n in (*focus, EQUAL_WEIGHT) if n in table.index and n != hero]
     for key, label, kind in _CARDS:
         row = table.loc[hero]
         interval = ""
         if f"{key}_low" in table:
             interval = f"{show(row[f'{key}_low'], kind)} to {show(row[f'{key}_high'], kind)}"
-        rivals = [n for n in RIVALS if n in table.index and n != hero]
         others = tuple((n, show(table.loc[n, key], kind)) for n in rivals)
         result.append(Card(label, show(row[key], kind), interval, others))
     return tuple(result)
-
-
-def conventions(config: StudyConfig) -> tuple[tuple[str, str], ...]:
-    """How each number of the report is defined, as pairs of term and meaning."""
-    lag, walk, report = config.target.lag, config.walk_forward, config.report
-    level = show(report.level, "whole")
-    return (
-        (
-            "Time",
-            (
-                "Day t means its close. A score made at the close of day t uses nothing later, "
-                f"is traded at the close of day t + {lag}, and earns from there on."
-            ),
-        ),
-        ("Returns", "Simple returns per day, after costs, compounded. A year has 252 days."),
-        (
-            "Sharpe ratio",
-            (
-                "Mean over standard deviation of daily returns, times the root of 252, "
-                "with no riskless rate taken off."
-            ),
-        ),
-        ("Maximum drawdown", "Largest fall from a peak of compounded wealth, as a share of it."),
-        (
-            "VaR and CVaR",
-            (
-                f"Historical: the loss that {level} of the days stay within, and the "
-                "mean loss on the other days. One day, positive numbers."
-            ),
-        ),
-        (
-            "Calmar, Sortino",
-            (
-                "Annual return over maximum drawdown; mean return over downside "
-                "deviation, annualised."
-            ),
-        ),
-        (
-            "Intervals",
-            (
-                f"{level}, from a block bootstrap with {report.bootstrap:,} resamples of "
-                "days; all strategies share the resampled days."
-            ),
-        ),
-        (
-            "Rank IC",
-            (
-                "Spearman correlation across stocks of scores with forward log returns over "
-                f"{' and '.join(str(h) for h in config.target.horizons)} days, from the "
-                f"close of day t + {lag}. t values are Newey-West."
-            ),
-        ),
-        (
-            "Walk-forward",
-            (
-                f"A fit every {walk.refit_every} days on the past only. Training rows "
-                "end before any label could reach into the test, less an embargo of "
-                f"{walk.embargo} days."
-            ),
-        ),
-        (
-            "Costs",
-            (
-                f"{show(config.costs.per_side, 'percent2')} of the traded value on each side. "
-                "Between decisions the weights drift with prices."
-            ),
-        ),
-    )

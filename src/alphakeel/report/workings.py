@@ -1,4 +1,4 @@
-"""The second half of the report: what the result is made of, and what to hold against it."""
+"""What the result is made of: factors, drivers, holdings, limits, costs, training."""
 
 from __future__ import annotations
 
@@ -6,21 +6,30 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from alphakeel.config import config_to_toml
-from alphakeel.report import figures, heatmaps, verdict
-from alphakeel.report.cells import Column, make_table, show
+from alphakeel.report import conventions, figures, heatmaps
+from alphakeel.report.cells import Column, make_table
 from alphakeel.report.page import YEAR, Array, Block, Chart, Section, View, Words, listing
 from alphakeel.results import ModelResult
 from alphakeel.stats import timeseries
 
-__all__ = ["WORKINGS"]
+__all__ = [
+    "costs",
+    "drivers",
+    "factors",
+    "limits",
+    "portfolio",
+    "training",
+]
 
 SMALL_UNIVERSE = 40
 LISTED_HOLDINGS = 10
 DRAWN_FACTORS = 12
+VERDICT = ["family", "coverage", "rank_ic", "nw_t", "q_value", "sign_stability", "vif", "kept",
+           "network", "verdict"]  # fmt: skip
 
 
-def _factors(view: View) -> Section:
+def factors(view: View) -> Section:
+    """Which factors each fold kept, and why."""
     folds = view.study.folds
     lead = (
         "Each fold judges every factor on its training rows only. The linear model sees what is "
@@ -49,11 +58,12 @@ def _factors(view: View) -> Section:
                 f"{always} of {len(names)} factors were kept by every fold.",
             ),
             make_table(
-                last.verdicts.set_index("factor").sort_values(
+                last.verdicts.set_index("factor")[VERDICT].sort_values(
                     "kept", ascending=False, kind="stable"
                 ),
                 f"Verdicts of the last fold, trained {last.train[0]} to {last.train[1]}: "
-                f"{int(last.verdicts['kept'].sum())} of {len(last.verdicts)} kept.",
+                f"{int(last.verdicts['kept'].sum())} of {len(last.verdicts)} kept. The folder of "
+                "the run has those of every fold.",
                 folded=True,
             ),
         ),
@@ -69,7 +79,8 @@ DRIVER_COLUMNS = {
 }
 
 
-def _drivers(view: View) -> Section:
+def drivers(view: View) -> Section:
+    """What moves the scores."""
     table = view.tables["drivers"]
     charts: list[Block] = []
     tables: list[Block] = []
@@ -112,7 +123,8 @@ def _drivers(view: View) -> Section:
     )
 
 
-def _portfolio(view: View) -> Section:
+def portfolio(view: View) -> Section:
+    """What was held."""
     study, book = view.study, view.book
     # Weights move little between decisions: one row a decision is what a reader can see.
     rows = np.arange(0, len(view.dates), study.config.walk_forward.rebalance_every)
@@ -137,7 +149,11 @@ def _portfolio(view: View) -> Section:
         Chart(
             "breadth",
             figures.line_chart(
-                view.dates[rows], {n: v[rows] for n, v in breadth.items()}, unit="names", zero=True
+                view.dates[rows],
+                {n: v[rows] for n, v in breadth.items()},
+                unit="names",
+                zero=True,
+                hidden=view.rest,
             ),
             "Effective number of names: one over the sum of squared weights, cash apart.",
             "Mean: " + listing(mean, "count1"),
@@ -174,21 +190,27 @@ def _holdings(weights: Array, names: npt.NDArray[np.str_]) -> pd.DataFrame:
     return frame.set_index("ticker")
 
 
-def _costs(view: View) -> Section:
-    books = view.study.strategies
+def costs(view: View) -> Section:
+    """What trading took."""
+    every = view.study.every_ledger()
+    books = {name: every[name] for name in view.drawn()}
     stacked = np.column_stack([b.turnover for b in books.values()])
     trailing = dict(zip(books, timeseries.trailing_sum(stacked / 2.0, YEAR).T, strict=True))
     paid = {n: np.cumsum(b.gross_returns - view.net[n]) for n, b in books.items()}
-    per_side = view.study.config.costs.per_side
     return Section(
         "costs",
         "Costs",
-        f"Every trade costs {show(per_side, 'percent2')} of its value on each side.",
+        conventions.cost_sentence(view.study.config),
         (
             Chart(
                 "turnover",
                 figures.line_chart(
-                    view.dates, trailing, unit="times a year", zero=True, height=320
+                    view.dates,
+                    trailing,
+                    unit="times a year",
+                    zero=True,
+                    height=320,
+                    hidden=view.rest,
                 ),
                 f"Turnover over the trailing {YEAR} days: how often the whole portfolio was "
                 "replaced.",
@@ -198,7 +220,13 @@ def _costs(view: View) -> Section:
             Chart(
                 "paid",
                 figures.line_chart(
-                    view.dates, paid, unit="of wealth", percent=True, zero=True, height=320
+                    view.dates,
+                    paid,
+                    unit="of wealth",
+                    percent=True,
+                    zero=True,
+                    height=320,
+                    hidden=view.rest,
                 ),
                 "Costs paid since the start: each day's share of wealth, added up.",
                 "At the end: " + listing({n: float(v[-1]) for n, v in paid.items()}, "percent"),
@@ -209,7 +237,8 @@ def _costs(view: View) -> Section:
     )
 
 
-def _training(view: View) -> Section:
+def training(view: View) -> Section:
+    """The course of every fit."""
     fitted = [m for m in view.study.models.values() if m.history]
     lead = (
         "Each line is one fit of one seed. Lines far apart mean that the seed matters; scores are "
@@ -261,7 +290,8 @@ LIMIT_COLUMNS = {
 }
 
 
-def _limits(view: View) -> Section:
+def limits(view: View) -> Section:
+    """Limits that models were trained under, and what became of them."""
     table = view.tables["limits"]
     lead = (
         "Limits that a model was trained under. On the rows of its training they hold; of the test "
@@ -308,78 +338,3 @@ def _best_table(model: ModelResult) -> pd.DataFrame:
     best["mean"] = best[seeds].mean(axis=1)
     best["spread"] = best[seeds].max(axis=1) - best[seeds].min(axis=1)
     return best
-
-
-def _data(view: View) -> Section:
-    study = view.study
-    return Section(
-        "data",
-        "Data",
-        "Cleaning reads the past only and writes every change into a ledger, which the folder of "
-        "the run holds in full.",
-        (
-            make_table(study.data_quality, "What the data hold"),
-            make_table(study.cleaning_counts, "What cleaning changed, by rule"),
-            make_table(
-                study.left_out.set_index("factor"),
-                f"Factors that the data could not give: {len(study.left_out)}",
-                folded=True,
-            ),
-        ),
-    )
-
-
-def _method(view: View) -> Section:
-    study = view.study
-    folds = pd.DataFrame(
-        {
-            "fold": [str(i + 1) for i in range(len(study.folds))],
-            "train from": [str(f.train[0]) for f in study.folds],
-            "train to": [str(f.train[1]) for f in study.folds],
-            "test from": [str(f.test[0]) for f in study.folds],
-            "test to": [str(f.test[1]) for f in study.folds],
-            **{
-                f"factors, {model.label}": [len(f.selected[name]) for f in study.folds]
-                for name, model in study.models.items()
-            },
-        }
-    ).set_index("fold")
-    seconds = pd.DataFrame(
-        {"stage": list(study.seconds), "seconds": list(study.seconds.values())}
-    ).set_index("stage")
-    versions = tuple((name, version) for name, version in study.versions.items())
-    return Section(
-        "method",
-        "Method",
-        "The same data, settings, versions and seed give the same numbers again.",
-        (
-            Words("terms", verdict.conventions(study.config), "Conventions"),
-            make_table(folds, "Walk-forward: what each fold was trained and tested on"),
-            Words("code", (config_to_toml(study.config),), "Settings"),
-            Words("terms", (*versions, ("data, SHA-256", study.data_hash)), "Versions and data"),
-            make_table(seconds, "Wall time by stage"),
-        ),
-    )
-
-
-def _cautions(view: View) -> Section:
-    notes = view.study.notes or ("The study recorded no caution about these data.",)
-    general = (
-        (
-            "A backtest is one path of history. The settings were chosen by people who know that "
-            "history, and no interval in this report accounts for that."
-        ),
-        (
-            "Trades are assumed to be made at the close without moving the price; dividends count "
-            "only where the data's adjusted close includes them."
-        ),
-    )
-    return Section(
-        "cautions",
-        "Notes",
-        "Read these before believing a number.",
-        (Words("list", (*notes, *general)),),
-    )
-
-
-WORKINGS = (_factors, _drivers, _portfolio, _limits, _costs, _training, _data, _method, _cautions)

@@ -83,17 +83,17 @@ class VarEvaluation:
         if self.independence.p_value < significance:
             faults.append(
                 "one exceedance changes the odds of the next "
-                f"(Christoffersen p {self.independence.p_value:.3f})"
+                f"(Christoffersen p {_in_words(self.independence.p_value)})"
             )
         if not faults and self.conditional.p_value < significance:
             faults.append(
                 "frequency and clustering together do not fit "
-                f"(conditional coverage p {self.conditional.p_value:.3f})"
+                f"(conditional coverage p {_in_words(self.conditional.p_value)})"
             )
         if not faults and self.dynamic.p_value < significance:
             faults.append(
                 "exceedances can be foretold from the days before "
-                f"(dynamic quantile p {self.dynamic.p_value:.3f})"
+                f"(dynamic quantile p {_in_words(self.dynamic.p_value)})"
             )
         return f"{counted}: {' and '.join(faults) or 'no test objects'}."
 
@@ -209,6 +209,10 @@ def tick_loss(
     room = r + bound
     room = room[~np.isnan(room)]
     return float((room * (p - (room < 0.0))).mean()) if room.size else float("nan")
+
+
+def _in_words(p: float) -> str:
+    return "below 0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def evaluate(

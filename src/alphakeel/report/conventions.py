@@ -1,0 +1,144 @@
+"""How each number of the report is defined, in words."""
+
+from __future__ import annotations
+
+from alphakeel.config import StudyConfig
+from alphakeel.report.cells import show
+
+__all__ = ["conventions", "cost_sentence"]
+
+
+def cost_sentence(config: StudyConfig) -> str:
+    """What a trade costs, in one sentence.
+
+    Examples
+    --------
+    >>> cost_sentence(StudyConfig())
+    'Every trade costs 0.10\u202f% of its value on each side.'
+    """
+    if config.costs.preset == "flat":
+        rate = show(config.costs.per_side, "percent2")
+        return f"Every trade costs {rate} of its value on each side."
+    return (
+        f'Costs and rules are those of the market "{config.costs.preset}" at the time, with the '
+        "impact of the order; the method section has them in words."
+    )
+
+
+def _overlay(config: StudyConfig) -> str:
+    """The rules of the overlay, in words."""
+    own = config.overlay
+    rules = []
+    if own.volatility is not None:
+        rules.append(f"at which its forecast volatility is {show(own.volatility, 'whole')} a year")
+    if own.var_95 is not None:
+        rules.append(f"at which its forecast one-day 95 % VaR is {show(own.var_95, 'whole')}")
+    if own.bear_exposure is not None:
+        rules.append(f"of {show(own.bear_exposure, 'whole')} while the trend rule says bear")
+    if not rules and own.brake_start is None:
+        return "No rule of the overlay is switched on: it holds every portfolio in full."
+    said = "Each day it holds the smallest share of a portfolio " if rules else "It holds all "
+    text = said + (", or ".join(rules) if rules else "of a portfolio") + ", never more than all"
+    if own.brake_start is not None:
+        text += (
+            f"; from a drawdown of {show(own.brake_start, 'whole')} on it holds less, down to "
+            f"{show(own.brake_floor, 'whole')} of that share at {show(own.brake_full, 'whole')}"
+        )
+    return text + ". The rest is cash, which earns nothing. It reads the past only."
+
+
+def conventions(config: StudyConfig) -> tuple[tuple[str, str], ...]:
+    """How each number of the report is defined, as pairs of term and meaning."""
+    lag, walk, report = config.target.lag, config.walk_forward, config.report
+    level = show(report.level, "whole")
+    return (
+        (
+            "Time",
+            (
+                "Day t means its close. A score made at the close of day t uses nothing later, "
+                f"is traded at the close of day t + {lag}, and earns from there on."
+            ),
+        ),
+        ("Returns", "Simple returns per day, after costs, compounded. A year has 252 days."),
+        (
+            "Sharpe ratio",
+            (
+                "Mean over standard deviation of daily returns, times the root of 252, "
+                "with no riskless rate taken off."
+            ),
+        ),
+        ("Maximum drawdown", "Largest fall from a peak of compounded wealth, as a share of it."),
+        (
+            "VaR and CVaR",
+            (
+                "In tables of results historical: the loss that "
+                f"{show(0.95, 'whole')} of the days stay within, and the mean loss on the other "
+                "days. One day, positive numbers."
+            ),
+        ),
+        (
+            "Calmar, Sortino",
+            (
+                "Annual return over maximum drawdown; mean return over downside "
+                "deviation, annualised."
+            ),
+        ),
+        (
+            "Intervals",
+            (
+                f"{level}, from a block bootstrap with {report.bootstrap:,} resamples of "
+                "days; all strategies share the resampled days."
+            ),
+        ),
+        (
+            "Rank IC",
+            (
+                "Spearman correlation across stocks of scores with forward log returns over "
+                f"{' and '.join(str(h) for h in config.target.horizons)} days, from the "
+                f"close of day t + {lag}. t values are Newey-West."
+            ),
+        ),
+        (
+            "Walk-forward",
+            (
+                f"A fit every {walk.refit_every} days on the past only. Training rows "
+                "end before any label could reach into the test, less an embargo of "
+                f"{walk.embargo} days."
+            ),
+        ),
+        ("Costs", f"{cost_sentence(config)} Between decisions the weights drift with prices."),
+        ("Overlay", _overlay(config)),
+        (
+            "Ledoit and Wolf",
+            (
+                "The p of a difference of Sharpe ratios is from their studentised block "
+                "bootstrap (2008): it allows for fat tails and for days that depend on each other."
+            ),
+        ),
+        (
+            "VaR forecasts",
+            (
+                "A forecast made at the close of day t is about the portfolio held then and the "
+                "return of day t + 1. Kupiec's test asks whether the number of exceedances is "
+                "right, Christoffersen's whether they come in clusters, the dynamic quantile "
+                "test of Engle and Manganelli whether they could be foretold. A p below 0.05 is "
+                "an objection; with many tests, one in twenty objects by chance."
+            ),
+        ),
+        (
+            "Regimes",
+            (
+                "In hindsight a bear market is a falling leg of the index of at least "
+                f"{show(report.zigzag, 'whole')}; days of rising legs around which it went "
+                "nowhere are range-bound; the rest is bull. Nobody knew these labels at the "
+                "time: they sort results and decide nothing."
+            ),
+        ),
+        (
+            "Fan of drawdowns",
+            (
+                f"Stationary bootstrap of the test's days, {report.fan_days} days ahead, with "
+                "the error of the mean in it. It knows nothing that the test has not seen."
+            ),
+        ),
+    )
