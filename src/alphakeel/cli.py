@@ -8,6 +8,8 @@ Heavy libraries are imported inside the commands, so that ``--help`` answers at 
 from __future__ import annotations
 
 import json
+import os
+import sys
 import tempfile
 import traceback
 import warnings
@@ -38,6 +40,9 @@ if TYPE_CHECKING:
 
 __all__ = ["app", "main"]
 
+# The exit code of a program that Ctrl-C has ended.
+_INTERRUPTED = 130
+
 app = typer.Typer(
     name="alphakeel",
     help="Alpha on an even keel: deep multi-factor models with their risk kept in bounds.",
@@ -65,7 +70,14 @@ QuietOption = Annotated[bool, typer.Option("--quiet", help="Print nothing but er
 
 def main() -> None:
     """Run the command line; the entry point of the `alphakeel` command."""
-    app()
+    try:
+        app()
+    except SystemExit as end:
+        if end.code == _INTERRUPTED:
+            # Threads may still be fitting: Python would wait for none of them, and abort.
+            sys.stdout.flush()
+            os._exit(_INTERRUPTED)
+        raise
 
 
 def _print_version(wanted: bool) -> None:
@@ -369,7 +381,7 @@ def _plain_errors() -> Iterator[None]:
             raise typer.Exit(2) from error
         except KeyboardInterrupt:
             typer.echo("alphakeel: interrupted.", err=True)
-            raise typer.Exit(130) from None
+            raise typer.Exit(_INTERRUPTED) from None
         except (typer.Exit, typer.Abort):
             raise
         except Exception as error:

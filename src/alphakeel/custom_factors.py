@@ -126,8 +126,9 @@ def _run(file: Path, source: bytes, digest: str) -> dict[str, Any]:
     try:
         loader.exec_module(module)
     except SyntaxError as error:
-        raise ConfigError(f"{file.name}, line {error.lineno}: {error.msg}.") from error
-    except Exception as error:
+        place = file.name if error.lineno is None else f"{file.name}, line {error.lineno}"
+        raise ConfigError(f"{place}: {error.msg}.") from error
+    except (Exception, SystemExit) as error:
         line = line_in(str(file), error)
         place = file.name if line is None else f"{file.name}, line {line}"
         told = str(error) if isinstance(error, ConfigError) else f"{type(error).__name__}: {error}."

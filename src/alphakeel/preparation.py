@@ -31,6 +31,7 @@ __all__ = [
     "judge_factors",
     "make_folds",
     "prepare",
+    "refuse_thin_sample",
     "refuse_unknown_factors",
     "simple_returns",
     "with_test_dates",
@@ -38,6 +39,11 @@ __all__ = [
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
+
+# Fewer days have no standard error of a Sharpe ratio.
+_LEAST_DAYS = 10
+# Fewer stocks on a date have no correlation worth the name.
+_LEAST_STOCKS = 5
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,7 +102,15 @@ def simple_returns(price: Floats) -> Floats:
 
 
 def find_test_days(dates: npt.NDArray[np.datetime64], config: StudyConfig) -> slice:
-    """Rows of the test window; by default the last two fifths of the data."""
+    """Rows of the test window; by default the last two fifths of the data.
+
+    Raises
+    ------
+    ConfigError
+        If the settings leave too few days to test or to confirm.
+    DataError
+        If too few days precede the test.
+    """
     walk = config.walk_forward
     start = int(0.6 * len(dates))
     if walk.test_start is not None:
@@ -104,12 +118,22 @@ def find_test_days(dates: npt.NDArray[np.datetime64], config: StudyConfig) -> sl
     stop = len(dates)
     if walk.test_end is not None:
         stop = int(np.searchsorted(dates, np.datetime64(walk.test_end), side="right"))
-    if stop - start < 2 * walk.rebalance_every:
+    least = max(_LEAST_DAYS, 2 * walk.rebalance_every)
+    if stop - start < least:
         raise ConfigError(
             f"walk_forward leaves {max(0, stop - start)} test days between "
-            f"{walk.test_start or 'the default start'} and {walk.test_end or 'the end'}; "
-            f"the data run from {dates[0]} to {dates[-1]}."
+            f"{walk.test_start or 'the default start'} and {walk.test_end or 'the end'}, and at "
+            f"least {least} are needed; the data run from {dates[0]} to {dates[-1]}."
         )
+    confirm = config.report.confirm_from
+    if confirm is not None:
+        left = stop - max(start, int(np.searchsorted(dates, np.datetime64(confirm))))
+        if left < _LEAST_DAYS:
+            raise ConfigError(
+                f"report.confirm_from {confirm} leaves {max(0, left)} days of the test, and at "
+                f"least {_LEAST_DAYS} are needed; the test runs from {dates[start]} to "
+                f"{dates[stop - 1]}."
+            )
     shortest = config.cleaning.min_history + 2 * (config.target.lag + max(config.target.horizons))
     if start < shortest:
         raise DataError(
@@ -144,6 +168,26 @@ def make_folds(rows: npt.NDArray[np.intp], days: slice, config: StudyConfig) -> 
         embargo=-(-walk.embargo // step),
         train_size=walk.train_days // step or None,
     )
+
+
+def refuse_thin_sample(inputs: Inputs, folds: Sequence[Fold]) -> None:
+    """Refuse a sample with too few stocks to train on, or to test on.
+
+    Raises
+    ------
+    DataError
+        If fewer than two decision dates of the first fold's training rows, or of the test, have
+        five stocks.
+    """
+    breadth, first = inputs.sample.sum(axis=1), folds[0]
+    parts = {"to train on": breadth[first.train], "of the test": breadth[first.test.start :]}
+    for where, number in parts.items():
+        if (number >= _LEAST_STOCKS).sum() < 2:
+            raise DataError(
+                f"the sample has at most {number.max(initial=0)} stocks on the {len(number)} "
+                f"decision dates {where}, and at least {_LEAST_STOCKS} are needed: give more "
+                "stocks, or a longer history of them, or loosen [cleaning]."
+            )
 
 
 @dataclass(frozen=True, eq=False)
@@ -198,7 +242,7 @@ def judge_factors(inputs: Inputs, fold: Fold, config: StudyConfig) -> Screens:
 
 
 def refuse_unknown_factors(config: StudyConfig, library: Sequence[Factor] = FACTORS) -> None:
-    """Refuse an excluded factor that does not exist, naming the nearest."""
+    """Refuse an excluded factor that does not exist, naming the nearest, and to exclude all."""
     known = {factor.name for factor in library}
     for name in config.factors.exclude:
         if name not in known:
@@ -207,3 +251,5 @@ def refuse_unknown_factors(config: StudyConfig, library: Sequence[Factor] = FACT
                 f"factors.exclude names {name!r}, which is no factor"
                 + (f"; did you mean {near[0]}?" if near else ".")
             )
+    if known <= set(config.factors.exclude):
+        raise ConfigError("factors.exclude leaves no factor: keep at least one.")

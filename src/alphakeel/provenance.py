@@ -15,6 +15,7 @@ from skfolio.containers import AssetPanel
 from alphakeel.config import StudyConfig
 from alphakeel.data.bundled import BUNDLED, load_bundled
 from alphakeel.data.files import load_panel
+from alphakeel.data.panel import market_index
 from alphakeel.errors import ConfigError
 from alphakeel.factors.base import FactorSet
 
@@ -122,6 +123,14 @@ def cautions(panel: AssetPanel, factors: FactorSet, config: StudyConfig) -> tupl
         notes.append(
             f"{len(factors.omitted)} of {len(factors.omitted) + len(factors.names)} factors need "
             "fields that these data lack; the report lists them."
+        )
+    index = market_index(panel)
+    if index is not None and not np.isfinite(index).all():
+        gaps = np.flatnonzero(~np.isfinite(index))
+        notes.append(
+            f"The market index has no value on {len(gaps)} of {len(index)} days, the first "
+            f"{np.datetime64(panel.observations[gaps[0]], 'D')}: what needs all of it (regimes, "
+            "market shocks, beta) is left out."
         )
     if not known and bool(panel.active_mask[-1].all()):
         notes.append(

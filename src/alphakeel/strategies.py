@@ -200,7 +200,7 @@ def market_of(panel: AssetPanel, preset: str, config: StudyConfig) -> Market:
     if close is None:
         raise DataError(
             'costs.preset = "cn" needs the closes as traded, for price limits and lots: give the '
-            'data a column `close` beside the adjusted one, or set costs.preset to "flat"'
+            'data a column `close` beside the adjusted one, or set costs.preset to "flat".'
         )
     boards = boards_of(np.asarray(panel.asset_names).astype(str))
     return cn_market(dates, close=close, boards=boards, **terms)
@@ -368,8 +368,8 @@ def put_under(
     if settings.bear_exposure is not None:
         if arena.bear is None:
             raise DataError(
-                "overlay.bear_exposure needs a market index and the data have none: give one, or "
-                "leave the setting out"
+                "overlay.bear_exposure needs a market index with a value on every day, and the "
+                "data have none: give one, or leave the setting out."
             )
         throttle = np.where(arena.bear, settings.bear_exposure, np.nan)
     plan = overlay(

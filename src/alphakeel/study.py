@@ -51,6 +51,7 @@ from alphakeel.preparation import (
     judge_factors,
     make_folds,
     prepare,
+    refuse_thin_sample,
     refuse_unknown_factors,
     simple_returns,
     with_test_dates,
@@ -162,6 +163,7 @@ def run_study(
         factors = compute_factors(cleaning.panel, wanted)
         check_factors(custom, cleaning.panel, factors)
         inputs = prepare(cleaning, factors, sample, rows, config)
+        refuse_thin_sample(inputs, folds)
 
     def screen(number: int, fold: Fold) -> Screens:
         with tracker.task("screening", _SCREEN, _fold_text(number, folds)):
@@ -292,7 +294,9 @@ def market_history(panel: AssetPanel) -> Floats | None:
 
 
 def _market_returns(panel: AssetPanel, days: slice) -> Floats | None:
+    """Returns of the market index on the days of the test; None unless all are known."""
     index = market_index(panel)
     if index is None:
         return None
-    return np.asarray(simple_returns(index[:, None])[days, 0])
+    returns = np.asarray(simple_returns(index[:, None])[days, 0])
+    return returns if np.isfinite(returns).all() else None

@@ -139,7 +139,7 @@ def lag_table(market: MarketRegimes, test: slice = slice(None)) -> pd.DataFrame:
     """
     rows = []
     first, stop, _ = test.indices(len(market.prices))
-    ends = np.append(market.points.rows[1:], len(market.prices) - 1)
+    ends = np.append(market.points.rows, len(market.prices) - 1)[1:]
     for rule, labels in market.causal.items():
         lags = recognition_lags(labels, market.points)
         for row, end, peak, lag in zip(

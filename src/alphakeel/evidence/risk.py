@@ -21,6 +21,22 @@ __all__ = ["decision_table", "overlay_table", "volatility_table", "var_table"]
 
 Floats = npt.NDArray[np.floating[Any]]
 
+_VALUE_AT_RISK = (
+    "days",
+    "exceedances",
+    "rate",
+    "kupiec_p",
+    "independence_p",
+    "conditional_p",
+    "dynamic_p",
+    "tick_loss",
+    "mean_var",
+    "verdict",
+)
+# The dynamic quantile test looks at a day beside the four before it.
+_DAYS_IN_A_ROW = 5
+_IN_CASH = "never in stocks for five days in a row: nothing to judge."
+
 
 def var_table(ledgers: Mapping[str, Track], forecasts: Mapping[str, TailForecast]) -> pd.DataFrame:
     """How often losses went beyond their forecast, and whether that is chance.
@@ -36,12 +52,17 @@ def var_table(ledgers: Mapping[str, Track], forecasts: Mapping[str, TailForecast
     DataFrame indexed by strategy
         days, exceedances, rate (share of the days; 0.05 is right), kupiec_p, independence_p,
         conditional_p (Christoffersen), dynamic_p (dynamic quantile), tick_loss (mean, in units
-        of return), mean_var, verdict (in words).
+        of return), mean_var, verdict (in words). Of a book that is in cash (nearly) always, only
+        days and verdict are known.
     """
-    rows = {}
+    rows: dict[str, dict[str, Any]] = {}
     for name, ledger in ledgers.items():
         # A book in cash has no risk to forecast; the cost of its first trade is none either.
         forecast = np.where(forecasts[name].var > 0.0, forecasts[name].var, np.nan)
+        known = np.isfinite(forecast[:-1])
+        if np.convolve(known, np.ones(_DAYS_IN_A_ROW)).max() < _DAYS_IN_A_ROW:
+            rows[name] = {"days": int(known.sum()), "verdict": _IN_CASH}
+            continue
         found = evaluate(ledger.net_returns, forecast)
         rows[name] = {
             "days": found.coverage.n,
@@ -55,7 +76,7 @@ def var_table(ledgers: Mapping[str, Track], forecasts: Mapping[str, TailForecast
             "mean_var": float(np.nanmean(forecast)),
             "verdict": found.verdict(),
         }
-    table = pd.DataFrame.from_dict(rows, orient="index")
+    table = pd.DataFrame(list(rows.values()), index=list(rows), columns=list(_VALUE_AT_RISK))
     return table.rename_axis("strategy")
 
 

@@ -29,7 +29,8 @@ class Stress:
     tables : dict of str to DataFrame
         ``replay`` (worst stretches of the market), ``market_shocks`` (the book's loss if the
         market fell in a day), ``factor_shocks`` (market, momentum, volatility), ``drawdown_fan``.
-        Those that need an index are absent without one.
+        Those that need an index are absent without one, and ``factor_shocks`` where there are
+        too few days or the three do not move by themselves.
     fans : dict of str to DrawdownFan
     """
 
@@ -91,6 +92,8 @@ def stress(
         "volatility": spread_returns(returns, ew_volatility(returns, halflife=63)),
     }
     factors = {"market": market[days], **{name: r[days] for name, r in styles.items()}}
-    if np.isfinite(np.column_stack(list(factors.values()))).all(axis=1).sum() > 20:
+    joint = np.column_stack(list(factors.values()))
+    joint = joint[np.isfinite(joint).all(axis=1)]
+    if len(joint) > 20 and np.linalg.matrix_rank(joint - joint.mean(axis=0)) == len(factors):
         tables["factor_shocks"] = shock_table(net, factors)
     return Stress(tables, fans)

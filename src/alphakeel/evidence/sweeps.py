@@ -9,8 +9,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from alphakeel.evidence.tables import ic_figures
 from alphakeel.evidence.track import Track
-from alphakeel.stats import inference, metrics
+from alphakeel.stats import metrics
 
 __all__ = ["decay_table", "period_table", "sweep_table"]
 
@@ -75,25 +76,18 @@ def decay_table(
     Returns
     -------
     DataFrame
-        model, horizon, rank_ic with _low and _high, nw_t (Newey-West t).
+        model, horizon, rank_ic with _low and _high, nw_t (Newey-West t); NaN with fewer than two
+        decisions whose horizon has passed.
     """
     rows = []
     for model, rank_ics in series.items():
         for h, horizon in enumerate(horizons):
-            figures = inference.ic_summary(
+            figures = ic_figures(
                 rank_ics[:, h], lags=-(-horizon // step), level=level, n_boot=n_boot, seed=seed
             )
-            rows.append(
-                {
-                    "model": model,
-                    "horizon": horizon,
-                    "rank_ic": figures.mean,
-                    "rank_ic_low": figures.interval.low,
-                    "rank_ic_high": figures.interval.high,
-                    "nw_t": figures.t,
-                }
-            )
-    return pd.DataFrame(rows)
+            rows.append({"model": model, "horizon": horizon, **figures})
+    columns = ["model", "horizon", "rank_ic", "rank_ic_low", "rank_ic_high", "nw_t"]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def period_table(

@@ -20,7 +20,14 @@ from alphakeel.portfolio.backtest import Ledger
 from alphakeel.stats import inference, metrics
 from alphakeel.stats.sharpe_tests import sharpe_differences
 
-__all__ = ["by_year_table", "cost_table", "ic_table", "importance_table", "strategy_tables"]
+__all__ = [
+    "by_year_table",
+    "cost_table",
+    "ic_figures",
+    "ic_table",
+    "importance_table",
+    "strategy_tables",
+]
 
 Floats = npt.NDArray[np.floating[Any]]
 
@@ -98,8 +105,9 @@ def strategy_tables(
             "sharpe_change": gap / abs(float(found["sharpe"][base])),
         }
         for what in _SHARES:
-            change = float(found[what][i] / found[what][base] - 1.0)
-            changes = drawn[what][:, i] / drawn[what][:, base] - 1.0
+            with np.errstate(divide="ignore", invalid="ignore"):
+                change = float(found[what][i] / found[what][base] - 1.0)
+                changes = drawn[what][:, i] / drawn[what][:, base] - 1.0
             row |= with_interval(f"{what}_change", change, changes, tails)
         rows.append(row)
     others = [name for name in names if name != baseline]
@@ -139,9 +147,16 @@ def bootstrap_figures(
 def with_interval(
     name: str, estimate: float, drawn: Floats, tails: tuple[float, float]
 ) -> dict[str, float]:
-    """An estimate with its percentile interval and two-sided p of `no difference`; NaN of NaN."""
-    if np.isnan(estimate):
-        return dict.fromkeys((name, f"{name}_low", f"{name}_high", f"{name}_p"), np.nan)
+    """An estimate with its percentile interval and two-sided p of `no difference`.
+
+    NaN where the estimate is not finite, as a share of 0; interval and p also where a resample
+    is not.
+    """
+    row = dict.fromkeys((name, f"{name}_low", f"{name}_high", f"{name}_p"), np.nan)
+    if not np.isfinite(estimate):
+        return row
+    if not np.isfinite(drawn).all():
+        return row | {name: estimate}
     low, high = np.quantile(drawn, tails)
     fewer = min((drawn <= 0.0).sum(), (drawn >= 0.0).sum())
     p = min(1.0, 2.0 * (float(fewer) + 1.0) / (len(drawn) + 1.0))
@@ -176,27 +191,42 @@ def ic_table(
     DataFrame indexed by (model, horizon)
         ic, rank_ic with _low and _high, nw_t (Newey-West t of the mean Rank IC), icir (mean over
         standard deviation of the Rank IC, per decision), hit_rate (share of decisions with a
-        positive Rank IC), n (decisions).
+        positive Rank IC), n (decisions); NaN with fewer than two decisions whose horizon has
+        passed.
     """
     rows = {}
     for model, (pearson, spearman) in series.items():
         for h, horizon in enumerate(horizons):
-            figures = inference.ic_summary(
-                spearman[:, h], lags=-(-horizon // step), level=level, n_boot=n_boot, seed=seed
-            )
+            known = pearson[np.isfinite(pearson[:, h]), h]
             rows[model, horizon] = {
-                "ic": float(np.nanmean(pearson[:, h])),
-                "rank_ic": figures.mean,
-                "rank_ic_low": figures.interval.low,
-                "rank_ic_high": figures.interval.high,
-                "nw_t": figures.t,
-                "icir": figures.icir,
-                "hit_rate": figures.hit_rate,
-                "n": figures.n_dates,
+                "ic": float(known.mean()) if len(known) else np.nan,
+                **ic_figures(
+                    spearman[:, h], lags=-(-horizon // step), level=level, n_boot=n_boot, seed=seed
+                ),
             }
     table = pd.DataFrame.from_dict(rows, orient="index")
     table.index = pd.MultiIndex.from_tuples(rows, names=["model", "horizon"])
     return table
+
+
+def ic_figures(
+    series: Floats, *, lags: int, level: float, n_boot: int, seed: int
+) -> dict[str, float]:
+    """Mean, interval and strength of a series of Rank ICs; NaN with fewer than two of them."""
+    n = int(np.isfinite(series).sum())
+    if n < 2:
+        names = ("rank_ic", "rank_ic_low", "rank_ic_high", "nw_t", "icir", "hit_rate")
+        return {**dict.fromkeys(names, np.nan), "n": n}
+    figures = inference.ic_summary(series, lags=lags, level=level, n_boot=n_boot, seed=seed)
+    return {
+        "rank_ic": figures.mean,
+        "rank_ic_low": figures.interval.low,
+        "rank_ic_high": figures.interval.high,
+        "nw_t": figures.t,
+        "icir": figures.icir,
+        "hit_rate": figures.hit_rate,
+        "n": n,
+    }
 
 
 def importance_table(
@@ -233,13 +263,8 @@ def importance_table(
         for factor in dict.fromkeys(name for fold in folds for name in fold.names):
             given = [(fold, fold.names.index(factor)) for fold in folds if factor in fold.names]
             drop = np.concatenate([fold.drop[:, k] for fold, k in given])
-            row = {"rank_ic_drop": np.nan, "rank_ic_drop_low": np.nan, "rank_ic_drop_high": np.nan}
-            if np.isfinite(drop).sum() >= 2:
-                figures = inference.ic_summary(
-                    drop, lags=lags, level=level, n_boot=n_boot, seed=seed
-                )
-                interval = figures.interval
-                row = dict(zip(row, (figures.mean, interval.low, interval.high), strict=True))
+            figures = ic_figures(drop, lags=lags, level=level, n_boot=n_boot, seed=seed)
+            row = {f"rank_ic_drop{end}": figures[f"rank_ic{end}"] for end in ("", "_low", "_high")}
             by_lag = _mean_by_lag([fold.attribution[:, k] for fold, k in given])
             total = by_lag.sum()
             found[model, factor] = row | {

@@ -121,7 +121,7 @@ def _call(func: Callable[..., Any], label: str, given: dict[str, Array]) -> Arra
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)
             found = func(**given)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         line = line_in(code.co_filename, error) or code.co_firstlineno
         raise ConfigError(
             f"factor {label!r} ({file}, line {line}) fails: {type(error).__name__}: {error}."

@@ -282,7 +282,7 @@ class FactorScreen(BaseEstimator):
         if not (strength >= 0).any():
             raise DataError(
                 "no factor can be judged: no date has enough stocks on which a factor and a "
-                f"target are both known (min_assets={self.min_assets}); hand in more rows."
+                f"target are both known (min_assets={self.min_assets}); give more rows or stocks."
             )
         order = sorted(range(strength.size), key=lambda k: (-strength[k], self.names_[k]))
         q_values = discovery_q_values(best, n_horizons, self.discovery_method)
@@ -444,6 +444,8 @@ class FactorScreen(BaseEstimator):
 
     def _signs(self, stability: float) -> str:
         pieces = self.n_subperiods
+        if np.isnan(stability):
+            return f"too few dates for {pieces} sub-periods"
         return f"same sign in {round(stability * pieces)} of {pieces} sub-periods"
 
 

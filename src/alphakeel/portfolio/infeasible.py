@@ -135,7 +135,9 @@ def _nearest(decision: Decision, limits: Limits, relaxed: frozenset[str]) -> Sol
 def _least_breach(decision: Decision, limits: Limits) -> FloatArray:
     """Least sum of relative breaches, at nearly no regard for trading."""
     rest = replace(limits, invested=0.0, turnover=None)
-    answer = solve(decision, rest, _least_trading(decision), elastic=ELASTIC)
+    # A long-only book cannot borrow, whatever else has to give way.
+    elastic = ELASTIC if limits.neutral else tuple(name for name in ELASTIC if name != "gross")
+    answer = solve(decision, rest, _least_trading(decision), elastic=elastic)
     if answer is None:
         raise AlphakeelError(
             f"no portfolio of row {decision.rows[-1]} keeps the weights of its suspended stocks: "

@@ -247,7 +247,8 @@ def recognition_lags(labels: LabelArray, points: TurningPoints) -> FloatArray:
             f"the last turning point is row {rows[-1]}; there are {len(labels)} labels."
         )
     lags = np.full(len(rows), np.nan)
-    for k, (row, stop) in enumerate(zip(rows, [*rows[1:], len(labels)], strict=True)):
+    for k, row in enumerate(rows):
+        stop = rows[k + 1] if k + 1 < len(rows) else len(labels)
         wanted = Regime.BEAR if points.peak[k] else Regime.BULL
         named = np.flatnonzero(labels[row:stop] == wanted)
         if named.size and labels[row] != Regime.UNKNOWN:

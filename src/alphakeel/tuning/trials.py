@@ -149,9 +149,11 @@ class TrialLedger:
             raise DataError(f"cannot read the trials in {self.path}: {error.strerror}.") from error
         whole = text.rfind(b"\n") + 1
         self._read += whole
-        for line in text[:whole].splitlines():
-            if line.strip():
-                self._take(line)
+        lines = [line for line in text[:whole].splitlines() if line.strip()]
+        for line in lines:
+            self._take(line)
+        if lines and not self._records:
+            raise DataError(f"{self.path} is not a file of trials; name another as the ledger.")
 
     def _take(self, line: bytes) -> None:
         try:
