@@ -14,7 +14,7 @@ from skfolio.containers import AssetPanel, Field2D
 from typer.testing import CliRunner
 
 import alphakeel as ak
-from alphakeel import preparation, study
+from alphakeel import preparation, strategies, study
 from alphakeel.audit import Audit, Finding, run_audit
 from alphakeel.audit.evidence import check_targets
 from alphakeel.audit.replay import prepare_study
@@ -426,15 +426,14 @@ class TestSeededMachinery:
     def test_weights_that_know_tomorrow(
         self, panel: AssetPanel, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        honest = study.compose
+        honest = strategies.compose
 
         def cheating(results: Any, volatility: Any, arena: Any, config: Any) -> Any:
-            return {
-                name: np.vstack([weights[1:], weights[-1:]])
-                for name, weights in honest(results, volatility, arena, config).items()
-            }
+            weights, records = honest(results, volatility, arena, config)
+            early = {name: np.vstack([w[1:], w[-1:]]) for name, w in weights.items()}
+            return early, records
 
-        monkeypatch.setattr(study, "compose", cheating)
+        monkeypatch.setattr(strategies, "compose", cheating)
         assert "weight of S" in the_leak(run_audit(panel, QUICK), "weights").evidence
 
     def test_cleaning_that_knows_tomorrow(

@@ -32,7 +32,8 @@ def sweep_table(runs: Mapping[tuple[str, float], Track], *, over: str) -> pd.Dat
     -------
     DataFrame
         strategy, the value, annual_return, sharpe, max_drawdown, cost_drag (annual return lost
-        to costs), annual_turnover (value bought and sold in a year over wealth, halved).
+        to costs), annual_turnover (value bought and sold in a year over wealth, halved),
+        mean_invested (share of wealth in stocks: a book whose orders are cut stays in cash).
     """
     rows = []
     for (strategy, value), run in runs.items():
@@ -46,6 +47,7 @@ def sweep_table(runs: Mapping[tuple[str, float], Track], *, over: str) -> pd.Dat
                 "max_drawdown": float(metrics.max_drawdown(run.net_returns)),
                 "cost_drag": float(metrics.annual_return(run.gross_returns)) - net,
                 "annual_turnover": float(run.turnover.mean() * metrics.PERIODS_PER_YEAR / 2.0),
+                "mean_invested": float(run.invested.mean()),
             }
         )
     return pd.DataFrame(rows)

@@ -31,6 +31,11 @@ class Track(Protocol):
         """Value bought plus sold, over wealth."""
         ...
 
+    @property
+    def invested(self) -> Floats:
+        """Share of wealth in stocks after each day's trades."""
+        ...
+
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
@@ -39,8 +44,14 @@ class Outcome:
     net_returns: Floats
     gross_returns: Floats
     turnover: Floats
+    invested: Floats
 
 
 def outcome_of(track: Track, days: slice = slice(None)) -> Outcome:
-    """Returns and turnover of a backtest, without its weights, on some of its days."""
-    return Outcome(track.net_returns[days], track.gross_returns[days], track.turnover[days])
+    """Returns, turnover and share of wealth invested of a backtest, on some of its days."""
+    return Outcome(
+        track.net_returns[days],
+        track.gross_returns[days],
+        track.turnover[days],
+        track.invested[days],
+    )

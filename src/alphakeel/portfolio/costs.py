@@ -84,6 +84,7 @@ class ProportionalCost:
         costs *= self.rate
         return costs
 
+
 # Most that impact takes of an order, as a share of its value.
 MAX_IMPACT = 0.5
 

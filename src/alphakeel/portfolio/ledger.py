@@ -94,6 +94,11 @@ class Ledger:
             if isinstance(value, np.ndarray):
                 value.setflags(write=False)
 
+    @property
+    def invested(self) -> FloatArray:
+        """Share of wealth in stocks after each day's trades, shape (n_dates,)."""
+        return np.asarray(1.0 - self.cash / self.wealth)
+
     def hindrances(self) -> dict[str, int]:
         """Orders stopped or made smaller over all dates, by reason in words; see `REASONS`."""
         return {words: int(getattr(self, name).sum()) for name, words in REASONS.items()}

@@ -89,6 +89,7 @@ COLUMNS: dict[str, Column] = {
     "vif": _column("VIF", "ratio", "How far the other factors explain this one"),
     "kept": _column("Kept", "flag"),
     "annual_turnover": _column("Turnover", "times", "Times a year that it is all replaced"),
+    "mean_invested": _column("Invested", "percent", "Mean share of wealth in stocks"),
     "cost_share_of_initial_wealth": _column("Costs in all", "percent", "Of the initial wealth"),
     "gross_annual_return": _column("Return before costs", "percent2", "Compounded, per year"),
     "net_annual_return": _column("Return after costs", "percent2", "Compounded, per year"),

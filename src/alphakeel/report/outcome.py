@@ -159,6 +159,8 @@ def forecasts(view: View) -> Section:
     for h, horizon in enumerate(horizons):
         series = {m.label: m.rank_ic[:, h] for m in study.models.values()}
         shown = np.any([np.isfinite(v) for v in series.values()], axis=0)
+        if not shown.any():
+            continue
         summed = {name: np.cumsum(np.nan_to_num(v[shown])) for name, v in series.items()}
         mean = {
             n: float(np.nanmean(v)) if np.isfinite(v).any() else float("nan")
