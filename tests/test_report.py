@@ -53,6 +53,7 @@ def fake_ledger(rng: np.random.Generator, n_dates: int, n_assets: int, drift: fl
     return SimpleNamespace(
         weights=weights,
         turnover=costs * 1000,
+        invested=weights.sum(axis=1),
         costs=costs,
         gross_returns=gross,
         net_returns=net,

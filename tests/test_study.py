@@ -273,6 +273,7 @@ class TestTables:
             "explaining",
             "forecasting risk",
             "backtest",
+            "stress tests",
         } == {p.stage for p in seen}
 
 
