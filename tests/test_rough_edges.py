@@ -19,7 +19,7 @@ from skfolio.containers import AssetPanel
 
 from alphakeel import cli
 from alphakeel.artifacts import save_run, summary_json
-from alphakeel.config import StudyConfig, config_from_dict, config_to_toml
+from alphakeel.config import OverlayConfig, StudyConfig, config_from_dict, config_to_toml
 from alphakeel.custom_factors import load_factors
 from alphakeel.data.bundled import load_bundled
 from alphakeel.data.panel import panel_from_long, panel_to_long
@@ -27,7 +27,9 @@ from alphakeel.errors import ConfigError, DataError
 from alphakeel.evidence.tables import with_interval
 from alphakeel.factors import FACTORS
 from alphakeel.factors.screening import FactorScreen
+from alphakeel.portfolio.var_forecast import TailForecast
 from alphakeel.results import Study
+from alphakeel.strategies import Arena, put_under
 from alphakeel.study import run_study
 from alphakeel.tuning import TrialLedger
 
@@ -324,3 +326,29 @@ def test_none_survives_a_settings_file(section: str, key: str) -> None:
     chosen = config_from_dict({section: {key: "none"}})
     assert getattr(getattr(chosen, section), key) is None
     assert config_from_dict(tomllib.loads(config_to_toml(chosen))) == chosen
+
+
+def test_a_forecast_that_expects_gains_holds_nothing_down() -> None:
+    """A quantile of wild past returns can be a gain: a VaR below 0."""
+    returns = np.random.default_rng(0).normal(0.0, 0.01, (300, 3))
+    arena = Arena(
+        returns=returns,
+        price=np.cumprod(1.0 + returns, axis=0)[200:],
+        tradable=np.ones((100, 3), dtype=bool),
+        eligible=np.ones((20, 3), dtype=bool),
+        sectors=None,
+        history=returns[:200].mean(axis=1),
+        bear=None,
+        decisions=np.arange(200, 300, 5),
+        start=200,
+        lag=1,
+        market=None,
+        per_side=0.001,
+        wealth=1.0,
+    )
+    book = arena.trade(np.full((20, 3), 1 / 3))
+    settings = OverlayConfig(volatility=None, var_95=0.01, brake_start=None)
+    for level, exposure in ((-0.01, 1.0), (0.0, 1.0), (0.02, 0.5)):
+        risk = TailForecast(np.full(100, level), np.full(100, level))
+        plan = put_under(book, risk, arena, settings)[1]
+        np.testing.assert_allclose(plan.exposure, exposure, rtol=0.02)

@@ -378,7 +378,8 @@ def put_under(
         target_volatility=settings.volatility,
         volatility=book_volatility(earned, lag=arena.lag, history=arena.history),
         var_cap=settings.var_95,
-        value_at_risk=risk.var,
+        # Below 0 the forecast expects a gain on the worst day but few: nothing to hold down.
+        value_at_risk=np.maximum(risk.var, 0.0),
         throttle=throttle,
         brake=None
         if settings.brake_start is None
