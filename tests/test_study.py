@@ -226,6 +226,20 @@ class TestTables:
         assert all(np.ptp(row) < 1e-12 for row in held)
         assert {len(row) for row in held} == {math.ceil(0.25 * study.asset_names.size)}
 
+    def test_the_seeds_stand_beside_their_mean(self, study: Study) -> None:
+        seeds = study.tables()["seeds"]
+        assert list(zip(seeds.model, seeds.seed, strict=True)) == [("LSTM", 0), ("LSTM", 1)]
+        assert seeds.sharpe.nunique() == 2
+        alone = run_study(
+            simulate_market(n_assets=24, n_dates=1100, seed=3).panel,
+            replace(QUICK, network=replace(QUICK.network, seeds=1)),
+        )
+        first, only = seeds.iloc[0], alone.table_1().loc["LSTM"]
+        for figure in ("annual_return", "sharpe", "max_drawdown", "var_95"):
+            assert first[figure] == pytest.approx(only[figure], rel=1e-6)
+        ic = alone.tables()["ic"].rank_ic["LSTM", 20]
+        assert first.rank_ic == pytest.approx(ic, rel=1e-6)
+
     def test_costs_only_ever_take(self, study: Study) -> None:
         sweep = study.tables()["cost_sweep"]
         assert set(sweep.strategy) == set(study.every_ledger())

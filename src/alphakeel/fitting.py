@@ -17,6 +17,7 @@ from alphakeel.models.base import Forecaster
 from alphakeel.models.explain import Drivers, find_drivers
 from alphakeel.models.restore import restore
 from alphakeel.models.risk import RiskForecaster
+from alphakeel.models.sequence import SequenceForecaster
 from alphakeel.preparation import Inputs, simple_returns
 from alphakeel.progress import Task
 from alphakeel.results import ModelResult
@@ -32,6 +33,7 @@ __all__ = [
     "fit_and_score",
     "forecast_volatility",
     "measure_decay",
+    "member_scores",
     "named",
 ]
 
@@ -192,6 +194,32 @@ def forecast_volatility(
         )
         out[fold.test] = forecast.volatility[fold.test]
     return out
+
+
+def member_scores(
+    inputs: Inputs,
+    folds: tuple[Fold, ...],
+    names: list[tuple[str, ...]],
+    fits: list[FitResult],
+) -> npt.NDArray[np.float32] | None:
+    """Scores of each network of an ensemble by itself, (n_seeds, n_decisions, n_assets).
+
+    NaN before the test; None for a model that is no ensemble of networks.
+    """
+    members = None
+    for fold, chosen, fit in zip(folds, names, fits, strict=True):
+        forecaster = restore(fit.fitted)
+        if not isinstance(forecaster, SequenceForecaster):
+            return None
+        keep, until = [inputs.names.index(name) for name in chosen], slice(0, fold.test.stop)
+        features = np.ascontiguousarray(inputs.features[until][:, :, keep])
+        own = forecaster.predict_members(
+            features, mask=inputs.sample[until], market=inputs.market[until]
+        )
+        if members is None:
+            members = np.full((len(own), *inputs.sample.shape), np.nan, dtype=np.float32)
+        members[:, fold.test] = own[:, fold.test]
+    return members
 
 
 def measure_decay(

@@ -155,6 +155,10 @@ class Study:
     regimes : MarketRegimes or None
         Bull, bear and range-bound, in hindsight and as known at the time; None without an index.
     stress : Stress
+    seeds : dict of (str, int) to Outcome
+        Each network of an ensemble traded by itself, by model and seed, without the overlay.
+    seed_ics : dict of (str, int) to ndarray of shape (n_decisions,)
+        Its Rank IC at the longest horizon.
     decay : dict of str to ndarray of shape (n_decisions, n_horizons)
         Rank IC of each model's scores at each of `decay_horizons`.
     decay_horizons : tuple of int
@@ -186,6 +190,8 @@ class Study:
     books: Books
     regimes: MarketRegimes | None
     stress: Stress
+    seeds: dict[tuple[str, int], Outcome]
+    seed_ics: dict[tuple[str, int], Floats]
     decay: dict[str, Floats]
     decay_horizons: tuple[int, ...]
     market_returns: Floats | None
@@ -362,6 +368,7 @@ class Study:
         horizons, step = self.config.target.horizons, self._step
         return {
             "ic": tables.ic_table(series, horizons, step=step, **self._boot),
+            "seeds": tables.seed_table(self.seeds, self.seed_ics),
             "decay": sweeps.decay_table(self.decay, self.decay_horizons, step=step, **self._boot),
             "drivers": tables.importance_table(
                 drivers, lags=-(-max(horizons) // step), **self._boot

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -49,6 +50,7 @@ __all__ = [
     "sweep_costs",
     "sweep_sizes",
     "trade_all",
+    "trade_members",
     "unallocated",
 ]
 
@@ -303,38 +305,66 @@ def compose(
         if result.weights is not None:
             weights[result.label] = np.asarray(result.weights[tested], np.float64)
             continue
-        scores = np.asarray(result.scores[tested], np.float64)
-        if alloc.method == "top_quantile":
-            weights[result.label] = allocation.top_quantile(
-                scores,
-                volatility[tested],
-                eligible=arena.eligible,
-                quantile=alloc.quantile,
-                weight_cap=alloc.weight_cap,
-                smoothing=alloc.smoothing,
-            )
-            continue
-        optimised = allocate(
-            alloc.method,
-            returns=arena.returns,
-            rows=arena.decisions,
-            eligible=arena.eligible,
-            limits=limits_of(config),
-            scores=scores,
-            volatility=volatility[tested] if alloc.volatility == "network" else None,
-            tradable=arena.tradable[arena.decisions - arena.start],
-            sectors=arena.sectors,
-            window=alloc.window,
-            covariance=alloc.covariance,
-            strength=alloc.strength,
-            aversion=alloc.aversion,
-            cost=config.costs.per_side,
-            holding=alloc.holding,
-            smoothing=alloc.smoothing,
-            lag=arena.lag,
-        )
-        weights[result.label], records[result.label] = optimised.weights, optimised.records
+        own, notes = weigh(result.scores[tested], volatility[tested], arena, config)
+        weights[result.label] = own
+        if notes:
+            records[result.label] = notes
     return weights, records
+
+
+def weigh(
+    scores: npt.NDArray[np.floating[Any]], volatility: Floats, arena: Arena, config: StudyConfig
+) -> tuple[Floats, tuple[Record, ...]]:
+    """Weights of one model's scores, both (n_decisions of the test, n_assets), and the records."""
+    alloc = config.allocation
+    known = np.asarray(scores, np.float64)
+    if alloc.method == "top_quantile":
+        weights = allocation.top_quantile(
+            known,
+            volatility,
+            eligible=arena.eligible,
+            quantile=alloc.quantile,
+            weight_cap=alloc.weight_cap,
+            smoothing=alloc.smoothing,
+        )
+        return weights, ()
+    optimised = allocate(
+        alloc.method,
+        returns=arena.returns,
+        rows=arena.decisions,
+        eligible=arena.eligible,
+        limits=limits_of(config),
+        scores=known,
+        volatility=volatility if alloc.volatility == "network" else None,
+        tradable=arena.tradable[arena.decisions - arena.start],
+        sectors=arena.sectors,
+        window=alloc.window,
+        covariance=alloc.covariance,
+        strength=alloc.strength,
+        aversion=alloc.aversion,
+        cost=config.costs.per_side,
+        holding=alloc.holding,
+        smoothing=alloc.smoothing,
+        lag=arena.lag,
+    )
+    return optimised.weights, optimised.records
+
+
+def trade_members(
+    members: Mapping[str, npt.NDArray[np.float32]],
+    volatility: Floats,
+    arena: Arena,
+    config: StudyConfig,
+) -> dict[tuple[str, int], Outcome]:
+    """Trade each network of an ensemble as if it stood alone: by label and seed, bare."""
+    tested = slice(len(volatility) - len(arena.decisions), None)
+    return {
+        (label, seed): outcome_of(
+            arena.trade(weigh(own[tested], volatility[tested], arena, config)[0]).ledger
+        )
+        for label, scores in members.items()
+        for seed, own in enumerate(scores)
+    }
 
 
 def limits_of(config: StudyConfig) -> Limits:

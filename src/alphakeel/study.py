@@ -40,6 +40,7 @@ from alphakeel.fitting import (
     fit_and_score,
     forecast_volatility,
     measure_decay,
+    member_scores,
     named,
 )
 from alphakeel.models.explain import Drivers
@@ -67,8 +68,9 @@ from alphakeel.provenance import (
 from alphakeel.results import FoldResult, Study
 from alphakeel.resume import FitResult, KeptFits, study_key
 from alphakeel.roster import LABELS, check_models, work_of
+from alphakeel.stats.crosssection import rank_ic
 from alphakeel.stats.folds import Fold
-from alphakeel.strategies import Arena, trade_all
+from alphakeel.strategies import Arena, trade_all, trade_members
 
 __all__ = ["Progress", "load_data", "run_study"]
 
@@ -206,6 +208,10 @@ def run_study(
         names = screens[number].names(model)
         return explain_fit(inputs, folds[number], names, result, config.seed, number)
 
+    def judged_alone(model: str) -> npt.NDArray[np.float32] | None:
+        own = [fit for (name, _), fit in zip(pairs, fits, strict=True) if name == model]
+        return member_scores(inputs, folds, [screen.names(model) for screen in screens], own)
+
     with clock.stage("explain"), tracker.task("explaining", _EXPLAIN):
         wanted_fits = zip(pairs, fits, strict=True) if config.report.drivers else ()
         explained = parallel(
@@ -228,6 +234,9 @@ def run_study(
             )
         arena = Arena.of(cleaning, sample, rows, days, config, regimes=regimes)
         books = trade_all(results, volatility, arena, cleaning.panel, config)
+        alone = {model: judged_alone(model) for model in models if results[model].weights is None}
+        members = {LABELS[model]: found for model, found in alone.items() if found is not None}
+        seeds = trade_members(members, volatility, arena, config)
         decay = measure_decay(results, cleaning.panel["accounting_close"], rows, config.target.lag)
 
     with clock.stage("stress"), tracker.task("stress tests", _STRESS):
@@ -261,6 +270,12 @@ def run_study(
         books=books,
         regimes=regimes,
         stress=stressed,
+        seeds=seeds,
+        seed_ics={
+            (label, seed): np.asarray(rank_ic(scores, inputs.forward[..., -1]))
+            for label, own in members.items()
+            for seed, scores in enumerate(own)
+        },
         decay=decay,
         decay_horizons=DECAY,
         market_returns=_market_returns(panel, days),

@@ -26,6 +26,7 @@ __all__ = [
     "ic_figures",
     "ic_table",
     "importance_table",
+    "seed_table",
     "strategy_tables",
 ]
 
@@ -286,6 +287,35 @@ def _mean_by_lag(parts: list[Floats]) -> Floats:
     for part in parts:
         mean[: len(part)] += part / len(parts)
     return mean
+
+
+def seed_table(
+    runs: Mapping[tuple[str, int], Track], rank_ics: Mapping[tuple[str, int], Floats]
+) -> pd.DataFrame:
+    """How much of a result is the draw of the seed: each network of an ensemble by itself.
+
+    Parameters
+    ----------
+    runs : mapping of (str, int) to Track
+        Backtests by model and seed, without the overlay.
+    rank_ics : mapping of (str, int) to ndarray of shape (n_decisions,)
+        Rank IC of each at the longest horizon.
+
+    Returns
+    -------
+    DataFrame
+        model, seed, rank_ic (mean), annual_return, annual_volatility, sharpe, max_drawdown, var_95.
+    """
+    columns = ("annual_return", "annual_volatility", "sharpe", "max_drawdown", "var_95")
+    rows = []
+    for (model, seed), run in runs.items():
+        known = rank_ics[model, seed][np.isfinite(rank_ics[model, seed])]
+        figures = metrics.summary(run.net_returns)
+        rows.append(
+            {"model": model, "seed": seed, "rank_ic": float(known.mean()) if known.size else np.nan}
+            | {name: figures[name] for name in columns}
+        )
+    return pd.DataFrame(rows, columns=["model", "seed", "rank_ic", *columns])
 
 
 def by_year_table(ledgers: Mapping[str, Track], dates: npt.NDArray[np.datetime64]) -> pd.DataFrame:

@@ -272,6 +272,12 @@ def training(view: View) -> Section:
                     kind="small",
                 )
             )
+    seeds = view.tables.get("seeds")
+    if seeds is not None and len(seeds):
+        caption = "Each network of an ensemble by itself, without the overlay: the draw of the seed"
+        blocks.append(
+            make_table(seeds.set_index(["model", "seed"]), caption, folded=len(seeds) > 8)
+        )
     return Section("training", "Training", lead, tuple(blocks))
 
 
