@@ -407,7 +407,10 @@ class ReportConfig(Section):
         None, "first day whose results nobody saw while settings were chosen: tables of its own"
     )
     fan_days: int = option(252, "days ahead of the drawdown forecast", low=20, high=1000)
-    sensitivity: bool = option(True, "repeat the backtests at other costs and sizes")
+    sensitivity: bool = option(
+        True,
+        "repeat the backtests at other costs and sizes, and with the network of each seed alone",
+    )
 
 
 @dataclass(frozen=True)

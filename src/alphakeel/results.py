@@ -156,7 +156,8 @@ class Study:
         Bull, bear and range-bound, in hindsight and as known at the time; None without an index.
     stress : Stress
     seeds : dict of (str, int) to Outcome
-        Each network of an ensemble traded by itself, by model and seed, without the overlay.
+        Each network of an ensemble traded by itself, by model and seed, without the overlay;
+        empty without `report.sensitivity`.
     seed_ics : dict of (str, int) to ndarray of shape (n_decisions,)
         Its Rank IC at the longest horizon.
     decay : dict of str to ndarray of shape (n_decisions, n_horizons)
@@ -295,16 +296,11 @@ class Study:
         first = int(np.searchsorted(self.dates[self.test], self._cuts[0]))
         days = slice(first, None)
         every = {name: outcome_of(ledger, days) for name, ledger in self.every_ledger().items()}
-        held = {name: every[under_overlay(name)] for name in self.overlaid}
+        held = {label: every[label] for label in map(under_overlay, self.overlaid)}
         market = None if self.market_returns is None else self.market_returns[days]
         linear = LABELS["linear"]
         table, change = tables.strategy_tables(every, market, baseline=linear, **self._boot)
-        _, fair = tables.strategy_tables(
-            {under_overlay(name): track for name, track in held.items()},
-            market,
-            baseline=under_overlay(linear),
-            **self._boot,
-        )
+        _, fair = tables.strategy_tables(held, market, baseline=under_overlay(linear), **self._boot)
         rungs: dict[str, list[tuple[str, Track]]] = {
             model: [(rung, outcome_of(ledger, days)) for rung, ledger in steps]
             for model, steps in self.ladder().items()

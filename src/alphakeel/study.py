@@ -234,7 +234,8 @@ def run_study(
             )
         arena = Arena.of(cleaning, sample, rows, days, config, regimes=regimes)
         books = trade_all(results, volatility, arena, cleaning.panel, config)
-        alone = {model: judged_alone(model) for model in models if results[model].weights is None}
+        scored = [model for model in models if results[model].weights is None]
+        alone = {model: judged_alone(model) for model in scored if config.report.sensitivity}
         members = {LABELS[model]: found for model, found in alone.items() if found is not None}
         seeds = trade_members(members, volatility, arena, config)
         decay = measure_decay(results, cleaning.panel["accounting_close"], rows, config.target.lag)

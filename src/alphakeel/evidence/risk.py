@@ -1,4 +1,4 @@
-"""Was the risk right? Forecasts against what came, limits of every decision, and stress."""
+"""Was the risk right? Forecasts against what came, exposures, and limits of every decision."""
 
 from __future__ import annotations
 
