@@ -14,6 +14,7 @@ from alphakeel.data.dates import parse_dates
 from alphakeel.data.files import inspect_path, load_panel
 from alphakeel.data.names import field_of
 from alphakeel.data.numerals import read_numbers
+from alphakeel.data.panel import panel_from_long, panel_to_long
 from alphakeel.errors import ConfigError, DataError
 
 DAYS = pd.bdate_range("2015-01-01", periods=70, name="date")
@@ -55,6 +56,71 @@ def check(panel: object, long: pd.DataFrame, names: tuple[str, ...] = ("adj_clos
 
 
 ALL = ("open", "high", "low", "close", "adj_close", "volume", "market_cap")
+
+
+class TestSpecialTreatment:
+    """A daily flag beside the prices, however it is written; blank says no."""
+
+    FLAGS = np.array([1.0, 0.0, np.nan, 1.0])
+
+    @pytest.mark.parametrize(
+        "words",
+        [
+            ["1", "0", "", "1"],
+            ["True", "False", "", "TRUE"],
+            ["yes", "no", "-", "y"],
+            [1.0, 0.0, None, 1.0],
+            [True, False, None, True],
+        ],
+    )
+    @pytest.mark.parametrize("ending", ["csv", "parquet"])
+    @pytest.mark.parametrize("name", ["st", "isST", "是否ST"])
+    def test_rows(self, words: list, ending: str, name: str, tmp_path: Path) -> None:
+        frame = pd.DataFrame({"date": DAYS[:4], "code": "000001", "close": [5.0, 6.0, 5.0, 5.5]})
+        other = frame.assign(code="000002")
+        frame[name], other[name] = words, None
+        both, file = pd.concat([frame, other]), tmp_path / f"all.{ending}"
+        both[name] = both[name].astype(object)
+        both.to_csv(file, index=False) if ending == "csv" else both.to_parquet(file)
+        np.testing.assert_array_equal(load_panel(file)["st"], np.c_[self.FLAGS, [np.nan] * 4])
+
+    def test_one_file_per_stock_and_wide(self, tmp_path: Path) -> None:
+        for ticker in ("000001", "ST"):
+            (tmp_path / f"{ticker}.csv").write_text(
+                "date,close,ST\n2015-01-01,5,true\n2015-01-02,6,\n2015-01-05,5,0\n"
+            )
+        panel = load_panel(tmp_path)
+        assert panel.asset_names.tolist() == ["000001", "ST"]
+        np.testing.assert_array_equal(panel["st"][:, 1], [1.0, np.nan, 0.0])
+        wide = tmp_path / "wide"
+        wide.mkdir()
+        (wide / "close.csv").write_text("date,000001,ST\n2015-01-01,5,6\n2015-01-02,6,5\n")
+        (wide / "st.csv").write_text("date,000001,ST\n2015-01-01,true,\n2015-01-02,1,no\n")
+        panel = load_panel(wide)
+        np.testing.assert_array_equal(panel["st"], [[1.0, np.nan], [1.0, 0.0]])
+        again = panel_from_long(panel_to_long(panel))
+        np.testing.assert_array_equal(again["st"], panel["st"])
+        # ST is also a ticker: a table of prices stays one.
+        panel = load_panel(wide / "close.csv")
+        assert panel.asset_names.tolist() == ["000001", "ST"]
+        assert "st" not in panel
+
+    @pytest.mark.parametrize("value", ["2", "0.5", "-1", "maybe"])
+    def test_anything_else_is_refused_by_ticker_and_date(self, value: str, tmp_path: Path) -> None:
+        file = tmp_path / "all.csv"
+        file.write_text(
+            "date,ticker,close,st\n2015-01-01,A,5,0\n2015-01-01,B,5,\n"
+            f"2015-01-02,A,6,1\n2015-01-02,B,6,{value}\n"
+        )
+        with pytest.raises(DataError, match=r"st of B on 2015-01-02 is .*1.* or 0") as caught:
+            load_panel(file)
+        assert "\n" not in str(caught.value)
+        wide = tmp_path / "wide"
+        wide.mkdir()
+        (wide / "close.csv").write_text("date,A,B\n2015-01-01,5,6\n2015-01-02,6,5\n")
+        (wide / "st.csv").write_text(f"date,A,B\n2015-01-01,0,1\n2015-01-02,,{value}\n")
+        with pytest.raises(DataError, match=r"st of B on 2015-01-02 is .*1.* or 0"):
+            load_panel(wide)
 
 
 class TestLayouts:

@@ -18,6 +18,7 @@ from alphakeel.portfolio.backtest import Ledger, backtest
 from alphakeel.portfolio.costs import ProportionalCost
 from alphakeel.portfolio.overlay import Brake, Overlay, overlay, overlay_targets
 from alphakeel.portfolio.own_risk import book_returns, book_volatility
+from alphakeel.portfolio.rules import Margin
 
 NONE = np.nan
 FREE = ProportionalCost(0.0)
@@ -344,6 +345,108 @@ class TestProperties:
             plan.exposure[0] = 2.0
         with pytest.raises(FrozenInstanceError):
             plan.exposure = np.ones(3)  # type: ignore[misc]
+
+
+class TestLeverage:
+    def test_interest_by_hand_and_in_the_backtest(self) -> None:
+        prices = np.array([[10.0], [10.0], [10.1], [9.898]])
+        targets = np.array([[1.0], [NONE], [NONE], [NONE]])
+        book = backtest(targets, prices, cost=FREE)
+        plan = overlay(
+            book_returns(book.net_returns, book.weights),
+            decided=np.array([True, False, False, False]),
+            target_volatility=0.15,
+            volatility=np.full(4, 0.1),
+            max_exposure=2.0,
+            cost_rate=0.0,
+            invested=book.weights.sum(axis=1),
+            financing_rate=0.252,
+        )
+        # Half of wealth is borrowed at row 1 and costs 0.1 % a row: 1 + 1.5 % - 0.05 %.
+        up = 1.0145
+        held = 1.5 * 1.01 / up
+        down = 1.0 - 0.02 * held - 0.001 * (held - 1.0)
+        np.testing.assert_allclose(plan.exposure[:2], 1.5)
+        np.testing.assert_allclose(plan.wealth, [1.0, 1.0, up, up * down], rtol=1e-14)
+        final = backtest(
+            overlay_targets(targets, book.weights, plan),
+            prices,
+            cost=FREE,
+            margin=Margin(max_gross=2.0, financing_rate=0.252),
+        )
+        np.testing.assert_allclose(final.wealth, plan.wealth, rtol=1e-14)
+        np.testing.assert_allclose(final.carry[2], 0.0005, rtol=1e-12)
+
+    @pytest.mark.parametrize("seed", range(5))
+    def test_wealth_is_that_of_a_backtest_on_margin(self, seed: int) -> None:
+        rng = np.random.default_rng(seed)
+        prices = 10.0 * np.exp(np.cumsum(rng.normal(0.0, 0.01, (120, 4)), axis=0))
+        targets = rng.dirichlet(np.ones(4), 120) * rng.choice([1.0, 0.6, 0.9], (120, 1))
+        targets[np.arange(120) % 7 != 0] = NONE
+        book = backtest(targets, prices, lag=0, cost=FREE)  # so that no composition is stale
+        terms = {
+            "decided": ~np.isnan(targets).all(axis=1),
+            "target_volatility": 0.2,
+            "volatility": rng.uniform(0.08, 0.3, 120),
+            "max_exposure": 1.5,
+            "cost_rate": 0.0,
+            "lag": 0,
+            "invested": book.weights.sum(axis=1),
+        }
+        earned = book_returns(book.net_returns, book.weights)
+        plan = overlay(earned, **terms, financing_rate=0.1)
+        margin = Margin(max_gross=1.5, financing_rate=0.1)
+        goals = overlay_targets(targets, book.weights, plan, lag=0)
+        final = backtest(goals, prices, lag=0, cost=FREE, margin=margin)
+        assert (final.carry > 0.0).any()
+        assert np.abs(goals[~np.isnan(goals).all(axis=1)]).sum(axis=1).max() <= 1.5 + 1e-12
+        np.testing.assert_allclose(final.wealth, plan.wealth, rtol=1e-12)
+        free = overlay(earned, **terms)
+        assert (free.wealth >= plan.wealth).all()
+        assert free.wealth[-1] > plan.wealth[-1]
+
+    def test_a_book_with_cash_uses_that_before_it_borrows(self) -> None:
+        terms = {
+            "decided": np.array([True, False, False]),
+            "throttle": np.full(3, 1.5),
+            "max_exposure": 1.5,
+            "cost_rate": 0.0,
+            "financing_rate": 0.5,
+        }
+        returns = np.array([NONE, NONE, 0.01])
+        quiet = overlay(returns, **terms, invested=np.array([0.0, 0.6, 0.6]))
+        assert quiet.wealth[-1] == 1.0 + 1.5 * 0.01
+        full = overlay(returns, **terms, invested=np.array([0.0, 1.0, 1.0]))
+        np.testing.assert_allclose(full.wealth[-1], 1.0 + 1.5 * 0.01 - 0.5 * 0.5 / 252, rtol=1e-14)
+
+    def test_without_leverage_no_rate_moves_anything(self) -> None:
+        inputs = random_inputs(5)
+        wanting = {**ALL_ON, "target_volatility": 5.0, "var_cap": 5.0}
+        without = overlay(**inputs, **wanting)
+        rated = overlay(**inputs, **wanting, invested=np.full(80, 0.9), financing_rate=0.5)
+        assert 0.99 < without.exposure.max() <= 1.0
+        for name in SERIES:
+            np.testing.assert_array_equal(getattr(rated, name), getattr(without, name))
+
+    @given(seed=st.integers(0, 10**6), cut=st.integers(0, 78))
+    @settings(max_examples=20, deadline=None)
+    def test_scrambling_the_future_moves_nothing(self, seed: int, cut: int) -> None:
+        inputs, other = random_inputs(seed), random_inputs(seed + 1)
+        rng = np.random.default_rng(seed)
+        inputs["invested"], other["invested"] = rng.uniform(0.0, 1.0, (2, 80))
+        mixed = {k: np.concatenate([v[: cut + 1], other[k][cut + 1 :]]) for k, v in inputs.items()}
+        terms = {**ALL_ON, "max_exposure": 2.0, "target_volatility": 0.4, "financing_rate": 0.1}
+        first, second = overlay(**inputs, **terms), overlay(**mixed, **terms)
+        for name in (*SERIES, "decided"):
+            np.testing.assert_array_equal(
+                getattr(first, name)[: cut + 1], getattr(second, name)[: cut + 1], err_msg=name
+            )
+
+    def test_what_is_refused(self) -> None:
+        with pytest.raises(ConfigError, match="financing_rate"):
+            overlay(np.zeros(3), decided=plain(3), financing_rate=-0.1)
+        with pytest.raises(DataError, match="invested"):
+            overlay(np.zeros(3), decided=plain(3), invested=np.ones(2))
 
 
 class TestBand:

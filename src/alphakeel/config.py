@@ -156,6 +156,12 @@ class TargetConfig(Section):
     lag: int = option(
         1, "days between the close that a score is made at and the close it trades at", low=1
     )
+    unit: str = option(
+        "volatility",
+        "what a return is measured in before it is ranked; volatility: the stock's own, so that "
+        "a score is one of return for risk; return: as it is, the paper's way",
+        choices=("volatility", "return"),
+    )
 
     def _check(self) -> None:
         if not self.horizons:
@@ -273,7 +279,7 @@ class BoostingConfig(Section):
 
 @dataclass(frozen=True)
 class AllocationConfig(Section):
-    """[allocation] From scores to weights, long only; what the method does not use is ignored."""
+    """[allocation] From scores to weights; what the method does not use is ignored."""
 
     method: str = option(
         "top_quantile",
@@ -281,15 +287,29 @@ class AllocationConfig(Section):
         "optimised under the limits below",
         choices=("top_quantile", "mean_variance", "mean_cvar"),
     )
+    neutral: str | None = option(
+        None,
+        "also sell short (top_quantile: the worst stocks); dollar: longs equal shorts in money; "
+        "beta: in market beta. Benchmarks and lstm_limited stay long only (off)",
+        choices=("dollar", "beta"),
+    )
+    gross: float = option(
+        2.0, "most longs plus shorts over wealth (read with neutral only)", low=1.0, high=3.0
+    )
     benchmarks: tuple[str, ...] = option(
         (),
         "benchmarks beside equal weight and minimum variance, which always run",
         choices=("inverse_volatility", "risk_parity", "hrp"),
     )
     quantile: float = option(
-        0.25, "share of the eligible stocks held (top_quantile)", low=0.01, high=1.0
+        0.25, "share of the eligible stocks held (top_quantile), a side", low=0.01, high=1.0
     )
-    weight_cap: float = option(0.3, "largest weight of one stock", low=0.001, high=1.0)
+    weight_cap: float = option(
+        0.3,
+        "largest weight of one stock, times the exposure under the overlay",
+        low=0.001,
+        high=1.0,
+    )
     smoothing: float = option(
         0.25, "share of the way to the new portfolio that one rebalance trades", low=0.01, high=1.0
     )
@@ -335,11 +355,31 @@ class AllocationConfig(Section):
     )
     max_names: int | None = option(None, "most stocks held", low=1)
 
+    def _check(self) -> None:
+        if self.neutral is None:
+            return
+        if self.invested > 0.0:
+            raise ConfigError(
+                f"allocation.invested {self.invested:g} is a limit of long-only books and "
+                f'allocation.neutral is "{self.neutral}": leave one of them out.'
+            )
+        if self.method == "top_quantile" and self.quantile > 0.5:
+            raise ConfigError(
+                f"allocation.quantile {self.quantile:g} with allocation.neutral would buy and "
+                "sell short the same stocks: give at most 0.5."
+            )
+
 
 @dataclass(frozen=True)
 class OverlayConfig(Section):
     """[overlay] How much of each portfolio is held: the same rules for every strategy."""
 
+    max_exposure: float = option(
+        1.0,
+        "largest exposure; above 1 cash may be borrowed, at costs.financing_rate",
+        low=0.01,
+        high=3.0,
+    )
     volatility: float | None = option(
         0.08, 'volatility to hold, a fraction a year ("none": off)', low=0.001, high=2.0
     )
@@ -391,6 +431,15 @@ class CostConfig(Section):
         0.1, "largest order, as a share of the day's traded value (us, cn)", low=1e-4, high=1.0
     )
     impact: float = option(1.0, "strength of the square-root impact (us, cn)", low=0.0, high=10.0)
+    financing_rate: float = option(
+        0.03,
+        "annual interest on borrowed cash, a fraction (overlay.max_exposure)",
+        low=0.0,
+        high=0.5,
+    )
+    borrow_rate: float = option(
+        0.01, "annual fee on stocks sold short, a fraction (allocation.neutral)", low=0.0, high=1
+    )
 
 
 @dataclass(frozen=True)
@@ -466,6 +515,21 @@ class StudyConfig(Section):
     def _check(self) -> None:
         if not self.models:
             raise ConfigError(f"models is empty: name at least one of {', '.join(MODELS)}.")
+        if self.costs.preset == "cn":
+            self._check_china()
+
+    def _check_china(self) -> None:
+        """Which A shares may be bought on margin or sold short is a dated list that we lack."""
+        wish = None
+        if self.allocation.neutral is not None:
+            wish = f'allocation.neutral = "{self.allocation.neutral}"'
+        elif self.overlay.max_exposure > 1.0:
+            wish = f"overlay.max_exposure = {self.overlay.max_exposure:g}"
+        if wish is not None:
+            raise ConfigError(
+                f'{wish} borrows, and costs.preset = "cn" does not know which A shares may be '
+                "bought on margin or sold short on which day: leave it out, or take another preset."
+            )
 
 
 def load_config(path: str | Path) -> StudyConfig:

@@ -1,30 +1,26 @@
 """From scores to books: every strategy of a study, bare and under the overlay.
 
-A *book* is what a strategy decided and what became of it: target weights and the ledger of their
-backtest. Benchmarks and models meet the same arena: the same prices, the same lag, the same
-market rules and costs and the same overlay, so that a difference between two books is a
-difference of decisions.
+Benchmarks and models meet the same arena and the same overlay, so that a difference between two
+books is a difference of decisions.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from skfolio.containers import AssetPanel
 
+from alphakeel.arena import Arena, Book, borrowing_text, levered, market_of, short_margin
 from alphakeel.config import OverlayConfig, StudyConfig
-from alphakeel.data.cleaning import CleanResult
 from alphakeel.errors import DataError
-from alphakeel.evidence.recognition import TREND_RULE, MarketRegimes
 from alphakeel.evidence.track import Outcome, outcome_of
 from alphakeel.portfolio import allocation
-from alphakeel.portfolio.backtest import Ledger, backtest
-from alphakeel.portfolio.costs import CostModel, ProportionalCost
+from alphakeel.portfolio.costs import ProportionalCost
 from alphakeel.portfolio.limits import Limits
+from alphakeel.portfolio.long_short import cap_gross, long_short_quantile
 from alphakeel.portfolio.optimise import Record, allocate
 from alphakeel.portfolio.overlay import (
     Brake,
@@ -34,16 +30,12 @@ from alphakeel.portfolio.overlay import (
     overlay,
     overlay_targets,
 )
-from alphakeel.portfolio.phases import Regime
-from alphakeel.portfolio.presets import Market, boards_of, cn_market, us_market
+from alphakeel.portfolio.rules import Margin
 from alphakeel.portfolio.var_forecast import TailForecast, book_var
-from alphakeel.preparation import simple_returns
 from alphakeel.results import Books, ModelResult
 from alphakeel.roster import BENCHMARKS, EQUAL_WEIGHT, MINIMUM_VARIANCE, under_overlay
 
 __all__ = [
-    "Arena",
-    "Book",
     "compose",
     "forecast_risk",
     "put_under",
@@ -55,157 +47,11 @@ __all__ = [
 ]
 
 Floats = npt.NDArray[np.float64]
-Bools = npt.NDArray[np.bool_]
 
 # Costs of one side as fractions of the traded value: 0 to 50 basis points.
 COST_SWEEP = (0.0, 0.0005, 0.001, 0.002, 0.003, 0.005)
 # Wealth at the start, in the currency of the prices: from a million to a hundred thousand million.
 SIZE_SWEEP = (1e6, 1e7, 1e8, 1e9, 1e10, 1e11)
-
-
-@dataclass(frozen=True, eq=False)
-class Book:
-    """Target weights of every test day (rows of NaN decide nothing) and their backtest."""
-
-    targets: Floats
-    ledger: Ledger
-
-
-@dataclass(frozen=True, eq=False)
-class Arena:
-    """What every book of a study meets.
-
-    Attributes
-    ----------
-    returns : ndarray of shape (n_dates, n_assets)
-        Simple daily returns of all days, those before the test included.
-    price : ndarray of shape (n_test, n_assets)
-        Accounting closes of the test days.
-    tradable : ndarray of shape (n_test, n_assets) of bool
-    eligible : ndarray of shape (n_decisions, n_assets) of bool
-        Stocks of the sample on each decision row of the test.
-    sectors : ndarray of shape (n_decisions, n_assets) of int, or None
-    history : ndarray of shape (n_before,)
-        Mean return of the sample's stocks on the days before the test.
-    bear : ndarray of shape (n_test,) of bool, or None
-        Where the causal trend rule says bear at the close; None without an index.
-    decisions : ndarray of shape (n_decisions,) of int
-        Decision rows of the test, as rows of `returns`.
-    start : int
-        First test day, as a row of `returns`.
-    lag : int
-    market : Market or None
-        Dated costs and rules; None with one proportional cost and no rules.
-    per_side : float
-        That cost.
-    wealth : float
-        At the start.
-    """
-
-    returns: Floats
-    price: Floats
-    tradable: Bools
-    eligible: Bools
-    sectors: npt.NDArray[np.int64] | None
-    history: Floats
-    bear: Bools | None
-    decisions: npt.NDArray[np.intp]
-    start: int
-    lag: int
-    market: Market | None
-    per_side: float
-    wealth: float
-
-    @classmethod
-    def of(
-        cls,
-        cleaning: CleanResult,
-        sample: Bools,
-        rows: npt.NDArray[np.intp],
-        days: slice,
-        config: StudyConfig,
-        *,
-        regimes: MarketRegimes | None = None,
-    ) -> Arena:
-        """Cut a cleaned panel to the days of the test."""
-        panel = cleaning.panel
-        price = panel["accounting_close"]
-        returns = simple_returns(price)
-        decisions = rows[rows >= days.start]
-        known = np.isfinite(returns[: days.start]) & sample[: days.start]
-        number = np.maximum(known.sum(axis=1), 1)
-        mean = np.where(known, returns[: days.start], 0.0).sum(axis=1) / number
-        flat = config.costs.preset == "flat"
-        return cls(
-            returns=returns,
-            price=price[days],
-            tradable=panel.estimation_mask[days],
-            eligible=sample[decisions],
-            sectors=np.asarray(panel["sector"])[decisions] if "sector" in panel.fields else None,
-            history=np.where(known.any(axis=1), mean, np.nan),
-            bear=None if regimes is None else regimes.causal[TREND_RULE][days] == Regime.BEAR,
-            decisions=decisions,
-            start=days.start,
-            lag=config.target.lag,
-            market=None if flat else market_of(panel, config.costs.preset, config).between(days),
-            per_side=config.costs.per_side,
-            wealth=1.0 if flat else config.costs.wealth,
-        )
-
-    def trade(self, decided: Floats) -> Book:
-        """Backtest weights given by decision row, (n_decisions, n_assets)."""
-        targets = np.full(self.price.shape, np.nan)
-        targets[self.decisions - self.start] = decided
-        return self.follow(targets)
-
-    def follow(self, targets: Floats) -> Book:
-        """Backtest weights given by test day, (n_test, n_assets)."""
-        if self.market is None:
-            return Book(targets, self.run(targets, cost=ProportionalCost(self.per_side)))
-        return Book(targets, self.run_in(targets, self.market, self.wealth))
-
-    def run(self, targets: Floats, *, cost: CostModel) -> Ledger:
-        """Backtest at a cost of one's own, without market rules."""
-        return backtest(targets, self.price, tradable=self.tradable, lag=self.lag, cost=cost)
-
-    def run_in(self, targets: Floats, market: Market, wealth: float) -> Ledger:
-        """Backtest in a market of one's own, from a wealth."""
-        return backtest(
-            targets,
-            self.price,
-            tradable=self.tradable,
-            lag=self.lag,
-            cost=market.cost,
-            rules=market.rules,
-            initial=wealth,
-        )
-
-
-def market_of(panel: AssetPanel, preset: str, config: StudyConfig) -> Market:
-    """Build the dated costs and rules of a market on the whole history of a panel.
-
-    Raises
-    ------
-    DataError
-        If the rules of China are asked for and the data have no closes as traded.
-    """
-    dates = np.asarray(panel.observations, dtype="datetime64[D]")
-    close = panel["close"] if "close" in panel.fields else None
-    terms = {
-        "volume": panel["volume"] if close is not None and "volume" in panel.fields else None,
-        "accounting": panel["accounting_close"],
-        "participation": config.costs.participation,
-        "impact": config.costs.impact,
-    }
-    if preset == "us":
-        return us_market(dates, close=close, **terms)
-    if close is None:
-        raise DataError(
-            'costs.preset = "cn" needs the closes as traded, for price limits and lots: give the '
-            'data a column `close` beside the adjusted one, or set costs.preset to "flat".'
-        )
-    boards = boards_of(np.asarray(panel.asset_names).astype(str))
-    return cn_market(dates, close=close, boards=boards, **terms)
 
 
 def trade_all(
@@ -227,11 +73,14 @@ def trade_all(
     config : StudyConfig
     """
     decided, records = compose(models, volatility, arena, config)
-    bare = {name: arena.trade(weights) for name, weights in decided.items()}
+    margins = margins_of(models, config)
+    bare = {name: arena.trade(weights, margins.get(name)) for name, weights in decided.items()}
     risk = {name: forecast_risk(book, arena) for name, book in bare.items()}
     plans, held = {}, {}
     for name, book in bare.items():
-        held[name], plans[name] = put_under(book, risk[name], arena, config.overlay)
+        held[name], plans[name] = put_under(
+            book, risk[name], arena, config.overlay, financing_rate=config.costs.financing_rate
+        )
     rungs = unallocated(models, arena, config)
     risk |= {under_overlay(name): forecast_risk(book, arena) for name, book in held.items()}
     costs, sizes = {}, {}
@@ -249,7 +98,7 @@ def trade_all(
         value_at_risk=risk,
         cost_sweep=costs,
         size_sweep=sizes,
-        market_text=arena.market.text if arena.market else (),
+        market_text=(*(arena.market.text if arena.market else ()), *borrowing_text(config)),
     )
 
 
@@ -319,15 +168,16 @@ def weigh(
     alloc = config.allocation
     known = np.asarray(scores, np.float64)
     if alloc.method == "top_quantile":
-        weights = allocation.top_quantile(
-            known,
-            volatility,
-            eligible=arena.eligible,
-            quantile=alloc.quantile,
-            weight_cap=alloc.weight_cap,
-            smoothing=alloc.smoothing,
-        )
-        return weights, ()
+        terms: dict[str, Any] = {
+            "eligible": arena.eligible,
+            "quantile": alloc.quantile,
+            "weight_cap": alloc.weight_cap,
+            "smoothing": alloc.smoothing,
+        }
+        if alloc.neutral is None:
+            return allocation.top_quantile(known, volatility, **terms), ()
+        terms |= {"gross": alloc.gross, "betas": arena.betas}
+        return long_short_quantile(known, volatility, **terms), ()
     optimised = allocate(
         alloc.method,
         returns=arena.returns,
@@ -338,6 +188,7 @@ def weigh(
         volatility=volatility if alloc.volatility == "network" else None,
         tradable=arena.tradable[arena.decisions - arena.start],
         sectors=arena.sectors,
+        betas=arena.betas,
         window=alloc.window,
         covariance=alloc.covariance,
         strength=alloc.strength,
@@ -360,7 +211,9 @@ def trade_members(
     tested = slice(len(volatility) - len(arena.decisions), None)
     return {
         (label, seed): outcome_of(
-            arena.trade(weigh(own[tested], volatility[tested], arena, config)[0]).ledger
+            arena.trade(
+                weigh(own[tested], volatility[tested], arena, config)[0], short_margin(config)
+            ).ledger
         )
         for label, scores in members.items()
         for seed, own in enumerate(scores)
@@ -380,7 +233,16 @@ def limits_of(config: StudyConfig) -> Limits:
         names=alloc.max_names,
         turnover=alloc.turnover_limit,
         invested=alloc.invested,
+        neutral=alloc.neutral,
+        gross=alloc.gross,
     )
+
+
+def margins_of(models: Mapping[str, ModelResult], config: StudyConfig) -> dict[str, Margin]:
+    """The margin of each model that sells short, by label: those whose scores are allocated."""
+    margin = short_margin(config)
+    scored = [result.label for result in models.values() if result.weights is None]
+    return {} if margin is None else dict.fromkeys(scored, margin)
 
 
 def forecast_risk(book: Book, arena: Arena) -> TailForecast:
@@ -390,10 +252,14 @@ def forecast_risk(book: Book, arena: Arena) -> TailForecast:
 
 
 def put_under(
-    book: Book, risk: TailForecast, arena: Arena, settings: OverlayConfig
+    book: Book,
+    risk: TailForecast,
+    arena: Arena,
+    settings: OverlayConfig,
+    *,
+    financing_rate: float = 0.0,
 ) -> tuple[Book, Overlay]:
     """Put a book under the overlay: its composition, held at the exposure that its risk allows."""
-    earned = book_returns(book.ledger.net_returns, book.ledger.weights)
     throttle = None
     if settings.bear_exposure is not None:
         if arena.bear is None:
@@ -402,11 +268,13 @@ def put_under(
                 "data have none: give one, or leave the setting out."
             )
         throttle = np.where(arena.bear, settings.bear_exposure, np.nan)
+    margin = levered(book.margin, settings.max_exposure, financing_rate)
+    earned = book_returns(book.ledger.net_returns, book.ledger.weights)
     plan = overlay(
         earned,
         decided=np.asarray(~np.isnan(book.targets).all(axis=1)),
         target_volatility=settings.volatility,
-        volatility=book_volatility(earned, lag=arena.lag, history=arena.history),
+        volatility=_volatility_of(book, earned, arena),
         var_cap=settings.var_95,
         # Below 0 the forecast expects a gain on the worst day but few: nothing to hold down.
         value_at_risk=np.maximum(risk.var, 0.0),
@@ -419,12 +287,35 @@ def put_under(
             floor=settings.brake_floor,
             halflife=settings.brake_halflife,
         ),
+        max_exposure=settings.max_exposure,
         band=settings.band,
         lag=arena.lag,
         cost_rate=arena.per_side,
+        invested=book.ledger.weights.sum(axis=1),
+        financing_rate=financing_rate,
     )
     targets = overlay_targets(book.targets, book.ledger.weights, plan, lag=arena.lag)
-    return arena.follow(targets), plan
+    if margin.short:  # shorts that lost have grown over wealth: a decision never adds to that
+        targets = cap_gross(targets, margin.max_gross)
+    return arena.follow(targets, margin), plan
+
+
+def _volatility_of(book: Book, earned: Floats, arena: Arena) -> Floats:
+    """Forecast of a book's volatility, known at each close: from its own returns.
+
+    Before its first days stand returns of something like it: for a long-only book the mean of the
+    stocks; for one that sells short, whose risk is another, what its first holdings would have
+    earned, and no forecast before those are decided.
+    """
+    if not book.margin.short:
+        return book_volatility(earned, lag=arena.lag, history=arena.history)
+    decided = np.flatnonzero(np.nan_to_num(book.targets).any(axis=1))
+    if not len(decided):
+        return np.full(len(earned), np.nan)
+    past = np.nan_to_num(arena.returns[: arena.start]) @ book.targets[decided[0]]
+    forecast = book_volatility(earned, lag=arena.lag, history=past)
+    forecast[: decided[0]] = np.nan
+    return forecast
 
 
 def unallocated(
@@ -452,7 +343,9 @@ def unallocated(
 def sweep_costs(books: Mapping[str, Book], arena: Arena) -> dict[tuple[str, float], Outcome]:
     """Repeat the same decisions at other costs of one side: by label and rate."""
     return {
-        (name, rate): outcome_of(arena.run(book.targets, cost=ProportionalCost(rate)))
+        (name, rate): outcome_of(
+            arena.run(book.targets, cost=ProportionalCost(rate), margin=book.margin)
+        )
         for name, book in books.items()
         for rate in COST_SWEEP
     }
@@ -472,7 +365,7 @@ def sweep_sizes(
     days = slice(arena.start, arena.start + len(arena.price))
     market = market_of(panel, preset, config).between(days)
     return {
-        (name, size): outcome_of(arena.run_in(book.targets, market, size))
+        (name, size): outcome_of(arena.run_in(book.targets, market, size, margin=book.margin))
         for name, book in books.items()
         for size in SIZE_SWEEP
     }

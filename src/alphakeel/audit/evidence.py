@@ -9,11 +9,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from alphakeel.arena import short_margin
 from alphakeel.audit.findings import Finding, day_text, leak, ok, warn
 from alphakeel.audit.replay import Prepared
 from alphakeel.factors.targets import forward_returns
 from alphakeel.portfolio.backtest import backtest
 from alphakeel.portfolio.costs import ProportionalCost
+from alphakeel.portfolio.long_short import cap_gross
+from alphakeel.portfolio.rules import Margin
 from alphakeel.preparation import judge_factors, make_folds
 from alphakeel.results import Study
 from alphakeel.roster import make_forecaster
@@ -211,15 +214,16 @@ def _sharpe_text(study: Study) -> str:
     parts = []
     for model in study.models.values():
         ledger = study.strategies[model.label]
-        target = np.full(ledger.weights.shape, np.nan)
-        target[rows] = np.maximum(ledger.weights[rows + lag], 0.0)
-        target[rows] /= np.maximum(1.0, target[rows].sum(axis=1, keepdims=True))
+        margin = (short_margin(study.config) if model.weights is None else None) or Margin()
+        held, target = ledger.weights[rows + lag], np.full(ledger.weights.shape, np.nan)
+        target[rows] = cap_gross(held if margin.short else np.maximum(held, 0.0), margin.max_gross)
         later = backtest(
             target,
             panel["accounting_close"][days],
             tradable=panel.estimation_mask[days],
             lag=lag + 1,
             cost=ProportionalCost(study.config.costs.per_side),
+            margin=margin,
         )
         before, after = (float(sharpe(x.net_returns)) for x in (ledger, later))
         parts.append(f"{model.label}'s Sharpe ratio {before:.2f} becomes {after:.2f}")

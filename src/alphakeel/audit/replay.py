@@ -81,7 +81,7 @@ def until(config: StudyConfig, day: np.datetime64) -> StudyConfig:
 def scrambled(panel: Any, row: int, rng: np.random.Generator) -> Any:
     """The panel with every number after a row replaced by another; masks and gaps are kept.
 
-    Numbers are multiplied by log-normal noise, memberships are drawn anew.
+    Numbers are multiplied by log-normal noise, memberships and ST flags are drawn anew.
     """
     copy = panel.copy(deep=True)
     for name, field in copy.fields.items():
@@ -89,7 +89,7 @@ def scrambled(panel: Any, row: int, rng: np.random.Generator) -> Any:
         if not np.issubdtype(values.dtype, np.floating):
             continue
         future = values[row + 1 :]
-        if name == "member":
+        if name in ("member", "st"):
             drawn = rng.integers(0, 2, future.shape).astype(np.float64)
             values[row + 1 :] = np.where(np.isnan(future), np.nan, drawn)
         else:

@@ -31,7 +31,7 @@ __all__ = [
 ]
 
 PRICE_FIELDS = ("open", "high", "low", "close", "adj_close")
-PANEL_FIELDS = (*PRICE_FIELDS, "volume", "market_cap", "earnings_to_price", "book_to_price")
+PANEL_FIELDS = (*PRICE_FIELDS, "volume", "market_cap", "earnings_to_price", "book_to_price", "st")
 
 FIRST_DATE = np.datetime64("1900-01-01")
 MAX_PROBLEMS = 1000
@@ -194,7 +194,7 @@ def check_values(
     *,
     where: str,
 ) -> list[Problem]:
-    """Judge every number: finite, prices positive and credible, no negative volume.
+    """Judge every number: finite, prices positive and credible, no negative volume, st 0 or 1.
 
     Parameters
     ----------
@@ -237,6 +237,9 @@ def check_values(
         elif name == "market_cap":
             fault = "but a market value must be positive: correct it or leave it empty"
             add(name, (values <= 0) & ~infinite, values, fault)
+        elif name == "st":
+            fault = "but special treatment is 1 (yes) or 0 (no): correct it or leave it empty"
+            add(name, ~np.isin(values, (0.0, 1.0)) & np.isfinite(values), values, fault)
     if not found and "adj_close" in fields:
         found += _check_growth(dates, tickers, fields["adj_close"], tail)
     return found

@@ -111,14 +111,16 @@ def rows_of(
         frame["ticker"] = pd.Series([ticker] * len(days), dtype="category")
     named = {column: name for name, column in understood.items() if name in _NUMERIC}
     numbers, wrong, note = read_numbers(
-        {column: table.columns[column] for column in named}, where=table.name
+        {column: table.columns[column] for column in named},
+        where=table.name,
+        flags=[column for column, name in named.items() if name == "st"],
     )
     for column, entries in wrong.items():
         for row, text in entries:
             stock, day = str(frame["ticker"].iloc[row]), str(days[row])
             message = (
                 f"row {row + table.first_row}: {named[column]} of {stock} on {day} is "
-                f"{text[:40]!r}, not a number{tail}."
+                f"{text[:40]!r}, not {_kind(named[column])}{tail}."
             )
             problems.append(Problem(stock, day, named[column], message))
     frame.update({named[column]: values for column, values in numbers.items()})
@@ -204,10 +206,12 @@ def read_wide(tables: Sequence[Table], names: Sequence[str | None], *, where: st
             for row, text in faults
         ]
         numbers, wrong, note = read_numbers(
-            {column: table.columns[column] for column in stocks}, where=table.name
+            {column: table.columns[column] for column in stocks},
+            where=table.name,
+            flags=[column for column in stocks if _field_in(table, column, name) == "st"],
         )
         notes += [note] if note else []
-        problems += _text_cells(table, days, wrong)
+        problems += _text_cells(table, days, wrong, name)
         values = pd.DataFrame(numbers, index=pd.DatetimeIndex(days))[list(stocks)]
         values = values[~np.isnat(days)]
         if table.levels:
@@ -312,20 +316,35 @@ def _wide_axes(table: Table) -> tuple[str, list[str]]:
     return date, stocks
 
 
+def _field_in(table: Table, column: str, name: str | None) -> str | None:
+    """The field of a column of a wide table: in its header, or that of the whole table."""
+    return field_of(table.levels[column][0]) if column in table.levels else name
+
+
+def _kind(name: str | None) -> str:
+    """What the entries of a field have to be, in words."""
+    return "1 or 0" if name == "st" else "a number"
+
+
 def _text_cells(
-    table: Table, days: NDArray[np.datetime64], wrong: dict[str, list[tuple[int, str]]]
+    table: Table,
+    days: NDArray[np.datetime64],
+    wrong: dict[str, list[tuple[int, str]]],
+    name: str | None,
 ) -> list[Problem]:
     """Describe the cells of a wide table that are not numbers."""
     found = []
     for column, entries in wrong.items():
         _, stock = table.levels.get(column, ("", column))
+        own = _field_in(table, column, name)
+        what = "st" if own == "st" else "price"
         for row, text in entries:
             day = str(days[row])
             message = (
-                f"row {row + table.first_row}: price of {stock} on {day} is {text[:40]!r}, not a "
-                f"number{place(table.name)}."
+                f"row {row + table.first_row}: {what} of {stock} on {day} is {text[:40]!r}, not "
+                f"{_kind(own)}{place(table.name)}."
             )
-            found.append(Problem(stock, day, "price", message))
+            found.append(Problem(stock, day, what, message))
     return found
 
 

@@ -35,6 +35,7 @@ SPELLINGS: dict[str, tuple[str, ...]] = {
     ),
     "earnings_to_price": ("earningstoprice", "earningsyield", "ep"),
     "book_to_price": ("booktoprice", "booktomarket", "bp", "bm"),
+    "st": ("st", "isst", "specialtreatment", "是否st"),
     "pe": ("pe", "pettm", "peratio", "pricetoearnings", "trailingpe", "priceearningsratio"),
     "pb": ("pb", "pbmrq", "pbratio", "pricetobook", "pricebookratio"),
     "sector": ("sector", "gicssector", "industry", "gics", "gicsindustry", "行业", "所属行业"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -13,12 +13,15 @@ from numpy.typing import NDArray
 from alphakeel.data.checks import MAX_PROBLEMS, place
 from alphakeel.errors import DataError
 
-__all__ = ["MISSING", "read_numbers"]
+__all__ = ["MISSING", "as_flags", "read_numbers"]
 
 MISSING = (
     *("", "-", "--", ".", "na", "n/a", "#n/a", "nan", "null", "none", "nil", "<na>"),
     *("\u2013", "\u2014"),
 )
+
+# What stands for 1 and 0 in a column of yes and no, besides 1 and 0.
+YES, NO = ("true", "t", "yes", "y"), ("false", "f", "no", "n")
 
 _SPACES = "[\\s\u00a0\u202f'\u2019]"
 _PLAIN = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
@@ -37,7 +40,9 @@ Numbers = dict[str, NDArray[np.float64]]
 Faults = dict[str, list[tuple[int, str]]]
 
 
-def read_numbers(columns: Mapping[str, Any], *, where: str) -> tuple[Numbers, Faults, str]:
+def read_numbers(
+    columns: Mapping[str, Any], *, where: str, flags: Collection[str] = ()
+) -> tuple[Numbers, Faults, str]:
     """Read all numeric columns of one file.
 
     Parameters
@@ -46,6 +51,8 @@ def read_numbers(columns: Mapping[str, Any], *, where: str) -> tuple[Numbers, Fa
         Numbers or text by column name.
     where : str
         File name for messages.
+    flags : collection of str
+        Columns that say yes or no: the words of `as_flags` are read as 1 and 0 there.
 
     Returns
     -------
@@ -70,7 +77,8 @@ def read_numbers(columns: Mapping[str, Any], *, where: str) -> tuple[Numbers, Fa
     faults: Faults = {}
     texts: dict[str, Any] = {}
     hard = False
-    for name, column in columns.items():
+    for name, given in columns.items():
+        column = as_flags(given) if name in flags else given
         try:
             if _is_text(column.type):
                 texts[name] = _without_missing(column.cast(pa.string()))
@@ -97,6 +105,33 @@ def read_numbers(columns: Mapping[str, Any], *, where: str) -> tuple[Numbers, Fa
             ]
     note = "numbers are read with a decimal comma (1.234,56)" if comma else ""
     return numbers, faults, note
+
+
+def as_flags(column: Any) -> Any:
+    """Write the words for yes and no of a column as "1" and "0"; the rest stays as it is.
+
+    Parameters
+    ----------
+    column : pyarrow ChunkedArray
+        Truth values, numbers or text (true, t, yes, y; false, f, no, n; in any case).
+
+    Returns
+    -------
+    pyarrow ChunkedArray
+
+    Examples
+    --------
+    >>> as_flags(pa.chunked_array([["True", "0", "no", "", "maybe"]])).to_pylist()
+    ['1', '0', '0', '', 'maybe']
+    """
+    if not _is_text(column.type):
+        return column
+    text = pc.utf8_trim_whitespace(column.cast(pa.string()))
+    lower = pc.utf8_lower(text)
+    for words, digit in ((YES, "1"), (NO, "0")):
+        said = pc.fill_null(pc.is_in(lower, value_set=pa.array(words)), fill_value=False)
+        text = pc.if_else(said, pa.scalar(digit), text)
+    return text
 
 
 def _is_text(kind: Any) -> bool:

@@ -54,8 +54,9 @@ def panel_from_long(
     ----------
     frame : DataFrame
         Columns `date`, `ticker`, `adj_close` (or `close`) and any other of `open`, `high`, `low`,
-        `close`, `volume`, `market_cap`, `earnings_to_price`, `book_to_price`, `sector`, `member`,
-        `market_index`. Dates increase within each stock. Missing rows mean not traded.
+        `close`, `volume`, `market_cap`, `earnings_to_price`, `book_to_price`, `st` (true or 1 on
+        days of special treatment), `sector`, `member`, `market_index`. Dates increase within each
+        stock. Missing rows mean not traded.
     securities : DataFrame, optional
         Columns `ticker` and `sector`: one label per stock for all dates.
     index : Series, optional
@@ -199,7 +200,7 @@ def panel_to_long(panel: AssetPanel) -> pd.DataFrame:
     2 2015-01-05   AAPL      101.0
     """
     fields = {name: panel.get_field(name) for name in panel.keys()}  # noqa: SIM118
-    per_stock = [name for name in fields if name not in ("sector", "member", "market_index")]
+    per_stock = [name for name in fields if name not in ("sector", "member", "market_index", "st")]
     known = np.zeros(panel.active_mask.shape, dtype=bool)
     for name in per_stock:
         known |= ~fields[name].missing_mask

@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from alphakeel.evidence.tables import bootstrap_figures, with_interval
 from alphakeel.evidence.track import Track
 from alphakeel.stats import metrics
+from alphakeel.stats.sharpe_tests import sharpe_differences
 
 __all__ = ["attribution_table", "ladder_table"]
 
@@ -43,28 +43,33 @@ def ladder_table(
     DataFrame indexed by (model, rung)
         annual_return, annual_volatility, sharpe, max_drawdown and var_95 net of costs;
         cost_drag (annual return lost to costs); the same five with ``_added`` (this rung less the
-        one below, NaN on the lowest); sharpe_added_low, _high and _p (paired block bootstrap).
+        one below, NaN on the lowest); sharpe_added_low, _high and _p (Ledoit and Wolf).
     """
     rows: dict[tuple[str, str], dict[str, float]] = {}
-    tails = ((1.0 - level) / 2.0, (1.0 + level) / 2.0)
     for model, steps in rungs.items():
-        ledgers = [ledger for _, ledger in steps]
-        drawn = bootstrap_figures(ledgers, {"sharpe": metrics.sharpe}, n_boot=n_boot, seed=seed)[
-            "sharpe"
-        ]
-        below: dict[str, float] = {}
-        for k, (rung, ledger) in enumerate(steps):
-            found = {name: float(f(ledger.net_returns)) for name, f in _FIGURES.items()}
+        below: Track | None = None
+        for rung, ledger in steps:
+            found = _figures(ledger)
             gross = float(metrics.annual_return(ledger.gross_returns))
             row = found | {"cost_drag": gross - found["annual_return"]}
-            row |= {f"{name}_added": found[name] - below.get(name, np.nan) for name in found}
-            gaps = drawn[:, k] - drawn[:, k - 1] if k else np.full(len(drawn), np.nan)
-            interval = with_interval("sharpe_added", row["sharpe_added"], gaps, tails)
-            rows[model, rung] = row | interval
-            below = found
+            lower = dict.fromkeys(found, np.nan) if below is None else _figures(below)
+            row |= {f"{name}_added": found[name] - lower[name] for name in found}
+            ends = dict.fromkeys(("low", "high", "p"), np.nan)
+            if below is not None:
+                (test,) = sharpe_differences(
+                    ledger.net_returns, below.net_returns, level=level, n_boot=n_boot, seed=seed
+                )
+                ends = {"low": test.low, "high": test.high, "p": test.p_value}
+            row |= {f"sharpe_added_{end}": value for end, value in ends.items()}
+            rows[model, rung] = row
+            below = ledger
     table = pd.DataFrame.from_dict(rows, orient="index")
     table.index = pd.MultiIndex.from_tuples(rows, names=["model", "rung"])
     return table
+
+
+def _figures(ledger: Track) -> dict[str, float]:
+    return {name: float(figure(ledger.net_returns)) for name, figure in _FIGURES.items()}
 
 
 def attribution_table(ladder: pd.DataFrame) -> pd.DataFrame:

@@ -22,6 +22,7 @@ FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
 
 COMPONENTS = ("leverage", "volatility", "var", "throttle", "brake")
+DAYS_PER_YEAR = 252
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +140,8 @@ def overlay(
     band: float = 0.1,
     lag: int = 1,
     cost_rate: float = 0.001,
+    invested: FloatArray | None = None,
+    financing_rate: float = 0.0,
 ) -> Overlay:
     """Decide at each close how much of wealth follows the book.
 
@@ -170,7 +173,8 @@ def overlay(
     brake : Brake, optional
         Brake on the drawdown of the overlaid wealth; off by default.
     max_exposure : float, default=1.0
-        Leverage cap. (The backtest borrows nothing: above 1 only for a book that holds cash.)
+        Leverage cap. Above 1 the final backtest needs a `Margin` of as much; a book that holds
+        cash borrows only where exposure times `invested` is above 1.
     band : float, default=0.1
         No-trade band, relative to the exposure in force: 0.1 leaves 0.50 until 0.55 or 0.45 is
         wanted. 0 trades every day.
@@ -178,6 +182,12 @@ def overlay(
         Rows between decision and trade, as in the backtest.
     cost_rate : float, default=0.001
         Cost of a change of exposure as a fraction of the value traded, for `Overlay.wealth`.
+    invested : ndarray of shape (n_dates,), optional
+        Share of the book in stocks after each close's trades, longs less shorts (the sum of
+        `Ledger.weights`); 1 by default. The rest of the book is cash, and used before any is
+        borrowed.
+    financing_rate : float, default=0.0
+        Annual interest on borrowed cash, for `Overlay.wealth`: a 252nd part a row.
 
     Returns
     -------
@@ -224,7 +234,8 @@ def overlay(
         raise DataError(f"returns[{int((returns <= -1.0).argmax())}] is -100 % or less")
     if lag != int(lag) or lag < 0:
         raise ConfigError(f"lag is {lag!r}; give a whole number of rows, at least 0")
-    for name, value in {"band": band, "cost_rate": cost_rate}.items():
+    shares = {"band": band, "cost_rate": cost_rate, "financing_rate": financing_rate}
+    for name, value in shares.items():
         if not 0.0 <= value < 1.0:
             raise ConfigError(f"{name} is {value!r}; give a fraction in [0, 1)")
     if not 0.0 < max_exposure < np.inf:
@@ -237,8 +248,11 @@ def overlay(
         "throttle": _regime_limit(throttle, n_dates),
     }
     caps = np.minimum(np.minimum(limits["leverage"], limits["var"]), limits["throttle"])
-    path = _Path(n_dates, brake, int(lag), cost_rate)
-    path.follow(np.nan_to_num(returns), decided, caps, limits["volatility"], band)
+    stocks = np.ones(n_dates)
+    if invested is not None:
+        stocks = np.nan_to_num(check_series("invested", invested, n_dates))
+    path = _Path(n_dates, brake, int(lag), cost_rate, financing_rate / DAYS_PER_YEAR)
+    path.follow(np.nan_to_num(returns), decided, caps, limits["volatility"], band, stocks)
     return Overlay(
         path.exposure, path.decided, path.effective, path.wealth, **limits, brake=path.factor
     )
@@ -247,8 +261,10 @@ def overlay(
 class _Path:
     """The overlaid wealth and its exposure, day by day: the brake depends on both."""
 
-    def __init__(self, n_dates: int, brake: Brake | None, lag: int, cost_rate: float) -> None:
-        self.brake, self.lag, self.cost_rate = brake, lag, cost_rate
+    def __init__(
+        self, n_dates: int, brake: Brake | None, lag: int, cost_rate: float, interest: float
+    ) -> None:
+        self.brake, self.lag, self.cost_rate, self.interest = brake, lag, cost_rate, interest
         self.exposure, self.effective = np.empty(n_dates), np.empty(n_dates)
         self.wealth, self.factor = np.empty(n_dates), np.ones(n_dates)
         self.decided = np.zeros(n_dates, dtype=np.bool_)
@@ -260,6 +276,7 @@ class _Path:
         caps: FloatArray,
         aims: FloatArray,
         band: float,
+        stocks: FloatArray,
     ) -> None:
         """Earn, decide, trade: once for every close."""
         brake, lag = self.brake, self.lag
@@ -267,8 +284,9 @@ class _Path:
         wealth = peak = 1.0
         held = decision = float(min(caps[0], aims[0]))
         latest = -lag - 1  # row of the latest decision
+        debt = 0.0  # over wealth, after the trades of the row before
         for t, earned in enumerate(returns.tolist()):
-            growth = 1.0 + held * earned
+            growth = 1.0 + held * earned - debt * self.interest
             if not growth > 0.0:
                 raise DataError(
                     f"at an exposure of {held:.2f} the return of {earned} on row {t} loses all "
@@ -294,6 +312,7 @@ class _Path:
                 wealth *= 1.0 - self.cost_rate * abs(traded - held)
                 held = traded
             self.effective[t] = held
+            debt = max(held * float(stocks[t]) - 1.0, 0.0)
 
 
 def overlay_targets(

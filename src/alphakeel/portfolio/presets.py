@@ -204,7 +204,8 @@ def cn_market(
         *volume_text,
         f"Orders in whole lots of {lot} shares; odd shares are sold with the whole position.",
         "No buy at the upper price limit, no sale at the lower one.",
-        "Limits: 10 %, on STAR and from 24 August 2020 on ChiNext 20 %, for ST stocks 5 %.",
+        "Limits: 10 %, on STAR and from 24 August 2020 on ChiNext 20 %"
+        + (", for ST stocks of the 10 % boards 5 %." if special is not None else "; ST not known."),
         "Shares bought on a day are sold on a later one (T+1), which one trade a day cannot break.",
     )
     rules = MarketRules(

@@ -21,6 +21,9 @@ __all__ = ["book_shock", "book_shock_table", "group_returns", "shock_table", "sp
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 
+# Share of the market's move below which a book's betas leave nothing to check.
+CANCELLED = 0.05
+
 
 def book_shock(
     weights: FloatArray,
@@ -121,7 +124,8 @@ def book_shock_table(
     DataFrame indexed by (strategy, shock)
         latest (return of the book held on the last row), mean and worst (over all rows), check
         (what the books held at the closes before the market's worst days earned on these days,
-        over what their betas gave for the fall that came: above 1 they lost more).
+        over what their betas gave for the fall that came: above 1 they lost more; NaN where
+        the betas of longs and shorts cancel to less than a twentieth, and leave nothing to check).
 
     Examples
     --------
@@ -140,14 +144,16 @@ def book_shock_table(
     for name, weights in books.items():
         per_unit = book_shock(weights, stocks, index, at, shock=-1e-6) / -1e-6
         earned = (weights[worst] * np.nan_to_num(stocks[after])).sum(axis=1)
-        expected = float((per_unit[worst] * index[after]).sum())
+        fall = index[after]
+        expected = float((per_unit[worst] * fall).sum())
+        whole = float((np.abs(weights[worst]).sum(axis=1) * np.abs(fall)).sum())
         for shock in shocks:
             losses = book_shock(weights, stocks, index, at, shock=shock)
             found[name, shock] = {
                 "latest": float(losses[-1]),
                 "mean": float(losses.mean()),
                 "worst": float(losses.min()),
-                "check": float(earned.sum()) / expected if expected else np.nan,
+                "check": earned.sum() / expected if abs(expected) > CANCELLED * whole else np.nan,
             }
     table = pd.DataFrame.from_dict(found, orient="index")
     table.index = pd.MultiIndex.from_tuples(found, names=["strategy", "shock"])

@@ -246,6 +246,8 @@ def weights_area(
 ) -> go.Figure:
     """Shares of wealth stacked over time: the largest names on average, the rest, and cash.
 
+    What is negative (shorts, borrowed cash) is stacked downwards from zero.
+
     Parameters
     ----------
     dates : ndarray of shape (n_dates,), datetime64
@@ -257,7 +259,7 @@ def weights_area(
         Names shown on their own, nine at most.
     """
     x = date_text(dates)
-    order = np.argsort(-weights.mean(axis=0), kind="stable")
+    order = np.argsort(-np.abs(weights).mean(axis=0), kind="stable")
     first = order[: min(top, len(HOLDINGS))]
     layers = [
         (name_text(names[i], LONGEST_TICKER), weights[:, i], HOLDINGS[k])
@@ -268,19 +270,31 @@ def weights_area(
         layers.append((f"{len(order) - len(first)} others", others, REST))
     if np.max(np.abs(cash)) > 1e-4:
         layers.append(("cash", cash, CASH))
+    stacked = [
+        (name, np.where(np.abs(part) < 1e-6, 0.0, part), color, group)
+        for group, side in (("one", np.maximum), ("below", np.minimum))
+        for name, values, color in layers
+        if (part := side(values, 0.0)).min() < -1e-6 or group == "one"
+    ]
+    ends = [
+        np.sum([part for _, part, _, own in stacked if own == group], axis=0)
+        for group in ("one", "below")
+    ]
     figure = go.Figure(
         [
             go.Scatter(
-                x=x, y=numbers(np.where(np.abs(values) < 1e-6, 0.0, values), digits=4),
-                name=name, mode="lines", stackgroup="one", line={"width": 0, "color": color},
-                fillcolor=color, hovertemplate="%{y:.1%}",
+                x=x, y=numbers(part, digits=4), name=name, mode="lines", stackgroup=group,
+                line={"width": 0, "color": color}, fillcolor=color, hovertemplate="%{y:.1%}",
+                legendgroup=name, showlegend=group == "one",
             )
-            for name, values, color in layers
+            for name, part, color, group in stacked
         ]
     )  # fmt: skip
+    low = float(np.min(ends[1], initial=0.0))
+    high = float(np.max(ends[0], initial=1.0)) if low < 0.0 else 1.0
     figure.update_layout(**layout(400))
     figure.update_xaxes(type="date", range=[x[0], x[-1]])
-    figure.update_yaxes(title_text="share of wealth", tickformat=".0%", range=[0, 1.0])
+    figure.update_yaxes(title_text="share of wealth", tickformat=".0%", range=[low, high])
     return figure
 
 

@@ -30,7 +30,7 @@ Dates = npt.NDArray[np.datetime64]
 
 # What a reader calls the rules of the overlay.
 RULE_NAMES = {
-    "leverage": "nothing bound",
+    "leverage": "largest exposure",
     "volatility": "volatility target",
     "var": "VaR cap",
     "throttle": "bear throttle",

@@ -23,7 +23,7 @@ STATUS = {
     "least_breach": "limits broken by as little as possible",
 }
 OVERLAY_COLUMNS = {
-    "leverage": Column("Nothing bound", "percent", "Share of days"),
+    "leverage": Column("Largest", "percent", "Share of days at the largest exposure allowed"),
     "volatility": Column("Volatility target", "percent", "Share of days on which it bound"),
     "var": Column("VaR cap", "percent", "Share of days on which it bound"),
     "throttle": Column("Bear throttle", "percent", "Share of days on which it bound"),

@@ -11,7 +11,7 @@ import json
 import os
 import secrets
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jinja2
 import plotly.graph_objects as go
@@ -23,6 +23,9 @@ from alphakeel.report import colophon, hazards, markets, origin, outcome, workin
 from alphakeel.report.page import Chart, Section, View
 from alphakeel.report.palette import swatch
 from alphakeel.results import Study
+
+if TYPE_CHECKING:
+    from alphakeel.tuning.runs import Seen
 
 __all__ = ["build_sections", "figures_json", "render_report", "write_report"]
 
@@ -52,7 +55,7 @@ SECTIONS = (
 _SHARED_FROM = 40  # values from which an array that occurs twice is stored once
 
 
-def write_report(study: Study, path: str | Path) -> Path:
+def write_report(study: Study, path: str | Path, seen: Seen | None = None) -> Path:
     """Write a study's report as one HTML file that needs no network.
 
     Parameters
@@ -61,6 +64,8 @@ def write_report(study: Study, path: str | Path) -> Path:
     path : str or Path
         The file, ending in ``.html`` or ``.htm``; missing folders are made. A file that is
         there is replaced in one step, so that a reader never sees half a report.
+    seen : Seen, optional
+        How many studies of these data there were, as `alphakeel.tuning.record_run` counts them.
 
     Returns
     -------
@@ -86,7 +91,7 @@ def write_report(study: Study, path: str | Path) -> Path:
             f"cannot write the report to {target}: its name must end in .html, so that a browser "
             "opens it."
         )
-    page = render_report(study)
+    page = render_report(study, seen)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         _replace(target, page)
@@ -95,18 +100,19 @@ def write_report(study: Study, path: str | Path) -> Path:
     return target.resolve()
 
 
-def render_report(study: Study) -> str:
+def render_report(study: Study, seen: Seen | None = None) -> str:
     """Text of the report's page; the same study gives the same text.
 
     Parameters
     ----------
     study : Study
+    seen : Seen, optional
 
     Returns
     -------
     str
     """
-    sections = build_sections(study)
+    sections = build_sections(study, seen)
     days = study.dates[study.test]
     return _template().render(
         title=f"alphakeel: {study.name}",
@@ -120,18 +126,19 @@ def render_report(study: Study) -> str:
     )
 
 
-def build_sections(study: Study) -> tuple[Section, ...]:
+def build_sections(study: Study, seen: Seen | None = None) -> tuple[Section, ...]:
     """Every section of the report, in the order in which it is read.
 
     Parameters
     ----------
     study : Study
+    seen : Seen, optional
 
     Returns
     -------
     tuple of Section
     """
-    view = View.of(study)
+    view = View.of(study, seen)
     return tuple(make(view) for make in SECTIONS)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -12,6 +13,9 @@ from alphakeel.evidence.tables import strategy_tables
 from alphakeel.report.cells import show
 from alphakeel.results import LABELS, Study
 from alphakeel.roster import EQUAL_WEIGHT, under_overlay
+
+if TYPE_CHECKING:
+    from alphakeel.tuning.runs import Seen
 
 __all__ = ["Card", "Finding", "bottom_line", "cards", "compare", "findings", "scope"]
 
@@ -127,12 +131,14 @@ def _tone(row: Numbers) -> str:
     return "worse" if row["sharpe_difference_high"] < 0 else "unclear"
 
 
-def findings(study: Study, tables: Mapping[str, pd.DataFrame], hero: str) -> tuple[Finding, ...]:
+def findings(
+    study: Study, tables: Mapping[str, pd.DataFrame], hero: str, seen: Seen | None = None
+) -> tuple[Finding, ...]:
     """The comparisons, the risk forecasts and the scores, each with what can be claimed of it.
 
     Against the linear model bare, under the overlay (as the paper compares) and both under the
     overlay (at equal risk); on the days kept apart, where there are any; the value-at-risk
-    forecasts; the scores; equal weight; a model under limits.
+    forecasts; the scores; equal weight; a model under limits; how much of the best is luck.
 
     Parameters
     ----------
@@ -141,6 +147,8 @@ def findings(study: Study, tables: Mapping[str, pd.DataFrame], hero: str) -> tup
         ``study.tables()``.
     hero : str
         The strategy in focus.
+    seen : Seen, optional
+        How many studies of these data there were.
 
     Returns
     -------
@@ -172,7 +180,16 @@ def findings(study: Study, tables: Mapping[str, pd.DataFrame], hero: str) -> tup
     limited = LABELS["lstm_limited"]
     if limited in table.index and limited != hero:
         said.append(compare(limited, linear, table, plain, level))
+    if seen is not None:
+        said.append(_luck_finding(seen))
     return tuple(said)
+
+
+def _luck_finding(seen: Seen) -> Finding:
+    """What the best Sharpe ratio is worth after all the studies that were run on these data."""
+    claim, detail = seen.in_words()
+    doubted = seen.luck.deflated_sharpe < 1.0 - _OBJECTION
+    return Finding("worse" if doubted else "unclear", claim, detail)
 
 
 def _as_the_paper(held: str, linear: str, differences: pd.DataFrame) -> Finding:

@@ -155,7 +155,7 @@ def portfolio(view: View) -> Section:
                 zero=True,
                 hidden=view.rest,
             ),
-            "Effective number of names: one over the sum of squared weights, cash apart.",
+            "Effective number of names: one over the sum of squared weights, cash and signs apart.",
             "Mean: " + listing(mean, "count1"),
         )
     )
@@ -171,15 +171,15 @@ def portfolio(view: View) -> Section:
 
 
 def _effective_names(weights: Array) -> Array:
-    total = weights.sum(axis=1)
+    total = np.abs(weights).sum(axis=1)
     squares = np.sum(weights**2, axis=1)
     held = squares > 0
     return np.where(held, total**2 / np.where(held, squares, 1.0), np.nan)
 
 
 def _holdings(weights: Array, names: npt.NDArray[np.str_]) -> pd.DataFrame:
-    order = np.argsort(-weights[-1], kind="stable")[:LISTED_HOLDINGS]
-    order = order[weights[-1, order] > 0]
+    order = np.argsort(-np.abs(weights[-1]), kind="stable")[:LISTED_HOLDINGS]
+    order = order[weights[-1, order] != 0]
     frame = pd.DataFrame(
         {
             "ticker": [str(names[i]) for i in order],
