@@ -67,6 +67,32 @@ def test_ranks_per_date_and_horizon() -> None:
         assert np.all(np.isnan(found[t, ~mask[t]]))
 
 
+def test_ranks_of_return_for_risk() -> None:
+    price = prices()
+    scale = np.random.default_rng(1).uniform(0.1, 0.6, price.shape)
+    scale[12, :3] = [np.nan, 0.0, -0.2]
+    found = ranked_targets(price, lag=1, horizons=(5, 20), scale=scale)
+    for t in (0, 12, 38):
+        known = scale[t] > 0.0
+        ratio = np.log(price[t + 6] / price[t + 1])[known] / scale[t, known]
+        ranks = rankdata(ratio)
+        expected = (ranks - ranks.mean()) / ranks.std()
+        np.testing.assert_allclose(found[t, known, 0], expected, rtol=1e-5, atol=1e-6)
+        assert np.isnan(found[t, ~known]).all()
+    plain = ranked_targets(price, lag=1, horizons=(5, 20))
+    assert not np.allclose(found[0], plain[0])
+    same = ranked_targets(price, lag=1, horizons=(5, 20), scale=np.full(price.shape, 0.3))
+    np.testing.assert_array_equal(same, plain)
+
+
+def test_the_scale_of_other_days_does_not_matter() -> None:
+    price, t = prices(), 30
+    scale = np.random.default_rng(1).uniform(0.1, 0.6, price.shape)
+    expected = ranked_targets(price, horizons=(5,), scale=scale)[t]
+    scale[:t], scale[t + 1 :] = 99.0, np.nan
+    np.testing.assert_array_equal(ranked_targets(price, horizons=(5,), scale=scale)[t], expected)
+
+
 def test_settings_out_of_range() -> None:
     with pytest.raises(ConfigError, match="lag is -1"):
         forward_returns(prices(), lag=-1, horizon=5)
@@ -76,3 +102,5 @@ def test_settings_out_of_range() -> None:
         ranked_targets(prices(), horizons=())
     with pytest.raises(DataError, match="price has shape"):
         forward_returns(prices()[:, 0], horizon=1)
+    with pytest.raises(DataError, match="scale has shape"):
+        ranked_targets(prices(), horizons=(5,), scale=np.ones(9))

@@ -34,9 +34,10 @@ class DeepAlpha(BaseAlpha):
     r"""Expected returns from a forecaster, for skfolio's `CharacteristicsFactorModel`.
 
     `fit` does the study's work on one panel: factors from rows up to each date, ranked across the
-    universe; targets that end within the panel (so the last ``lag + horizon`` days teach nothing);
-    the forecaster fitted on one row in `step`; the last day scored. A score z becomes an expected
-    return by Grinold's rule [1]_,
+    universe; targets that end within the panel (so the last ``lag + horizon`` days teach nothing),
+    ranks of return over volatility; the forecaster fitted on one row in `step`; the last day
+    scored. A score z is one of return for risk, and becomes an expected return by Grinold's rule
+    [1]_,
 
     .. math:: \alpha_i = \mathrm{IC} \, \sigma_i \, z_i \, / \sqrt{h},
 
@@ -60,8 +61,8 @@ class DeepAlpha(BaseAlpha):
         Information coefficient believed in, in (0, 1]: it scales all alphas alike. Fits do not
         tell it; take it from the out-of-sample Rank IC of a study.
     volatility_halflife : float, default=30.0
-        Days; for :math:`\sigma`, where the panel has no `idio_variances` (the factor model adds
-        them, and alphas are then of idiosyncratic returns).
+        Days; for the targets, and for :math:`\sigma` where the panel has no `idio_variances` (the
+        factor model adds them, and alphas are then of idiosyncratic returns).
 
     Attributes
     ----------
@@ -150,7 +151,10 @@ class DeepAlpha(BaseAlpha):
             raise DataError(f"factor {missing[0]!r} {found.omitted[missing[0]]}")
         rows = np.arange((len(price) - 1) % self.step, len(price), self.step)
         features = standardise(found.values[rows], universe[rows])
-        targets = ranked_targets(price, lag=self.lag, horizons=horizons, mask=universe)[rows]
+        volatility = self._trailing_volatility(price)
+        targets = ranked_targets(
+            price, lag=self.lag, horizons=horizons, mask=universe, scale=volatility
+        )[rows]
         known = int(np.isfinite(targets).any(axis=(1, 2)).sum())
         if known == 0:
             raise DataError(
@@ -167,7 +171,9 @@ class DeepAlpha(BaseAlpha):
         self.n_assets_ = panel.n_assets
         self.asset_names_ = np.asarray(panel.asset_names)
         self.scores_ = zscore(scores.astype(np.float64), np.isfinite(scores))[0]
-        self.volatility_ = self._volatility(panel, price)
+        self.volatility_ = volatility[-1]
+        if IDIO_VARIANCES in panel:
+            self.volatility_ = np.sqrt(np.asarray(panel[IDIO_VARIANCES], dtype=np.float64)[-1])
         self.alpha_ = self.ic * self.volatility_ * self.scores_ / np.sqrt(np.mean(horizons))
         return self
 
@@ -208,13 +214,11 @@ class DeepAlpha(BaseAlpha):
             )
         return forecaster
 
-    def _volatility(self, panel: AssetPanel, price: Floats) -> Floats:
-        """Daily volatility known on the last day, (n_assets,)."""
-        if IDIO_VARIANCES in panel:
-            return np.sqrt(np.asarray(panel[IDIO_VARIANCES], dtype=np.float64)[-1])
+    def _trailing_volatility(self, price: Floats) -> Floats:
+        """Daily volatility known on each day, (n_dates, n_assets)."""
         returns = np.full(price.shape, np.nan)
         returns[1:] = price[1:] / price[:-1] - 1.0
-        return ew_volatility(returns, halflife=self.volatility_halflife, annualise=None)[-1]
+        return ew_volatility(returns, halflife=self.volatility_halflife, annualise=None)
 
 
 def _with_price(X: AssetPanel | AssetPanelView) -> tuple[AssetPanel, Floats]:

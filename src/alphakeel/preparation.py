@@ -53,7 +53,7 @@ class Inputs:
     features: npt.NDArray[np.float32]  # (R, N, K) ranks with unit variance, 0 where missing
     raw: npt.NDArray[np.float32]  # (R, N, K) factor values, NaN where missing
     market: npt.NDArray[np.float32]  # (R, M)
-    targets: npt.NDArray[np.float32]  # (R, N, H) ranks of forward log returns, NaN where unknown
+    targets: npt.NDArray[np.float32]  # (R, N, H) ranks of what came after, NaN where unknown
     forward: Floats  # (R, N, H) forward log returns
     sample: Bools  # (R, N)
     paths: Floats  # (R, step, N) daily returns from a row's trade to the next row's
@@ -79,14 +79,16 @@ def prepare(
         [forward_returns(price, lag=lag, horizon=h)[rows] for h in horizons], axis=-1
     )
     returns = simple_returns(cleaning.panel["accounting_close"])
-    halflife = config.allocation.volatility_halflife
+    volatility = ew_volatility(returns, halflife=config.allocation.volatility_halflife)
+    unit = volatility if config.target.unit == "volatility" else None
+    targets = ranked_targets(price, lag=lag, horizons=horizons, mask=eligible, scale=unit)
     return Inputs(
         paths=holding_returns(returns, rows, lag=lag, days=config.walk_forward.rebalance_every),
-        volatility=ew_volatility(returns, halflife=halflife)[rows],
+        volatility=volatility[rows],
         features=standardise(raw, sample),
         raw=raw,
         market=factors.market[rows],
-        targets=ranked_targets(price, lag=lag, horizons=horizons, mask=eligible)[rows],
+        targets=targets[rows],
         forward=forward,
         sample=sample,
         names=factors.names,

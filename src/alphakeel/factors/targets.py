@@ -63,7 +63,12 @@ def forward_returns(price: Array, *, lag: int = 1, horizon: int) -> NDArray[np.f
 
 
 def ranked_targets(
-    price: Array, *, lag: int = 1, horizons: Sequence[int], mask: Array | None = None
+    price: Array,
+    *,
+    lag: int = 1,
+    horizons: Sequence[int],
+    mask: Array | None = None,
+    scale: Array | None = None,
 ) -> NDArray[np.float32]:
     """Forward returns as per-date ranks of unit variance, one layer per horizon.
 
@@ -75,6 +80,10 @@ def ranked_targets(
         Rows held, one layer each, in this order.
     mask : boolean ndarray of shape (n_dates, n_assets), optional
         Stocks to rank on each date, by what is known on that date.
+    scale : ndarray of shape (n_dates, n_assets), optional
+        What a return is divided by before it is ranked, known on that date: with each stock's own
+        volatility the rank is one of return for risk, and calm stocks are not crowded into the
+        middle. Zero, negative or NaN is unknown. By default returns are ranked as they are.
 
     Returns
     -------
@@ -93,12 +102,17 @@ def ranked_targets(
     >>> price = np.array([[1.0, 1.0, 1.0], [1.0, 2.0, 3.0]])
     >>> ranked_targets(price, lag=0, horizons=(1,))[0, :, 0].round(2)
     array([-1.22,  0.  ,  1.22], dtype=float32)
+    >>> risk = np.array([[0.1, 0.1, 0.5], [0.1, 0.1, 0.5]])
+    >>> ranked_targets(price, lag=0, horizons=(1,), scale=risk)[0, :, 0].round(2)
+    array([-1.22,  1.22,  0.  ], dtype=float32)
     """
     if not horizons:
         raise ConfigError("horizons is empty; give at least one, for example (5, 20)")
-    layers = [
-        rank_scaled(forward_returns(price, lag=lag, horizon=horizon), mask) for horizon in horizons
-    ]
+    unit = None if scale is None else _known_scale(scale, price.shape)
+    layers = []
+    for horizon in horizons:
+        forward = forward_returns(price, lag=lag, horizon=horizon)
+        layers.append(rank_scaled(forward if unit is None else forward / unit, mask))
     return np.stack(layers, axis=2).astype(np.float32)
 
 
@@ -134,6 +148,12 @@ def holding_returns(
     out = np.asarray(returns, dtype=np.float64)[np.minimum(days_held, len(returns) - 1)]
     out[days_held >= len(returns)] = np.nan
     return out
+
+
+def _known_scale(scale: Array, shape: tuple[int, ...]) -> NDArray[np.float64]:
+    if scale.shape != shape:
+        raise DataError(f"scale has shape {scale.shape} and the prices {shape}; give one for each")
+    return np.where(scale > 0.0, scale, np.nan)
 
 
 def _log_price(price: Array) -> NDArray[np.float64]:

@@ -27,8 +27,8 @@ def cost_sentence(config: StudyConfig) -> str:
 
 def _overlay(config: StudyConfig) -> str:
     """The rules of the overlay, in words."""
-    own = config.overlay
-    rules = []
+    own, rules = config.overlay, []
+    usual = own.max_exposure == 1.0
     if own.volatility is not None:
         rules.append(f"at which its forecast volatility is {show(own.volatility, 'whole')} a year")
     if own.var_95 is not None:
@@ -36,21 +36,29 @@ def _overlay(config: StudyConfig) -> str:
     if own.bear_exposure is not None:
         rules.append(f"of {show(own.bear_exposure, 'whole')} while the trend rule says bear")
     if not rules and own.brake_start is None:
-        return "No rule of the overlay is switched on: it holds every portfolio in full."
+        share = "in full" if usual else f"at an exposure of {own.max_exposure:g}"
+        return f"No rule of the overlay is switched on: it holds every portfolio {share}."
     said = "Each day it holds the smallest share of a portfolio " if rules else "It holds all "
     text = said + (", or ".join(rules) if rules else "of a portfolio") + ", never more than all"
+    if not usual:
+        said = "Each day it holds a portfolio at the smallest exposure "
+        text = said + "".join(f"{rule}, or " for rule in rules) + f"of {own.max_exposure:g}"
     if own.brake_start is not None:
         text += (
             f"; from a drawdown of {show(own.brake_start, 'whole')} on it holds less, down to "
             f"{show(own.brake_floor, 'whole')} of that share at {show(own.brake_full, 'whole')}"
         )
-    return text + ". The rest is cash, which earns nothing. It reads the past only."
+    text += ". The rest is cash, which earns nothing."
+    if own.max_exposure > 1.0:
+        text += f" Borrowed cash costs {show(config.costs.financing_rate, 'percent2')} a year."
+    return text + " It reads the past only."
 
 
 def conventions(config: StudyConfig) -> tuple[tuple[str, str], ...]:
     """How each number of the report is defined, as pairs of term and meaning."""
     lag, walk, report = config.target.lag, config.walk_forward, config.report
     level = show(report.level, "whole")
+    horizons = " and ".join(str(h) for h in config.target.horizons)
     return (
         (
             "Time",
@@ -91,11 +99,22 @@ def conventions(config: StudyConfig) -> tuple[tuple[str, str], ...]:
             ),
         ),
         (
+            "Target",
+            (
+                "Models learn the rank, among the stocks of a date, of the log return over "
+                f"{horizons} days from the close of day t + {lag}"
+                + (
+                    ", divided by the stock's own volatility as known at the close of day t."
+                    if config.target.unit == "volatility"
+                    else "."
+                )
+            ),
+        ),
+        (
             "Rank IC",
             (
-                "Spearman correlation across stocks of scores with forward log returns over "
-                f"{' and '.join(str(h) for h in config.target.horizons)} days, from the "
-                f"close of day t + {lag}. t values are Newey-West."
+                f"Spearman correlation across stocks of scores with log returns over {horizons} "
+                f"days, from the close of day t + {lag}. t values are Newey-West."
             ),
         ),
         (
