@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import kurtosis, norm, skew
 from typer.testing import CliRunner, Result
 
 from alphakeel.cli import app
@@ -73,7 +77,8 @@ def test_run_prints_a_table_and_writes_a_report(
     assert done.exit_code == 0, done.output
     for words in ("Table I", "Equal weight", "Minimum variance", "Linear", "report.html"):
         assert words in done.output
-    (folder,) = [path for path in tmp_path.iterdir() if not path.name.startswith(".")]
+    assert "The first study of these data, 2 portfolios of models: the deflated" in done.output
+    (folder,) = [path for path in tmp_path.iterdir() if path.is_dir() and path.name[0] != "."]
     assert (folder / "report.html").stat().st_size > 100_000
     table = pd.read_csv(folder / "tables" / "table_1.csv", index_col=0)
     assert "Linear" in table.index
@@ -106,6 +111,128 @@ def test_init_writes_what_run_reads(tmp_path: Path) -> None:
     assert alphakeel("init", path).exit_code == 0
     assert "exists" in one_sentence(alphakeel("init", path))
     assert alphakeel("init", path, "--force").exit_code == 0
+
+
+def changed(settings: Path, folder: Path, text: str) -> Path:
+    path = folder / "changed.toml"
+    path.write_text(settings.read_text() + text)
+    return path
+
+
+class TestTrials:
+    """Every study that was run on the same data is a look at its test."""
+
+    def run(self, prices: Path, config: Path, out: Path, *more: str | Path) -> dict[str, Any]:
+        arguments = ("--data", prices, "--config", config, "--out", out, "--json", *more)
+        done = alphakeel("run", *arguments)
+        assert done.exit_code == 0, done.output
+        assert done.stderr == ""
+        document: dict[str, Any] = json.loads(done.stdout)
+        return document
+
+    def test_different_studies_count_and_the_same_one_counts_once(
+        self, prices: Path, settings: Path, tmp_path: Path
+    ) -> None:
+        first = self.run(prices, settings, tmp_path)
+        once = (tmp_path / "trials.jsonl").read_bytes()
+        copy = tmp_path / "copy.csv"
+        copy.write_bytes(prices.read_bytes())
+        # The same prices elsewhere, and other intervals in the report: no other portfolio.
+        idle = changed(settings, tmp_path, "level = 0.9\n")
+        again = self.run(copy, idle, tmp_path)
+        assert (tmp_path / "trials.jsonl").read_bytes() == once
+        assert again["trials"] == first["trials"]
+        assert (first["trials"]["n_studies"], first["trials"]["n_portfolios"]) == (1, 2)
+        held = changed(settings, tmp_path, "[overlay]\nvolatility = 0.05\n")
+        second = self.run(prices, held, tmp_path)
+        # The bare portfolio is the one there was: only what is under the overlay is new.
+        assert (second["trials"]["n_studies"], second["trials"]["n_portfolios"]) == (2, 3)
+        lines = [json.loads(x) for x in (tmp_path / "trials.jsonl").read_text().splitlines()]
+        assert [line["source"] for line in lines] == ["run"] * 4
+        assert {line["data"] for line in lines} == {first["data_hash"]}
+        assert lines[2]["params"]["overlay.volatility"] == 0.05
+        assert lines[0]["date"] == dt.date.today().isoformat()
+        for line, document in ((lines[0], first), (lines[1], first), (lines[3], second)):
+            own = Path(document["run"]) / "series"
+            for name, what in (("net_returns", "sharpe"), ("gross_returns", "gross_sharpe")):
+                returns = pd.read_csv(own / f"{name}.csv", index_col=0)[line["model"]]
+                sharpe = returns.mean() / returns.std() * 252**0.5
+                assert line[what] == pytest.approx(sharpe, rel=1e-9)
+            assert (line["first"], line["last"]) == (str(returns.index[0]), str(returns.index[-1]))
+        assert json.loads((Path(second["run"]) / "trials.json").read_text()) == second["trials"]
+        report = (Path(second["run"]) / "report.html").read_text(encoding="utf-8")
+        assert "2 different studies of these data, 3 portfolios of models" in report
+
+        # The deflated Sharpe ratio by the formula of Bailey and Lopez de Prado (2014), a day.
+        books = [np.array(line["returns"]) for line in (lines[0], lines[1], lines[3])]
+        sharpes = [book.mean() / book.std(ddof=1) for book in books]
+        own = max(books[0], books[2], key=lambda book: book.mean() / book.std(ddof=1))
+        n, sharpe, gamma = 3, own.mean() / own.std(ddof=1), 0.5772156649015329
+        spread = np.std(sharpes, ddof=1)
+        quantiles = norm.ppf(1 - 1 / n), norm.ppf(1 - 1 / (n * np.e))
+        luck = spread * ((1 - gamma) * quantiles[0] + gamma * quantiles[1])
+        tails = 1 - skew(own) * sharpe + (kurtosis(own, fisher=False) - 1) / 4 * sharpe**2
+        deflated = norm.cdf((sharpe - luck) * np.sqrt((len(own) - 1) / tails))
+        found = second["trials"]["luck"]
+        assert found["deflated_sharpe"] == pytest.approx(deflated, abs=2e-4)
+        assert found["expected_maximum_sharpe"] == pytest.approx(luck * 252**0.5, rel=1e-6)
+
+    def test_another_test_period_counts_but_does_not_widen_the_spread(
+        self, prices: Path, settings: Path, tmp_path: Path
+    ) -> None:
+        first = self.run(prices, settings, tmp_path)
+        days = pd.to_datetime(pd.read_csv(prices)["date"].unique()).sort_values()
+        later = tmp_path / "later.toml"
+        later.write_text(
+            settings.read_text().replace(
+                "refit_every", f"test_start = {days[-150].date()}\nrefit_every"
+            )
+        )
+        elsewhere = ("--ledger", tmp_path / "trials.jsonl")
+        second = self.run(prices, later, tmp_path / "b", *elsewhere)["trials"]
+        assert (second["n_studies"], second["n_portfolios"], second["n_comparable"]) == (2, 4, 2)
+        assert second["luck"]["n_trials"] == 4
+        assert second["luck"]["n_compared"] == 2
+        assert second["luck"]["n_days"] == 150
+        assert first["trials"]["luck"]["n_trials"] == 2
+        assert not (tmp_path / "b" / "trials.jsonl").exists()
+
+    def test_a_ledger_that_cannot_be_used_loses_neither_itself_nor_the_run(
+        self, prices: Path, settings: Path, tmp_path: Path
+    ) -> None:
+        ledger = tmp_path / "ledger.csv"
+        ledger.write_text("date,ticker,adj_close\n2020-01-02,AAPL,75.0\n")
+        before = ledger.read_bytes()
+        done = alphakeel(
+            *("run", "--data", prices, "--config", settings, "--out", tmp_path / "runs"),
+            *("--ledger", ledger, "--json"),
+        )
+        assert done.exit_code == 0, done.output
+        (line,) = done.stderr.splitlines()
+        assert line.startswith("warning: this run is not counted among the studies of its data: ")
+        assert "ledger.csv is not a file of trials" in line
+        assert ledger.read_bytes() == before
+        document = json.loads(done.stdout)
+        assert document["trials"] is None
+        assert Path(document["report"]).stat().st_size > 100_000
+
+    def test_damaged_lines_are_told_of_and_kept(
+        self, prices: Path, settings: Path, tmp_path: Path
+    ) -> None:
+        self.run(prices, settings, tmp_path)
+        ledger = tmp_path / "trials.jsonl"
+        whole = ledger.read_bytes().splitlines()
+        damaged = b"\n".join([whole[0][:90], b"[" * 9000, b'{"key": [1]}', whole[1], b""])
+        ledger.write_bytes(damaged)
+        done = alphakeel(
+            *("run", "--data", prices, "--config", settings, "--out", tmp_path, "--json")
+        )
+        assert done.exit_code == 0, done.output
+        (line,) = done.stderr.splitlines()
+        assert "3 lines of" in line
+        assert "cannot be read" in line
+        assert ledger.read_bytes() == damaged + whole[0] + b"\n", "what was lost is written again"
+        assert json.loads(done.stdout)["trials"]["n_portfolios"] == 2
 
 
 class TestBadInput:

@@ -8,18 +8,20 @@ import re
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 from skfolio.containers import AssetPanel
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from alphakeel.cli import app
 from alphakeel.config import NetworkConfig, ReportConfig, StudyConfig, config_to_toml
 from alphakeel.data.panel import panel_to_long
 from alphakeel.data.simulate import simulate_market
 from alphakeel.degree import AXES, DegreePlan, DegreeStudy, run_degree_study, write_degrees
+from alphakeel.degree.bench import Bench
 from alphakeel.degree.curves import (
     METRICS,
     PERIODS,
@@ -30,7 +32,9 @@ from alphakeel.degree.curves import (
     paired_gains,
 )
 from alphakeel.errors import ConfigError, DataError
+from alphakeel.models.state import ModelState
 from alphakeel.preparation import find_test_days
+from alphakeel.progress import Progress
 from alphakeel.report.degree import degree_figure, render_degrees, write_degree_page
 from alphakeel.stats import metrics
 from alphakeel.tuning import TrialLedger
@@ -124,6 +128,82 @@ class TestStudy:
     ) -> None:
         alone = run_degree_study(panel, replace(CONFIG, jobs=1), PLAN, space=SPACE)
         pd.testing.assert_frame_equal(alone.table, study[0].table)
+
+
+class Killed(BaseException):
+    """Stands for the end of the process: nothing may catch it on the way."""
+
+
+class Memory:
+    """A store that loses its process after so many states were put."""
+
+    def __init__(self, lives: int) -> None:
+        self.states: dict[str, ModelState] = {}
+        self.lives = lives
+
+    def get(self, key: str) -> ModelState | None:
+        return self.states.get(key)
+
+    def put(self, key: str, state: ModelState) -> None:
+        self.states[key] = state
+        self.lives -= 1
+        if self.lives == 0:
+            raise Killed
+
+
+class TestResumption:
+    ALONE = replace(CONFIG, jobs=1)
+
+    @pytest.mark.parametrize("model", ["lstm", "lstm_limited"])
+    def test_killed_twice_and_run_again_it_gives_the_same_bits(
+        self, panel: AssetPanel, study: tuple[DegreeStudy, TrialLedger], model: str
+    ) -> None:
+        plan = replace(PLAN, model=model) if model == "lstm" else replace(
+            PLAN, model=model, steps=(1, 2), hidden=(2, 3), trials=2
+        )  # fmt: skip
+        seen = TrialLedger()
+        run = partial(run_degree_study, panel, self.ALONE, plan, space=SPACE)
+        whole, ledger = study if model == "lstm" else (run(ledger=seen), seen)
+        store = Memory(4)  # the word that it was begun, and three networks
+        with pytest.raises(Killed):
+            run(store=store)
+        assert len(store.states) == 4
+        store.lives = 3
+        with pytest.raises(Killed):
+            run(store=store)
+        assert len(store.states) == 6
+        told: list[Progress] = []
+        again = TrialLedger()
+        found = run(store=store, ledger=again, on_progress=told.append)
+        assert "5 of " in next(p.detail for p in told if p.stage == "resuming")
+        for name in ("table", "runs", "points"):
+            pd.testing.assert_frame_equal(
+                getattr(found, name), getattr(whole, name), check_exact=True
+            )
+        assert found.summary()["luck"] == whole.summary()["luck"]
+        assert again.of(found.data_hash) == ledger.of(whole.data_hash)
+
+    def test_what_was_done_is_not_done_again_unless_anything_differs(
+        self, panel: AssetPanel, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        plan = replace(PLAN, steps=(1, 2), hidden=(2, 3), trials=2)
+        store = Memory(-1)
+        whole = run_degree_study(panel, CONFIG, plan, space=SPACE, store=store)
+
+        def no_fit(*_: object) -> None:
+            raise AssertionError("a network was fitted")
+
+        monkeypatch.setattr("alphakeel.degree.bench.fit_and_score", no_fit)
+        again = run_degree_study(panel, replace(CONFIG, jobs=1), plan, space=SPACE, store=store)
+        pd.testing.assert_frame_equal(again.runs, whole.runs, check_exact=True)
+        other: Space = (Span("network.learning_rate", 1e-3, 1e-2, log=True),)
+        for changed, own, space in (
+            (replace(CONFIG, seed=1), plan, SPACE),
+            (CONFIG, replace(plan, refits=1), SPACE),
+            (CONFIG, plan, other),
+        ):
+            with pytest.raises(AssertionError, match="was fitted"):
+                run_degree_study(panel, changed, own, space=space, store=store)
 
 
 class TestCurves:
@@ -241,25 +321,45 @@ def test_plans_that_cannot_work_are_refused(settings: dict, words: str) -> None:
         DegreePlan(**settings)
 
 
-def test_the_command_writes_figure_and_numbers(
+def test_an_interrupted_command_goes_on_and_writes_figure_and_numbers(
     panel: AssetPanel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     small = partial(DegreePlan, steps=(1, 2), hidden=(2, 3))
     monkeypatch.setattr("alphakeel.degree.DegreePlan", small)
-    (tmp_path / "study.toml").write_text(config_to_toml(CONFIG))
+    monkeypatch.setattr("alphakeel.checkpoints._made_by", lambda: "this code")
+    (tmp_path / "study.toml").write_text(config_to_toml(replace(CONFIG, jobs=1)))
     frame = panel_to_long(panel).drop(columns=["market_index"], errors="ignore")
     frame.to_csv(tmp_path / "prices.csv", index=False)
-    done = CliRunner().invoke(
-        app,
-        ["degree", "--data", str(tmp_path / "prices.csv"), "--config",
-         str(tmp_path / "study.toml"), "--trials", "2", "--seeds", "2", "--out",
-         str(tmp_path / "out")],
-    )  # fmt: skip
+    out = tmp_path / "out"
+
+    def degree() -> Result:
+        return CliRunner().invoke(
+            app,
+            ["degree", "--data", str(tmp_path / "prices.csv"), "--config",
+             str(tmp_path / "study.toml"), "--trials", "2", "--seeds", "2", "--out", str(out)],
+        )  # fmt: skip
+
+    forecast, calls = Bench.forecast, itertools.count(1)
+
+    def interrupted(*args: Any) -> Any:
+        if next(calls) == 4:
+            raise KeyboardInterrupt
+        return forecast(*args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Bench, "forecast", interrupted)
+        broken = degree()
+    assert broken.exit_code == 130
+    assert broken.stderr == "alphakeel: interrupted; the same command goes on from here.\n"
+    assert [path.name for path in out.iterdir()] == [".resume"]
+    done = degree()
     assert done.exit_code == 0, done.output
+    assert done.stderr == "resuming: 3 of 9 fits done\n"
     for unit in AXES.values():
         assert f"More {unit}: returns diminish at" in done.stdout
-    written = {path.name for path in (tmp_path / "out").iterdir()}
+    written = {path.name for path in out.iterdir()}
     assert {"degrees.html", "degrees.csv", "degrees.json", "trials.jsonl"} <= written
+    assert ".resume" not in written, "a finished study leaves nothing to go on from"
 
 
 def test_the_command_refuses_in_one_sentence(tmp_path: Path) -> None:

@@ -232,8 +232,11 @@ class TestRefusals:
         self.rewrite(folder, lambda card: None)
 
     def test_resealing_alone_changes_nothing(self, saved: Path) -> None:
+        before = (saved / "model.json").read_text()
+        whole = load_model(saved).state()
         self.rewrite(saved, lambda card: None)
-        load_model(saved)
+        assert json.loads((saved / "model.json").read_text()) == json.loads(before)
+        same(load_model(saved).state(), whole)
 
     def test_any_changed_byte_of_the_arrays(self, saved: Path) -> None:
         path = saved / "model.safetensors"

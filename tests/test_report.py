@@ -463,7 +463,7 @@ class TestPage:
 def ready(monkeypatch: pytest.MonkeyPatch, page: str) -> Any:
     """A study whose page is made already: what is tested is the writing."""
     study = SimpleNamespace()
-    monkeypatch.setattr(html, "render_report", lambda wanted: {id(study): page}[id(wanted)])
+    monkeypatch.setattr(html, "render_report", lambda wanted, _: {id(study): page}[id(wanted)])
     return study
 
 
@@ -502,11 +502,11 @@ class TestConsole:
     def test_run_fits_a_hundred_columns_and_ends_with_the_verdict(
         self, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        from alphakeel.cli import _print_study
+        from alphakeel.cli.printing import print_study
 
         study = fake_study(n_dates=120)
         study.name = "[bold]brackets[/] stay"
-        _print_study(study, Path("runs/x"), Path("runs/x/report.html"))
+        print_study(study, Path("runs/x"), Path("runs/x/report.html"))
         said = capsys.readouterr().out
         tables, _, end = said.partition("Report  ")
         assert max(map(len, tables.splitlines())) <= 100
@@ -726,7 +726,7 @@ class TestFigures:
         chart = hazard_figures.bound_chart(days, np.array([1.0, 0.9, 0.5, 0.2]), rules, {})
         drawn = {trace.name: list(trace.y) for trace in chart.data}
         assert drawn == {  # each line reaches into the first day of the next
-            "nothing bound": [1.0, 0.9, None, None],
+            "largest exposure": [1.0, 0.9, None, None],
             "volatility target": [None, 0.9, 0.5, 0.2],
             "drawdown brake": [None, None, None, 0.2],
         }

@@ -42,6 +42,7 @@ from alphakeel.models.risk import RiskForecaster
 from alphakeel.models.sequence import LSTMForecaster, SequenceForecaster
 from alphakeel.models.state import ModelState, pack
 from alphakeel.progress import Progress
+from alphakeel.report import html
 from alphakeel.resume import study_key
 from alphakeel.study import load_data, run_study
 
@@ -385,6 +386,22 @@ def run_in_child(args: list[str], made_by: str, writes: int, delay: float) -> No
         app(args)
 
 
+def run_interrupted_in_the_report(args: list[str], made_by: str) -> None:
+    """Run the command, and press Ctrl-C when half of the report is written."""
+    checkpoints._made_by = lambda: made_by  # type: ignore[assignment]
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def interrupted(target: Path, text: str) -> None:
+        target.write_text(text[: len(text) // 2])
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(60.0)
+
+    html._replace = interrupted
+    with open(os.devnull, "w") as nowhere:
+        sys.stdout = sys.stderr = nowhere
+        app(args)
+
+
 def contents(folder: Path) -> dict[str, bytes]:
     """All files of a run but its timings and the page that shows them."""
     files = {
@@ -405,30 +422,50 @@ def uninterrupted(place: Path, tmp_path_factory: pytest.TempPathFactory) -> dict
 
 
 @pytest.fixture(scope="module")
-def spawner() -> Callable[[list[str], int, float], Any]:
+def spawner() -> Callable[..., Any]:
     """Starts the command in a fresh process; the libraries are imported once for all of them."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["alphakeel.report.html", "alphakeel.artifacts", __name__])
     made_by = checkpoints._made_by()
-    return lambda args, writes, delay: context.Process(
-        target=run_in_child, args=(args, made_by, writes, delay)
-    )
+    return lambda target, args, *when: context.Process(target=target, args=(args, made_by, *when))
 
 
 class TestStudy:
+    def test_interrupted_in_the_report(
+        self,
+        place: Path,
+        tmp_path: Path,
+        uninterrupted: dict[str, bytes],
+        spawner: Callable[..., Any],
+    ) -> None:
+        args = command(place, tmp_path)
+        process = spawner(run_interrupted_in_the_report, args)
+        process.start()
+        process.join()
+        assert process.exitcode == 130
+        left = {path.name for path in tmp_path.iterdir()}
+        assert left == {".resume", "trials.jsonl"}, "half a run looks like a run"
+        done = alphakeel(args)
+        assert done.exit_code == 0, done.output
+        assert done.stderr == "resuming: 4 of 4 fits done\n"
+        document = json.loads(done.stdout)
+        assert Path(document["report"]).read_text(encoding="utf-8").endswith("</html>")
+        assert contents(Path(document["run"])) == uninterrupted
+        assert document["trials"]["n_studies"] == 1, "one study, though it was written down twice"
+
     def test_killed_at_random_moments(
         self,
         place: Path,
         tmp_path: Path,
         uninterrupted: dict[str, bytes],
-        spawner: Callable[[list[str], int, float], Any],
+        spawner: Callable[..., Any],
     ) -> None:
         rng = np.random.default_rng(11)
         args = command(place, tmp_path)
         kept = tmp_path / ".resume"
         killed = 0
         for writes in rng.permutation([0, 2, 5, 9]):
-            process = spawner(args, int(writes), float(rng.uniform(0.0, 0.05)))
+            process = spawner(run_in_child, args, int(writes), float(rng.uniform(0.0, 0.05)))
             process.start()
             process.join()
             killed += process.exitcode == -signal.SIGKILL

@@ -18,6 +18,7 @@ import pytest
 from skfolio.containers import AssetPanel
 
 from alphakeel import cli
+from alphakeel.arena import Arena
 from alphakeel.artifacts import save_run, summary_json
 from alphakeel.config import OverlayConfig, StudyConfig, config_from_dict, config_to_toml
 from alphakeel.custom_factors import load_factors
@@ -29,7 +30,7 @@ from alphakeel.factors import FACTORS
 from alphakeel.factors.screening import FactorScreen
 from alphakeel.portfolio.var_forecast import TailForecast
 from alphakeel.results import Study
-from alphakeel.strategies import Arena, put_under
+from alphakeel.strategies import put_under
 from alphakeel.study import run_study
 from alphakeel.tuning import TrialLedger
 
@@ -104,7 +105,7 @@ class TestRefusals:
         def no_fit(*_: Any) -> None:
             raise AssertionError("a model was fitted")
 
-        monkeypatch.setattr("alphakeel.study.fit_and_score", no_fit)
+        monkeypatch.setattr("alphakeel.fitting._fit_and_score", no_fit)
         changed, words = REFUSED[case]
         with pytest.raises((ConfigError, DataError)) as caught:
             study_of(LONG, **changed)
@@ -284,6 +285,36 @@ class TestCustomFactorFiles:
 
 
 class TestLostFiles:
+    def test_an_interrupted_save_leaves_the_older_run_whole(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        study = study_of(LONG)
+        run = save_run(
+            study, tmp_path, more=lambda folder: (folder / "report.html").write_text("1")
+        )
+        names = sorted(path.name for path in run.rglob("*"))
+
+        def interrupted(folder: Path) -> None:
+            (folder / "report.html").write_text("2")
+            raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            save_run(study, tmp_path, more=interrupted)
+        replace, seen = os.replace, []
+
+        def once(source: Path, target: Path) -> None:
+            seen.append(target)
+            if len(seen) == 2:  # the older run is out of the way, the new one not in its place
+                raise KeyboardInterrupt
+            replace(source, target)
+
+        monkeypatch.setattr("alphakeel.artifacts.os.replace", once)
+        with pytest.raises(KeyboardInterrupt):
+            save_run(study, tmp_path)
+        assert [path.name for path in tmp_path.iterdir()] == [run.name]
+        assert sorted(path.name for path in run.rglob("*")) == names
+        assert (run / "report.html").read_text() == "1"
+
     def test_prices_are_no_ledger(self, tmp_path: Path) -> None:
         file = tmp_path / "prices.csv"
         file.write_text("date,ticker,adj_close\n2020-01-02,AAPL,75.0\n", encoding="utf-8")

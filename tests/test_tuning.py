@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -17,6 +18,7 @@ from alphakeel.cli import app
 from alphakeel.config import (
     LimitsConfig,
     NetworkConfig,
+    ReportConfig,
     StudyConfig,
     TargetConfig,
     WalkForwardConfig,
@@ -28,14 +30,25 @@ from alphakeel.data.simulate import simulate_market
 from alphakeel.errors import ConfigError, DataError
 from alphakeel.preparation import find_test_days
 from alphakeel.provenance import hash_panel
+from alphakeel.report import verdict
 from alphakeel.stats import metrics
-from alphakeel.tuning import SearchPlan, TrialLedger, Tuning, tune, write_tuning
+from alphakeel.study import run_study
+from alphakeel.tuning import (
+    SearchPlan,
+    Seen,
+    TrialLedger,
+    Tuning,
+    record_run,
+    tune,
+    write_tuning,
+)
 from alphakeel.tuning.judge import make_splits
+from alphakeel.tuning.luck import Luck
 from alphakeel.tuning.objective import over_limits, prepare_problem
 from alphakeel.tuning.search import before_test
 from alphakeel.tuning.space import Choice, Space, Span, default_space, drawn, settings_at
 from alphakeel.tuning.storage import alone
-from alphakeel.tuning.trials import TrialRecord
+from alphakeel.tuning.trials import RUNS, TrialRecord
 
 LINEAR = SearchPlan(model="linear", trials=6, blocks=3)
 TINY = StudyConfig(
@@ -208,7 +221,9 @@ class TestSearch:
     def test_the_recorded_sharpe_is_that_of_the_recorded_returns(self, panel: AssetPanel) -> None:
         ledger = TrialLedger()
         found = tune(panel, plan=replace(LINEAR, trials=2), ledger=ledger)
-        for record in ledger.of(found.data_hash):
+        records = ledger.of(found.data_hash)
+        assert len(records) == 2
+        for record in records:
             returns = np.array(record.returns)
             assert record.sharpe == pytest.approx(float(metrics.sharpe(returns)))
             assert record.rank_ic == pytest.approx(np.mean(record.split_rank_ic))
@@ -240,10 +255,10 @@ class TestSearch:
     def test_a_trial_known_from_the_ledger_is_not_fitted_again(
         self, panel: AssetPanel, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        ledger = TrialLedger()
-        first = tune(panel, plan=LINEAR, ledger=ledger)
+        ledger, plan = TrialLedger(), replace(LINEAR, pruner="none")
+        first = tune(panel, plan=plan, ledger=ledger)
         monkeypatch.setattr("alphakeel.tuning.judge.fit_and_score", None)
-        again = tune(panel, plan=LINEAR, ledger=ledger)
+        again = tune(panel, plan=plan, ledger=ledger)
         assert again.trials["reason"].eq("known from the ledger").all()
         assert again.best == first.best
         assert again.luck.n_trials == first.luck.n_trials
@@ -325,6 +340,47 @@ class TestLedger:
         assert two.add(record("b"))
         one.add(record("c"))
         assert one.count("d") == 3
+
+    def test_many_writers_at_once_lose_no_line(self, tmp_path: Path) -> None:
+        path = tmp_path / "t.jsonl"
+        long = replace(record("x"), returns=[0.001234567] * 3000)
+
+        def write(writer: int) -> None:
+            ledger = TrialLedger(path)
+            for number in range(15):
+                ledger.add(replace(long, key=f"{writer}-{number}"))
+                ledger.add(replace(long, key="shared"))
+
+        with ThreadPoolExecutor(6) as pool:
+            list(pool.map(write, range(6)))
+        ledger = TrialLedger(path)
+        assert ledger.unread == 0
+        assert ledger.count("d") == 6 * 15 + 1
+
+    def test_runs_and_searches_share_a_file_but_not_a_count(self, tmp_path: Path) -> None:
+        ledger = TrialLedger(tmp_path / "t.jsonl")
+        ledger.add(record("a"))
+        ledger.add(replace(record("b"), source="run", study="s", sharpe=9.0, gross_sharpe=9.5))
+        again = TrialLedger(tmp_path / "t.jsonl")
+        assert (again.count("d"), again.sharpes("d")) == (1, [1.0])
+        assert again.returns("d").shape == (2, 1)
+        assert [(r.key, r.study, r.gross_sharpe) for r in again.of("d", RUNS)] == [("b", "s", 9.5)]
+
+    def test_a_folder_is_no_ledger(self, tmp_path: Path) -> None:
+        with pytest.raises(DataError, match=r"cannot read the trials in .*: Is a directory\.$"):
+            TrialLedger(tmp_path)
+        (tmp_path / "wall").write_text("")
+        with pytest.raises(DataError, match=r"cannot write the trial to .*wall/t\.jsonl: "):
+            TrialLedger(tmp_path / "wall" / "t.jsonl").add(record("a"))
+
+    def test_lines_without_the_later_fields_are_read(self, tmp_path: Path) -> None:
+        path = tmp_path / "t.jsonl"
+        TrialLedger(path).add(record("a"))
+        plain = json.loads(path.read_text())
+        for name in ("gross_sharpe", "study", "date"):
+            del plain[name]
+        path.write_text(json.dumps(plain) + "\n")
+        assert TrialLedger(path).of("d")[0].sharpe == 1.0
 
     def test_a_line_cut_short_is_passed_over(self, tmp_path: Path) -> None:
         path = tmp_path / "t.jsonl"
@@ -451,3 +507,50 @@ class TestCommand:
 def test_trials_are_drawn_from_seeds_of_their_own(linear: Tuning) -> None:
     alphas = linear.trials["linear.alpha"].dropna().tolist()
     assert all(one != two for one, two in pairwise(alphas))
+
+
+class TestSeen:
+    LUCK = Luck(8, 6, 0.4, 0.9, 0.3, 0.97, 900.0, 2500)
+
+    def test_it_says_how_often_the_data_were_looked_at(self) -> None:
+        claim, detail = Seen(3, 8, 6, "LSTM", self.LUCK).in_words()
+        assert claim == (
+            "3 different studies of these data, 8 portfolios of models: the deflated Sharpe ratio "
+            "of LSTM is 0.97."
+        )
+        assert "the best of 8 worthless trials would show 0.30" in detail
+        assert "2 were tested over other days" in detail
+        alone = replace(self.LUCK, n_trials=1, n_compared=1, deflated_sharpe=float("nan"))
+        claim, detail = Seen(1, 1, 1, "Linear", alone).in_words()
+        assert claim.startswith("The first study of these data, 1 portfolio of a model: ")
+        assert claim.endswith("of Linear is not known.")
+        assert "other days" not in detail
+
+    @pytest.mark.parametrize(
+        ("deflated", "tone"), [(0.94, "worse"), (0.96, "unclear"), (float("nan"), "unclear")]
+    )
+    def test_it_may_object_but_never_praises(self, deflated: float, tone: str) -> None:
+        seen = Seen(2, 4, 4, "LSTM", replace(self.LUCK, deflated_sharpe=deflated))
+        assert verdict._luck_finding(seen).tone == tone
+
+    def test_cash_all_along_has_no_sharpe_ratio_and_still_counts(self, panel: AssetPanel) -> None:
+        config = StudyConfig(models=("linear",), report=ReportConfig(bootstrap=100))
+        study = run_study(panel, config)
+        still = replace(
+            study.strategies["Linear"],
+            net_returns=np.zeros_like(study.strategies["Linear"].net_returns),
+            gross_returns=np.zeros_like(study.strategies["Linear"].net_returns),
+        )
+        flat = replace(
+            study,
+            books=replace(
+                study.books,
+                strategies={**study.strategies, "Linear": still},
+                overlaid={**study.overlaid, "Linear": still},
+            ),
+        )
+        ledger = TrialLedger()
+        seen = record_run(flat, ledger)
+        assert (seen.n_studies, seen.n_portfolios) == (1, 1)
+        assert np.isnan(seen.luck.deflated_sharpe)
+        json.dumps(seen.plain(), allow_nan=False)

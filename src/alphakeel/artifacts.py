@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from alphakeel.checkpoints import DiskStore
 from alphakeel.config import config_to_dict, config_to_toml
 from alphakeel.errors import DataError
 from alphakeel.model_files import load_model, read_card, save_model
-from alphakeel.results import Study
+from alphakeel.results import ModelResult, Study
 from alphakeel.resume import study_key
 
 __all__ = [
@@ -41,8 +42,16 @@ def run_id(study: Study) -> str:
     return f"{dt.date.today().isoformat()}-{hashlib.sha256(key.encode()).hexdigest()[:8]}"
 
 
-def save_run(study: Study, folder: str | Path = "runs") -> Path:
+def save_run(
+    study: Study,
+    folder: str | Path = "runs",
+    *,
+    more: Callable[[Path], object] | None = None,
+) -> Path:
     """Write a study's numbers into a folder of its own, all or nothing.
+
+    The folder is filled under another name and then renamed: whatever ends the process, there is
+    no half a run under its name, and an older run of that name stays until the new one is whole.
 
     Parameters
     ----------
@@ -50,6 +59,8 @@ def save_run(study: Study, folder: str | Path = "runs") -> Path:
     folder : str or Path
         Where runs are kept; it is made if it does not exist. A run of the same name (the same
         day, data and settings) is replaced.
+    more : callable, optional
+        Given the folder while it is being filled, to write the report into it, say.
 
     Returns
     -------
@@ -73,19 +84,30 @@ def save_run(study: Study, folder: str | Path = "runs") -> Path:
         raise DataError(f"cannot write runs into {root}: {error.strerror}.") from error
     try:
         _write(study, scratch)
+        if more is not None:
+            more(scratch)
         scratch.chmod(0o755)
-        if target.exists():
-            old = Path(tempfile.mkdtemp(prefix=".old-", dir=root))
-            os.replace(target, old / target.name)
-            os.replace(scratch, target)
-            shutil.rmtree(old)
-        else:
-            os.replace(scratch, target)
+        _put_in_place(scratch, target)
     except OSError as error:
         raise DataError(f"cannot write the run into {target}: {error.strerror}.") from error
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     return target
+
+
+def _put_in_place(scratch: Path, target: Path) -> None:
+    """Give a folder its name; what has that name is put aside, and back if anything fails."""
+    if not target.exists():
+        os.replace(scratch, target)
+        return
+    old = Path(tempfile.mkdtemp(prefix=".old-", dir=target.parent))
+    try:
+        os.replace(target, old / target.name)
+        os.replace(scratch, target)
+    finally:
+        if not target.exists():
+            os.replace(old / target.name, target)
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def forget_progress(study: Study, store: DiskStore) -> None:
@@ -134,45 +156,54 @@ def _plain(value: Any) -> Any:
 
 def _write(study: Study, folder: Path) -> None:
     (folder / "study.toml").write_text(config_to_toml(study.config), encoding="utf-8")
-    summary = summary_json(study)
-    tables = study.tables()
-    records = summary.pop("tables")
-    _write_json({**summary, "seconds": study.seconds}, folder / "run.json")
     (folder / "tables").mkdir()
     (folder / "series").mkdir()
+    summary = summary_json(study)
+    records = summary.pop("tables")
+    _write_json({**summary, "seconds": study.seconds}, folder / "run.json")
     _write_json(records, folder / "tables" / "tables.json")
-    for name, table in tables.items():
+    for name, table in study.tables().items():
         named = any(level is not None for level in table.index.names)
         table.to_csv(folder / "tables" / f"{name}.csv", index=named)
     study.cleaning.ledger.to_frame().to_csv(folder / "cleaning_ledger.csv", index=False)
+    _write_portfolios(study, folder / "series")
+    for model in study.models.values():
+        _write_model(study, model, folder)
+
+
+def _write_portfolios(study: Study, folder: Path) -> None:
+    """Daily series of every strategy side by side, and the weights of each."""
     days = pd.DatetimeIndex(study.dates[study.test], name="date")
-    decisions = pd.DatetimeIndex(study.dates[study.decision_rows], name="date")
     ledgers = study.every_ledger()
     for what in ("net_returns", "gross_returns", "wealth", "turnover", "costs", "cash"):
         frame = pd.DataFrame({k: getattr(v, what) for k, v in ledgers.items()}, index=days)
-        frame.to_csv(folder / "series" / f"{what}.csv")
+        frame.to_csv(folder / f"{what}.csv")
     exposure = {name: plan.exposure for name, plan in study.books.overlays.items()}
-    pd.DataFrame(exposure, index=days).to_csv(folder / "series" / "exposure.csv")
+    pd.DataFrame(exposure, index=days).to_csv(folder / "exposure.csv")
     for label, ledger in ledgers.items():
         weights = pd.DataFrame(ledger.weights, index=days, columns=study.asset_names)
-        weights.to_parquet(folder / "series" / f"weights_{_slug(label)}.parquet")
-    horizons = study.config.target.horizons
-    for model in study.models.values():
-        for number, (fold, state) in enumerate(zip(study.folds, model.fitted, strict=False)):
-            save_model(
-                state,
-                folder / "models" / model.name / f"fold_{number}",
-                factors=fold.selected[model.name],
-                train_window=fold.train,
-                data_hash=study.data_hash,
-            )
-        scores = pd.DataFrame(model.scores, index=decisions, columns=study.asset_names)
-        scores.dropna(how="all").to_parquet(folder / "series" / f"scores_{model.name}.parquet")
-        daily = pd.DataFrame(model.rank_ic, index=decisions, columns=[f"{h}d" for h in horizons])
-        daily.dropna(how="all").to_csv(folder / "series" / f"rank_ic_{model.name}.csv")
-        if model.history:
-            history = pd.DataFrame(model.history)
-            history.to_csv(folder / "series" / f"training_{model.name}.csv", index=False)
+        weights.to_parquet(folder / f"weights_{_slug(label)}.parquet")
+
+
+def _write_model(study: Study, model: ModelResult, folder: Path) -> None:
+    """A model's fits, and its scores, Rank IC and training by decision."""
+    decisions = pd.DatetimeIndex(study.dates[study.decision_rows], name="date")
+    for number, (fold, state) in enumerate(zip(study.folds, model.fitted, strict=False)):
+        save_model(
+            state,
+            folder / "models" / model.name / f"fold_{number}",
+            factors=fold.selected[model.name],
+            train_window=fold.train,
+            data_hash=study.data_hash,
+        )
+    series, horizons = folder / "series", study.config.target.horizons
+    scores = pd.DataFrame(model.scores, index=decisions, columns=study.asset_names)
+    scores.dropna(how="all").to_parquet(series / f"scores_{model.name}.parquet")
+    daily = pd.DataFrame(model.rank_ic, index=decisions, columns=[f"{h}d" for h in horizons])
+    daily.dropna(how="all").to_csv(series / f"rank_ic_{model.name}.csv")
+    if model.history:
+        history = pd.DataFrame(model.history)
+        history.to_csv(series / f"training_{model.name}.csv", index=False)
 
 
 def _slug(label: str) -> str:

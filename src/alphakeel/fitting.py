@@ -1,9 +1,11 @@
-"""One fit of a study: a model on a fold's training rows, its scores, and what drove them."""
+"""The fits of a study: models on folds' training rows, their scores, and what drove them."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import joblib
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
@@ -18,23 +20,23 @@ from alphakeel.models.explain import Drivers, find_drivers
 from alphakeel.models.restore import restore
 from alphakeel.models.risk import RiskForecaster
 from alphakeel.models.sequence import SequenceForecaster
-from alphakeel.preparation import Inputs, simple_returns
-from alphakeel.progress import Task
+from alphakeel.preparation import Inputs, Screens, simple_returns
+from alphakeel.progress import Task, Tracker
 from alphakeel.results import ModelResult
 from alphakeel.resume import FitResult, KeptFits
-from alphakeel.roster import LABELS, make_forecaster
+from alphakeel.roster import LABELS, make_forecaster, work_of
 from alphakeel.stats.crosssection import ic, rank_ic
 from alphakeel.stats.folds import Fold
 
 __all__ = [
     "DECAY",
     "collect",
-    "explain_fit",
-    "fit_and_score",
+    "explain_all",
+    "fit_all",
+    "fold_text",
     "forecast_volatility",
     "measure_decay",
     "member_scores",
-    "named",
 ]
 
 Floats = npt.NDArray[np.float64]
@@ -46,7 +48,63 @@ DECAY = (1, 2, 5, 10, 20, 40, 60)
 _MEMORY = 52
 
 
-def fit_and_score(
+def fit_all(
+    inputs: Inputs,
+    folds: tuple[Fold, ...],
+    screens: Sequence[Screens],
+    models: tuple[str, ...],
+    config: StudyConfig,
+    *,
+    assets: tuple[str, ...],
+    tracker: Tracker,
+    kept: KeptFits,
+    resumed: bool,
+) -> dict[str, list[FitResult]]:
+    """Every model on every fold, those that were kept apart: by model, in the order of folds."""
+    pairs = [(model, number) for model in models for number in range(len(folds))]
+    found = {pair: kept.find(*pair) for pair in pairs}
+    if resumed:
+        finished = sum(fit is not None for fit in found.values())
+        with tracker.task("resuming", 0.0, f"{finished} of {len(pairs)} fits done"):
+            pass
+
+    def fit(model: str, number: int) -> FitResult:
+        text = f"{LABELS[model]}, {fold_text(number, folds)}"
+        with tracker.task("fitting", work_of(model, config), text) as task:
+            done = found[model, number]
+            if done is None:
+                names = screens[number].names(model)
+                try:
+                    done = _fit_and_score(
+                        inputs, folds[number], names, model, config, task, number, kept
+                    )
+                except ConvergenceError as error:
+                    raise _named(error, text, names, assets) from error
+                kept.keep(model, number, done)
+            return done
+
+    parallel = joblib.Parallel(n_jobs=config.jobs, prefer="threads")
+    return _by_model(models, parallel(joblib.delayed(fit)(*pair) for pair in pairs))
+
+
+def fold_text(number: int, folds: Sequence[Fold]) -> str:
+    """What a reader calls a fold."""
+    return f"fold {number + 1} of {len(folds)}"
+
+
+def _by_model(models: Sequence[str], done: list[Any]) -> dict[str, list[Any]]:
+    """What was computed model by model and fold by fold, apart again.
+
+    Examples
+    --------
+    >>> _by_model(("linear", "lstm"), [1, 2, 3, 4])
+    {'linear': [1, 2], 'lstm': [3, 4]}
+    """
+    size = len(done) // len(models)
+    return {model: done[i * size : (i + 1) * size] for i, model in enumerate(models)}
+
+
+def _fit_and_score(
     inputs: Inputs,
     fold: Fold,
     names: tuple[str, ...],
@@ -84,7 +142,7 @@ def fit_and_score(
     return FitResult(scores, history, forecaster.state(), weights)
 
 
-def named(
+def _named(
     error: ConvergenceError, fit: str, names: tuple[str, ...], assets: tuple[str, ...]
 ) -> ConvergenceError:
     """The error of a fit with the names of the columns at fault."""
@@ -113,7 +171,26 @@ def limits_table(fits: list[FitResult]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def explain_fit(
+def explain_all(
+    inputs: Inputs,
+    folds: tuple[Fold, ...],
+    screens: Sequence[Screens],
+    fits: Mapping[str, list[FitResult]],
+    config: StudyConfig,
+) -> dict[str, list[Drivers]]:
+    """Which factors drove the scores of every fit: by model, in the order of folds."""
+    parallel = joblib.Parallel(n_jobs=config.jobs, prefer="threads")
+    explained = parallel(
+        joblib.delayed(_explain_fit)(
+            inputs, folds[number], screens[number].names(model), fit, config.seed, number
+        )
+        for model, own in fits.items()
+        for number, fit in enumerate(own)
+    )
+    return _by_model(tuple(fits), explained)
+
+
+def _explain_fit(
     inputs: Inputs, fold: Fold, names: tuple[str, ...], fit: FitResult, seed: int, number: int
 ) -> Drivers:
     """Which factors drove the scores of a fold's test rows; nothing is decided by it."""
@@ -199,19 +276,38 @@ def forecast_volatility(
 def member_scores(
     inputs: Inputs,
     folds: tuple[Fold, ...],
-    names: list[tuple[str, ...]],
-    fits: list[FitResult],
-) -> npt.NDArray[np.float32] | None:
+    screens: Sequence[Screens],
+    fits: Mapping[str, list[FitResult]],
+) -> dict[str, npt.NDArray[np.float32]]:
     """Scores of each network of an ensemble by itself, (n_seeds, n_decisions, n_assets).
 
-    NaN before the test; None for a model that is no ensemble of networks.
+    By the model's label, NaN before the test; of models that are an ensemble of networks, and
+    leave the weights to others.
     """
+    found = {}
+    for model, own in fits.items():
+        if own[0].weights is None:
+            scores = _members(inputs, folds, screens, model, own)
+            if scores is not None:
+                found[LABELS[model]] = scores
+    return found
+
+
+def _members(
+    inputs: Inputs,
+    folds: tuple[Fold, ...],
+    screens: Sequence[Screens],
+    model: str,
+    fits: list[FitResult],
+) -> npt.NDArray[np.float32] | None:
+    """Scores of each network of one ensemble; None for a model that is none."""
     members = None
-    for fold, chosen, fit in zip(folds, names, fits, strict=True):
+    for fold, screen, fit in zip(folds, screens, fits, strict=True):
         forecaster = restore(fit.fitted)
         if not isinstance(forecaster, SequenceForecaster):
             return None
-        keep, until = [inputs.names.index(name) for name in chosen], slice(0, fold.test.stop)
+        keep = [inputs.names.index(name) for name in screen.names(model)]
+        until = slice(0, fold.test.stop)
         features = np.ascontiguousarray(inputs.features[until][:, :, keep])
         own = forecaster.predict_members(
             features, mask=inputs.sample[until], market=inputs.market[until]

@@ -16,7 +16,7 @@ from alphakeel.models.base import Forecaster
 from alphakeel.models.checkpoint import Prefixed, Slot
 from alphakeel.models.state import ModelState, Store, fingerprint, pack, unpack
 
-__all__ = ["FitResult", "KeptFits", "study_key"]
+__all__ = ["FitResult", "Kept", "KeptFits", "study_key"]
 
 
 def study_key(data_hash: str, settings: dict[str, Any], versions: dict[str, str]) -> str:
@@ -57,8 +57,8 @@ class FitResult:
     weights: NDArray[np.floating[Any]] | None = None
 
 
-class KeptFits:
-    """What is kept of one study's fits.
+class Kept:
+    """What is kept of one computation, under a name that stands for all it follows from.
 
     Parameters
     ----------
@@ -73,17 +73,25 @@ class KeptFits:
         self._key = key
 
     def begin(self) -> bool:
-        """Leave word that the study was begun; True if it had been before."""
-        if self._store is None:
-            return False
-        slot = Slot(self._store, "begun", self._key)
-        before = slot.get() is not None
-        slot.put({})
+        """Leave word that the computation was begun; True if it had been before."""
+        before = self._get("begun") is not None
+        self._put("begun", {})
         return before
+
+    def _get(self, name: str) -> dict[str, Any] | None:
+        return None if self._store is None else Slot(self._store, name, self._key).get()
+
+    def _put(self, name: str, tree: dict[str, Any]) -> None:
+        if self._store is not None:
+            Slot(self._store, name, self._key).put(tree)
+
+
+class KeptFits(Kept):
+    """What is kept of one study's fits."""
 
     def find(self, model: str, fold: int) -> FitResult | None:
         """The finished fit of a model on a fold, if it is kept."""
-        kept = None if self._store is None else self._slot(self._store, model, fold).get()
+        kept = self._get(f"{model}-{fold}/fitted")
         if kept is None:
             return None
         weights = kept["weights"] if kept["allocates"] else None
@@ -91,21 +99,16 @@ class KeptFits:
 
     def keep(self, model: str, fold: int, result: FitResult) -> None:
         """Keep a finished fit."""
-        if self._store is not None:
-            self._slot(self._store, model, fold).put(
-                {
-                    "scores": result.scores,
-                    "history": result.history,
-                    "fitted": unpack(result.fitted),
-                    "allocates": result.weights is not None,
-                    "weights": np.empty(0) if result.weights is None else result.weights,
-                }
-            )
+        tree = {
+            "scores": result.scores,
+            "history": result.history,
+            "fitted": unpack(result.fitted),
+            "allocates": result.weights is not None,
+            "weights": np.empty(0) if result.weights is None else result.weights,
+        }
+        self._put(f"{model}-{fold}/fitted", tree)
 
     def attach(self, forecaster: Forecaster, model: str, fold: int) -> None:
         """Let a forecaster that trains step by step keep its progress too."""
         if self._store is not None and hasattr(forecaster, "store"):
             forecaster.store = Prefixed(self._store, f"{model}-{fold}")
-
-    def _slot(self, store: Store, model: str, fold: int) -> Slot:
-        return Slot(store, f"{model}-{fold}/fitted", self._key)

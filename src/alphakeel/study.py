@@ -14,8 +14,8 @@ same direction, and each fold sees its own past only:
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import fields, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import joblib
@@ -24,38 +24,35 @@ import numpy.typing as npt
 import pandas as pd
 from skfolio.containers import AssetPanel
 
+from alphakeel.arena import Arena
 from alphakeel.config import StudyConfig, config_to_dict
-from alphakeel.custom_factors import check_factors, load_factors
-from alphakeel.data.cleaning import clean
+from alphakeel.custom_factors import check_factors
+from alphakeel.data.cleaning import CleanResult, clean
 from alphakeel.data.panel import market_index, universe_mask
-from alphakeel.errors import ConvergenceError
-from alphakeel.evidence.recognition import find_regimes
-from alphakeel.evidence.stress import stress
-from alphakeel.factors import FACTORS
-from alphakeel.factors.base import compute_factors
+from alphakeel.evidence.recognition import MarketRegimes, find_regimes
+from alphakeel.evidence.stress import Stress, stress
+from alphakeel.evidence.track import Outcome
+from alphakeel.factors.base import FactorSet, compute_factors
 from alphakeel.fitting import (
     DECAY,
     collect,
-    explain_fit,
-    fit_and_score,
+    explain_all,
+    fit_all,
+    fold_text,
     forecast_volatility,
     measure_decay,
     member_scores,
-    named,
 )
-from alphakeel.models.explain import Drivers
 from alphakeel.models.state import Store
+from alphakeel.plan import Plan
 from alphakeel.preparation import (
+    Inputs,
     Screens,
     ends,
-    find_test_days,
     judge_factors,
-    make_folds,
     prepare,
     refuse_thin_sample,
-    refuse_unknown_factors,
     simple_returns,
-    with_test_dates,
 )
 from alphakeel.progress import Clock, Progress, Tracker
 from alphakeel.provenance import (
@@ -63,18 +60,18 @@ from alphakeel.provenance import (
     describe_fields,
     hash_panel,
     load_data,
-    versions_at_work,
 )
-from alphakeel.results import FoldResult, Study
-from alphakeel.resume import FitResult, KeptFits, study_key
-from alphakeel.roster import LABELS, check_models, work_of
+from alphakeel.results import Books, FoldResult, ModelResult, Study
+from alphakeel.resume import KeptFits, study_key
+from alphakeel.roster import work_of
 from alphakeel.stats.crosssection import rank_ic
 from alphakeel.stats.folds import Fold
-from alphakeel.strategies import Arena, trade_all, trade_members
+from alphakeel.strategies import trade_all, trade_members
 
 __all__ = ["Progress", "load_data", "run_study"]
 
 Floats = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
 
 # What a stage weighs on the progress bar, where one LSTM's fit weighs its seeds.
 _CLEAN, _FACTORS, _SCREEN, _EXPLAIN, _RISK = 1.0, 1.0, 0.2, 1.0, 0.5
@@ -132,173 +129,206 @@ def run_study(
     >>> list(study.strategies)
     ['Equal weight', 'Minimum variance', 'Linear']
     """
-    config = config or StudyConfig()
-    custom = load_factors(config.factors.custom)
-    library = (*FACTORS, *custom.factors)
-    refuse_unknown_factors(config, library)
-    check_models(config)
-    dates = np.asarray(panel.observations, dtype="datetime64[D]")
-    days = find_test_days(dates, config)
-    config = with_test_dates(config, dates[days])
-    models = ("linear", *(model for model in config.models if model != "linear"))
-    # The grid of decisions is anchored at the first test day, so that testing starts with one.
-    step = config.walk_forward.rebalance_every
-    rows = np.arange(days.start % step, days.stop, step)
-    folds = make_folds(rows, days, config)
-    weight = {model: work_of(model, config) for model in models}
-    fit_work = len(folds) * (_SCREEN + sum(weight[model] for model in models))
-    ending = _EXPLAIN + _RISK + _BACKTEST + _STRESS
-    tracker = Tracker(on_progress, _CLEAN + _FACTORS + fit_work + ending)
-    clock = Clock()
+    plan = Plan.of(panel, config or StudyConfig())
+    config, folds = plan.config, plan.folds
+    tracker, clock = Tracker(on_progress, _work_of(plan)), Clock()
 
     with clock.stage("clean"), tracker.task("cleaning", _CLEAN):
-        data_hash = hash_panel(panel)
-        cleaning = clean(panel, **_cleaning_options(config))
-        sample = cleaning.eligible & universe_mask(panel)
+        data = _clean(panel, config)
 
-    versions = versions_at_work(config) | custom.versions
-    kept = KeptFits(store, study_key(data_hash, config_to_dict(config), versions))
-    begun_before = kept.begin()
+    kept = KeptFits(store, study_key(data.hash, config_to_dict(config), plan.versions))
+    resumed = kept.begin()
 
     with clock.stage("factors"), tracker.task("factors", _FACTORS):
-        wanted = tuple(f for f in library if f.name not in config.factors.exclude)
-        factors = compute_factors(cleaning.panel, wanted)
-        check_factors(custom, cleaning.panel, factors)
-        inputs = prepare(cleaning, factors, sample, rows, config)
-        refuse_thin_sample(inputs, folds)
+        factors, inputs = _measure(data, plan)
 
-    def screen(number: int, fold: Fold) -> Screens:
-        with tracker.task("screening", _SCREEN, _fold_text(number, folds)):
-            return judge_factors(inputs, fold, config)
-
-    assets = tuple(map(str, panel.asset_names))
-
-    def fit(number: int, fold: Fold, model: str) -> FitResult:
-        text = f"{LABELS[model]}, {_fold_text(number, folds)}"
-        with tracker.task("fitting", weight[model], text) as task:
-            done = found[model, number]
-            if done is None:
-                names = screens[number].names(model)
-                try:
-                    done = fit_and_score(inputs, fold, names, model, config, task, number, kept)
-                except ConvergenceError as error:
-                    raise named(error, text, names, assets) from error
-                kept.keep(model, number, done)
-            return done
-
-    parallel = joblib.Parallel(n_jobs=config.jobs, prefer="threads")
     with clock.stage("screen"):
-        screens = parallel(joblib.delayed(screen)(i, fold) for i, fold in enumerate(folds))
+        screens = _screen(inputs, plan, tracker)
+
     with clock.stage("fit"):
-        pairs = [(model, i) for model in models for i in range(len(folds))]
-        found = {pair: kept.find(*pair) for pair in pairs}
-        if begun_before:
-            finished = sum(fit is not None for fit in found.values())
-            with tracker.task("resuming", 0.0, f"{finished} of {len(pairs)} fits done"):
-                pass
-        fits = parallel(joblib.delayed(fit)(i, folds[i], model) for model, i in pairs)
-        results = {
-            model: collect(
-                model, inputs, folds, [f for f, p in zip(fits, pairs, strict=True) if p[0] == model]
-            )
-            for model in models
-        }
-
-    def explain(number: int, model: str, result: FitResult) -> Drivers:
-        names = screens[number].names(model)
-        return explain_fit(inputs, folds[number], names, result, config.seed, number)
-
-    def judged_alone(model: str) -> npt.NDArray[np.float32] | None:
-        own = [fit for (name, _), fit in zip(pairs, fits, strict=True) if name == model]
-        return member_scores(inputs, folds, [screen.names(model) for screen in screens], own)
+        fits = fit_all(
+            inputs, folds, screens, plan.models, config,
+            assets=plan.assets, tracker=tracker, kept=kept, resumed=resumed,
+        )  # fmt: skip
+        models = {name: collect(name, inputs, folds, own) for name, own in fits.items()}
 
     with clock.stage("explain"), tracker.task("explaining", _EXPLAIN):
-        wanted_fits = zip(pairs, fits, strict=True) if config.report.drivers else ()
-        explained = parallel(
-            joblib.delayed(explain)(i, model, fit) for (model, i), fit in wanted_fits
-        )
-        for model, result in results.items():
-            own = (d for d, pair in zip(explained, pairs, strict=False) if pair[0] == model)
-            results[model] = replace(result, drivers=tuple(own))
+        if config.report.drivers:
+            drivers = explain_all(inputs, folds, screens, fits, config)
+            models = {n: replace(own, drivers=tuple(drivers[n])) for n, own in models.items()}
 
     with clock.stage("risk"), tracker.task("forecasting risk", _RISK):
-        volatility = forecast_volatility(cleaning, inputs, folds, rows, config)
+        volatility = forecast_volatility(data.cleaning, inputs, folds, plan.rows, config)
 
     with clock.stage("backtest"), tracker.task("backtest", _BACKTEST):
-        market = market_history(panel)
-        regimes = None
-        if market is not None:
-            zigzag = config.report.zigzag
-            regimes = find_regimes(
-                market, dates, first=days.start - 1, zigzag=zigzag, seed=config.seed
-            )
-        arena = Arena.of(cleaning, sample, rows, days, config, regimes=regimes)
-        books = trade_all(results, volatility, arena, cleaning.panel, config)
-        scored = [model for model in models if results[model].weights is None]
-        alone = {model: judged_alone(model) for model in scored if config.report.sensitivity}
-        members = {LABELS[model]: found for model, found in alone.items() if found is not None}
-        seeds = trade_members(members, volatility, arena, config)
-        decay = measure_decay(results, cleaning.panel["accounting_close"], rows, config.target.lag)
+        members = {}
+        if config.report.sensitivity:
+            members = member_scores(inputs, folds, screens, fits)
+        traded = _trade(panel, plan, data, inputs, models, members, volatility)
 
     with clock.stage("stress"), tracker.task("stress tests", _STRESS):
-        stressed = stress(
-            books.every_ledger(),
-            arena.returns,
-            None if market is None else simple_returns(market[:, None])[:, 0],
-            dates,
-            days,
-            horizon=config.report.fan_days,
-            seed=config.seed,
-        )
+        stressed = _stress(traded, plan)
 
-    return Study(
-        config=config,
-        name=name,
-        dates=dates,
-        asset_names=np.asarray(panel.asset_names),
-        decision_rows=rows,
-        test=days,
-        models=results,
-        folds=tuple(
-            FoldResult(
-                train=ends(dates[rows][fold.train]),
-                test=ends(dates[rows][fold.test]),
-                selected={model: judged.names(model) for model in models},
-                verdicts=judged.verdicts(),
-            )
-            for fold, judged in zip(folds, screens, strict=True)
-        ),
-        books=books,
+    return _assembled(panel, name, plan, data, factors, screens, models, traded, stressed, clock)
+
+
+@dataclass(frozen=True, eq=False)
+class _Data:
+    """A cleaned panel, the stocks fit for the sample each day, the hash of what was handed in."""
+
+    cleaning: CleanResult
+    sample: Bools
+    hash: str
+
+
+@dataclass(frozen=True, eq=False)
+class _Traded:
+    """What the backtests gave, and what they were run in."""
+
+    market: Floats | None
+    regimes: MarketRegimes | None
+    arena: Arena
+    books: Books
+    seeds: dict[tuple[str, int], Outcome]
+    seed_ics: dict[tuple[str, int], npt.NDArray[np.floating[Any]]]
+    decay: dict[str, npt.NDArray[np.floating[Any]]]
+
+
+def _work_of(plan: Plan) -> float:
+    """All work of a study, as the progress bar counts it."""
+    a_fold = _SCREEN + sum(work_of(model, plan.config) for model in plan.models)
+    ending = _EXPLAIN + _RISK + _BACKTEST + _STRESS
+    return _CLEAN + _FACTORS + len(plan.folds) * a_fold + ending
+
+
+def _clean(panel: AssetPanel, config: StudyConfig) -> _Data:
+    data_hash = hash_panel(panel)
+    own = config.cleaning
+    cleaning = clean(panel, **{f.name: getattr(own, f.name) for f in fields(own)})
+    return _Data(cleaning, cleaning.eligible & universe_mask(panel), data_hash)
+
+
+def _measure(data: _Data, plan: Plan) -> tuple[FactorSet, Inputs]:
+    """All factors, and what every fit reads of them."""
+    factors = compute_factors(data.cleaning.panel, plan.library)
+    check_factors(plan.custom, data.cleaning.panel, factors)
+    inputs = prepare(data.cleaning, factors, data.sample, plan.rows, plan.config)
+    refuse_thin_sample(inputs, plan.folds)
+    return factors, inputs
+
+
+def _screen(inputs: Inputs, plan: Plan, tracker: Tracker) -> list[Screens]:
+    """Judge the factors on each fold's training rows."""
+
+    def screen(number: int, fold: Fold) -> Screens:
+        with tracker.task("screening", _SCREEN, fold_text(number, plan.folds)):
+            return judge_factors(inputs, fold, plan.config)
+
+    parallel = joblib.Parallel(n_jobs=plan.config.jobs, prefer="threads")
+    screens: list[Screens] = parallel(
+        joblib.delayed(screen)(number, fold) for number, fold in enumerate(plan.folds)
+    )
+    return screens
+
+
+def _trade(
+    panel: AssetPanel,
+    plan: Plan,
+    data: _Data,
+    inputs: Inputs,
+    models: dict[str, ModelResult],
+    members: Mapping[str, npt.NDArray[np.float32]],
+    volatility: Floats,
+) -> _Traded:
+    """Every book, those of single networks, and how long scores go on ranking stocks."""
+    config, cleaning = plan.config, data.cleaning
+    market, regimes = market_history(panel), None
+    if market is not None:
+        first, zigzag = plan.days.start - 1, config.report.zigzag
+        regimes = find_regimes(market, plan.dates, first=first, zigzag=zigzag, seed=config.seed)
+    arena = Arena.of(cleaning, data.sample, plan.rows, plan.days, config, regimes=regimes)
+    price = cleaning.panel["accounting_close"]
+    return _Traded(
+        market=market,
         regimes=regimes,
-        stress=stressed,
-        seeds=seeds,
+        arena=arena,
+        books=trade_all(models, volatility, arena, cleaning.panel, config),
+        seeds=trade_members(members, volatility, arena, config),
         seed_ics={
             (label, seed): np.asarray(rank_ic(scores, inputs.forward[..., -1]))
             for label, own in members.items()
             for seed, scores in enumerate(own)
         },
-        decay=decay,
-        decay_horizons=DECAY,
-        market_returns=_market_returns(panel, days),
-        cleaning=cleaning,
-        cleaning_counts=cleaning.ledger.counts(),
-        data_quality=describe_fields(panel),
-        left_out=pd.DataFrame(
-            {"factor": list(factors.omitted), "reason": list(factors.omitted.values())}
-        ),
-        notes=cautions(panel, factors, config),
-        seconds=clock.seconds,
-        versions=versions,
-        data_hash=data_hash,
+        decay=measure_decay(models, price, plan.rows, config.target.lag),
     )
 
 
-def _fold_text(number: int, folds: tuple[Fold, ...]) -> str:
-    return f"fold {number + 1} of {len(folds)}"
+def _stress(traded: _Traded, plan: Plan) -> Stress:
+    market, config = traded.market, plan.config
+    return stress(
+        traded.books.every_ledger(),
+        traded.arena.returns,
+        None if market is None else simple_returns(market[:, None])[:, 0],
+        plan.dates,
+        plan.days,
+        horizon=config.report.fan_days,
+        seed=config.seed,
+    )
 
 
-def _cleaning_options(config: StudyConfig) -> dict[str, Any]:
-    return {f.name: getattr(config.cleaning, f.name) for f in fields(config.cleaning)}
+def _assembled(
+    panel: AssetPanel,
+    name: str,
+    plan: Plan,
+    data: _Data,
+    factors: FactorSet,
+    screens: Sequence[Screens],
+    models: dict[str, ModelResult],
+    traded: _Traded,
+    stressed: Stress,
+    clock: Clock,
+) -> Study:
+    """All of it in one frozen value."""
+    omitted = factors.omitted
+    return Study(
+        config=plan.config,
+        name=name,
+        dates=plan.dates,
+        asset_names=np.asarray(panel.asset_names),
+        decision_rows=plan.rows,
+        test=plan.days,
+        models=models,
+        folds=_folds(plan, screens),
+        books=traded.books,
+        regimes=traded.regimes,
+        stress=stressed,
+        seeds=traded.seeds,
+        seed_ics=traded.seed_ics,
+        decay=traded.decay,
+        decay_horizons=DECAY,
+        market_returns=_market_returns(panel, plan.days),
+        cleaning=data.cleaning,
+        cleaning_counts=data.cleaning.ledger.counts(),
+        data_quality=describe_fields(panel),
+        left_out=pd.DataFrame({"factor": list(omitted), "reason": list(omitted.values())}),
+        notes=cautions(panel, factors, plan.config),
+        seconds=clock.seconds,
+        versions=plan.versions,
+        data_hash=data.hash,
+    )
+
+
+def _folds(plan: Plan, screens: Sequence[Screens]) -> tuple[FoldResult, ...]:
+    days = plan.dates[plan.rows]
+    return tuple(
+        FoldResult(
+            train=ends(days[fold.train]),
+            test=ends(days[fold.test]),
+            selected={model: judged.names(model) for model in plan.models},
+            verdicts=judged.verdicts(),
+        )
+        for fold, judged in zip(plan.folds, screens, strict=True)
+    )
 
 
 def market_history(panel: AssetPanel) -> Floats | None:

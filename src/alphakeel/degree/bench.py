@@ -124,7 +124,7 @@ class Bench:
             for settings, where in places.items()
         ]
 
-    def fit(self, params: dict[str, Any], seed: int) -> Outcome:
+    def forecast(self, params: dict[str, Any], seed: int) -> dict[str, Forecast]:
         """Fit one network for each stretch of time, and join what it says of either period."""
         config = settings_at(self.config, params)
         config = replace(config, seed=config.seed + seed, network=replace(config.network, seeds=1))
@@ -137,7 +137,7 @@ class Bench:
             scores[period][test] = part.scores[test]
             if part.weights is not None:
                 weights.setdefault(period, np.full(shape, np.nan))[test] = part.weights[test]
-        return self._judged({p: Forecast(scores[p], weights.get(p)) for p in PERIODS})
+        return {p: Forecast(scores[p], weights.get(p)) for p in PERIODS}
 
     def mean(self, outcomes: list[Outcome]) -> Outcome:
         """Judge the mean score (or weights) of several networks."""
@@ -151,19 +151,24 @@ class Bench:
                 np.mean([part.scores for part in parts], axis=0, dtype=np.float64),
                 np.mean(weights, axis=0) if weights else None,
             )
-        return self._judged(joined)
+        return self.judged(joined)
+
+    @property
+    def versions(self) -> dict[str, str]:
+        """Of every package, and of the user's own factors, that can move a number."""
+        at_work = versions_at_work(replace(self.config, models=(self.plan.model,)))
+        return at_work | self.problem.versions
 
     def record(self, job: Job, mean: Outcome, data: str) -> TrialRecord:
         """The setting's line in the ledger: its validation, and nothing of the test."""
         period = PERIODS[0]
         settings = config_to_dict(settings_at(self.config, job.params))
         deciding = {k: v for k, v in settings.items() if k not in ("jobs", "models", "report")}
-        versions = versions_at_work(replace(self.config, models=(self.plan.model,)))
         way = ["degree", self.plan.model, self.plan.validation_share, job.seeds]
         values = mean.values(period)
         first, last = self.ends(period)
         return TrialRecord(
-            key=fingerprint(data, deciding, versions | self.problem.versions, way),
+            key=fingerprint(data, deciding, self.versions, way),
             data=data,
             source="degree",
             model=self.plan.model,
@@ -185,7 +190,8 @@ class Bench:
         dates = self.problem.dates
         return str(dates[rows[block.start]]), str(dates[stop - 1])
 
-    def _judged(self, forecast: dict[str, Forecast]) -> Outcome:
+    def judged(self, forecast: dict[str, Forecast]) -> Outcome:
+        """Trade the forecasts of both periods, and measure them."""
         books = {
             p: book_of(self.problem, forecast[p], block, self.config)
             for p, block in self.blocks.items()

@@ -20,6 +20,7 @@ gain has to exceed the standard error over seeds of the settings as they are.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import Any
 
 import joblib
@@ -27,7 +28,7 @@ import numpy as np
 import pandas as pd
 from skfolio.containers import AssetPanel
 
-from alphakeel.config import StudyConfig
+from alphakeel.config import StudyConfig, config_to_dict
 from alphakeel.degree.bench import Bench, Job, Outcome
 from alphakeel.degree.curves import (
     METRICS,
@@ -38,10 +39,13 @@ from alphakeel.degree.curves import (
     ensemble,
     paired_gains,
 )
+from alphakeel.degree.kept import KeptForecasts
 from alphakeel.degree.plan import AXES, DegreePlan, DegreeStudy
+from alphakeel.models.state import Store
 from alphakeel.preparation import find_test_days, with_test_dates
 from alphakeel.progress import Progress, Tracker
 from alphakeel.provenance import hash_panel
+from alphakeel.resume import study_key
 from alphakeel.roster import LABELS
 from alphakeel.tuning.luck import Luck, luck_of
 from alphakeel.tuning.objective import prepare_problem
@@ -49,6 +53,8 @@ from alphakeel.tuning.space import Space
 from alphakeel.tuning.trials import TrialLedger
 
 __all__ = ["run_degree_study"]
+
+Listener = Callable[[Progress], None]
 
 
 def run_degree_study(
@@ -59,7 +65,8 @@ def run_degree_study(
     space: Space | None = None,
     ledger: TrialLedger | None = None,
     name: str = "panel",
-    on_progress: Callable[[Progress], None] | None = None,
+    on_progress: Listener | None = None,
+    store: Store | None = None,
 ) -> DegreeStudy:
     """Turn the three knobs one at a time, and measure what it gives.
 
@@ -76,6 +83,9 @@ def run_degree_study(
     name : str
         What the data are called.
     on_progress : callable, optional
+    store : Store, optional
+        Keeps every finished network, such as `alphakeel.checkpoints.DiskStore`: work that was
+        killed goes on from there when it is run again on the same, to the same numbers.
 
     Returns
     -------
@@ -94,24 +104,11 @@ def run_degree_study(
     problem = prepare_problem(panel[: days.stop].to_panel(), config, anchor=days.start)
     bench = Bench(problem, days.start, config, plan)
     jobs = bench.jobs(space)
-    tracker = Tracker(on_progress, sum(job.work * job.seeds for job in jobs))
-
-    def run(job: Job, seed: int) -> Outcome:
-        axis, degree = job.places[0]
-        text = f"{AXES[axis]} {degree}, seed {seed + 1} of {job.seeds}"
-        with tracker.task("fitting", job.work, text):
-            return bench.fit(job.params, seed)
-
-    # The longest first, so that no core waits at the end for a fit begun late.
-    pairs = [(i, s) for i, job in enumerate(jobs) for s in range(job.seeds)]
-    pairs.sort(key=lambda pair: -jobs[pair[0]].work)
-    parallel = joblib.Parallel(n_jobs=config.jobs, prefer="threads")
-    done = parallel(joblib.delayed(run)(jobs[i], seed) for i, seed in pairs)
-    found = dict(zip(pairs, done, strict=True))
-    members = [[found[i, s] for s in range(job.seeds)] for i, job in enumerate(jobs)]
+    data_hash = hash_panel(panel)
+    key = _key(bench, jobs, data_hash)
+    members = _fitted(bench, jobs, KeptForecasts(store, key), on_progress)
     means = [bench.mean(outcomes) for outcomes in members]
 
-    data_hash = hash_panel(panel)
     for job, mean in zip(jobs, means, strict=True):
         ledger.add(bench.record(job, mean, data_hash))
     runs = _runs(jobs, members)
@@ -131,7 +128,46 @@ def run_degree_study(
         data_hash=data_hash,
         validated=bench.ends(PERIODS[0]),
         tested=bench.ends(PERIODS[1]),
+        key=key,
     )
+
+
+def _key(bench: Bench, jobs: list[Job], data_hash: str) -> str:
+    """What the forecasts of all networks follow from."""
+    wanted = {"plan": asdict(bench.plan), "params": [job.params for job in jobs]}
+    return study_key(data_hash, config_to_dict(bench.config) | wanted, bench.versions)
+
+
+def _fitted(
+    bench: Bench, jobs: list[Job], kept: KeptForecasts, on_progress: Listener | None
+) -> list[list[Outcome]]:
+    """Every network of every job, fitted now or before the work was killed."""
+    tracker = Tracker(on_progress, sum(job.work * job.seeds for job in jobs))
+    # The longest first, so that no core waits at the end for a fit begun late.
+    pairs = [(i, s) for i, job in enumerate(jobs) for s in range(job.seeds)]
+    pairs.sort(key=lambda pair: -jobs[pair[0]].work)
+    begun_before = kept.begin()
+    known = {pair: kept.find(*pair) for pair in pairs}
+    if begun_before:
+        finished = sum(forecasts is not None for forecasts in known.values())
+        with tracker.task("resuming", 0.0, f"{finished} of {len(pairs)} fits done"):
+            pass
+
+    def run(number: int, seed: int) -> Outcome:
+        job = jobs[number]
+        axis, degree = job.places[0]
+        text = f"{AXES[axis]} {degree}, seed {seed + 1} of {job.seeds}"
+        with tracker.task("fitting", job.work, text):
+            forecasts = known[number, seed]
+            if forecasts is None:
+                forecasts = bench.forecast(job.params, seed)
+                kept.keep(number, seed, forecasts)
+            return bench.judged(forecasts)
+
+    parallel = joblib.Parallel(n_jobs=bench.config.jobs, prefer="threads")
+    done = parallel(joblib.delayed(run)(*pair) for pair in pairs)
+    found = dict(zip(pairs, done, strict=True))
+    return [[found[i, s] for s in range(job.seeds)] for i, job in enumerate(jobs)]
 
 
 def _runs(jobs: list[Job], members: list[list[Outcome]]) -> pd.DataFrame:
@@ -217,4 +253,9 @@ def _luck(
     own = _on(axis, jobs, [m[0] for m in members] if axis == "trials" else means)
     returns = np.stack([outcome.returns[PERIODS[0]] for outcome in own.values()], axis=1)
     sharpes = [outcome.values(PERIODS[0])["sharpe"] for outcome in own.values()]
-    return luck_of(returns[:, int(np.argmax(sharpes))], returns, ledger, data)
+    return luck_of(
+        returns[:, int(np.argmax(sharpes))],
+        returns,
+        n_trials=ledger.count(data),
+        sharpes=ledger.sharpes(data),
+    )

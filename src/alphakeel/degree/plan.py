@@ -99,6 +99,8 @@ class DegreeStudy:
     label, name, data_hash : str
     validated, tested : tuple of str
         First and last day of either period.
+    key : str
+        Stands for data, settings, plan and versions; its progress is kept under this name.
     """
 
     table: pd.DataFrame
@@ -111,6 +113,7 @@ class DegreeStudy:
     data_hash: str
     validated: tuple[str, str]
     tested: tuple[str, str]
+    key: str
 
     def in_words(self) -> list[str]:
         """What was found, one finding a line."""

@@ -38,7 +38,7 @@ def summary(view: View) -> Section:
             ("var_95", "Value at risk, one day", True),
         )
     )
-    findings = verdict.findings(view.study, view.tables, view.hero)
+    findings = verdict.findings(view.study, view.tables, view.hero, view.seen)
     cards = verdict.cards(view.tables, view.hero, view.focus)
     said = verdict.bottom_line(view.tables, view.hero)
     blocks: tuple[Block, ...] = (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,9 @@ from alphakeel.portfolio.backtest import Ledger
 from alphakeel.report.cells import Table, make_table, show
 from alphakeel.results import LABELS, Study
 from alphakeel.roster import EQUAL_WEIGHT, under_overlay
+
+if TYPE_CHECKING:
+    from alphakeel.tuning.runs import Seen
 
 __all__ = [
     "YEAR",
@@ -75,7 +78,8 @@ class View:
     """A study with its tables computed once, cut to the days of the test.
 
     `net` has every strategy, bare and then under the overlay. `focus` names those that charts
-    show unasked: the hero and the linear benchmark, bare and under the overlay.
+    show unasked: the hero and the linear benchmark, bare and under the overlay. `seen` tells how
+    many studies of these data there were, where they are counted.
     """
 
     study: Study
@@ -84,15 +88,16 @@ class View:
     net: Mapping[str, Array]
     hero: str
     focus: tuple[str, ...]
+    seen: Seen | None = None
 
     @classmethod
-    def of(cls, study: Study) -> View:
+    def of(cls, study: Study, seen: Seen | None = None) -> View:
         """Compute the tables (the bootstrap runs here) and pick the strategy in focus."""
         hero = hero_of(study)
         net = {name: ledger.net_returns for name, ledger in study.every_ledger().items()}
         pair = [n for n in dict.fromkeys((hero, LABELS["linear"])) if n in net]
         focus = (*pair, *(n for n in map(under_overlay, pair) if n in net))
-        return cls(study, study.tables(), study.dates[study.test], net, hero, focus)
+        return cls(study, study.tables(), study.dates[study.test], net, hero, focus, seen)
 
     @property
     def book(self) -> Ledger:

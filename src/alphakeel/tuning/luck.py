@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -12,7 +13,6 @@ import numpy.typing as npt
 from alphakeel.stats import metrics
 from alphakeel.stats.overfitting import overfitting_probability
 from alphakeel.stats.track_record import track_record
-from alphakeel.tuning.trials import TrialLedger
 
 __all__ = ["Luck", "luck_of", "overfitting_of"]
 
@@ -30,13 +30,13 @@ class Luck:
     ----------
     n_trials : int
         Different trials in the ledger on these data, pruned ones included: what the deflation
-        counts.
+        counts. Of a study, the portfolios of models in all studies.
     n_compared : int
         Trials over the same days that the overfitting probability is computed from.
     overfitting_probability : float
         See `alphakeel.stats.overfitting`; 0.5 is pure luck. NaN with fewer than two trials.
     sharpe : float
-        Of the choice in validation, annual.
+        Of the choice, annual.
     expected_maximum_sharpe : float
         What the best of `n_trials` worthless trials would be expected to show, annual; NaN where
         fewer than two trials tell how far they lie apart.
@@ -89,28 +89,27 @@ class Luck:
         }
 
 
-def luck_of(chosen: Floats, compared: Floats, ledger: TrialLedger, data: str) -> Luck:
+def luck_of(chosen: Floats, compared: Floats, *, n_trials: int, sharpes: Sequence[float]) -> Luck:
     """Weigh a choice.
 
     Parameters
     ----------
     chosen : ndarray of shape (n_days,)
-        Validation returns of what was chosen, simple, a day.
+        Returns of what was chosen, simple, a day.
     compared : ndarray of shape (n_days, n_trials)
         Of all that it was chosen from, itself included, over days that all share.
-    ledger : TrialLedger
-    data : str
-        The data set's hash.
+    n_trials : int
+        Different trials ever run on these data.
+    sharpes : sequence of float
+        Annual Sharpe ratios of those over comparable days: how far trials lie apart.
     """
-    n_trials = max(ledger.count(data), 1)
+    n_trials = max(n_trials, 1)
     facts: dict[str, Any] = {
         "n_trials": n_trials,
         "n_compared": compared.shape[1] if compared.ndim == 2 else 0,
         "overfitting_probability": overfitting_of(compared),
         "n_days": len(chosen),
     }
-    # A pruned trial counts, but its Sharpe ratio is that of fewer days: its spread would mislead.
-    sharpes = [r.sharpe for r in ledger.of(data) if r.complete and math.isfinite(r.sharpe)]
     nothing = float("nan")
     if len(chosen) < 2 or chosen.max() == chosen.min():
         return Luck(

@@ -239,8 +239,8 @@ def _found(trials: list[FrozenTrial], judge: Judge, space: Space, name: str) -> 
         luck=luck_of(
             returns[np.isfinite(returns)],
             judge.ledger.returns(judge.data_hash),
-            judge.ledger,
-            judge.data_hash,
+            n_trials=judge.ledger.count(judge.data_hash),
+            sharpes=judge.ledger.sharpes(judge.data_hash),
         ),
         data_hash=judge.data_hash,
         name=name,

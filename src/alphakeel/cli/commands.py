@@ -1,0 +1,178 @@
+"""Commands: run a study, check and audit what it stands on, write its settings."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from alphakeel.cli.checks import print_audit, print_check
+from alphakeel.cli.printing import print_study
+from alphakeel.cli.shell import (
+    ConfigOption,
+    DataOption,
+    FreshOption,
+    JsonOption,
+    LedgerOption,
+    QuietOption,
+    plain_errors,
+    progress_bar,
+    read_settings,
+    telling_of_resumption,
+)
+from alphakeel.errors import AlphakeelError, ConfigError
+
+if TYPE_CHECKING:
+    from alphakeel.results import Study
+    from alphakeel.tuning import Seen
+
+__all__ = ["audit", "check", "init", "run"]
+
+
+def run(
+    data: DataOption = None,
+    config: ConfigOption = None,
+    out: Annotated[Path, typer.Option("--out", help="Folder that keeps the runs.")] = Path("runs"),
+    ledger: LedgerOption = None,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+    fresh: FreshOption = False,
+) -> None:
+    """Run the study: data, cleaning, factors, screen, models, backtest, report.
+
+    Without options it takes the bundled real prices of 20 S&P 500 stocks and tests 2010 to 2020.
+    A run that was killed goes on where it was when the same command is given again.
+    """
+    with plain_errors(resumes=True):
+        settings = read_settings(data, config)
+        from alphakeel.artifacts import forget_progress, save_run, summary_json
+        from alphakeel.checkpoints import DiskStore
+        from alphakeel.study import load_data, run_study
+
+        with progress_bar(hidden=quiet or as_json) as on_progress:
+            panel, settings, name = load_data(settings)
+            store = DiskStore(out / ".resume", fresh=fresh)
+            listener = on_progress if quiet else telling_of_resumption(on_progress)
+            study = run_study(panel, settings, name=name, on_progress=listener, store=store)
+        seen = _counted(study, ledger or out / "trials.jsonl")
+        folder = save_run(study, out, more=lambda place: _write_report(study, place, seen))
+        forget_progress(study, store)
+        report = (folder / "report.html").resolve()
+        if as_json:
+            trials = None if seen is None else seen.plain()
+            places = {"run": str(folder), "report": str(report)}
+            document = {**summary_json(study), "trials": trials, **places}
+            typer.echo(json.dumps(document, ensure_ascii=False))
+        elif not quiet:
+            print_study(study, folder, report, seen)
+
+
+def _counted(study: Study, path: Path) -> Seen | None:
+    """Write the study into the ledger of trials; where that cannot be, say so and go on."""
+    from alphakeel.tuning import TrialLedger, record_run
+
+    try:
+        ledger = TrialLedger(path)
+        seen = record_run(study, ledger)
+    except AlphakeelError as error:
+        typer.echo(
+            f"warning: this run is not counted among the studies of its data: {error}", err=True
+        )
+        return None
+    if ledger.unread:
+        lines = "1 line" if ledger.unread == 1 else f"{ledger.unread} lines"
+        typer.echo(f"warning: {lines} of {path} cannot be read and count for nothing.", err=True)
+    return seen
+
+
+def _write_report(study: Study, folder: Path, seen: Seen | None) -> None:
+    """Put the report, and the count of trials that it tells of, into the folder of a run."""
+    from alphakeel.report.html import write_report
+
+    write_report(study, folder / "report.html", seen)
+    if seen is not None:
+        text = json.dumps(seen.plain(), indent=1, allow_nan=False)
+        (folder / "trials.json").write_text(text, encoding="utf-8")
+
+
+def check(
+    path: Annotated[str, typer.Argument(help="File or folder of prices.", show_default=False)],
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Say how a file or folder of prices is understood, and what is wrong with it.
+
+    Exit code 0 when a study can run on it, 2 when it cannot.
+    """
+    with plain_errors():
+        from alphakeel.data.files import inspect_path
+
+        report = inspect_path(path)
+        if as_json:
+            typer.echo(json.dumps(report.to_dict(), ensure_ascii=False))
+        elif not quiet:
+            print_check(report)
+        if report.problems:
+            raise typer.Exit(2)
+
+
+def audit(
+    data: DataOption = None,
+    config: ConfigOption = None,
+    earlier: Annotated[
+        str | None,
+        typer.Option("--earlier", help="The same data as downloaded earlier: what was rewritten?"),
+    ] = None,
+    full: Annotated[
+        bool, typer.Option("--full", help="Rerun the study's own models, not the linear one only.")
+    ] = False,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Try to catch a study looking ahead: its data, its settings, its own factors.
+
+    Exit code 3 when a leak is found; 0 otherwise, warnings or not.
+    """
+    with plain_errors():
+        settings = read_settings(data, config)
+        from alphakeel.audit import run_audit
+        from alphakeel.data.files import load_panel
+        from alphakeel.data.reports import read_reports
+        from alphakeel.study import load_data
+
+        with progress_bar(hidden=quiet or as_json) as on_progress:
+            panel, settings, name = load_data(settings)
+            found = run_audit(
+                panel,
+                settings,
+                name=name,
+                fundamentals=read_reports(settings.data.source),
+                earlier=None if earlier is None else load_panel(earlier),
+                full=full,
+                on_progress=on_progress,
+            )
+        if as_json:
+            typer.echo(json.dumps(found.to_dict(), ensure_ascii=False))
+        elif not quiet:
+            print_audit(found)
+        if found.verdict == "leak":
+            raise typer.Exit(3)
+
+
+def init(
+    path: Annotated[Path, typer.Argument(help="Where to write.")] = Path("study.toml"),
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
+) -> None:
+    """Write a settings file in which every key is explained."""
+    with plain_errors():
+        from alphakeel.config import config_to_toml
+
+        if path.exists() and not force:
+            raise ConfigError(f"{path} exists; add --force to replace it, or name another file.")
+        try:
+            path.write_text(config_to_toml(), encoding="utf-8")
+        except OSError as error:
+            raise ConfigError(f"cannot write {path}: {error.strerror}.") from error
+        typer.echo(f"Wrote {path}. Edit it, then: alphakeel run --config {path}")
