@@ -27,11 +27,18 @@ def test_sp500_holds_the_shipped_prices() -> None:
 
 
 def test_sp500_needs_no_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: object) -> None:
-        raise AssertionError("the network was asked for bundled data")
+    asked = []
+
+    def refuse(*where: object) -> None:
+        asked.append(where)
+        raise OSError("no network")
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
-    load_bundled("sp500")
+    with pytest.raises(OSError, match="no network"):
+        socket.create_connection(("127.0.0.1", 9), timeout=1)
+    assert len(asked) == 1  # so that a request would have been seen
+    assert load_bundled("sp500").n_assets == 20
+    assert len(asked) == 1
 
 
 def test_sectors_are_gics_and_cover_every_stock() -> None:

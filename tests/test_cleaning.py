@@ -268,7 +268,10 @@ class TestGaps:
     def test_carry_does_not_warn(self) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            clean(price_panel(calm_prices(40, 3)))
+            prices = calm_prices(40, 3)
+            prices[9, 0], prices[10:12, 0] = 50.0, np.nan
+            result = clean(price_panel(prices), min_history=1)
+        np.testing.assert_array_equal(result.panel["accounting_close"][9:12, 0], 50.0)
 
 
 class TestSample:

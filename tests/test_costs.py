@@ -129,12 +129,13 @@ class TestSchedules:
         assert rates_on(schedules.US_SECTION_31, days(day))[0] == pytest.approx(dollars * 1e-6)
 
     def test_days_are_in_order_and_rates_are_fractions(self) -> None:
-        for name in schedules.__all__:
-            schedule = getattr(schedules, name)
-            if isinstance(schedule, tuple):
-                first = days(*(day for day, _ in schedule))
-                assert (np.diff(first) > np.timedelta64(0)).all(), name
-                assert all(0.0 <= rate < 0.006 for _, rate in schedule), name
+        every = {name: getattr(schedules, name) for name in schedules.__all__}
+        dated = {name: found for name, found in every.items() if isinstance(found, tuple)}
+        assert {"CN_STAMP_TAX_SELL", "US_SECTION_31"} < dated.keys()
+        for name, schedule in dated.items():
+            first = days(*(day for day, _ in schedule))
+            assert (np.diff(first) > np.timedelta64(0)).all(), name
+            assert all(0.0 <= rate < 0.006 for _, rate in schedule), name
 
     def test_dates_have_to_be_dates(self) -> None:
         with pytest.raises(DataError, match="datetime64"):

@@ -16,6 +16,7 @@ from skfolio.measures import _measures as skfolio_functions
 
 from alphakeel.errors import ConfigError, DataError
 from alphakeel.stats import metrics
+from alphakeel.stats.tail_risk import harrell_davis_weights, tail_share
 
 Array = NDArray[np.float64]
 
@@ -130,6 +131,20 @@ class TestTailMinimum:
         for threshold in [-r for r in returns]:
             value = metrics.cvar_rockafellar_uryasev(returns, level=level, threshold=threshold)
             assert value >= least - 1e-12
+
+    def test_the_weights_are_shared_and_cannot_be_changed(self) -> None:
+        weights = harrell_davis_weights(9, 0.05)
+        assert weights is harrell_davis_weights(9, 0.05)
+        with pytest.raises(ValueError, match="read-only"):
+            weights[0] = 0.0
+
+    def test_a_share_has_no_rounding_error(self) -> None:
+        """1 - 0.9 is below 0.1 in floating point, 1 - 0.95 above 0.05."""
+        assert [tail_share(level) for level in (0.9, 0.95, 0.99)] == [0.1, 0.05, 0.01]
+
+    def test_one_day_is_its_own_tail(self) -> None:
+        for figure in (metrics.value_at_risk, metrics.conditional_value_at_risk):
+            assert figure([-0.02]) == pytest.approx(0.02)
 
     def test_order_of_the_tail_measures(self, returns: Array) -> None:
         var, cvar = metrics.value_at_risk(returns), metrics.conditional_value_at_risk(returns)

@@ -29,6 +29,7 @@ from alphakeel.portfolio.turning_points import (
     monthly_turning_points,
 )
 from alphakeel.stats import inference, metrics
+from alphakeel.stats.sharpe_tests import sharpe_differences, sharpe_intervals
 
 BULL, BEAR, RANGE = int(Regime.BULL), int(Regime.BEAR), int(Regime.RANGE_BOUND)
 
@@ -477,24 +478,38 @@ class TestTable2:
         table = self.table(paths)
         columns = np.column_stack(list(returns.values()))[labels == BULL]
         block = max(inference.optimal_block_length(np.abs(column)) for column in columns.T)
-        for name, statistic in {
-            "mean_return": lambda r: r.mean(axis=0),
-            "sharpe": metrics.sharpe,
-        }.items():
-            drawn = inference.bootstrap_samples(
-                statistic, columns, n_boot=200, block_length=block, seed=1
-            )
-            low, high = np.quantile(drawn, (0.05, 0.95), axis=0)
-            np.testing.assert_allclose(table.loc["bull", f"{name}_low"], low)
-            np.testing.assert_allclose(table.loc["bull", f"{name}_high"], high)
-            gaps = drawn - drawn[:, :1]
-            row = table.loc[("bull", "other")]
-            np.testing.assert_allclose(
-                row[[f"{name}_difference_low", f"{name}_difference_high"]].astype(float),
-                np.quantile(gaps[:, 2], (0.05, 0.95)),
-            )
-            p = 2.0 * (min((gaps[:, 2] <= 0).sum(), (gaps[:, 2] >= 0).sum()) + 1.0) / 201.0
-            assert row[f"{name}_difference_p"] == pytest.approx(min(1.0, p))
+        drawn = inference.bootstrap_samples(
+            lambda r: r.mean(axis=0), columns, n_boot=200, block_length=block, seed=1
+        )
+        low, high = np.quantile(drawn, (0.05, 0.95), axis=0)
+        np.testing.assert_allclose(table.loc["bull", "mean_return_low"], low)
+        np.testing.assert_allclose(table.loc["bull", "mean_return_high"], high)
+        gaps = drawn - drawn[:, :1]
+        row = table.loc[("bull", "other")]
+        np.testing.assert_allclose(
+            row[["mean_return_difference_low", "mean_return_difference_high"]].astype(float),
+            np.quantile(gaps[:, 2], (0.05, 0.95)),
+        )
+        p = 2.0 * (min((gaps[:, 2] <= 0).sum(), (gaps[:, 2] >= 0).sum()) + 1.0) / 201.0
+        assert row["mean_return_difference_p"] == pytest.approx(min(1.0, p))
+
+    def test_sharpe_ratios_are_judged_as_in_table_1(self, paths) -> None:
+        returns, labels = paths
+        table = self.table(paths)
+        columns = np.column_stack(list(returns.values()))[labels == BULL]
+        boot = {"level": 0.9, "n_boot": 200, "seed": 1}
+        own = sharpe_intervals(columns, **boot)
+        np.testing.assert_allclose(
+            table.loc["bull", ["sharpe", "sharpe_low", "sharpe_high"]].astype(float),
+            [(test.estimate, test.low, test.high) for test in own],
+        )
+        gap = sharpe_differences(columns, columns[:, 0], **boot)[2]
+        row = table.loc[("bull", "other")]
+        assert row["sharpe"] == pytest.approx(metrics.sharpe(columns[:, 2]))
+        np.testing.assert_allclose(
+            row["sharpe_difference":"sharpe_difference_p"].astype(float),
+            (gap.estimate, gap.low, gap.high, gap.p_value),
+        )
         assert table.loc[("bull", "market"), "sharpe_difference":"sharpe_difference_p"].isna().all()
 
     def test_half_the_market_has_its_sharpe(self, paths) -> None:

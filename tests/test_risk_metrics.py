@@ -61,6 +61,15 @@ def test_one_series_gives_numbers_and_a_constant_has_no_volatility() -> None:
     assert risk.conditional_value_at_risk == pytest.approx(-0.1)
 
 
+def test_no_confidence_takes_every_day() -> None:
+    returns = np.random.default_rng(2).normal(0.0, 0.01, (30, 4))
+    risk = risk_metrics(returns, level=1e-13)
+    np.testing.assert_allclose(risk.value_at_risk, -returns.max(axis=0))
+    np.testing.assert_allclose(risk.conditional_value_at_risk, -returns.mean(axis=0))
+    for got, want in zip(risk, expected(returns, 1e-13), strict=True):
+        np.testing.assert_allclose(got, want)
+
+
 def test_ruin_is_a_drawdown_of_everything() -> None:
     returns = np.full((3, 150), 0.1)
     returns[1, 20] = -1.0
@@ -77,5 +86,6 @@ def test_refusals_and_no_change_to_the_input() -> None:
     returns[4, 1] = np.nan
     with pytest.raises(DataError, match="row 4, column 1"):
         risk_metrics(returns)
-    with pytest.raises(DataError, match="below -1"):
-        risk_metrics([0.0, -1.5])
+    for ruined in ([0.0, -1.5], np.full((2, 150), -1.5)):
+        with pytest.raises(DataError, match="below -1"):
+            risk_metrics(ruined)

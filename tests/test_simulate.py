@@ -9,7 +9,7 @@ from skfolio.containers import AssetPanel
 
 from alphakeel.data.panel import panel_from_wide, panel_to_wide, validate
 from alphakeel.data.simulate import BEAR, BULL, Simulation, simulate_market
-from alphakeel.errors import ConfigError
+from alphakeel.errors import ConfigError, DataError
 from alphakeel.stats.crosssection import ic, rank_scaled, zscore
 
 PRICED = ("open", "high", "low", "close", "adj_close")
@@ -89,6 +89,11 @@ class TestShape:
 
     def test_panel_passes_the_library_s_own_checks(self, market: Simulation) -> None:
         validate(market.panel)
+        damaged = simulate_market(n_assets=3, n_dates=40, seed=0).panel
+        day, stock = np.argwhere(damaged.estimation_mask)[50]
+        damaged["adj_close"][day, stock] *= -1.0
+        with pytest.raises(DataError, match="adj_close"):
+            validate(damaged)
 
     def test_masks_are_what_a_loader_would_derive(self, market: Simulation) -> None:
         panel = market.panel

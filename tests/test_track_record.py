@@ -147,6 +147,8 @@ def test_refusals() -> None:
         probabilistic_sharpe(1.0, 1)
     with pytest.raises(ConfigError, match="no distribution has skewness"):
         probabilistic_sharpe(20.0, 100, skewness=3.0, kurtosis=3.0)
+    with pytest.raises(ConfigError, match="skewness 2 with kurtosis 5"):
+        probabilistic_sharpe(1.0, 100, skewness=2.0, kurtosis=5.0, periods_per_year=1)
     with pytest.raises(ConfigError, match="level"):
         minimum_track_record(1.0, level=0.4)
     with pytest.raises(ConfigError, match="n_trials"):
@@ -161,3 +163,5 @@ def test_refusals() -> None:
         track_record(r, trial_sharpes=[0.1, np.nan])
     with pytest.raises(DataError, match="9 trials, but 0"):
         track_record(r, n_trials=9)
+    with pytest.raises(DataError, match="9 trials, but 1"):
+        track_record(r, trial_sharpes=[0.3], n_trials=9)

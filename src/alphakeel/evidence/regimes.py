@@ -16,6 +16,7 @@ import pandas as pd
 from alphakeel.errors import ConfigError, DataError
 from alphakeel.portfolio.phases import Regime
 from alphakeel.stats import inference, metrics
+from alphakeel.stats.sharpe_tests import sharpe_differences, sharpe_intervals
 
 __all__ = ["LEAST_DAYS", "drawdown_shares", "regime_table"]
 
@@ -26,6 +27,24 @@ Labels = npt.NDArray[np.int8]
 LEAST_DAYS = 20
 # Resamples counted at a time: 512 x 2,770 days of float64 are 11 MiB.
 _CHUNK = 512
+_COLUMNS = (
+    "mean_return",
+    "mean_return_low",
+    "mean_return_high",
+    "annual_return",
+    "sharpe",
+    "sharpe_low",
+    "sharpe_high",
+    "var_95",
+    "mean_return_difference",
+    "mean_return_difference_low",
+    "mean_return_difference_high",
+    "mean_return_difference_p",
+    "sharpe_difference",
+    "sharpe_difference_low",
+    "sharpe_difference_high",
+    "sharpe_difference_p",
+)
 _ORDER = (Regime.BULL, Regime.BEAR, Regime.RANGE_BOUND)
 
 
@@ -65,7 +84,8 @@ def regime_table(
         point below the highest wealth so far, on the full path, reached on days of this regime);
         mean_return_difference and sharpe_difference to the baseline with _low, _high and
         two-sided _p; note. Intervals resample the regime's days in blocks, the same for all
-        strategies. With fewer than 20 days only days and drawdowns are given.
+        strategies; those of Sharpe ratios are studentised, as in Table I. With fewer than 20 days
+        only days and drawdowns are given.
 
     Raises
     ------
@@ -155,66 +175,61 @@ def _figures(
 ) -> list[dict[str, Any]]:
     """Figures of the days of one regime by strategy, (n_days, n_strategies) in."""
     n_days, n_strategies = returns.shape
-    found: dict[str, Floats] = dict.fromkeys(
-        ("mean_return", "annual_return", "sharpe", "var_95"), np.full(n_strategies, np.nan)
-    )
-    drawn = dict.fromkeys(("mean_return", "sharpe"), np.full((1, n_strategies), np.nan))
-    if n_days >= LEAST_DAYS:
-        found = {
-            "mean_return": returns.mean(axis=0),
-            "annual_return": np.asarray(metrics.annual_return(returns)),
-            "sharpe": np.asarray(metrics.sharpe(returns)),
-            "var_95": np.asarray(metrics.value_at_risk(returns)),
-        }
-        drawn = _resample(returns, n_boot, seed)
+    if n_days < LEAST_DAYS:
+        return [{"days": n_days} | dict.fromkeys(_COLUMNS, np.nan)] * n_strategies
+    mean = returns.mean(axis=0)
+    annual = np.asarray(metrics.annual_return(returns))
+    sharpe = np.asarray(metrics.sharpe(returns))
+    var = np.asarray(metrics.value_at_risk(returns))
+    drawn = _resampled_means(returns, n_boot, seed)
+    own = sharpe_intervals(returns, level=level, n_boot=n_boot, seed=seed)
+    gaps = sharpe_differences(returns, returns[:, base], level=level, n_boot=n_boot, seed=seed)
     tails = ((1.0 - level) / 2.0, (1.0 + level) / 2.0)
     rows: list[dict[str, Any]] = []
-    for i in range(n_strategies):
-        row: dict[str, Any] = {"days": n_days}
-        for name, values in found.items():
-            row[name] = float(values[i])
-            if name in drawn:
-                row |= _interval(name, drawn[name][:, i], tails)
-        for name, values in drawn.items():
-            what = f"{name}_difference"
-            gaps = values[:, i] - values[:, base]
-            own = i != base
-            row[what] = float(found[name][i] - found[name][base]) if own else np.nan
-            row |= _interval(what, gaps if own else np.full(1, np.nan), tails)
-            row[f"{what}_p"] = _p_value(gaps) if own else np.nan
-        rows.append(row)
+    for i, (ratio, gap) in enumerate(zip(own, gaps, strict=True)):
+        figures = (
+            float(mean[i]),
+            *_limits(drawn[:, i], tails),
+            float(annual[i]),
+            *(float(sharpe[i]), ratio.low, ratio.high),
+            float(var[i]),
+        )
+        compared = (np.nan,) * 8
+        if i != base:
+            beyond = drawn[:, i] - drawn[:, base]
+            compared = (
+                float(mean[i] - mean[base]),
+                *_limits(beyond, tails),
+                _p_value(beyond),
+                *(float(sharpe[i] - sharpe[base]), gap.low, gap.high, gap.p_value),
+            )
+        rows.append({"days": n_days} | dict(zip(_COLUMNS, (*figures, *compared), strict=True)))
     return rows
 
 
-def _resample(returns: Floats, n_boot: int, seed: int) -> dict[str, Floats]:
-    """Mean and Sharpe ratio of block resamples, each (n_boot, n_strategies).
+def _resampled_means(returns: Floats, n_boot: int, seed: int) -> Floats:
+    """Mean returns of block resamples, (n_boot, n_strategies).
 
-    A resample is the number of times that each day was drawn: both figures follow from two
-    products of these counts with the returns, and no resample is ever written out.
+    A resample is the number of times that each day was drawn: the means are one product of these
+    counts with the returns, and no resample is ever written out.
     """
     n_days = len(returns)
     block = max(inference.optimal_block_length(np.abs(column)) for column in returns.T)
     rows = inference.bootstrap_indices(n_days, block, n_boot, seed)
     centre = returns.mean(axis=0)
     away = returns - centre
-    moments = np.column_stack([away, away * away])
-    sums = np.empty((n_boot, moments.shape[1]))
+    sums = np.empty((n_boot, returns.shape[1]))
     for first in range(0, n_boot, _CHUNK):
         chunk = rows[first : first + _CHUNK]
         flat = (chunk + n_days * np.arange(len(chunk))[:, None]).ravel()
         counts = np.bincount(flat, minlength=n_days * len(chunk)).reshape(len(chunk), n_days)
-        sums[first : first + _CHUNK] = counts.astype(np.float64) @ moments
-    shift, squares = np.hsplit(sums / n_days, 2)
-    variance = (squares - shift * shift) * (n_days / (n_days - 1.0))
-    varies = (variance > 0.0) & (returns.max(axis=0) > returns.min(axis=0))
-    deviation = np.sqrt(np.where(varies, variance, np.nan))
-    mean = centre + shift
-    return {"mean_return": mean, "sharpe": mean / deviation * np.sqrt(metrics.PERIODS_PER_YEAR)}
+        sums[first : first + _CHUNK] = counts.astype(np.float64) @ away
+    return centre + sums / n_days
 
 
-def _interval(name: str, drawn: Floats, tails: tuple[float, float]) -> dict[str, float]:
+def _limits(drawn: Floats, tails: tuple[float, float]) -> tuple[float, float]:
     low, high = np.quantile(drawn, tails)
-    return {f"{name}_low": float(low), f"{name}_high": float(high)}
+    return float(low), float(high)
 
 
 def _p_value(gaps: Floats) -> float:

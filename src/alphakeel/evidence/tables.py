@@ -1,8 +1,9 @@
 """The numbers of a study, as tables: ledgers and correlations in, frames out.
 
 Every fraction is a fraction (0.01 is 1 %), a year has 252 days, VaR is the historical one of one
-day at 95 %, and every interval is a block-bootstrap interval over days. All strategies share the
-resampled days, so that differences between them are paired.
+day at 95 %, and every interval is a block-bootstrap interval over days: studentised for Sharpe
+ratios (`stats.sharpe_tests`), percentiles for the rest. All strategies share the resampled days, so
+that differences between them are paired.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from alphakeel.evidence.track import Track
 from alphakeel.models.explain import Drivers
 from alphakeel.portfolio.backtest import Ledger
 from alphakeel.stats import inference, metrics
-from alphakeel.stats.sharpe_tests import sharpe_differences
+from alphakeel.stats.sharpe_tests import SharpeEstimate, sharpe_differences, sharpe_intervals
 
 __all__ = [
     "by_year_table",
@@ -32,13 +33,8 @@ __all__ = [
 
 Floats = npt.NDArray[np.floating[Any]]
 
-# The paper's three headline figures, and the ones whose change is stated as a share.
-_HEADLINES = {
-    "sharpe": metrics.sharpe,
-    "max_drawdown": metrics.max_drawdown,
-    "var_95": metrics.value_at_risk,
-}
-_SHARES = ("max_drawdown", "var_95")
+# Of the paper's three headline figures the two whose change is stated as a share.
+_LOSSES = {"max_drawdown": metrics.max_drawdown, "var_95": metrics.value_at_risk}
 
 
 def strategy_tables(
@@ -70,42 +66,39 @@ def strategy_tables(
     -------
     performance : DataFrame, one row a strategy
         annual_return, annual_volatility, sharpe, max_drawdown, var_95 (these three with _low and
-        _high), cvar_95, calmar, sortino, turnover (value bought and sold in a year over wealth,
-        halved: 1.0 replaces the portfolio once), cost_drag (annual return lost to costs), beta.
+        _high; the Sharpe ratio's are studentised), cvar_95, calmar, sortino, turnover (value bought
+        and sold in a year over wealth, halved: 1.0 replaces the portfolio once), cost_drag (annual
+        return lost to costs), beta.
     difference : DataFrame, one row a strategy but the baseline
         sharpe_difference with _low, _high and two-sided _p (Ledoit-Wolf: studentised block
-        bootstrap); sharpe_change,
-        max_drawdown_change and var_95_change as shares of the baseline's figure, as the paper
-        states them (-0.3: 30 % lower); the latter two with _low, _high and _p.
+        bootstrap); sharpe_change, max_drawdown_change and var_95_change as shares of the
+        baseline's figure, as the paper states them (-0.3: 30 % lower); the latter two with _low,
+        _high and _p.
     """
     names = list(ledgers)
     returns = np.column_stack([ledger.net_returns for ledger in ledgers.values()])
-    drawn = bootstrap_figures(list(ledgers.values()), _HEADLINES, n_boot=n_boot, seed=seed)
-    found = {what: np.asarray(statistic(returns)) for what, statistic in _HEADLINES.items()}
+    drawn = bootstrap_figures(list(ledgers.values()), _LOSSES, n_boot=n_boot, seed=seed)
     tails = ((1.0 - level) / 2.0, (1.0 + level) / 2.0)
+    own = sharpe_intervals(returns, level=level, n_boot=n_boot, seed=seed)
+    limits: dict[str, Any] = {"sharpe": ([test.low for test in own], [test.high for test in own])}
+    limits |= {what: np.quantile(values, tails, axis=0) for what, values in drawn.items()}
     performance = pd.DataFrame(
         [_performance(ledger, market_returns) for ledger in ledgers.values()],
         index=pd.Index(names, name="strategy"),
     )
-    for what, values in drawn.items():
-        low, high = np.quantile(values, tails, axis=0)
+    for what, (low, high) in limits.items():
         place = list(performance.columns).index(what)
         performance.insert(place + 1, f"{what}_low", low)
         performance.insert(place + 2, f"{what}_high", high)
 
     base = names.index(baseline)
     tests = sharpe_differences(returns, returns[:, base], level=level, n_boot=n_boot, seed=seed)
+    sharpe = np.asarray(metrics.sharpe(returns))
+    found = {what: np.asarray(statistic(returns)) for what, statistic in _LOSSES.items()}
     rows = []
     for i in (i for i in range(len(names)) if i != base):
-        gap = float(found["sharpe"][i] - found["sharpe"][base])
-        row = {
-            "sharpe_difference": gap,
-            "sharpe_difference_low": tests[i].low,
-            "sharpe_difference_high": tests[i].high,
-            "sharpe_difference_p": tests[i].p_value,
-            "sharpe_change": gap / abs(float(found["sharpe"][base])),
-        }
-        for what in _SHARES:
+        row = _sharpe_gap(float(sharpe[i]), float(sharpe[base]), tests[i])
+        for what in _LOSSES:
             with np.errstate(divide="ignore", invalid="ignore"):
                 change = float(found[what][i] / found[what][base] - 1.0)
                 changes = drawn[what][:, i] / drawn[what][:, base] - 1.0
@@ -113,6 +106,16 @@ def strategy_tables(
         rows.append(row)
     others = [name for name in names if name != baseline]
     return performance, pd.DataFrame(rows, index=pd.Index(others, name="strategy"))
+
+
+def _sharpe_gap(own: float, base: float, test: SharpeEstimate) -> dict[str, float]:
+    return {
+        "sharpe_difference": own - base,
+        "sharpe_difference_low": test.low,
+        "sharpe_difference_high": test.high,
+        "sharpe_difference_p": test.p_value,
+        "sharpe_change": (own - base) / abs(base),
+    }
 
 
 def _performance(ledger: Track, market_returns: Floats | None) -> dict[str, float]:

@@ -25,6 +25,7 @@ __all__ = [
     "CrossSections",
     "DISCOVERY_METHODS",
     "HorizonFigures",
+    "best_horizons",
     "check_arrays",
     "check_horizons",
     "check_names",
@@ -276,6 +277,16 @@ def _sign_stability(series: FloatArray, n_subperiods: int) -> float:
         return np.nan
     means = [piece.mean() for piece in np.array_split(series, n_subperiods)]
     return float(np.mean(np.sign(means) == np.sign(series.mean())))
+
+
+def best_horizons(
+    by_horizon: Sequence[HorizonFigures], n_horizons: int
+) -> tuple[HorizonFigures, ...]:
+    """Each factor's horizon with the largest |t|; the first one if none has a t."""
+    groups = [by_horizon[i : i + n_horizons] for i in range(0, len(by_horizon), n_horizons)]
+    return tuple(
+        max(group, key=lambda row: np.nan_to_num(abs(row.nw_t), nan=-1.0)) for group in groups
+    )
 
 
 def discovery_q_values(best: Sequence[HorizonFigures], n_horizons: int, method: str) -> FloatArray:

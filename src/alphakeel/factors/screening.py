@@ -10,7 +10,8 @@ five questions of each factor, in this order, and the first "no" is its verdict:
 4. collinearity, on request: do the others together already say the same (VIF)?
 5. the floor: if too few are left, the strongest come back, and their verdict says so.
 
-How the figures are computed is in `screen_figures`.
+How the figures are computed is in `screen_figures`, how the questions are answered in
+`screen_verdicts`.
 """
 
 from __future__ import annotations
@@ -27,15 +28,15 @@ from alphakeel.errors import ConfigError, DataError, NotFittedError
 from alphakeel.factors.market_screen import screen_market_series
 from alphakeel.factors.screen_figures import (
     DISCOVERY_METHODS,
-    HorizonFigures,
+    best_horizons,
     check_arrays,
     check_horizons,
     check_names,
     cross_sections,
     discovery_q_values,
-    inflation,
     judge_horizons,
 )
+from alphakeel.factors.screen_verdicts import Candidates, Rules, choose, verdict_table
 
 __all__ = ["FactorScreen", "screen_market_series"]
 
@@ -223,7 +224,20 @@ class FactorScreen(BaseEstimator):
         self.rank_ic_, self.correlation_ = sums.rank_ic, sums.correlation
         figures = judge_horizons(sums, labels, reach, self.n_subperiods)
         self.by_horizon_ = pd.DataFrame(figures)
-        self._decide(sums.coverage, _best_horizons(figures, n_horizons), n_horizons)
+        best = best_horizons(figures, n_horizons)
+        q_values = discovery_q_values(best, n_horizons, self.discovery_method)
+        found = Candidates(labels, groups, sums.coverage, best, q_values, sums.correlation)
+        if not (found.strength >= 0).any():
+            raise DataError(
+                "no factor can be judged: no date has enough stocks on which a factor and a "
+                f"target are both known (min_assets={self.min_assets}); give more rows or stocks."
+            )
+        rules = Rules(**{name: getattr(self, name) for name in Rules._fields})
+        choice = choose(found, rules)
+        self.support_ = np.zeros(n_factors, dtype=bool)
+        self.support_[choice.kept] = True
+        self.selected_ = tuple(np.array(labels, dtype=object)[self.support_])
+        self.verdicts_ = verdict_table(found, choice, rules)
         return self
 
     def transform(self, values: FloatArray) -> FloatArray:
@@ -275,195 +289,3 @@ class FactorScreen(BaseEstimator):
             )
         if isinstance(self.keep_families, str):
             raise ConfigError(f"keep_families is a string: write ({self.keep_families!r},).")
-
-    def _decide(self, coverage: FloatArray, best: list[HorizonFigures], n_horizons: int) -> None:
-        """Turn the figures into `support_`, `verdicts_` and `selected_`."""
-        strength = np.nan_to_num(np.abs(np.array([row.nw_t for row in best])), nan=-1.0)
-        if not (strength >= 0).any():
-            raise DataError(
-                "no factor can be judged: no date has enough stocks on which a factor and a "
-                f"target are both known (min_assets={self.min_assets}); give more rows or stocks."
-            )
-        order = sorted(range(strength.size), key=lambda k: (-strength[k], self.names_[k]))
-        q_values = discovery_q_values(best, n_horizons, self.discovery_method)
-        reasons = self._weaknesses(coverage, best, q_values)
-        closeness = np.nan_to_num(np.abs(self.correlation_), nan=0.0)
-
-        kept: list[int] = []
-        leader = np.arange(strength.size)
-        for k in order:
-            if reasons[k] is None:
-                self._join(k, kept, leader, closeness, reasons)
-        self._limit_vif(kept, strength, reasons)
-        rescued = self._fill(order, strength, coverage, kept, closeness)
-        for k in order:
-            if k not in kept and leader[k] == k and strength[k] >= 0:
-                leader[k] = _representative(k, kept, closeness, self.max_correlation)
-
-        self.support_ = np.zeros(strength.size, dtype=bool)
-        self.support_[kept] = True
-        self.selected_ = tuple(np.array(self.names_, dtype=object)[self.support_])
-        self.verdicts_ = self._table(coverage, best, q_values, leader, kept, rescued, reasons)
-
-    def _weaknesses(
-        self, coverage: FloatArray, best: list[HorizonFigures], q_values: FloatArray
-    ) -> list[str | None]:
-        """Why a factor fails on its own figures; None where it passes."""
-        reasons: list[str | None] = []
-        for k, row in enumerate(best):
-            reason = None
-            protected = self.families_[k] in self.keep_families
-            if coverage[k] == 0.0:
-                reason = "known on no eligible stock-day"
-            elif coverage[k] < self.min_coverage:
-                reason = f"coverage {_share(coverage[k])}, below {_share(self.min_coverage)}"
-            elif not np.isfinite(row.nw_t):
-                reason = "Rank IC undefined: too few stocks or dates, or the same value for all"
-            elif not protected and abs(row.nw_t) < self.min_abs_t:
-                reason = f"{_strength(row)}, weaker than t {self.min_abs_t:g}"
-            elif not protected and row.sign_stability < self.min_sign_stability:
-                reason = f"{_strength(row)}, but {self._signs(row.sign_stability)}"
-            elif not protected and not self._discovered(q_values[k]):
-                rate = self.false_discovery_rate
-                reason = (
-                    f"{_strength(row)}, not significant at a false discovery rate of {rate:g} "
-                    f"({self._found(q_values[k])})"
-                )
-            reasons.append(reason)
-        return reasons
-
-    def _join(
-        self,
-        k: int,
-        kept: list[int],
-        leader: NDArray[np.int_],
-        closeness: FloatArray,
-        reasons: list[str | None],
-    ) -> None:
-        """Keep factor `k`, or put it into the cluster of the stronger factor closest to it."""
-        leader[k] = _representative(k, kept, closeness, self.max_correlation)
-        if leader[k] == k:
-            kept.append(k)
-            return
-        value = self.correlation_[k, leader[k]]
-        reasons[k] = f"correlation {value:.2f} with {self.names_[leader[k]]}, which is stronger"
-
-    def _limit_vif(self, kept: list[int], strength: FloatArray, reasons: list[str | None]) -> None:
-        """Drop the weakest factor over `max_vif` until none is left."""
-        if self.max_vif is None:
-            return
-        while len(kept) > 1:
-            vif = [inflation(self.correlation_, k, kept) for k in kept]
-            over = [
-                (strength[k], self.names_[k], k, v)
-                for k, v in zip(kept, vif, strict=True)
-                if v > self.max_vif
-            ]
-            if not over:
-                return
-            _, _, weakest, value = min(over)
-            kept.remove(weakest)
-            reasons[weakest] = f"VIF {value:.1f} against the other factors, above {self.max_vif:g}"
-
-    def _fill(
-        self,
-        order: list[int],
-        strength: FloatArray,
-        coverage: FloatArray,
-        kept: list[int],
-        closeness: FloatArray,
-    ) -> set[int]:
-        """Add the strongest others up to `min_keep`: well-covered factors before the rest."""
-        covered = [k for k in order if coverage[k] >= self.min_coverage]
-        sparse = [k for k in order if coverage[k] < self.min_coverage]
-        rescued: set[int] = set()
-        for k in (*covered, *sparse):
-            if len(kept) >= self.min_keep:
-                break
-            if k in kept or strength[k] < 0:
-                continue
-            if _representative(k, kept, closeness, self.max_correlation) == k:
-                kept.append(k)
-                rescued.add(k)
-        return rescued
-
-    def _table(
-        self,
-        coverage: FloatArray,
-        best: list[HorizonFigures],
-        q_values: FloatArray,
-        leader: NDArray[np.int_],
-        kept: list[int],
-        rescued: set[int],
-        reasons: list[str | None],
-    ) -> pd.DataFrame:
-        words, inflations = [], []
-        for k, row in enumerate(best):
-            inflations.append(inflation(self.correlation_, k, kept))
-            if k in rescued:
-                word = f"kept to reach min_keep={self.min_keep}, although: {reasons[k]}"
-            elif k in kept:
-                word = f"kept: {_strength(row)}, {self._signs(row.sign_stability)}"
-                weak = (
-                    abs(row.nw_t) < self.min_abs_t
-                    or row.sign_stability < self.min_sign_stability
-                    or not self._discovered(q_values[k])
-                )
-                if self.false_discovery_rate is not None:
-                    word += f", {self._found(q_values[k])}"
-                if weak:
-                    word += f"; family {self.families_[k]!r} is exempt from the strength test"
-            else:
-                word = f"dropped: {reasons[k]}"
-            words.append(word)
-        return pd.DataFrame(
-            {
-                "factor": self.names_,
-                "family": self.families_,
-                "coverage": coverage,
-                "ic": [row.ic for row in best],
-                "rank_ic": [row.rank_ic for row in best],
-                "nw_t": [row.nw_t for row in best],
-                "q_value": q_values,
-                "horizon": [row.horizon for row in best],
-                "sign_stability": [row.sign_stability for row in best],
-                "cluster": [self.names_[k] for k in leader],
-                "vif": inflations,
-                "verdict": words,
-                "kept": self.support_,
-            }
-        )
-
-    def _discovered(self, q_value: float) -> bool:
-        """Whether a factor passes the limit on false discoveries; all do if there is none."""
-        return self.false_discovery_rate is None or bool(q_value <= self.false_discovery_rate)
-
-    def _found(self, q_value: float) -> str:
-        authors = "-".join(name.title() for name in self.discovery_method.split("_"))
-        return f"q {q_value:.3f}, {authors}"
-
-    def _signs(self, stability: float) -> str:
-        pieces = self.n_subperiods
-        if np.isnan(stability):
-            return f"too few dates for {pieces} sub-periods"
-        return f"same sign in {round(stability * pieces)} of {pieces} sub-periods"
-
-
-def _best_horizons(by_horizon: Sequence[HorizonFigures], n_horizons: int) -> list[HorizonFigures]:
-    """Each factor's horizon with the largest |t|; the first one if none has a t."""
-    groups = [by_horizon[i : i + n_horizons] for i in range(0, len(by_horizon), n_horizons)]
-    return [max(group, key=lambda row: np.nan_to_num(abs(row.nw_t), nan=-1.0)) for group in groups]
-
-
-def _representative(k: int, kept: list[int], closeness: FloatArray, limit: float) -> int:
-    """The kept factor closest to `k` beyond the limit, or `k` itself."""
-    near = [(closeness[k, j], -i, j) for i, j in enumerate(kept) if closeness[k, j] > limit]
-    return max(near)[2] if near else k
-
-
-def _share(value: float) -> str:
-    return f"{100 * value:.0f} %"
-
-
-def _strength(row: HorizonFigures) -> str:
-    return f"Rank IC {row.rank_ic:.3f} (t {row.nw_t:.1f})"
