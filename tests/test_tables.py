@@ -11,6 +11,7 @@ from alphakeel.evidence.tables import strategy_tables
 from alphakeel.evidence.track import Outcome
 from alphakeel.stats import inference, metrics
 from alphakeel.stats.sharpe_tests import sharpe_differences, sharpe_intervals
+from alphakeel.stats.var_intervals import value_at_risk_changes, value_at_risk_intervals
 
 Array = NDArray[np.float64]
 BOOT = {"level": 0.9, "n_boot": 200, "seed": 3}
@@ -57,25 +58,32 @@ class TestTableOne:
             base = performance.loc["Linear", "sharpe"]
             assert row["sharpe_change"] == pytest.approx(gap.estimate / base)
 
-    @pytest.mark.parametrize(
-        ("what", "statistic"),
-        [("max_drawdown", metrics.max_drawdown), ("var_95", metrics.value_at_risk)],
-    )
-    def test_losses_have_percentile_limits(self, books, what, statistic) -> None:
+    def test_drawdowns_have_percentile_limits(self, books) -> None:
         performance, difference = strategy_tables(books, None, baseline="Linear", **BOOT)
-        drawn = _percentiles(statistic, _columns(books))
+        drawn = _percentiles(metrics.max_drawdown, _columns(books))
         low, high = np.quantile(drawn, (0.05, 0.95), axis=0)
-        np.testing.assert_allclose(performance[f"{what}_low"], low, rtol=1e-12)
-        np.testing.assert_allclose(performance[f"{what}_high"], high, rtol=1e-12)
+        np.testing.assert_allclose(performance["max_drawdown_low"], low, rtol=1e-12)
+        np.testing.assert_allclose(performance["max_drawdown_high"], high, rtol=1e-12)
         changes = drawn[:, 1] / drawn[:, 0] - 1.0
-        row = difference.loc["LSTM"]
-        figures = performance[what]
-        assert row[f"{what}_change"] == pytest.approx(figures["LSTM"] / figures["Linear"] - 1.0)
-        assert row[[f"{what}_change_low", f"{what}_change_high"]].tolist() == pytest.approx(
-            np.quantile(changes, (0.05, 0.95)).tolist()
-        )
+        row = difference.loc["LSTM"].filter(like="max_drawdown_change")
+        figures = performance["max_drawdown"]
+        assert row.iloc[0] == pytest.approx(figures["LSTM"] / figures["Linear"] - 1.0)
+        assert row.iloc[1:3].tolist() == pytest.approx(np.quantile(changes, (0.05, 0.95)).tolist())
         fewer = min((changes <= 0).sum(), (changes >= 0).sum())
-        assert row[f"{what}_change_p"] == pytest.approx(min(1.0, 2.0 * (fewer + 1.0) / 201.0))
+        assert row.iloc[3] == pytest.approx(min(1.0, 2.0 * (fewer + 1.0) / 201.0))
+
+    def test_var_has_the_limits_of_its_slow_waves(self, books) -> None:
+        performance, difference = strategy_tables(books, None, baseline="Linear", **BOOT)
+        columns = _columns(books)
+        own = value_at_risk_intervals(columns, level=0.9)
+        assert performance["var_95_low"].tolist() == [one.low for one in own]
+        assert performance["var_95_high"].tolist() == [one.high for one in own]
+        for name, net in zip(("LSTM", "Other"), columns.T[1:], strict=True):
+            (gap,) = value_at_risk_changes(net, columns[:, 0], level=0.9)
+            row = difference.loc[name].filter(like="var_95_change").tolist()
+            assert row == pytest.approx([gap.estimate, gap.low, gap.high, gap.p_value])
+            figures = performance["var_95"]
+            assert row[0] == pytest.approx(figures[name] / figures["Linear"] - 1.0)
 
     def test_trading_and_beta(self, books) -> None:
         market = books["Linear"].net_returns

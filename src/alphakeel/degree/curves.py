@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from alphakeel.stats import inference, metrics
+from alphakeel.stats.sharpe_tests import SharpeEstimate, sharpe_intervals
 
 __all__ = [
     "METRICS",
@@ -142,6 +143,8 @@ def ensemble(
 ) -> pd.DataFrame:
     """Block-bootstrap intervals of the ensembles' metrics, one row a degree.
 
+    Studentised for Sharpe ratios, percentiles for Rank IC and annual return.
+
     Parameters
     ----------
     returns : ndarray of shape (n_days, n_degrees)
@@ -152,16 +155,14 @@ def ensemble(
     n_boot, seed : int
     """
     known = correlations[np.isfinite(correlations).all(axis=1)]
-    of: dict[str, tuple[Callable[[Floats], Any], Floats]] = {
-        "rank_ic": (_mean, known),
-        "sharpe": (metrics.sharpe, returns),
-        "annual_return": (metrics.annual_return, returns),
+    draws: dict[str, Any] = {"level": level, "n_boot": n_boot, "seed": seed}
+    of: dict[str, Sequence[inference.Interval | SharpeEstimate]] = {
+        "rank_ic": inference.bootstrap_intervals(_mean, known, **draws),
+        "sharpe": sharpe_intervals(returns, **draws),
+        "annual_return": inference.bootstrap_intervals(metrics.annual_return, returns, **draws),
     }
     columns: dict[str, list[float]] = {}
-    for metric, (statistic, values) in of.items():
-        found = inference.bootstrap_intervals(
-            statistic, values, level=level, n_boot=n_boot, seed=seed
-        )
+    for metric, found in of.items():
         columns[f"ensemble_{metric}"] = [i.estimate for i in found]
         columns[f"ensemble_{metric}_low"] = [i.low for i in found]
         columns[f"ensemble_{metric}_high"] = [i.high for i in found]

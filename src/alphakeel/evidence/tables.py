@@ -1,14 +1,15 @@
 """The numbers of a study, as tables: ledgers and correlations in, frames out.
 
 Every fraction is a fraction (0.01 is 1 %), a year has 252 days, VaR is the historical one of one
-day at 95 %, and every interval is a block-bootstrap interval over days: studentised for Sharpe
-ratios (`stats.sharpe_tests`), percentiles for the rest. All strategies share the resampled days, so
-that differences between them are paired.
+day at 95 %. Intervals of Sharpe ratios are studentised block-bootstrap ones (`stats.sharpe_tests`),
+those of VaR come from the slow waves of its exceedances (`stats.var_intervals`), the others are
+percentiles of a block bootstrap. All strategies share the days, resampled or not, so that
+differences between them are paired.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from alphakeel.models.explain import Drivers
 from alphakeel.portfolio.backtest import Ledger
 from alphakeel.stats import inference, metrics
 from alphakeel.stats.sharpe_tests import SharpeEstimate, sharpe_differences, sharpe_intervals
+from alphakeel.stats.var_intervals import value_at_risk_changes, value_at_risk_intervals
 
 __all__ = [
     "by_year_table",
@@ -32,9 +34,6 @@ __all__ = [
 ]
 
 Floats = npt.NDArray[np.floating[Any]]
-
-# Of the paper's three headline figures the two whose change is stated as a share.
-_LOSSES = {"max_drawdown": metrics.max_drawdown, "var_95": metrics.value_at_risk}
 
 
 def strategy_tables(
@@ -66,22 +65,24 @@ def strategy_tables(
     -------
     performance : DataFrame, one row a strategy
         annual_return, annual_volatility, sharpe, max_drawdown, var_95 (these three with _low and
-        _high; the Sharpe ratio's are studentised), cvar_95, calmar, sortino, turnover (value bought
-        and sold in a year over wealth, halved: 1.0 replaces the portfolio once), cost_drag (annual
-        return lost to costs), beta.
+        _high; those of the drawdown are the range of other orders of the same days), cvar_95,
+        calmar, sortino, turnover (value bought and sold in a year over wealth, halved: 1.0 replaces
+        the portfolio once), cost_drag (annual return lost to costs), beta.
     difference : DataFrame, one row a strategy but the baseline
         sharpe_difference with _low, _high and two-sided _p (Ledoit-Wolf: studentised block
         bootstrap); sharpe_change, max_drawdown_change and var_95_change as shares of the
         baseline's figure, as the paper states them (-0.3: 30 % lower); the latter two with _low,
-        _high and _p.
+        _high and _p (percentiles for the drawdown, slow waves for VaR).
     """
     names = list(ledgers)
     returns = np.column_stack([ledger.net_returns for ledger in ledgers.values()])
-    drawn = bootstrap_figures(list(ledgers.values()), _LOSSES, n_boot=n_boot, seed=seed)
     tails = ((1.0 - level) / 2.0, (1.0 + level) / 2.0)
-    own = sharpe_intervals(returns, level=level, n_boot=n_boot, seed=seed)
-    limits: dict[str, Any] = {"sharpe": ([test.low for test in own], [test.high for test in own])}
-    limits |= {what: np.quantile(values, tails, axis=0) for what, values in drawn.items()}
+    drawn = resampled_drawdowns(returns, n_boot=n_boot, seed=seed)
+    limits = {
+        "sharpe": _limits(sharpe_intervals(returns, level=level, n_boot=n_boot, seed=seed)),
+        "max_drawdown": np.quantile(drawn, tails, axis=0),
+        "var_95": _limits(value_at_risk_intervals(returns, level=level)),
+    }
     performance = pd.DataFrame(
         [_performance(ledger, market_returns) for ledger in ledgers.values()],
         index=pd.Index(names, name="strategy"),
@@ -94,16 +95,18 @@ def strategy_tables(
     base = names.index(baseline)
     tests = sharpe_differences(returns, returns[:, base], level=level, n_boot=n_boot, seed=seed)
     sharpe = np.asarray(metrics.sharpe(returns))
-    found = {what: np.asarray(statistic(returns)) for what, statistic in _LOSSES.items()}
+    drawdown = np.asarray(metrics.max_drawdown(returns))
+    losses = value_at_risk_changes(returns, returns[:, base], level=level)
     rows = []
     for i in (i for i in range(len(names)) if i != base):
-        row = _sharpe_gap(float(sharpe[i]), float(sharpe[base]), tests[i])
-        for what in _LOSSES:
-            with np.errstate(divide="ignore", invalid="ignore"):
-                change = float(found[what][i] / found[what][base] - 1.0)
-                changes = drawn[what][:, i] / drawn[what][:, base] - 1.0
-            row |= with_interval(f"{what}_change", change, changes, tails)
-        rows.append(row)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            change = float(drawdown[i] / drawdown[base] - 1.0)
+            changes = drawn[:, i] / drawn[:, base] - 1.0
+        rows.append(
+            _sharpe_gap(float(sharpe[i]), float(sharpe[base]), tests[i])
+            | with_interval("max_drawdown_change", change, changes, tails)
+            | _var_change(losses[i])
+        )
     others = [name for name in names if name != baseline]
     return performance, pd.DataFrame(rows, index=pd.Index(others, name="strategy"))
 
@@ -118,6 +121,18 @@ def _sharpe_gap(own: float, base: float, test: SharpeEstimate) -> dict[str, floa
     }
 
 
+def _var_change(test: inference.Interval) -> dict[str, float]:
+    p = np.nan if test.p_value is None else test.p_value
+    ends = (test.estimate, test.low, test.high, p)
+    names = (f"var_95_change{end}" for end in ("", "_low", "_high", "_p"))
+    return dict(zip(names, ends, strict=True))
+
+
+def _limits(found: Sequence[SharpeEstimate] | Sequence[inference.Interval]) -> Floats:
+    """Lower and upper limits, (2, n_strategies)."""
+    return np.array([[one.low for one in found], [one.high for one in found]])
+
+
 def _performance(ledger: Track, market_returns: Floats | None) -> dict[str, float]:
     net = ledger.net_returns
     figures = metrics.summary(net, benchmark=market_returns)
@@ -130,22 +145,12 @@ def _performance(ledger: Track, market_returns: Floats | None) -> dict[str, floa
     }
 
 
-def bootstrap_figures(
-    ledgers: Sequence[Track],
-    figures: Mapping[str, Callable[[Floats], Any]],
-    *,
-    n_boot: int,
-    seed: int,
-) -> dict[str, Floats]:
-    """Figures of resampled histories, each (n_boot, n_ledgers); all share the resampled days."""
-    returns = np.column_stack([ledger.net_returns for ledger in ledgers])
+def resampled_drawdowns(returns: Floats, *, n_boot: int, seed: int) -> Floats:
+    """Maximum drawdowns of resampled histories, (n_boot, n_strategies); all share the days."""
     block = max(inference.optimal_block_length(np.abs(column)) for column in returns.T)
-    return {
-        name: inference.bootstrap_samples(
-            figure, returns, n_boot=n_boot, block_length=block, seed=seed
-        )
-        for name, figure in figures.items()
-    }
+    return inference.bootstrap_samples(
+        metrics.max_drawdown, returns, n_boot=n_boot, block_length=block, seed=seed
+    )
 
 
 def with_interval(

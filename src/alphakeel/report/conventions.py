@@ -94,8 +94,16 @@ def conventions(config: StudyConfig) -> tuple[tuple[str, str], ...]:
         (
             "Intervals",
             (
-                f"{level}, from a block bootstrap with {report.bootstrap:,} resamples of "
-                "days; all strategies share the resampled days."
+                f"{level}. Sharpe ratios and their differences: studentised block bootstrap "
+                "(Ledoit and Wolf, 2008). VaR and its changes: standard error "
+                "of the share of days beyond it from its slow waves, which see spells of "
+                "volatility, and Student's t. Rank IC, mean returns and changes of drawdown: "
+                "percentiles of a block bootstrap. Each "
+                f"bootstrap has {report.bootstrap:,} resamples of days that all strategies share. "
+                "A maximum drawdown has no true value: its interval is the range of the drawdowns "
+                "of histories put together from blocks of these days. In simulations at 95 % it "
+                "held the mean drawdown 87 to 94 times in a hundred and that of another history "
+                "75 to 81 times."
             ),
         ),
         (

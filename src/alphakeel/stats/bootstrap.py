@@ -39,18 +39,18 @@ _CHUNK_VALUES = 262_144
 
 @dataclass(frozen=True)
 class Interval:
-    """An estimate and its bootstrap interval, in the unit of the statistic.
+    """An estimate and its interval, in the unit of the statistic.
 
     Attributes
     ----------
     estimate : float
         The statistic on the days as they were.
     low, high : float
-        Percentile limits; NaN if the statistic is undefined on any resample.
+        Limits; NaN where undefined, as percentiles are if the statistic is on any resample.
     level : float
         Confidence, for example 0.95.
     p_value : float or None
-        For differences: two-sided bootstrap p-value of "no difference".
+        For differences: two-sided p-value of "no difference".
     """
 
     estimate: float
