@@ -14,7 +14,7 @@ from skfolio.containers import AssetPanel, Field2D
 from typer.testing import CliRunner
 
 import alphakeel as ak
-from alphakeel import preparation, strategies, study
+from alphakeel import fitting, plan, preparation, strategies, study
 from alphakeel.audit import Audit, Finding, run_audit
 from alphakeel.audit.evidence import check_targets
 from alphakeel.audit.replay import prepare_study
@@ -397,18 +397,18 @@ class TestSeededMachinery:
         assert finding.date
 
     def test_fit_on_test_rows(self, panel: AssetPanel, monkeypatch: pytest.MonkeyPatch) -> None:
-        honest = study.fit_and_score
+        honest = fitting.fit_and_score
 
         def cheating(inputs: Any, fold: Any, *args: Any) -> Any:
             return honest(inputs, replace(fold, train=slice(0, fold.test.stop)), *args)
 
-        monkeypatch.setattr(study, "fit_and_score", cheating)
+        monkeypatch.setattr(fitting, "fit_and_score", cheating)
         assert "Linear's score of S" in the_leak(run_audit(panel, QUICK), "scores").evidence
 
     def test_purge_removed(self, panel: AssetPanel, monkeypatch: pytest.MonkeyPatch) -> None:
-        honest = study.make_folds
+        honest = plan.make_folds
         monkeypatch.setattr(
-            study,
+            plan,
             "make_folds",
             lambda *args: tuple(
                 replace(fold, train=slice(fold.train.start, fold.test.start))

@@ -105,7 +105,7 @@ class TestRefusals:
         def no_fit(*_: Any) -> None:
             raise AssertionError("a model was fitted")
 
-        monkeypatch.setattr("alphakeel.fitting._fit_and_score", no_fit)
+        monkeypatch.setattr("alphakeel.fitting.fit_and_score", no_fit)
         changed, words = REFUSED[case]
         with pytest.raises((ConfigError, DataError)) as caught:
             study_of(LONG, **changed)

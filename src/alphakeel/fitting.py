@@ -33,6 +33,7 @@ __all__ = [
     "collect",
     "explain_all",
     "fit_all",
+    "fit_and_score",
     "fold_text",
     "forecast_volatility",
     "measure_decay",
@@ -75,7 +76,7 @@ def fit_all(
             if done is None:
                 names = screens[number].names(model)
                 try:
-                    done = _fit_and_score(
+                    done = fit_and_score(
                         inputs, folds[number], names, model, config, task, number, kept
                     )
                 except ConvergenceError as error:
@@ -104,7 +105,7 @@ def _by_model(models: Sequence[str], done: list[Any]) -> dict[str, list[Any]]:
     return {model: done[i * size : (i + 1) * size] for i, model in enumerate(models)}
 
 
-def _fit_and_score(
+def fit_and_score(
     inputs: Inputs,
     fold: Fold,
     names: tuple[str, ...],

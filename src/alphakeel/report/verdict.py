@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from alphakeel.arena import borrowing_text
 from alphakeel.evidence.tables import strategy_tables
 from alphakeel.report.cells import show
 from alphakeel.results import LABELS, Study
@@ -59,7 +60,7 @@ class Card:
 
 
 def scope(study: Study) -> str:
-    """One sentence on what was tested, on what and when."""
+    """What was tested, on what and when, and what was borrowed for it."""
     days = study.dates[study.test]
     fits, costs = len(study.folds), study.config.costs
     paid = (
@@ -67,11 +68,12 @@ def scope(study: Study) -> str:
         if costs.preset == "flat"
         else f'the costs and rules of the market "{costs.preset}"'
     )
-    return (
+    tested = (
         f"{study.name}: {len(study.asset_names)} stocks, tested from {days[0]} to {days[-1]} "
         f"({len(days):,} days), with {fits} {'fit' if fits == 1 else 'fits'} on the past only, "
         f"a decision every {study.config.walk_forward.rebalance_every} days, and {paid}."
     )
+    return " ".join((tested, *borrowing_text(study.config)))
 
 
 def bottom_line(tables: Mapping[str, pd.DataFrame], hero: str) -> str:
