@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -57,6 +59,13 @@ class TestTableOne:
             ]
             base = performance.loc["Linear", "sharpe"]
             assert row["sharpe_change"] == pytest.approx(gap.estimate / base)
+
+    def test_no_per_cent_of_a_benchmark_that_earned_nothing(self, books) -> None:
+        loser = {**books, "Loser": replace(books["Other"], net_returns=-books["LSTM"].net_returns)}
+        performance, difference = strategy_tables(loser, None, baseline="Loser", **BOOT)
+        assert performance.loc["Loser", "sharpe"] < 0.0
+        assert difference["sharpe_change"].isna().all()
+        assert np.isfinite(difference["sharpe_difference"]).all()
 
     def test_drawdowns_have_percentile_limits(self, books) -> None:
         performance, difference = strategy_tables(books, None, baseline="Linear", **BOOT)

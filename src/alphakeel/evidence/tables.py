@@ -71,8 +71,9 @@ def strategy_tables(
     difference : DataFrame, one row a strategy but the baseline
         sharpe_difference with _low, _high and two-sided _p (Ledoit-Wolf: studentised block
         bootstrap); sharpe_change, max_drawdown_change and var_95_change as shares of the
-        baseline's figure, as the paper states them (-0.3: 30 % lower); the latter two with _low,
-        _high and _p (percentiles for the drawdown, slow waves for VaR).
+        baseline's figure, as the paper states them (-0.3: 30 % lower), the first NaN where the
+        baseline's ratio is not above 0; the latter two with _low, _high and _p (percentiles for
+        the drawdown, slow waves for VaR).
     """
     names = list(ledgers)
     returns = np.column_stack([ledger.net_returns for ledger in ledgers.values()])
@@ -117,7 +118,8 @@ def _sharpe_gap(own: float, base: float, test: SharpeEstimate) -> dict[str, floa
         "sharpe_difference_low": test.low,
         "sharpe_difference_high": test.high,
         "sharpe_difference_p": test.p_value,
-        "sharpe_change": (own - base) / abs(base),
+        # Of a benchmark that earned nothing there are no per cent.
+        "sharpe_change": (own - base) / base if base > 0.0 else np.nan,
     }
 
 

@@ -206,9 +206,12 @@ def _as_the_paper(held: str, linear: str, differences: pd.DataFrame) -> Finding:
         "unclear": f"{held} is not distinguishable from plain {words} by Sharpe ratio"
         + (", but risked less." if less else "."),
     }[tone]
+    gained = show(row["sharpe_change"], "change")
+    if np.isnan(row["sharpe_change"]):
+        gained = show(row["sharpe_difference"], "signed")
     detail = (
         f"The paper's comparison: maximum drawdown {show(row['max_drawdown_change'], 'change')}, "
-        f"Sharpe ratio {show(row['sharpe_change'], 'change')} "
+        f"Sharpe ratio {gained} "
         f"({_p_text(row['sharpe_difference_p'])}), VaR {show(row['var_95_change'], 'change')}. "
         "It is not one at equal risk: only one side has the overlay."
     )
