@@ -87,7 +87,7 @@ class TestShorts:
             else:
                 assert (ledger.weights >= 0.0).all()
                 assert not ledger.carry.any()
-        assert (short.books.rungs["Linear"].weights >= 0.0).all()
+        assert (short.portfolios.rungs["Linear"].weights >= 0.0).all()
 
     def test_the_fee_is_a_252nd_part_of_the_shorts_a_day(self, short: Study) -> None:
         ledger = short.strategies["Linear"]
@@ -102,17 +102,17 @@ class TestShorts:
         assert np.abs(bought.weights[days]).sum(axis=1).max() <= 1.6 + 1e-9
 
     def test_tables_and_sweeps_are_whole(self, short: Study) -> None:
-        for outcome in (*short.books.cost_sweep.values(), *short.books.size_sweep.values()):
+        for outcome in (*short.portfolios.cost_sweep.values(), *short.portfolios.size_sweep.values()):
             assert np.isfinite(outcome.net_returns).all()
         ladder = short.tables()["ladder"]
         top = ladder.loc["Linear"].iloc[1:]
         columns = ["annual_return", "sharpe", "var_95", "max_drawdown"]
         assert np.isfinite(top[columns].to_numpy()).all()
-        risk = short.books.value_at_risk["Linear"].var
+        risk = short.portfolios.value_at_risk["Linear"].var
         assert (risk[30:] > 0.0).all()
 
     def test_the_run_says_who_sells_short(self, short: Study) -> None:
-        text = " ".join(short.books.market_text)
+        text = " ".join(short.portfolios.market_text)
         assert "longs equal shorts in money" in text
         assert "stay long only" in text
 
@@ -178,9 +178,9 @@ class TestLeverage:
         assert ledger.carry.sum() > 0.0
         # The bare book stays as it is, and the overlay's own wealth has paid as well.
         assert not study.strategies["Minimum variance"].carry.any()
-        plan = study.books.overlays["Minimum variance"]
+        plan = study.portfolios.overlays["Minimum variance"]
         np.testing.assert_allclose(plan.wealth[-1], ledger.wealth[-1], rtol=0.01)
-        assert "borrowed cash costs 5.04 % a year" in " ".join(study.books.market_text)
+        assert "borrowed cash costs 5.04 % a year" in " ".join(study.portfolios.market_text)
 
 
 class TestRefused:

@@ -712,7 +712,7 @@ class TestFigures:
         forecast = np.full(120, 1.0)
         worst = int(np.argmin(net))
         forecast[worst - 1] = 1e-9  # known the evening before the worst day
-        study.books.value_at_risk["LSTM"] = TailForecast(forecast, forecast)
+        study.portfolios.value_at_risk["LSTM"] = TailForecast(forecast, forecast)
         chart = next(b for b in hazards.risk(View.of(study)).blocks if b.key == "exceedances")
         assert list(chart.figure.data[2].x) == [str(study.dates[study.test][worst])]
 

@@ -166,7 +166,7 @@ class TestShortTests:
     def test_last_days_of_the_data(self, last: int, tmp_path: Path) -> None:
         study = study_of(LONG, walk_forward={"test_start": day(-last)})
         decay, lag = study.tables()["decay"].set_index("horizon"), study.config.target.lag
-        for horizon in study.decay_horizons:
+        for horizon in DECAY:
             known = len([row for row in range(0, last, 5) if row + lag + horizon < last])
             assert np.isfinite(decay.loc[horizon, "rank_ic"]) == (known >= 2), horizon
         assert_tells_numbers(study, tmp_path)
@@ -198,7 +198,7 @@ class TestLimits:
         study = run_study(
             load_bundled("synthetic", n_assets=12, n_dates=700, seed=1), settings(allocation=alloc)
         )
-        broken = [r.breached for r in study.books.records["Linear"] if r.status == "least_breach"]
+        broken = [r.breached for r in study.portfolios.records["Linear"] if r.status == "least_breach"]
         assert broken
         assert not any("gross" in breached for breached in broken)
 
@@ -239,9 +239,9 @@ class TestOverlay:
             again = other.every_ledger()[name]
             np.testing.assert_array_equal(ledger.net_returns[past], again.net_returns[past], name)
             np.testing.assert_array_equal(ledger.weights[past], again.weights[past], name)
-        for name, plan in study.books.overlays.items():
+        for name, plan in study.portfolios.overlays.items():
             np.testing.assert_array_equal(
-                plan.exposure[past], other.books.overlays[name].exposure[past], name
+                plan.exposure[past], other.portfolios.overlays[name].exposure[past], name
             )
 
 

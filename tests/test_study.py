@@ -73,7 +73,7 @@ class TestNoLookAhead:
     ) -> None:
         row = study.test.start + 230  # inside the second fold's test rows
         other = run_study(scrambled_after(panel, row, seed=1), QUICK)
-        past = study.decision_rows <= row
+        past = study.decisions <= row
         for name, model in study.models.items():
             np.testing.assert_array_equal(
                 model.scores[past], other.models[name].scores[past], err_msg=name
@@ -88,20 +88,20 @@ class TestNoLookAhead:
                     getattr(again, what)[days],
                     err_msg=f"{name} {what}",
                 )
-        for label, rung in study.books.rungs.items():
+        for label, rung in study.portfolios.scores_only.items():
             np.testing.assert_array_equal(
-                rung.weights[days], other.books.rungs[label].weights[days]
+                rung.weights[days], other.portfolios.rungs[label].weights[days]
             )
-        for label, forecast in study.books.value_at_risk.items():
-            again = other.books.value_at_risk[label]
+        for label, forecast in study.portfolios.value_at_risk.items():
+            again = other.portfolios.value_at_risk[label]
             np.testing.assert_array_equal(forecast.var[days], again.var[days], err_msg=label)
         for rule, labels in study.regimes.causal.items():
             np.testing.assert_array_equal(
                 labels[: row + 1], other.regimes.causal[rule][: row + 1], err_msg=rule
             )
-        for label, plan in study.books.overlays.items():
+        for label, plan in study.portfolios.overlays.items():
             np.testing.assert_array_equal(
-                plan.exposure[days], other.books.overlays[label].exposure[days], err_msg=label
+                plan.exposure[days], other.portfolios.overlays[label].exposure[days], err_msg=label
             )
         assert not np.array_equal(
             study.strategies["LSTM"].wealth, other.strategies["LSTM"].wealth
@@ -115,7 +115,7 @@ class TestNoLookAhead:
             assert last + reach < first
 
     def test_scores_exist_on_test_rows_only(self, study: Study) -> None:
-        before = study.decision_rows < study.test.start
+        before = study.decisions < study.test.start
         for model in study.models.values():
             assert np.isnan(model.scores[before]).all()
             assert np.isfinite(model.scores[~before]).any(axis=1).all()
@@ -217,9 +217,9 @@ class TestTables:
             assert parts[figure][rungs].sum() == pytest.approx(parts[figure]["total"])
 
     def test_scores_without_allocation_are_equal_weights(self, study: Study) -> None:
-        rung = study.books.rungs["LSTM"]
+        rung = study.portfolios.scores_only["LSTM"]
         undisturbed = (rung.blocked == 0) & (rung.forced_sales == 0)
-        on = study.decision_rows[study.decision_rows >= study.test.start] - study.test.start + 1
+        on = study.decisions[study.decisions >= study.test.start] - study.test.start + 1
         on = [row for row in on if row < len(undisturbed) and undisturbed[row]]
         assert len(on) > 50
         held = [row[row > 0] for row in rung.weights[on]]
@@ -256,7 +256,7 @@ class TestTables:
             assert decay[model, horizon] == pytest.approx(ic[model, horizon])
 
     def test_the_overlay_is_the_same_rule_for_everyone(self, study: Study) -> None:
-        for name, plan in study.books.overlays.items():
+        for name, plan in study.portfolios.overlays.items():
             assert ((plan.exposure >= 0) & (plan.exposure <= 1)).all(), name
             bare, held = study.strategies[name], study.overlaid[name]
             assert held.weights.sum(axis=1).mean() < bare.weights.sum(axis=1).mean(), name
@@ -327,7 +327,7 @@ def test_every_model_goes_through_the_study() -> None:
     assert list(study.models) == list(models)
     labels = [LABELS[model] for model in models]
     assert list(study.strategies) == ["Equal weight", "Minimum variance", *labels]
-    tested = study.decision_rows >= study.test.start
+    tested = study.decisions >= study.test.start
     for name, model in study.models.items():
         assert np.isfinite(model.scores[tested]).any(axis=1).all(), name
         given = study.folds[0].selected["linear" if name == "linear" else "lstm"]

@@ -14,12 +14,14 @@ from sklearn.base import clone
 
 from alphakeel.data.panel import universe_mask
 from alphakeel.errors import ConfigError, DataError
-from alphakeel.factors import FACTORS, Factor, compute_factors, standardise
-from alphakeel.factors.targets import ranked_targets
+from alphakeel.factors import FACTORS, Factor, compute_factors
 from alphakeel.models.base import Forecaster, check_integer, check_number
 from alphakeel.models.sequence import LSTMForecaster
+from alphakeel.pipeline.dataset import assemble_dataset
 from alphakeel.portfolio.forecast import ew_volatility
 from alphakeel.stats.crosssection import zscore
+from alphakeel.stats.folds import purge_length
+from alphakeel.stats.timeseries import simple_returns
 
 __all__ = ["DeepAlpha"]
 
@@ -149,24 +151,32 @@ class DeepAlpha(BaseAlpha):
         missing = [name for name in self.factors or () if name in found.omitted]
         if missing:
             raise DataError(f"factor {missing[0]!r} {found.omitted[missing[0]]}")
-        rows = np.arange((len(price) - 1) % self.step, len(price), self.step)
-        features = standardise(found.values[rows], universe[rows])
-        volatility = self._trailing_volatility(price)
-        targets = ranked_targets(
-            price, lag=self.lag, horizons=horizons, mask=universe, scale=volatility
-        )[rows]
-        known = int(np.isfinite(targets).any(axis=(1, 2)).sum())
+        returns = simple_returns(price)
+        volatility = ew_volatility(returns, halflife=self.volatility_halflife, annualise=None)
+        dataset = assemble_dataset(
+            panel,
+            found,
+            price=price,
+            returns=returns,
+            volatility=volatility,
+            sample=universe,
+            decisions=np.arange((len(price) - 1) % self.step, len(price), self.step),
+            step=self.step,
+            lag=self.lag,
+            horizons=horizons,
+        )
+        known = int(np.isfinite(dataset.targets).any(axis=(1, 2)).sum())
         if known == 0:
             raise DataError(
                 f"no target of the panel's {len(price)} days is known; horizons {horizons} and lag "
                 f"{self.lag} need more"
             )
         forecaster = self._forecaster(horizons)
-        given = {"mask": universe[rows], "market": found.market[rows]}
-        forecaster.fit(features, targets, **given)
-        scores = forecaster.predict(features, **given)[-1:]
+        given = {"mask": dataset.eligible, "market": dataset.market}
+        forecaster.fit(dataset.features, dataset.targets, **given)
+        scores = forecaster.predict(dataset.features, **given)[-1:]
         self.forecaster_ = forecaster
-        self.factor_names_, self.market_names_ = found.names, found.market_names
+        self.factor_names_, self.market_names_ = dataset.names, dataset.market_names
         self.n_fit_rows_ = known
         self.n_assets_ = panel.n_assets
         self.asset_names_ = np.asarray(panel.asset_names)
@@ -201,7 +211,7 @@ class DeepAlpha(BaseAlpha):
         return (*named, *(f for f in FACTORS if f.scope == "market" and f not in named))
 
     def _forecaster(self, horizons: tuple[int, ...]) -> Any:
-        purge = -(-(self.lag + max(horizons)) // self.step)
+        purge = purge_length(lag=self.lag, horizons=horizons, step=self.step)
         if self.forecaster is None:
             return LSTMForecaster(purge=purge)
         forecaster: Any = clone(self.forecaster)
@@ -213,12 +223,6 @@ class DeepAlpha(BaseAlpha):
                 f"{self.lag}, horizons {horizons} and step {self.step} it takes {purge}"
             )
         return forecaster
-
-    def _trailing_volatility(self, price: Floats) -> Floats:
-        """Daily volatility known on each day, (n_dates, n_assets)."""
-        returns = np.full(price.shape, np.nan)
-        returns[1:] = price[1:] / price[:-1] - 1.0
-        return ew_volatility(returns, halflife=self.volatility_halflife, annualise=None)
 
 
 def _with_price(X: AssetPanel | AssetPanelView) -> tuple[AssetPanel, Floats]:

@@ -19,8 +19,8 @@ from alphakeel.checkpoints import DiskStore
 from alphakeel.config import config_to_dict, config_to_toml
 from alphakeel.errors import DataError
 from alphakeel.model_files import load_model, read_card, save_model
-from alphakeel.results import ModelResult, Study
-from alphakeel.resume import study_key
+from alphakeel.pipeline.fitting import ModelResult, study_key
+from alphakeel.results import Study
 
 __all__ = [
     "forget_progress",
@@ -165,7 +165,7 @@ def _write(study: Study, folder: Path) -> None:
     for name, table in study.tables().items():
         named = any(level is not None for level in table.index.names)
         table.to_csv(folder / "tables" / f"{name}.csv", index=named)
-    study.cleaning.ledger.to_frame().to_csv(folder / "cleaning_ledger.csv", index=False)
+    study.cleaning.to_frame().to_csv(folder / "cleaning_ledger.csv", index=False)
     _write_portfolios(study, folder / "series")
     for model in study.models.values():
         _write_model(study, model, folder)
@@ -178,7 +178,7 @@ def _write_portfolios(study: Study, folder: Path) -> None:
     for what in ("net_returns", "gross_returns", "wealth", "turnover", "costs", "cash"):
         frame = pd.DataFrame({k: getattr(v, what) for k, v in ledgers.items()}, index=days)
         frame.to_csv(folder / f"{what}.csv")
-    exposure = {name: plan.exposure for name, plan in study.books.overlays.items()}
+    exposure = {name: plan.exposure for name, plan in study.portfolios.overlays.items()}
     pd.DataFrame(exposure, index=days).to_csv(folder / "exposure.csv")
     for label, ledger in ledgers.items():
         weights = pd.DataFrame(ledger.weights, index=days, columns=study.asset_names)
@@ -187,7 +187,7 @@ def _write_portfolios(study: Study, folder: Path) -> None:
 
 def _write_model(study: Study, model: ModelResult, folder: Path) -> None:
     """A model's fits, and its scores, Rank IC and training by decision."""
-    decisions = pd.DatetimeIndex(study.dates[study.decision_rows], name="date")
+    decisions = pd.DatetimeIndex(study.dates[study.decisions], name="date")
     for number, (fold, state) in enumerate(zip(study.folds, model.fitted, strict=False)):
         save_model(
             state,

@@ -19,6 +19,7 @@ from alphakeel.models.zoo import (
     GRUForecaster,
     MLPForecaster,
 )
+from alphakeel.stats.folds import purge_length
 
 __all__ = [
     "BENCHMARKS",
@@ -127,8 +128,11 @@ def make_forecaster(
     seeds: dict[str, Any] = {"n_seeds": network.seeds, "seed": config.seed}
     if model == "svr":
         return SupportVectorForecaster(**seeds)
-    reach = config.target.lag + max(config.target.horizons)
-    purge = -(-reach // config.walk_forward.rebalance_every)
+    purge = purge_length(
+        lag=config.target.lag,
+        horizons=config.target.horizons,
+        step=config.walk_forward.rebalance_every,
+    )
     if model == "lightgbm":
         return LightGBMForecaster(
             n_trees=config.boosting.trees,

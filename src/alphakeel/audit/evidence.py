@@ -9,17 +9,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from alphakeel.arena import short_margin
 from alphakeel.audit.findings import Finding, day_text, leak, ok, warn
 from alphakeel.audit.replay import Prepared
 from alphakeel.factors.targets import forward_returns
+from alphakeel.pipeline.fitting import fit_and_score
+from alphakeel.pipeline.screening import judge_factors
+from alphakeel.pipeline.simulator import short_margin
 from alphakeel.portfolio.backtest import backtest
 from alphakeel.portfolio.costs import ProportionalCost
 from alphakeel.portfolio.long_short import cap_gross
 from alphakeel.portfolio.rules import Margin
-from alphakeel.preparation import judge_factors, make_folds
 from alphakeel.results import Study
-from alphakeel.roster import make_forecaster
 from alphakeel.stats.crosssection import rank_ic
 from alphakeel.stats.inference import newey_west_tstat
 from alphakeel.stats.metrics import sharpe
@@ -45,18 +45,25 @@ _FIELDS = (
 )
 
 
-def check_targets(base: Prepared) -> list[Finding]:
-    """Factors, and fields of the data, that know the return to come too well."""
-    price = base.cleaning.panel["accounting_close"]
-    lag = base.config.target.lag
+def check_targets(base: Prepared, values: Floats) -> list[Finding]:
+    """Factors, and fields of the data, that know the return to come too well.
+
+    Parameters
+    ----------
+    base : Prepared
+    values : ndarray of shape (n_dates, n_assets, n_values)
+        Of the data set's factors, in their order; further ones are not judged.
+    """
+    dataset = base.dataset
+    price, lag = dataset.price, dataset.lag
     goals = [("the next day's return", forward_returns(price, lag=0, horizon=1))]
     goals += [
         (f"the return of {h} days after the trade", forward_returns(price, lag=lag, horizon=h))
-        for h in base.config.target.horizons
+        for h in dataset.horizons
     ]
     found = []
-    for k, name in enumerate(base.factors.names):
-        finding = _judge(base, name, base.factors.values[..., k], goals, name)
+    for k, name in enumerate(dataset.names):
+        finding = _judge(base, name, values[..., k], goals, name)
         if finding is not None:
             found.append(finding)
     for name in _FIELDS:
@@ -65,7 +72,7 @@ def check_targets(base: Prepared) -> list[Finding]:
             finding = _judge(base, name, change, goals, f"the daily change of {name}")
             if finding is not None:
                 found.append(finding)
-    n = len(base.factors.names)
+    n = len(dataset.names)
     return found or [ok("target", f"none of {n} factors correlates implausibly with what came.")]
 
 
@@ -102,18 +109,19 @@ def _judge(
         f"{what} has a mean Rank IC of {mean:+.2f} with {text}; a few hundredths would be much: "
         "it holds what it should forecast, or its dates are too early.",
         factor=name,
-        date=day_text(base.dates[first]),
+        date=day_text(base.plan.dates[first]),
     )
 
 
 def check_duplicates(base: Prepared) -> list[Finding]:
     """Factors that rank the stocks alike on every date, up to the sign."""
-    features = base.inputs.features[base.inputs.sample].astype(np.float64)
+    dataset = base.dataset
+    features = dataset.features[dataset.eligible].astype(np.float64)
     size = np.sqrt((features**2).sum(axis=0))
     with np.errstate(all="ignore"):
         alike = (features.T @ features) / np.outer(size, size)
-    names = base.inputs.names
-    day = day_text(base.dates[base.rows[0]])
+    names = dataset.names
+    day = day_text(dataset.dates[dataset.decisions[0]])
     found = [
         warn(
             "duplicates",
@@ -130,30 +138,20 @@ def check_duplicates(base: Prepared) -> list[Finding]:
 
 def check_shuffled_labels(base: Prepared, rng: np.random.Generator, times: int = 3) -> Finding:
     """Labels shuffled within each date leave nothing to learn: the IC of the scores must be 0."""
-    daily = []
-    folds = make_folds(base.rows, base.days, base.config)
+    daily, plan = [], base.plan
     for _ in range(times):
-        inputs = base.inputs
-        known = np.isfinite(inputs.targets).all(axis=2) & inputs.sample
+        dataset = base.dataset
+        known = np.isfinite(dataset.targets).all(axis=2) & dataset.eligible
         order = _shuffle(known, rng)
         take = (np.arange(len(order))[:, None], order)
-        inputs = replace(inputs, targets=inputs.targets[take], forward=inputs.forward[take])
-        for fold in folds:
-            chosen = judge_factors(inputs, fold, base.config).names("linear")
-            keep = [inputs.names.index(name) for name in chosen]
-            model = make_forecaster("linear", base.config, lambda *_: None)
-            train, until = fold.train, slice(0, fold.test.stop)
-            features = np.ascontiguousarray(inputs.features[until][:, :, keep])
-            model.fit(
-                features[train],
-                inputs.targets[train],
-                mask=inputs.sample[train],
-                market=inputs.market[train],
+        dataset = replace(dataset, targets=dataset.targets[take], forward=dataset.forward[take])
+        for fold in plan.folds:
+            names = judge_factors(dataset, fold.train, plan.config, plan.models).names("linear")
+            forecast = fit_and_score(
+                dataset, fold.train, fold.test.stop, names, "linear", plan.config
             )
-            scores = model.predict(
-                features, mask=inputs.sample[until], market=inputs.market[until]
-            )[fold.test]
-            daily.append(rank_ic(scores, inputs.forward[fold.test][..., 0]))
+            tested = dataset.forward[fold.test][..., 0]
+            daily.append(rank_ic(forecast.scores[fold.test], tested))
     series = np.concatenate(daily)
     mean, t = float(np.nanmean(series)), float(newey_west_tstat(series).t)
     half = abs(mean / t) * _CHANCE if t else np.inf
@@ -162,7 +160,7 @@ def check_shuffled_labels(base: Prepared, rng: np.random.Generator, times: int =
         f"0 +- {half:.4f} (t {t:+.1f}, {times} shuffles)"
     )
     if abs(t) > _CHANCE:
-        day = day_text(base.dates[base.rows[folds[0].test.start]])
+        day = day_text(plan.dates[plan.decisions[plan.folds[0].test.start]])
         return leak("shuffled", f"{evidence}: the fit has seen its test labels.", date=day)
     return ok("shuffled", f"{evidence}.")
 
@@ -177,14 +175,14 @@ def _shuffle(known: NDArray[np.bool_], rng: np.random.Generator) -> NDArray[np.i
 
 def check_lag(study: Study) -> list[Finding]:
     """Scores that are worth something on the first day only know what is not yet public."""
-    price = study.cleaning.panel["accounting_close"]
+    price = study.dataset.price
     lag, found = study.config.target.lag, []
     for model in study.models.values():
         for horizon in study.config.target.horizons:
             now, later = (
                 rank_ic(
                     model.scores,
-                    forward_returns(price, lag=d, horizon=horizon)[study.decision_rows],
+                    forward_returns(price, lag=d, horizon=horizon)[study.decisions],
                 )
                 for d in (lag, lag + 1)
             )
@@ -199,7 +197,7 @@ def check_lag(study: Study) -> list[Finding]:
                         "lag",
                         f"{model.label}'s Rank IC with {horizon}-day returns falls from {a:+.3f} "
                         f"to {b:+.3f} when traded one day later: it may know the next day.",
-                        date=day_text(study.dates[study.decision_rows[first]]),
+                        date=day_text(study.dates[study.decisions[first]]),
                     )
                 )
     return found or [ok("lag", _sharpe_text(study))]
@@ -208,8 +206,8 @@ def check_lag(study: Study) -> list[Finding]:
 def _sharpe_text(study: Study) -> str:
     """Sharpe ratios as traded, and as traded one day later."""
     lag, days = study.config.target.lag, study.test
-    panel = study.cleaning.panel
-    rows = study.decision_rows[study.decision_rows >= days.start] - days.start
+    dataset = study.dataset
+    rows = study.decisions[study.decisions >= days.start] - days.start
     rows = rows[rows + lag < days.stop - days.start]
     parts = []
     for model in study.models.values():
@@ -219,8 +217,8 @@ def _sharpe_text(study: Study) -> str:
         target[rows] = cap_gross(held if margin.short else np.maximum(held, 0.0), margin.max_gross)
         later = backtest(
             target,
-            panel["accounting_close"][days],
-            tradable=panel.estimation_mask[days],
+            dataset.price[days],
+            tradable=dataset.tradable[days],
             lag=lag + 1,
             cost=ProportionalCost(study.config.costs.per_side),
             margin=margin,

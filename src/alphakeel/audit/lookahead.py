@@ -207,18 +207,18 @@ def check_study(
         Last row that is left alone.
     rng : numpy Generator
     """
-    config = base.config
+    config, dates = base.plan.config, base.plan.dates
     if how == "cut":
-        other_panel, config = cut(base.panel, row), until(config, base.dates[row])
+        other_panel, config = cut(base.panel, row), until(config, dates[row])
     else:
         other_panel = scrambled(base.panel, row, rng)
-    edge = f"{_HOW[how]} after {day_text(base.dates[row])}"
+    edge = f"{_HOW[how]} after {day_text(dates[row])}"
     moved = _moved_features(base, prepare_study(other_panel, config, factors), row, edge)
     if moved is not None:
         return [moved]
     other = run_study(other_panel, config)
     first = (
-        _moved_screen(study, other, base.dates[row], edge)
+        _moved_screen(study, other, dates[row], edge)
         or _moved_scores(study, other, row, edge)
         or _moved_weights(study, other, row, edge)
     )
@@ -226,20 +226,18 @@ def check_study(
 
 
 def _moved_features(base: Prepared, other: Prepared, row: int, edge: str) -> Finding | None:
-    past = int(np.searchsorted(base.rows, row, side="right"))
-    a, b = base.inputs.features[:past], other.inputs.features[:past]
-    moved = np.abs(a - b) > 1e-3
-    for k, name in enumerate(base.inputs.names):
+    one, two = base.dataset, other.dataset
+    past = int(np.searchsorted(base.plan.decisions, row, side="right"))
+    moved = np.abs(one.features[:past] - two.features[:past]) > 1e-3
+    for k, name in enumerate(one.names):
         # A raw value that moved is the factor's own fault, and found by its own test.
-        if name not in other.inputs.names:
+        if name not in two.names:
             continue
-        if (
-            moved[..., k].any()
-            and not differs(base.inputs.raw[:past, :, k], other.inputs.raw[:past, :, k]).any()
-        ):
+        raw_moved = differs(one.raw[:past, :, k], two.raw[:past, :, k]).any()
+        if moved[..., k].any() and not raw_moved:
             last = int(np.flatnonzero(moved[..., k].any(axis=1))[-1])
             stock = str(base.panel.asset_names[int(np.argmax(moved[last, :, k]))])
-            day = day_text(base.dates[base.rows[last]])
+            day = day_text(base.plan.dates[base.plan.decisions[last]])
             return leak(
                 "scaling",
                 f"the scaled {name} of {stock} on {day} changes when {edge}, and the factor itself "
@@ -281,13 +279,13 @@ def _moved_screen(study: Study, other: Study, day: np.datetime64, edge: str) -> 
 
 
 def _moved_scores(study: Study, other: Study, row: int, edge: str) -> Finding | None:
-    past = study.decision_rows <= row
+    past = study.decisions <= row
     for name, model in study.models.items():
         a, b = model.scores[past], other.models[name].scores[: past.sum()]
         moved = differs(a, b)
         if moved.any():
             first = int(np.argmax(moved.any(axis=1)))
-            day = day_text(study.dates[study.decision_rows[first]])
+            day = day_text(study.dates[study.decisions[first]])
             stock = str(study.asset_names[int(np.argmax(moved[first]))])
             return leak(
                 "scores",
@@ -303,11 +301,11 @@ def _moved_weights(study: Study, other: Study, row: int, edge: str) -> Finding |
     days = slice(0, row - study.test.start + 1)
     pairs = [
         (label, ledger, again[label])
-        for books, again in (
+        for ledgers, again in (
             (study.strategies, other.strategies),
             (study.overlaid, other.overlaid),
         )
-        for label, ledger in books.items()
+        for label, ledger in ledgers.items()
     ]
     for label, ledger, later in pairs:
         moved = np.abs(ledger.weights[days] - later.weights[days]) > 1e-4

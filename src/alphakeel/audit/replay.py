@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from alphakeel.config import StudyConfig
-from alphakeel.data.cleaning import CleanResult, clean
-from alphakeel.data.panel import universe_mask
+from alphakeel.custom_factors import CustomFactors
+from alphakeel.data.cleaning import CleaningLedger
 from alphakeel.errors import LookAheadWarning
-from alphakeel.factors.base import Factor, FactorSet, compute_factors
-from alphakeel.preparation import Inputs, find_test_days, prepare, with_test_dates
+from alphakeel.factors.base import Factor
+from alphakeel.pipeline.dataset import Dataset, prepare_dataset
+from alphakeel.pipeline.plan import Plan
 
 __all__ = ["Prepared", "cut", "linear_only", "prepare_study", "punched", "scrambled", "until"]
 
@@ -26,39 +27,28 @@ _HOLE_SHARE = 0.3
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
-    """A panel on its way through a study, up to what the fits read."""
+    """A panel as handed in, the plan of its study, and the data set that the fits read."""
 
     panel: Any
-    config: StudyConfig  # with the test window filled in
-    dates: NDArray[np.datetime64]
-    days: slice
-    rows: NDArray[np.intp]
-    cleaning: CleanResult
-    factors: FactorSet
-    inputs: Inputs
+    plan: Plan
+    dataset: Dataset
+
+    @property
+    def ledger(self) -> CleaningLedger:
+        """What cleaning changed."""
+        assert self.dataset.provenance is not None  # noqa: S101  (prepared from a panel)
+        return self.dataset.provenance.ledger
 
 
 def prepare_study(panel: Any, config: StudyConfig, factors: Sequence[Factor]) -> Prepared:
-    """Clean, compute and prepare, as `run_study` does before its first fit."""
-    dates = np.asarray(panel.observations, dtype="datetime64[D]")
-    days = find_test_days(dates, config)
-    step = config.walk_forward.rebalance_every
-    rows = np.arange(days.start % step, days.stop, step)
+    """Plan and prepare, as `run_study` does before its first fit, with the factors given.
+
+    What is wrong with a factor of the user's own is a finding here, and so nothing is refused.
+    """
+    plan = replace(Plan.of(panel, config), custom=CustomFactors(), library=tuple(factors))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", LookAheadWarning)  # a finding of its own
-        cleaning = clean(panel, **asdict(config.cleaning))
-    computed = compute_factors(cleaning.panel, factors)
-    sample = cleaning.eligible & universe_mask(panel)
-    return Prepared(
-        panel=panel,
-        config=with_test_dates(config, dates[days]),
-        dates=dates,
-        days=days,
-        rows=rows,
-        cleaning=cleaning,
-        factors=computed,
-        inputs=prepare(cleaning, computed, sample, rows, config),
-    )
+        return Prepared(panel, plan, prepare_dataset(panel, plan))
 
 
 def cut(panel: Any, row: int) -> Any:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from alphakeel.audit import lookahead
 from alphakeel.audit.evidence import (
@@ -23,17 +24,18 @@ from alphakeel.audit.replay import Prepared, linear_only, prepare_study
 from alphakeel.audit.setup import check_costs, check_execution, check_gaps, check_purge
 from alphakeel.audit.universe import check_members, check_publication, check_restated
 from alphakeel.config import StudyConfig
-from alphakeel.custom_factors import CustomFactors, fault_of, load_factors
+from alphakeel.custom_factors import CustomFactors, fault_of
 from alphakeel.data.cleaning import CleanResult, clean
 from alphakeel.errors import LookAheadWarning
-from alphakeel.factors import FACTORS
 from alphakeel.factors.base import Factor
 from alphakeel.factors.custom import where
-from alphakeel.preparation import refuse_unknown_factors
+from alphakeel.pipeline.plan import Plan
 from alphakeel.progress import Progress, Tracker
 from alphakeel.study import run_study
 
 __all__ = ["run_audit"]
+
+Floats = NDArray[np.floating[Any]]
 
 # Work of the parts on the progress bar, about in seconds on the bundled data.
 _PREPARE, _FACTOR_CUT, _STUDY, _EVIDENCE = 1.0, 2.0, 3.0, 4.0
@@ -93,10 +95,8 @@ def run_audit(
     config = config or StudyConfig()
     if not full:
         config = linear_only(config)
-    custom = load_factors(config.factors.custom)
-    library = (*FACTORS, *custom.factors)
-    refuse_unknown_factors(config, library)
-    factors = tuple(f for f in library if f.name not in config.factors.exclude)
+    plan = Plan.of(panel, config, name)
+    custom, factors = plan.custom, plan.library
     rng = np.random.default_rng([config.seed, 0xA0D17])
     plans = 4
     tracker = Tracker(
@@ -111,11 +111,16 @@ def run_audit(
         if earlier is not None:
             findings += check_restated(panel, earlier)
         findings += _cleaning(everything, rng)
-        leaky = _factors(everything, factors, custom, rng, tracker)
-        computed = len(everything.factors.names) + len(everything.factors.market_names)
-        findings += leaky.values() or [lookahead.nothing_moved("factors", f"{computed} factors", 5)]
+        dataset = everything.dataset
+        names = (*dataset.names, *dataset.market_names)
+        used = tuple(f for f in factors if f.name in names)
+        values = lookahead.all_values(dataset.panel, used, names)
+        leaky = _factors(everything, used, values, custom, rng, tracker)
+        findings += leaky.values() or [
+            lookahead.nothing_moved("factors", f"{len(names)} factors", 5)
+        ]
         with tracker.task("targets", _EVIDENCE):
-            findings += check_targets(everything) + check_duplicates(everything)
+            findings += check_targets(everything, values) + check_duplicates(everything)
         findings += _of_the_study(panel, config, factors, leaky, everything, rng, tracker)
     findings.append(check_costs(config))
     return Audit(name, tuple(findings), time.perf_counter() - begun)
@@ -123,16 +128,17 @@ def run_audit(
 
 def _cleaning(base: Prepared, rng: np.random.Generator) -> list[Finding]:
     """Gaps, and cleaning on other futures; a chosen interpolation is told once."""
-    gaps = check_gaps(base)
-    found = [gaps]
-    if base.config.cleaning.gap_fill == "interpolate":
+    found = [check_gaps(base)]
+    settings, test = base.plan.config.cleaning, base.plan.test
+    if settings.gap_fill == "interpolate":
         return found
 
     def cleaned(panel: Any) -> CleanResult:
-        return clean(panel, **asdict(base.config.cleaning))
+        return clean(panel, **asdict(settings))
 
-    for row in (base.days.start, (base.days.start + base.days.stop) // 2):
-        fault = lookahead.check_cleaning(base.cleaning, base.panel, row, cleaned, rng)
+    whole = cleaned(base.panel)
+    for row in (test.start, (test.start + test.stop) // 2):
+        fault = lookahead.check_cleaning(whole, base.panel, row, cleaned, rng)
         if fault is not None:
             return [*found, fault]
     return [*found, lookahead.nothing_moved("cleaning", "cleaned data and sample", 2)]
@@ -140,19 +146,18 @@ def _cleaning(base: Prepared, rng: np.random.Generator) -> list[Finding]:
 
 def _factors(
     base: Prepared,
-    factors: tuple[Factor, ...],
+    used: tuple[Factor, ...],
+    values: Floats,
     custom: CustomFactors,
     rng: np.random.Generator,
     tracker: Tracker,
 ) -> dict[str, Finding]:
     """Findings about factors by name; a factor with one is kept out of the study's reruns."""
-    panel = base.cleaning.panel
-    names = (*base.factors.names, *base.factors.market_names)
-    used = tuple(f for f in factors if f.name in names)
-    values = lookahead.all_values(panel, used, names)
+    panel, dates = base.dataset.panel, base.plan.dates
+    names = (*base.dataset.names, *base.dataset.market_names)
     found: dict[str, Finding] = {}
-    for row in lookahead.factor_cuts(len(base.dates), base.days.start):
-        with tracker.task("factors", _FACTOR_CUT, str(base.dates[row])):
+    for row in lookahead.factor_cuts(len(dates), base.plan.test.start):
+        with tracker.task("factors", _FACTOR_CUT, str(dates[row])):
             moved = lookahead.check_factor_values(panel, used, values, names, row, rng)
             found = moved | found
     for own in custom.factors:
@@ -181,13 +186,13 @@ def _of_the_study(
         factors = tuple(f for f in factors if f.name not in leaky)
         base = prepare_study(panel, config, factors)
     with tracker.task("study", _STUDY):
-        study = run_study(panel, base.config)
+        study = run_study(panel, base.plan.config)
     plans = lookahead.study_cuts(study)
-    if base.config.cleaning.gap_fill == "interpolate":
+    if base.plan.config.cleaning.gap_fill == "interpolate":
         plans = ()  # whatever would move, moves for that reason
     found: dict[str, Finding] = {}
     for how, row in plans:
-        with tracker.task("study", 4 * _STUDY / len(plans), f"{how} at {base.dates[row]}"):
+        with tracker.task("study", 4 * _STUDY / len(plans), f"{how} at {base.plan.dates[row]}"):
             for fault in lookahead.check_study(study, base, factors, how, row, rng):
                 found.setdefault(fault.test, fault)
     findings = [

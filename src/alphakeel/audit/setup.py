@@ -15,9 +15,9 @@ __all__ = ["check_costs", "check_execution", "check_gaps", "check_purge"]
 
 def check_gaps(base: Prepared) -> Finding:
     """Straight lines across gaps are drawn from the later end."""
-    if base.config.cleaning.gap_fill != "interpolate":
+    if base.plan.config.cleaning.gap_fill != "interpolate":
         return ok("gaps", "gaps are filled from the past (cleaning.gap_fill = carry).")
-    changes = base.cleaning.ledger.to_frame()
+    changes = base.ledger.to_frame()
     drawn = changes[changes["rule"] == INTERPOLATED]
     text = "cleaning.gap_fill = interpolate draws gaps from later values"
     if drawn.empty:
@@ -61,7 +61,7 @@ def check_purge(study: Study) -> Finding:
 def check_execution(study: Study) -> Finding:
     """Nobody trades at the close that the decision needs."""
     lag = study.config.target.lag
-    rows = study.decision_rows[study.decision_rows >= study.test.start] - study.test.start
+    rows = study.decisions[study.decisions >= study.test.start] - study.test.start
     if lag < 1:
         day = day_text(study.dates[study.test.start])
         return leak(

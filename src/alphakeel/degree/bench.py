@@ -1,11 +1,10 @@
-"""The bench: fits one setting for validation and for the test years, and judges it in both."""
+"""One setting fitted for validation and for the test years, and judged in both."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from typing import Any
 
-import joblib
 import numpy as np
 import numpy.typing as npt
 
@@ -14,28 +13,23 @@ from alphakeel.degree.curves import PERIODS
 from alphakeel.degree.plan import DegreePlan
 from alphakeel.errors import DataError
 from alphakeel.models.state import fingerprint
-from alphakeel.provenance import versions_at_work
+from alphakeel.pipeline.dataset import Dataset
+from alphakeel.pipeline.fitting import Forecast, fit_and_score, volatility_of_block
+from alphakeel.pipeline.plan import Plan, purge_of
+from alphakeel.pipeline.screening import screen_factors
 from alphakeel.stats import metrics
 from alphakeel.stats.folds import split_validation, walk_forward
-from alphakeel.tuning.objective import (
-    Forecast,
-    Problem,
-    book_of,
-    fit_and_score,
-    names_for,
-    over_limits,
-    rank_ic_of,
-)
+from alphakeel.tuning.judge import over_limits, rank_ic_of, trade_block
 from alphakeel.tuning.space import Space, default_space, drawn, settings_at
 from alphakeel.tuning.trials import TrialRecord, written
 
-__all__ = ["Bench", "Job", "Outcome"]
+__all__ = ["CurveRunner", "CurvePoint", "FitOutcome"]
 
 Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Job:
+class CurvePoint:
     """One setting: where it stands on the axes, and the seeds that fit it."""
 
     places: tuple[tuple[str, int], ...]
@@ -45,7 +39,7 @@ class Job:
 
 
 @dataclass(frozen=True, eq=False)
-class Outcome:
+class FitOutcome:
     """What one network, or the mean of several, gave by period."""
 
     forecast: dict[str, Forecast]
@@ -65,23 +59,32 @@ class Outcome:
         }
 
 
-class Bench:
-    """Fits one setting for both periods."""
+class CurveRunner:
+    """Fits one setting for both periods, and judges it in both.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        Of the days up to the end of the test.
+    study : Plan
+        Of the study: its test, data and versions.
+    config : StudyConfig
+        Everything that is not turned.
+    plan : DegreePlan
+    """
 
     def __init__(
-        self, problem: Problem, first_day: int, config: StudyConfig, plan: DegreePlan
+        self, dataset: Dataset, study: Plan, config: StudyConfig, plan: DegreePlan
     ) -> None:
-        self.problem, self.config, self.plan = problem, config, plan
-        step = config.walk_forward.rebalance_every
-        reach = config.target.lag + max(config.target.horizons)
-        gap = {"purge": -(-reach // step)}
-        embargo = -(-config.walk_forward.embargo // step)
-        n_rows, first_test = len(problem.rows), int(np.searchsorted(problem.rows, first_day))
+        self.dataset, self.config, self.plan = dataset, config, plan
+        self.data_hash, self.versions = study.panel_hash, study.versions
+        gaps = purge_of(config)
+        n_rows, first_test = len(dataset.decisions), study.tested.start
         # The labels of the last rows before the test reach into it, so they validate nothing.
-        before = slice(problem.first, first_test - gap["purge"])
-        fit, block = split_validation(before, plan.validation_share, gap["purge"] + embargo)
+        before = slice(dataset.first, first_test - gaps["purge"])
+        fit, block = split_validation(before, plan.validation_share, sum(gaps.values()))
         size = -(-(n_rows - first_test) // plan.refits)
-        tested = walk_forward(n_rows, first_test=first_test, test_size=size, embargo=embargo, **gap)
+        tested = walk_forward(n_rows, first_test=first_test, test_size=size, **gaps)
         self.blocks = {PERIODS[0]: block, PERIODS[1]: slice(first_test, n_rows)}
         self.fits = [(PERIODS[0], slice(0, fit.stop), block)]
         self.fits += [(PERIODS[1], fold.train, fold.test) for fold in tested]
@@ -90,30 +93,38 @@ class Bench:
                 f"{block.stop - block.start} decision rows validate, and at least 10 are needed; "
                 "start the test later or raise validation_share."
             )
-        rows = (np.arange(train.start, train.stop) for _, train, _ in self.fits)
-        parallel = joblib.Parallel(n_jobs=config.jobs, prefer="threads")
-        self.names = parallel(
-            joblib.delayed(names_for)(problem, train, plan.model, config) for train in rows
-        )
+        trains = [train for _, train, _ in self.fits]
+        screens = screen_factors(dataset, trains, config, (plan.model,))
+        self.names = [screen.names(plan.model) for screen in screens]
+        self.volatility = {
+            period: np.concatenate(
+                [
+                    volatility_of_block(dataset, train, test, config)
+                    for own, train, test in self.fits
+                    if own == period
+                ]
+            )
+            for period in PERIODS
+        }
 
-    def jobs(self, space: Space | None = None) -> list[Job]:
+    def points(self, space: Space | None = None) -> list[CurvePoint]:
         """Every setting once, with all the places on the axes that it stands for."""
         plan = self.plan
         if space is None:
             space = default_space(plan.model, self.config, n_rows=self.fits[0][1].stop)
         rng = np.random.default_rng([self.config.seed, 2])
-        points: list[tuple[str, int, dict[str, Any]]] = [("trials", 1, {})]
-        points += [("steps", n, {"network.max_steps": n}) for n in plan.steps]
-        points += [("hidden", n, {"network.hidden": n}) for n in plan.hidden]
-        points += [("trials", n, drawn(space, rng)) for n in range(2, plan.trials + 1)]
+        settings_tried: list[tuple[str, int, dict[str, Any]]] = [("trials", 1, {})]
+        settings_tried += [("steps", n, {"network.max_steps": n}) for n in plan.steps]
+        settings_tried += [("hidden", n, {"network.hidden": n}) for n in plan.hidden]
+        settings_tried += [("trials", n, drawn(space, rng)) for n in range(2, plan.trials + 1)]
         places: dict[StudyConfig, list[tuple[str, int]]] = {}
         params: dict[StudyConfig, dict[str, Any]] = {}
-        for axis, degree, point in points:
+        for axis, degree, point in settings_tried:
             settings = settings_at(self.config, point)
             places.setdefault(settings, []).append((axis, degree))
             params.setdefault(settings, point)
         return [
-            Job(
+            CurvePoint(
                 places=tuple(where),
                 params=params[settings],
                 seeds=1 if _only_trial(where) else plan.seeds,
@@ -125,21 +136,20 @@ class Bench:
         ]
 
     def forecast(self, params: dict[str, Any], seed: int) -> dict[str, Forecast]:
-        """Fit one network for each stretch of time, and join what it says of either period."""
+        """Fit one network for each part of the time, and join what it says of either period."""
         config = settings_at(self.config, params)
         config = replace(config, seed=config.seed + seed, network=replace(config.network, seeds=1))
-        shape = self.problem.inputs.sample.shape
+        shape = self.dataset.eligible.shape
         scores = {p: np.full(shape, np.nan, dtype=np.float32) for p in PERIODS}
         weights: dict[str, Floats] = {}
         for (period, train, test), names in zip(self.fits, self.names, strict=True):
-            rows = np.arange(train.start, train.stop)
-            part = fit_and_score(self.problem, rows, test.stop, names, self.plan.model, config)
+            part = fit_and_score(self.dataset, train, test.stop, names, self.plan.model, config)
             scores[period][test] = part.scores[test]
             if part.weights is not None:
                 weights.setdefault(period, np.full(shape, np.nan))[test] = part.weights[test]
         return {p: Forecast(scores[p], weights.get(p)) for p in PERIODS}
 
-    def mean(self, outcomes: list[Outcome]) -> Outcome:
+    def mean(self, outcomes: list[FitOutcome]) -> FitOutcome:
         """Judge the mean score (or weights) of several networks."""
         if len(outcomes) == 1:
             return outcomes[0]
@@ -153,26 +163,21 @@ class Bench:
             )
         return self.judged(joined)
 
-    @property
-    def versions(self) -> dict[str, str]:
-        """Of every package, and of the user's own factors, that can move a number."""
-        at_work = versions_at_work(replace(self.config, models=(self.plan.model,)))
-        return at_work | self.problem.versions
-
-    def record(self, job: Job, mean: Outcome, data: str) -> TrialRecord:
+    def record(self, point: CurvePoint, mean: FitOutcome) -> TrialRecord:
         """The setting's line in the ledger: its validation, and nothing of the test."""
         period = PERIODS[0]
-        settings = config_to_dict(settings_at(self.config, job.params))
+        settings = config_to_dict(settings_at(self.config, point.params))
         deciding = {k: v for k, v in settings.items() if k not in ("jobs", "models", "report")}
-        way = ["degree", self.plan.model, self.plan.validation_share, job.seeds]
+        way = ["degree", self.plan.model, self.plan.validation_share, point.seeds]
+        way += ["overlay"] if self.plan.overlay else []
         values = mean.values(period)
         first, last = self.ends(period)
         return TrialRecord(
-            key=fingerprint(data, deciding, self.versions, way),
-            data=data,
+            key=fingerprint(self.data_hash, deciding, self.versions, way),
+            data=self.data_hash,
             source="degree",
             model=self.plan.model,
-            params=job.params,
+            params=point.params,
             complete=True,
             split_rank_ic=[values["rank_ic"]],
             rank_ic=values["rank_ic"],
@@ -185,25 +190,30 @@ class Bench:
 
     def ends(self, period: str) -> tuple[str, str]:
         """First and last day of a period."""
-        block, rows = self.blocks[period], self.problem.rows
-        stop = rows[block.stop] if block.stop < len(rows) else len(self.problem.dates)
-        dates = self.problem.dates
-        return str(dates[rows[block.start]]), str(dates[stop - 1])
+        days, dates = self.dataset.days_of(self.blocks[period]), self.dataset.dates
+        return str(dates[days.start]), str(dates[days.stop - 1])
 
-    def judged(self, forecast: dict[str, Forecast]) -> Outcome:
+    def judged(self, forecast: dict[str, Forecast]) -> FitOutcome:
         """Trade the forecasts of both periods, and measure them."""
-        books = {
-            p: book_of(self.problem, forecast[p], block, self.config)
-            for p, block in self.blocks.items()
+        traded = {
+            period: trade_block(
+                self.dataset,
+                forecast[period],
+                self.volatility[period],
+                block,
+                self.config,
+                overlay=self.plan.overlay,
+            )
+            for period, block in self.blocks.items()
         }
-        return Outcome(
+        return FitOutcome(
             forecast=forecast,
             correlations={
-                p: rank_ic_of(self.problem, forecast[p].scores, block)
+                p: rank_ic_of(self.dataset, forecast[p].scores, block)
                 for p, block in self.blocks.items()
             },
-            returns={p: book.returns for p, book in books.items()},
-            turnover={p: book.turnover for p, book in books.items()},
+            returns={p: own.returns for p, own in traded.items()},
+            turnover={p: own.turnover for p, own in traded.items()},
         )
 
 

@@ -20,7 +20,7 @@ gain has to exceed the standard error over seeds of the settings as they are.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import joblib
@@ -29,7 +29,7 @@ import pandas as pd
 from skfolio.containers import AssetPanel
 
 from alphakeel.config import StudyConfig, config_to_dict
-from alphakeel.degree.bench import Bench, Job, Outcome
+from alphakeel.degree.bench import CurvePoint, CurveRunner, FitOutcome
 from alphakeel.degree.curves import (
     METRICS,
     PERIODS,
@@ -39,16 +39,14 @@ from alphakeel.degree.curves import (
     ensemble,
     paired_gains,
 )
-from alphakeel.degree.kept import KeptForecasts
 from alphakeel.degree.plan import AXES, DegreePlan, DegreeStudy
 from alphakeel.models.state import Store
-from alphakeel.preparation import find_test_days, with_test_dates
+from alphakeel.pipeline.dataset import prepare_dataset
+from alphakeel.pipeline.fitting import Checkpoints, Forecast, study_key
+from alphakeel.pipeline.plan import Plan
 from alphakeel.progress import Progress, Tracker
-from alphakeel.provenance import hash_panel
-from alphakeel.resume import study_key
 from alphakeel.roster import LABELS
 from alphakeel.tuning.luck import Luck, luck_of
-from alphakeel.tuning.objective import prepare_problem
 from alphakeel.tuning.space import Space
 from alphakeel.tuning.trials import TrialLedger
 
@@ -98,83 +96,100 @@ def run_degree_study(
     """
     config, plan = config or StudyConfig(), plan or DegreePlan()
     ledger = TrialLedger() if ledger is None else ledger
-    dates = np.asarray(panel.observations, dtype="datetime64[D]")
-    days = find_test_days(dates, config)
-    config = with_test_dates(config, dates[days])
-    problem = prepare_problem(panel[: days.stop].to_panel(), config, anchor=days.start)
-    bench = Bench(problem, days.start, config, plan)
-    jobs = bench.jobs(space)
-    data_hash = hash_panel(panel)
-    key = _key(bench, jobs, data_hash)
-    members = _fitted(bench, jobs, KeptForecasts(store, key), on_progress)
-    means = [bench.mean(outcomes) for outcomes in members]
+    study_plan = Plan.of(panel, replace(config, models=(plan.model,)), name)
+    config = replace(study_plan.config, models=config.models)
+    known = panel[: study_plan.test.stop].to_panel()
+    runner = CurveRunner(prepare_dataset(known, study_plan), study_plan, config, plan)
+    points = runner.points(space)
+    key = _key(runner, points)
+    members = _fitted(runner, points, Checkpoints(store, key), on_progress)
+    means = [runner.mean(outcomes) for outcomes in members]
 
-    for job, mean in zip(jobs, means, strict=True):
-        ledger.add(bench.record(job, mean, data_hash))
-    runs = _runs(jobs, members)
+    for point, mean in zip(points, means, strict=True):
+        ledger.add(runner.record(point, mean))
+    runs = _runs(points, members)
     boot = {"level": config.report.level, "n_boot": config.report.bootstrap, "seed": config.seed}
     table = pd.concat(
-        [_axis_table(axis, jobs, means, runs[runs["axis"] == axis], boot) for axis in AXES],
+        [_axis_table(axis, points, means, runs[runs["axis"] == axis], boot) for axis in AXES],
         ignore_index=True,
     )
     return DegreeStudy(
         table=table,
         points=_points(table, runs),
         runs=runs,
-        luck={axis: _luck(axis, jobs, means, members, ledger, data_hash) for axis in AXES},
+        luck={axis: _luck(axis, points, means, members, ledger, runner.data_hash) for axis in AXES},
         plan=plan,
         label=LABELS[plan.model],
         name=name,
-        data_hash=data_hash,
-        validated=bench.ends(PERIODS[0]),
-        tested=bench.ends(PERIODS[1]),
+        data_hash=runner.data_hash,
+        validated=runner.ends(PERIODS[0]),
+        tested=runner.ends(PERIODS[1]),
         key=key,
     )
 
 
-def _key(bench: Bench, jobs: list[Job], data_hash: str) -> str:
+def _key(runner: CurveRunner, points: list[CurvePoint]) -> str:
     """What the forecasts of all networks follow from."""
-    wanted = {"plan": asdict(bench.plan), "params": [job.params for job in jobs]}
-    return study_key(data_hash, config_to_dict(bench.config) | wanted, bench.versions)
+    wanted = {"plan": asdict(runner.plan), "params": [point.params for point in points]}
+    return study_key(runner.data_hash, config_to_dict(runner.config) | wanted, runner.versions)
 
 
 def _fitted(
-    bench: Bench, jobs: list[Job], kept: KeptForecasts, on_progress: Listener | None
-) -> list[list[Outcome]]:
+    runner: CurveRunner,
+    points: list[CurvePoint],
+    kept: Checkpoints,
+    on_progress: Listener | None,
+) -> list[list[FitOutcome]]:
     """Every network of every job, fitted now or before the work was killed."""
-    tracker = Tracker(on_progress, sum(job.work * job.seeds for job in jobs))
+    tracker = Tracker(on_progress, sum(point.work * point.seeds for point in points))
     # The longest first, so that no core waits at the end for a fit begun late.
-    pairs = [(i, s) for i, job in enumerate(jobs) for s in range(job.seeds)]
-    pairs.sort(key=lambda pair: -jobs[pair[0]].work)
+    pairs = [(i, s) for i, point in enumerate(points) for s in range(point.seeds)]
+    pairs.sort(key=lambda pair: -points[pair[0]].work)
     begun_before = kept.begin()
-    known = {pair: kept.find(*pair) for pair in pairs}
+    known = {pair: _found(kept, *pair) for pair in pairs}
     if begun_before:
         finished = sum(forecasts is not None for forecasts in known.values())
         with tracker.task("resuming", 0.0, f"{finished} of {len(pairs)} fits done"):
             pass
 
-    def run(number: int, seed: int) -> Outcome:
-        job = jobs[number]
-        axis, degree = job.places[0]
-        text = f"{AXES[axis]} {degree}, seed {seed + 1} of {job.seeds}"
-        with tracker.task("fitting", job.work, text):
+    def run(number: int, seed: int) -> FitOutcome:
+        point = points[number]
+        axis, degree = point.places[0]
+        text = f"{AXES[axis]} {degree}, seed {seed + 1} of {point.seeds}"
+        with tracker.task("fitting", point.work, text):
             forecasts = known[number, seed]
             if forecasts is None:
-                forecasts = bench.forecast(job.params, seed)
-                kept.keep(number, seed, forecasts)
-            return bench.judged(forecasts)
+                forecasts = runner.forecast(point.params, seed)
+                _keep(kept, number, seed, forecasts)
+            return runner.judged(forecasts)
 
-    parallel = joblib.Parallel(n_jobs=bench.config.jobs, prefer="threads")
+    parallel = joblib.Parallel(n_jobs=runner.config.jobs, prefer="threads")
     done = parallel(joblib.delayed(run)(*pair) for pair in pairs)
     found = dict(zip(pairs, done, strict=True))
-    return [[found[i, s] for s in range(job.seeds)] for i, job in enumerate(jobs)]
+    return [[found[i, s] for s in range(point.seeds)] for i, point in enumerate(points)]
 
 
-def _runs(jobs: list[Job], members: list[list[Outcome]]) -> pd.DataFrame:
+def _found(kept: Checkpoints, point: int, seed: int) -> dict[str, Forecast] | None:
+    """What a finished network forecast for each period, if it is kept."""
+    tree = kept.find(f"{point}-{seed}")
+    if tree is None:
+        return None
+    weights = tree["weights"]
+    return {period: Forecast(x, weights.get(period)) for period, x in tree["scores"].items()}
+
+
+def _keep(kept: Checkpoints, point: int, seed: int, forecasts: dict[str, Forecast]) -> None:
+    """Keep what a finished network forecast."""
+    weights = {p: own.weights for p, own in forecasts.items() if own.weights is not None}
+    scores = {period: own.scores for period, own in forecasts.items()}
+    kept.keep(f"{point}-{seed}", {"scores": scores, "weights": weights})
+
+
+def _runs(points: list[CurvePoint], members: list[list[FitOutcome]]) -> pd.DataFrame:
     rows = [
         {"axis": axis, "degree": degree, "seed": seed, "period": period, **outcome.values(period)}
-        for job, outcomes in zip(jobs, members, strict=True)
-        for axis, degree in job.places
+        for point, outcomes in zip(points, members, strict=True)
+        for axis, degree in point.places
         for seed, outcome in enumerate(outcomes)
         for period in PERIODS
     ]
@@ -183,14 +198,14 @@ def _runs(jobs: list[Job], members: list[list[Outcome]]) -> pd.DataFrame:
 
 def _axis_table(
     axis: str,
-    jobs: list[Job],
-    means: list[Outcome],
+    points: list[CurvePoint],
+    means: list[FitOutcome],
     runs: pd.DataFrame,
     boot: dict[str, Any],
 ) -> pd.DataFrame:
     if axis == "trials":
         return best_of(runs[runs["seed"] == 0], seed=boot["seed"]).assign(axis=axis)
-    own = _on(axis, jobs, means)
+    own = _on(axis, points, means)
     parts = []
     for period in PERIODS:
         bands = ensemble(
@@ -202,12 +217,12 @@ def _axis_table(
     return by_degree(runs).merge(pd.concat(parts), on=["degree", "period"]).assign(axis=axis)
 
 
-def _on(axis: str, jobs: list[Job], means: list[Outcome]) -> dict[int, Outcome]:
+def _on(axis: str, points: list[CurvePoint], means: list[FitOutcome]) -> dict[int, FitOutcome]:
     """What stands at each degree of an axis, in order."""
     at = {
         degree: mean
-        for job, mean in zip(jobs, means, strict=True)
-        for own, degree in job.places
+        for point, mean in zip(points, means, strict=True)
+        for own, degree in point.places
         if own == axis
     }
     return dict(sorted(at.items()))
@@ -243,14 +258,14 @@ def _points(table: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
 
 def _luck(
     axis: str,
-    jobs: list[Job],
-    means: list[Outcome],
-    members: list[list[Outcome]],
+    points: list[CurvePoint],
+    means: list[FitOutcome],
+    members: list[list[FitOutcome]],
     ledger: TrialLedger,
     data: str,
 ) -> Luck:
     """Weigh the best of an axis; trials have one network each, and so are compared by one."""
-    own = _on(axis, jobs, [m[0] for m in members] if axis == "trials" else means)
+    own = _on(axis, points, [m[0] for m in members] if axis == "trials" else means)
     returns = np.stack([outcome.returns[PERIODS[0]] for outcome in own.values()], axis=1)
     sharpes = [outcome.values(PERIODS[0])["sharpe"] for outcome in own.values()]
     return luck_of(

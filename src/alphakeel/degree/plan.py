@@ -39,6 +39,8 @@ class DegreePlan:
         Share of the decision rows before the test that validates.
     refits : int
         Walk-forward fits of the test years.
+    overlay : bool
+        Trade every portfolio under the settings' ``[overlay]``.
 
     Raises
     ------
@@ -53,6 +55,7 @@ class DegreePlan:
     seeds: int = 3
     validation_share: float = 0.25
     refits: int = 2
+    overlay: bool = False
 
     def __post_init__(self) -> None:
         if self.model not in NETWORKS and self.model != "lstm_limited":

@@ -22,7 +22,7 @@ def data(view: View) -> Section:
         "the run holds in full.",
         (
             make_table(study.data_quality, "What the data hold"),
-            make_table(study.cleaning_counts, "What cleaning changed, by rule"),
+            make_table(study.cleaning.counts(), "What cleaning changed, by rule"),
             make_table(
                 study.left_out.set_index("factor"),
                 f"Factors that the data could not give: {len(study.left_out)}",
@@ -51,7 +51,7 @@ def method(view: View) -> Section:
     seconds = pd.DataFrame(
         {"stage": list(study.seconds), "seconds": list(study.seconds.values())}
     ).set_index("stage")
-    text = study.books.market_text
+    text = study.portfolios.market_text
     rules = (Words("list", text, "Market rules and costs"),) if text else ()
     versions = tuple((name, version) for name, version in study.versions.items())
     return Section(

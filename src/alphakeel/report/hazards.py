@@ -77,7 +77,7 @@ def _var_blocks(view: View) -> list[Block]:
     charts: list[Block] = []
     for name in pair:
         constant = float(metrics.value_at_risk(view.net[name]))
-        forecast = np.asarray(view.study.books.value_at_risk[name].var, dtype=np.float64)
+        forecast = np.asarray(view.study.portfolios.value_at_risk[name].var, dtype=np.float64)
         known_before = np.append(np.nan, forecast[:-1])
         charts.append(
             Chart(
@@ -147,7 +147,7 @@ def _volatility_blocks(view: View) -> list[Block]:
 
 
 def _exposure_blocks(view: View) -> list[Block]:
-    plans = view.study.books.overlays
+    plans = view.study.portfolios.overlays
     if view.hero not in plans:
         return []
     own = plans[view.hero]

@@ -11,8 +11,7 @@ from alphakeel.report import sweep_figures
 from alphakeel.report.cells import Column, make_table, show
 from alphakeel.report.hazards import var_frame
 from alphakeel.report.page import Array, Block, Chart, Section, View, Words, pivot
-from alphakeel.results import LABELS
-from alphakeel.roster import under_overlay
+from alphakeel.roster import LABELS, under_overlay
 
 __all__ = ["confirmation", "ladder", "sensitivity"]
 

@@ -10,8 +10,7 @@ from alphakeel.report import figures, heatmaps, verdict
 from alphakeel.report.cells import Column, make_table, show
 from alphakeel.report.hazard_figures import shade
 from alphakeel.report.page import Block, Chart, Section, View, Words, listing, pivot
-from alphakeel.results import LABELS
-from alphakeel.roster import EQUAL_WEIGHT, under_overlay
+from alphakeel.roster import EQUAL_WEIGHT, LABELS, under_overlay
 from alphakeel.stats import metrics
 
 __all__ = ["calendar", "course", "forecasts", "performance", "summary"]
@@ -154,7 +153,7 @@ def forecasts(view: View) -> Section:
     """How well scores rank stocks, before any portfolio is built on them."""
     study = view.study
     horizons = study.config.target.horizons
-    days = study.dates[study.decision_rows]
+    days = study.dates[study.decisions]
     charts = []
     for h, horizon in enumerate(horizons):
         series = {m.label: m.rank_ic[:, h] for m in study.models.values()}

@@ -13,8 +13,8 @@ import plotly.graph_objects as go
 
 from alphakeel.portfolio.backtest import Ledger
 from alphakeel.report.cells import Table, make_table, show
-from alphakeel.results import LABELS, Study
-from alphakeel.roster import EQUAL_WEIGHT, under_overlay
+from alphakeel.results import Study
+from alphakeel.roster import EQUAL_WEIGHT, LABELS, under_overlay
 
 if TYPE_CHECKING:
     from alphakeel.tuning.runs import Seen

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from alphakeel.arena import borrowing_text
 from alphakeel.evidence.tables import strategy_tables
+from alphakeel.pipeline.simulator import borrowing_text
 from alphakeel.report.cells import show
-from alphakeel.results import LABELS, Study
-from alphakeel.roster import EQUAL_WEIGHT, under_overlay
+from alphakeel.results import Study
+from alphakeel.roster import EQUAL_WEIGHT, LABELS, under_overlay
 
 if TYPE_CHECKING:
     from alphakeel.tuning.runs import Seen

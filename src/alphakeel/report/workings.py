@@ -6,10 +6,10 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from alphakeel.pipeline.fitting import ModelResult
 from alphakeel.report import conventions, figures, heatmaps
 from alphakeel.report.cells import Column, make_table
 from alphakeel.report.page import YEAR, Array, Block, Chart, Section, View, Words, listing
-from alphakeel.results import ModelResult
 from alphakeel.stats import timeseries
 
 __all__ = [

@@ -11,6 +11,7 @@ Where rows are every fifth date, count the reach in those rows, rounded up.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,6 +32,7 @@ __all__ = [
     "combinatorial_purged",
     "n_paths",
     "path_folds",
+    "purge_length",
     "purged_kfold",
     "split_validation",
     "walk_forward",
@@ -75,6 +77,26 @@ class PurgedFold:
     def train_rows(self) -> NDArray[np.intp]:
         """Return the training rows as one increasing array of indices."""
         return np.concatenate([np.arange(s.start, s.stop, dtype=np.intp) for s in self.train])
+
+
+def purge_length(*, lag: int, horizons: Sequence[int], step: int = 1) -> int:
+    """Rows that a training label reaches ahead, rounded up: the one formula behind every purge.
+
+    Parameters
+    ----------
+    lag : int
+        Days from score to trade.
+    horizons : sequence of int
+        Days that the labels span; the longest one counts.
+    step : int, default=1
+        Days between two rows.
+
+    Examples
+    --------
+    >>> purge_length(lag=1, horizons=(5, 20), step=5)
+    5
+    """
+    return -(-(lag + max(horizons)) // step)
 
 
 def walk_forward(

@@ -45,6 +45,19 @@ Array = NDArray[Any]
 Kernel = Callable[..., Array]
 
 
+def simple_returns(price: Array) -> NDArray[np.float64]:
+    """Simple returns of a row over the one before; NaN in the first, and without either price.
+
+    Examples
+    --------
+    >>> simple_returns(np.array([[100.0], [110.0], [99.0]])).round(2)[:, 0]
+    array([ nan,  0.1, -0.1])
+    """
+    out = np.full(price.shape, np.nan)
+    out[1:] = price[1:] / price[:-1] - 1.0
+    return out
+
+
 def lag(x: Array, rows: int) -> Array:
     """Value of `rows` rows earlier.
 

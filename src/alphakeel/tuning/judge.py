@@ -1,9 +1,15 @@
-"""The judge: one setting over all splits, and its line in the ledger."""
+"""One setting over all splits of the years before the test, and its line in the trial log.
+
+A split's test rows are decisions; their portfolio is decided with the scores made there and traded
+as the study trades them (`[allocation]`, `[costs]`, and `[overlay]` on request), from the block's
+first day to the day before the decision after its last. Every block starts in cash and pays for
+its own entry.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import joblib
@@ -13,23 +19,32 @@ import numpy.typing as npt
 from alphakeel.config import StudyConfig, config_to_dict
 from alphakeel.errors import ConfigError
 from alphakeel.models.state import fingerprint
-from alphakeel.provenance import versions_at_work
-from alphakeel.stats import folds, metrics
-from alphakeel.tuning.objective import (
-    Book,
-    Problem,
-    Split,
-    book_of,
+from alphakeel.pipeline.dataset import Dataset
+from alphakeel.pipeline.fitting import (
+    RISK_HORIZON,
+    Forecast,
     fit_and_score,
-    names_for,
-    over_limits,
-    rank_ic_of,
+    volatility_of_block,
 )
+from alphakeel.pipeline.plan import Plan, purge_of
+from alphakeel.pipeline.screening import screen_factors
+from alphakeel.pipeline.simulator import Simulator
+from alphakeel.pipeline.strategies import trade_scores
+from alphakeel.stats import folds, metrics
+from alphakeel.stats.crosssection import rank_ic
 from alphakeel.tuning.plan import SearchPlan
 from alphakeel.tuning.space import settings_at
 from alphakeel.tuning.trials import TrialLedger, TrialRecord, written
 
-__all__ = ["Judge", "make_splits"]
+__all__ = [
+    "BlockReturns",
+    "CrossValidation",
+    "Split",
+    "make_splits",
+    "over_limits",
+    "rank_ic_of",
+    "trade_block",
+]
 
 # Training rows of a split, below which nothing can be judged.
 LEAST_ROWS = 20
@@ -37,18 +52,40 @@ LEAST_ROWS = 20
 Floats = npt.NDArray[np.float64]
 
 
-def make_splits(problem: Problem, config: StudyConfig, plan: SearchPlan) -> tuple[Split, ...]:
-    """Purged, embargoed splits of the decision rows from the first with a stock on."""
-    step = config.walk_forward.rebalance_every
-    reach = config.target.lag + max(config.target.horizons)
-    numbers = {"purge": -(-reach // step), "embargo": -(-config.walk_forward.embargo // step)}
-    n_rows = len(problem.rows) - problem.first
-    shift = problem.first
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Rows to train on, in order, and one or more blocks of rows that judge."""
+
+    train: npt.NDArray[np.intp]
+    test: tuple[slice, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class BlockReturns:
+    """A block's portfolio: its days, net simple returns and turnover a day."""
+
+    days: slice
+    returns: Floats
+    turnover: Floats
+
+
+def make_splits(dataset: Dataset, config: StudyConfig, plan: SearchPlan) -> tuple[Split, ...]:
+    """Purged, embargoed splits of the decisions from the first with a stock on.
+
+    Raises
+    ------
+    ConfigError
+        If a split leaves too few rows to train on.
+    """
+    shift = dataset.first
+    # Training rows lie before a block too, so that labels of the risk network are purged as well.
+    risk = (RISK_HORIZON,) if config.allocation.volatility == "network" else ()
+    n_rows, gaps = len(dataset.decisions) - shift, purge_of(config, *risk)
     made: Sequence[folds.PurgedFold | folds.CombinatorialFold]
     if plan.splitter == "kfold":
-        made = folds.purged_kfold(n_rows, plan.blocks, **numbers)
+        made = folds.purged_kfold(n_rows, plan.blocks, **gaps)
     else:
-        made = folds.combinatorial_purged(n_rows, plan.blocks, plan.held_out, **numbers)
+        made = folds.combinatorial_purged(n_rows, plan.blocks, plan.held_out, **gaps)
     splits = tuple(
         Split(
             fold.train_rows() + shift,
@@ -68,25 +105,113 @@ def make_splits(problem: Problem, config: StudyConfig, plan: SearchPlan) -> tupl
     return splits
 
 
-class Judge:
-    """Runs one setting over the splits, and writes down what came out."""
+def rank_ic_of(dataset: Dataset, scores: npt.NDArray[np.floating[Any]], block: slice) -> Floats:
+    """Rank IC of each row of a block, the mean over horizons; NaN where none can be had."""
+    by_horizon = rank_ic(scores[block], dataset.forward[block])
+    known = np.isfinite(by_horizon)
+    total = np.where(known, by_horizon, 0.0).sum(axis=-1)
+    count = known.sum(axis=-1)
+    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
+
+
+def trade_block(
+    dataset: Dataset,
+    forecast: Forecast,
+    volatility: npt.NDArray[np.floating[Any]],
+    block: slice,
+    config: StudyConfig,
+    *,
+    overlay: bool,
+) -> BlockReturns:
+    """Trade the forecast of a block of decisions as the study trades it.
+
+    Parameters
+    ----------
+    dataset : Dataset
+    forecast : Forecast
+    volatility : ndarray of shape (n_block, n_assets)
+        As `volatility_of_block` gives it.
+    block : slice
+    config : StudyConfig
+    overlay : bool
+        Under the overlay.
+    """
+    days = dataset.days_of(block)
+    ledger = trade_scores(
+        forecast.scores[block],
+        None if forecast.weights is None else forecast.weights[block],
+        volatility,
+        Simulator.of(dataset, config, days),
+        config,
+        under=overlay,
+    )
+    return BlockReturns(days, ledger.net_returns, ledger.turnover)
+
+
+def over_limits(
+    returns: Floats, turnover: Floats, limits: Mapping[str, float | None]
+) -> dict[str, float]:
+    """By how much a portfolio exceeds each limit: realised over allowed, less 1; <= 0 keeps it.
+
+    Parameters
+    ----------
+    returns, turnover : ndarray of shape (n_days,)
+        Simple returns, and value traded over wealth, a day.
+    limits : mapping of str to float or None
+        volatility and turnover a year, max_drawdown, var_95 and cvar_95 of one day, as fractions;
+        None is no limit.
+
+    Examples
+    --------
+    >>> days = np.array([0.0, -0.1, 0.0, 0.05])
+    >>> over = over_limits(days, np.zeros(4), {"max_drawdown": 0.2, "var_95": None})
+    >>> {name: round(value, 6) for name, value in over.items()}
+    {'max_drawdown': -0.5}
+    """
+    realised = {
+        "volatility": lambda: metrics.annual_volatility(returns),
+        "max_drawdown": lambda: metrics.max_drawdown(returns),
+        "var_95": lambda: metrics.value_at_risk(returns),
+        "cvar_95": lambda: metrics.conditional_value_at_risk(returns),
+        "turnover": lambda: turnover.mean() * metrics.PERIODS_PER_YEAR,
+    }
+    return {
+        name: float(realised[name]()) / limit - 1.0
+        for name, limit in limits.items()
+        if limit is not None
+    }
+
+
+class CrossValidation:
+    """Runs one setting over the splits, and writes down what came out.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        Of the days before the test.
+    splits : tuple of Split
+    config : StudyConfig
+        Settings that a trial starts from.
+    plan : SearchPlan
+    study : Plan
+        Of the study that the search is for: its data and versions name the trials.
+    ledger : TrialLedger
+    """
 
     def __init__(
         self,
-        problem: Problem,
+        dataset: Dataset,
         splits: tuple[Split, ...],
         config: StudyConfig,
         plan: SearchPlan,
-        data_hash: str,
+        study: Plan,
         ledger: TrialLedger,
     ) -> None:
-        self.problem, self.splits = problem, splits
+        self.dataset, self.splits = dataset, splits
         self.config, self.plan = config, plan
-        self.data_hash, self.ledger = data_hash, ledger
-        at_work = versions_at_work(replace(config, models=(plan.model,)))
-        self.versions = at_work | problem.versions
-        train = (joblib.delayed(names_for)(problem, s.train, plan.model, config) for s in splits)
-        self.names = self._parallel()(train)
+        self.data_hash, self.versions, self.ledger = study.panel_hash, study.versions, ledger
+        screens = screen_factors(dataset, [s.train for s in splits], config, (plan.model,))
+        self.names = [screen.names(plan.model) for screen in screens]
 
     def settings(self, params: dict[str, Any]) -> StudyConfig:
         """Settings of a trial: the point's, and the plan's number of networks."""
@@ -97,10 +222,11 @@ class Judge:
         """Fingerprint of a trial."""
         settings = config_to_dict(self.settings(params))
         deciding = {k: v for k, v in settings.items() if k not in ("jobs", "models", "report")}
-        plan = [self.plan.model, self.plan.splitter, self.plan.blocks, self.plan.held_out]
-        return fingerprint(self.data_hash, deciding, self.versions, plan)
+        way: list[Any] = [self.plan.model, self.plan.splitter, self.plan.blocks, self.plan.held_out]
+        way += ["overlay"] if self.plan.overlay else []
+        return fingerprint(self.data_hash, deciding, self.versions, way)
 
-    def judge(
+    def run(
         self, params: dict[str, Any], report: Callable[[int, float], bool]
     ) -> tuple[TrialRecord, bool]:
         """Run splits until `report(split, value so far)` says to stop; a known trial is not run.
@@ -116,14 +242,14 @@ class Judge:
         if known is not None:
             return known, False
         config = self.settings(params)
-        done = _Done(self.problem, len(self.splits))
+        done = _Done(self.dataset, len(self.splits))
         jobs = self.config.jobs
         stopped = False
         for start in range(0, len(self.splits), jobs):
             wave = range(start, min(start + jobs, len(self.splits)))
-            fits = (joblib.delayed(self._one)(number, config) for number in wave)
-            for number, (correlation, books) in zip(wave, self._parallel()(fits), strict=True):
-                done.add(correlation, books)
+            fits = (joblib.delayed(self._run_split)(number, config) for number in wave)
+            for number, (correlation, blocks) in zip(wave, self._parallel()(fits), strict=True):
+                done.add(correlation, blocks)
                 last = number == len(self.splits) - 1
                 behind = report(number, done.value(self.plan.objective))
                 stopped = behind and not last and not self._may_be_feasible(done)
@@ -139,17 +265,24 @@ class Judge:
         """Under limits a trial that keeps them so far is not given up for a lower value."""
         return self.plan.objective == "sharpe" and max([0.0, *done.over(self.config).values()]) == 0
 
-    def _one(self, number: int, config: StudyConfig) -> tuple[float, list[Book]]:
-        split = self.splits[number]
+    def _run_split(self, number: int, config: StudyConfig) -> tuple[float, list[BlockReturns]]:
+        split, dataset = self.splits[number], self.dataset
         until = max(block.stop for block in split.test)
-        forecast = fit_and_score(
-            self.problem, split.train, until, self.names[number], self.plan.model, config
-        )
-        rows = [rank_ic_of(self.problem, forecast.scores, block) for block in split.test]
+        names, model = self.names[number], self.plan.model
+        forecast = fit_and_score(dataset, split.train, until, names, model, config)
+        rows = [rank_ic_of(dataset, forecast.scores, block) for block in split.test]
         by_row = np.concatenate(rows)
         known = by_row[np.isfinite(by_row)]
         correlation = float(known.mean()) if len(known) else 0.0
-        return correlation, [book_of(self.problem, forecast, b, config) for b in split.test]
+        return correlation, [self._trade(split, forecast, block, config) for block in split.test]
+
+    def _trade(
+        self, split: Split, forecast: Forecast, block: slice, config: StudyConfig
+    ) -> BlockReturns:
+        volatility = volatility_of_block(self.dataset, split.train, block, config)
+        return trade_block(
+            self.dataset, forecast, volatility, block, config, overlay=self.plan.overlay
+        )
 
     def _parallel(self) -> joblib.Parallel:
         return joblib.Parallel(n_jobs=self.config.jobs, prefer="threads")
@@ -158,18 +291,18 @@ class Judge:
 class _Done:
     """The splits of a trial that were run; a day that several judged counts with their mean."""
 
-    def __init__(self, problem: Problem, n_splits: int) -> None:
-        self.dates, self.n_splits = problem.dates, n_splits
+    def __init__(self, dataset: Dataset, n_splits: int) -> None:
+        self.dates, self.n_splits = dataset.dates, n_splits
         self.correlations: list[float] = []
-        self.total, self.turnover = np.zeros(len(problem.dates)), np.zeros(len(problem.dates))
-        self.count = np.zeros(len(problem.dates))
+        self.total, self.turnover = np.zeros(len(self.dates)), np.zeros(len(self.dates))
+        self.count = np.zeros(len(self.dates))
 
-    def add(self, correlation: float, books: list[Book]) -> None:
+    def add(self, correlation: float, blocks: list[BlockReturns]) -> None:
         self.correlations.append(correlation)
-        for book in books:
-            self.total[book.days] += book.returns
-            self.turnover[book.days] += book.turnover
-            self.count[book.days] += 1
+        for block in blocks:
+            self.total[block.days] += block.returns
+            self.turnover[block.days] += block.turnover
+            self.count[block.days] += 1
 
     def returns(self) -> Floats:
         return self.total[self.count > 0] / self.count[self.count > 0]

@@ -32,7 +32,7 @@ class SearchPlan:
     trials : int
         Trials in all, those of earlier runs of the same search included.
     objective : {"rank_ic", "sharpe"}
-        Mean validation Rank IC; or the Sharpe ratio of the validation book, where a trial that
+        Mean validation Rank IC; or the Sharpe ratio of the validation portfolio, where a trial that
         breaks one of the settings' ``[limits]`` ranks behind every one that keeps them.
     splitter : {"kfold", "combinatorial"}
         Purged, embargoed blocks; or every choice of `held_out` of them.
@@ -44,6 +44,9 @@ class SearchPlan:
         successive halving over splits.
     seeds : int
         Networks averaged in a trial.
+    overlay : bool
+        Trade a trial's portfolio under the settings' ``[overlay]``: a study shows both, and a
+        search judges the one without it unless it is told.
     """
 
     model: str = "lstm"
@@ -54,6 +57,7 @@ class SearchPlan:
     held_out: int = 2
     pruner: str = "median"
     seeds: int = 1
+    overlay: bool = False
 
     def __post_init__(self) -> None:
         known = {

@@ -21,19 +21,17 @@ from skfolio.containers import AssetPanel
 
 from alphakeel.config import StudyConfig
 from alphakeel.errors import ConfigError, ConvergenceError, DataError
-from alphakeel.preparation import find_test_days, with_test_dates
+from alphakeel.pipeline.dataset import prepare_dataset
+from alphakeel.pipeline.plan import Plan
 from alphakeel.progress import Progress
-from alphakeel.provenance import hash_panel
-from alphakeel.roster import check_models
-from alphakeel.tuning.judge import Judge, make_splits
+from alphakeel.tuning.judge import CrossValidation, make_splits
 from alphakeel.tuning.luck import luck_of
-from alphakeel.tuning.objective import prepare_problem
 from alphakeel.tuning.plan import OBJECTIVES, SearchPlan, Tuning
 from alphakeel.tuning.space import Choice, Space, default_space, settings_at
 from alphakeel.tuning.storage import STARTUP, alone, open_study, study_name
 from alphakeel.tuning.trials import TrialLedger, TrialRecord
 
-__all__ = ["before_test", "tune"]
+__all__ = ["tune"]
 
 Listener = Callable[[Progress], None]
 
@@ -89,42 +87,35 @@ def tune(
     (2, True)
     """
     config, plan = config or StudyConfig(), plan or SearchPlan()
-    check_models(replace(config, models=(plan.model,)))
-    data_hash = hash_panel(panel)
-    cut, config = before_test(panel, config)
-    problem = prepare_problem(cut, config, anchor=len(cut.observations))
-    splits = make_splits(problem, config, plan)
+    study_plan = Plan.of(panel, replace(config, models=(plan.model,)), name)
+    config = replace(study_plan.config, models=config.models)
+    before = panel[: study_plan.test.start].to_panel()
+    dataset = prepare_dataset(before, study_plan.before_test())
+    splits = make_splits(dataset, config, plan)
     if space is None:
         shortest = min(len(split.train) for split in splits)
-        breadth = int(np.median(problem.inputs.sample[problem.first :].sum(axis=1)))
+        breadth = int(np.median(dataset.eligible[dataset.first :].sum(axis=1)))
         space = default_space(plan.model, config, n_rows=shortest, breadth=breadth)
     settings_at(config, {part.name: _any_value(part) for part in space})
     if ledger is None:
         ledger = TrialLedger(None if folder is None else Path(folder) / "trials.jsonl")
-    judge = Judge(problem, splits, config, plan, data_hash, ledger)
+    cv = CrossValidation(dataset, splits, config, plan, study_plan, ledger)
     with alone(folder):
-        study = open_study(folder, study_name(judge.key({}), plan, space), plan, len(splits))
-        trials = _run(study, judge, space, on_progress)
-    return _found(trials, judge, space, name)
-
-
-def before_test(panel: AssetPanel, config: StudyConfig) -> tuple[AssetPanel, StudyConfig]:
-    """The days before the test, and the settings with the test window filled in."""
-    dates = np.asarray(panel.observations, dtype="datetime64[D]")
-    days = find_test_days(dates, config)
-    return panel[: days.start].to_panel(), with_test_dates(config, dates[days])
+        study = open_study(folder, study_name(cv.key({}), plan, space), plan, len(splits))
+        trials = _run(study, cv, space, on_progress)
+    return _found(trials, cv, space, name)
 
 
 def _run(
-    study: optuna.Study, judge: Judge, space: Space, on_progress: Listener | None
+    study: optuna.Study, cv: CrossValidation, space: Space, on_progress: Listener | None
 ) -> list[FrozenTrial]:
-    """Ask, judge and tell until the plan's number of trials is done."""
-    plan = judge.plan
+    """Ask, run and tell until the plan's number of trials is done."""
+    plan = cv.plan
     for stale in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         study.tell(stale.number, state=TrialState.FAIL)
     while len(finished := _finished(study)) < plan.trials:
         _tell_progress(on_progress, finished, plan)
-        seed = np.random.SeedSequence([judge.config.seed, len(finished)]).generate_state(1)[0]
+        seed = np.random.SeedSequence([cv.config.seed, len(finished)]).generate_state(1)[0]
         study.sampler = optuna.samplers.TPESampler(
             seed=int(seed), n_startup_trials=STARTUP, multivariate=False
         )
@@ -136,7 +127,7 @@ def _run(
             return trial.should_prune()
 
         try:
-            record, fitted = judge.judge(params, report)
+            record, fitted = cv.run(params, report)
         except (DataError, ConfigError, ConvergenceError) as error:
             trial.set_user_attr("reason", str(error))
             study.tell(trial, state=TrialState.FAIL)
@@ -205,27 +196,27 @@ def _standing(trial: FrozenTrial) -> tuple[float, float]:
     return -excess, float(trial.value or 0.0)
 
 
-def _found(trials: list[FrozenTrial], judge: Judge, space: Space, name: str) -> Tuning:
+def _found(trials: list[FrozenTrial], cv: CrossValidation, space: Space, name: str) -> Tuning:
     complete = [t for t in trials if t.state == TrialState.COMPLETE]
     if not complete:
         reasons = [t.user_attrs["reason"] for t in trials if t.state == TrialState.FAIL]
-        raise ConfigError(f"no trial of {judge.plan.model} could be fitted: {reasons[0]}")
+        raise ConfigError(f"no trial of {cv.plan.model} could be fitted: {reasons[0]}")
     best = max(complete, key=_standing)
-    record = judge.ledger.find(best.user_attrs["key"])
+    record = cv.ledger.find(best.user_attrs["key"])
     if record is None:
         raise DataError(
-            f"trial {best.number} is in the study but not in the ledger {judge.ledger.path}; give "
+            f"trial {best.number} is in the study but not in the ledger {cv.ledger.path}; give "
             "the ledger that it was written to, or another folder."
         )
     config = replace(
-        settings_at(judge.config, record.params),
-        models=tuple(dict.fromkeys(("linear", judge.plan.model))),
+        settings_at(cv.config, record.params),
+        models=tuple(dict.fromkeys(("linear", cv.plan.model))),
     )
-    limited = judge.plan.objective == "sharpe"
+    limited = cv.plan.objective == "sharpe"
     returns = np.array(record.returns)
     return Tuning(
         config=config,
-        plan=judge.plan,
+        plan=cv.plan,
         best={
             "number": best.number,
             "value": best.value,
@@ -235,21 +226,21 @@ def _found(trials: list[FrozenTrial], judge: Judge, space: Space, name: str) -> 
             "over": record.over if limited else {},
             "feasible": not limited or max([0.0, *record.over.values()]) <= 0.0,
         },
-        trials=_trials_table(trials, judge, space),
+        trials=_trials_table(trials, cv, space),
         luck=luck_of(
             returns[np.isfinite(returns)],
-            judge.ledger.returns(judge.data_hash),
-            n_trials=judge.ledger.count(judge.data_hash),
-            sharpes=judge.ledger.sharpes(judge.data_hash),
+            cv.ledger.returns(cv.data_hash),
+            n_trials=cv.ledger.count(cv.data_hash),
+            sharpes=cv.ledger.sharpes(cv.data_hash),
         ),
-        data_hash=judge.data_hash,
+        data_hash=cv.data_hash,
         name=name,
         validated=(record.first, record.last),
     )
 
 
-def _trials_table(trials: list[FrozenTrial], judge: Judge, space: Space) -> pd.DataFrame:
-    by_key = {r.key: r for r in judge.ledger.of(judge.data_hash)}
+def _trials_table(trials: list[FrozenTrial], cv: CrossValidation, space: Space) -> pd.DataFrame:
+    by_key = {r.key: r for r in cv.ledger.of(cv.data_hash)}
     rows = []
     for trial in trials:
         record = by_key.get(trial.user_attrs.get("key", ""))

@@ -1,8 +1,7 @@
-"""Where every book of a study is traded: the same prices, lag, market rules and costs for all.
+"""Where every portfolio is traded: the same prices, lag, market rules and costs for all.
 
-A *book* is what a strategy decided and what became of it: target weights and the ledger of their
-backtest. The arena cuts a cleaned panel to the days of the test once, so that a difference
-between two books is a difference of decisions.
+A simulator is cut from a prepared data set for some days, so that a difference between two
+portfolios on these days is a difference of decisions.
 """
 
 from __future__ import annotations
@@ -14,46 +13,38 @@ import numpy.typing as npt
 from skfolio.containers import AssetPanel
 
 from alphakeel.config import StudyConfig
-from alphakeel.data.cleaning import CleanResult
-from alphakeel.data.panel import market_index
-from alphakeel.errors import ConfigError, DataError
-from alphakeel.evidence.recognition import TREND_RULE, MarketRegimes
+from alphakeel.errors import DataError
+from alphakeel.pipeline.dataset import Dataset
 from alphakeel.portfolio.backtest import Ledger, backtest
 from alphakeel.portfolio.costs import CostModel, ProportionalCost
 from alphakeel.portfolio.phases import Regime
 from alphakeel.portfolio.presets import Market, boards_of, cn_market, us_market
+from alphakeel.portfolio.regimes import trend_volatility_regimes
 from alphakeel.portfolio.rules import Margin
-from alphakeel.preparation import simple_returns
-from alphakeel.stats import timeseries
 
 __all__ = [
-    "Arena",
-    "Book",
-    "betas_of",
+    "Portfolio",
+    "Simulator",
     "borrowing_text",
     "levered",
     "market_of",
-    "refuse_lacking",
     "short_margin",
 ]
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
 
-# Days of a market beta, and those it needs.
-BETA_WINDOW, BETA_LEAST = 252, 120
-
 
 @dataclass(frozen=True, eq=False)
-class Book:
-    """Target weights of every test day (rows of NaN decide nothing) and their backtest.
+class Portfolio:
+    """Target weights of every simulated day (rows of NaN decide nothing) and their backtest.
 
     Attributes
     ----------
-    targets : ndarray of shape (n_test, n_assets)
+    targets : ndarray of shape (n_days, n_assets)
     ledger : Ledger
     margin : Margin
-        What the book may borrow; by default nothing.
+        What the portfolio may borrow; by default nothing.
     """
 
     targets: Floats
@@ -62,27 +53,27 @@ class Book:
 
 
 @dataclass(frozen=True, eq=False)
-class Arena:
-    """What every book of a study meets.
+class Simulator:
+    """What every portfolio meets on some days.
 
     Attributes
     ----------
     returns : ndarray of shape (n_dates, n_assets)
-        Simple daily returns of all days, those before the test included.
-    price : ndarray of shape (n_test, n_assets)
-        Accounting closes of the test days.
-    tradable : ndarray of shape (n_test, n_assets) of bool
+        Simple daily returns of all days, those before the simulated ones included.
+    price : ndarray of shape (n_days, n_assets)
+        Accounting closes of the simulated days.
+    tradable : ndarray of shape (n_days, n_assets) of bool
     eligible : ndarray of shape (n_decisions, n_assets) of bool
-        Stocks of the sample on each decision row of the test.
+        Stocks of the sample on each decision.
     sectors : ndarray of shape (n_decisions, n_assets) of int, or None
     history : ndarray of shape (n_before,)
-        Mean return of the sample's stocks on the days before the test.
-    bear : ndarray of shape (n_test,) of bool, or None
-        Where the causal trend rule says bear at the close; None without an index.
+        Mean return of the sample's stocks on the days before.
+    bear : ndarray of shape (n_days,) of bool, or None
+        Where the causal trend rule says bear at the close; None where nothing asks for it.
     decisions : ndarray of shape (n_decisions,) of int
-        Decision rows of the test, as rows of `returns`.
+        Those of the simulated days, as rows of `returns`.
     start : int
-        First test day, as a row of `returns`.
+        First simulated day, as a row of `returns`.
     lag : int
     market : Market or None
         Dated costs and rules; None with one proportional cost and no rules.
@@ -91,7 +82,7 @@ class Arena:
     wealth : float
         At the start.
     betas : ndarray of shape (n_decisions, n_assets), or None
-        Market betas known at each decision; None unless a book is to be neutral in them.
+        Market betas known at each decision; None unless portfolios are to be neutral in them.
     """
 
     returns: Floats
@@ -110,57 +101,61 @@ class Arena:
     betas: Floats | None = None
 
     @classmethod
-    def of(
-        cls,
-        cleaning: CleanResult,
-        sample: Bools,
-        rows: npt.NDArray[np.intp],
-        days: slice,
-        config: StudyConfig,
-        *,
-        regimes: MarketRegimes | None = None,
-    ) -> Arena:
-        """Cut a cleaned panel to the days of the test."""
-        panel = cleaning.panel
-        price = panel["accounting_close"]
-        returns = simple_returns(price)
-        decisions = rows[rows >= days.start]
+    def of(cls, dataset: Dataset, config: StudyConfig, days: slice) -> Simulator:
+        """Cut a data set to some days.
+
+        Parameters
+        ----------
+        dataset : Dataset
+        config : StudyConfig
+            Costs, market rules, what is asked of the overlay.
+        days : slice
+            Simulated days; every portfolio starts in cash on the first.
+
+        Raises
+        ------
+        DataError
+            If the overlay asks for regimes and the index has gaps.
+        """
+        panel, returns, sample = dataset.panel, dataset.returns, dataset.sample
+        first, last = np.searchsorted(dataset.decisions, (days.start, days.stop))
+        decisions = dataset.decisions[first:last]
         known = np.isfinite(returns[: days.start]) & sample[: days.start]
         number = np.maximum(known.sum(axis=1), 1)
         mean = np.where(known, returns[: days.start], 0.0).sum(axis=1) / number
         flat = config.costs.preset == "flat"
-        betas = betas_of(panel, returns) if config.allocation.neutral == "beta" else None
+        betas = dataset.betas if config.allocation.neutral == "beta" else None
         return cls(
             returns=returns,
-            price=price[days],
-            tradable=panel.estimation_mask[days],
+            price=dataset.price[days],
+            tradable=dataset.tradable[days],
             eligible=sample[decisions],
             sectors=np.asarray(panel["sector"])[decisions] if "sector" in panel.fields else None,
             history=np.where(known.any(axis=1), mean, np.nan),
-            bear=None if regimes is None else regimes.causal[TREND_RULE][days] == Regime.BEAR,
+            bear=_bear_days(dataset, days) if config.overlay.bear_exposure is not None else None,
             decisions=decisions,
             start=days.start,
-            lag=config.target.lag,
+            lag=dataset.lag,
             market=None if flat else market_of(panel, config.costs.preset, config).between(days),
             per_side=config.costs.per_side,
             wealth=1.0 if flat else config.costs.wealth,
             betas=None if betas is None else betas[decisions],
         )
 
-    def trade(self, decided: Floats, margin: Margin | None = None) -> Book:
-        """Backtest weights given by decision row, (n_decisions, n_assets)."""
+    def trade(self, decided: Floats, margin: Margin | None = None) -> Portfolio:
+        """Backtest weights given by decision, (n_decisions, n_assets)."""
         targets = np.full(self.price.shape, np.nan)
         targets[self.decisions - self.start] = decided
         return self.follow(targets, margin)
 
-    def follow(self, targets: Floats, margin: Margin | None = None) -> Book:
-        """Backtest weights given by test day, (n_test, n_assets); on margin where it is given."""
+    def follow(self, targets: Floats, margin: Margin | None = None) -> Portfolio:
+        """Backtest weights given by day, (n_days, n_assets); on margin where it is given."""
         margin = margin or Margin()
         if self.market is None:
             ledger = self.run(targets, cost=ProportionalCost(self.per_side), margin=margin)
         else:
             ledger = self.run_in(targets, self.market, self.wealth, margin=margin)
-        return Book(targets, ledger, margin)
+        return Portfolio(targets, ledger, margin)
 
     def run(self, targets: Floats, *, cost: CostModel, margin: Margin) -> Ledger:
         """Backtest at a cost of one's own, without market rules."""
@@ -182,49 +177,18 @@ class Arena:
         )
 
 
-def refuse_lacking(panel: AssetPanel, config: StudyConfig) -> None:
-    """Refuse settings that need what the data lack, before anything is fitted.
-
-    Raises
-    ------
-    ConfigError
-        If a book is to be neutral in beta and there is no market index.
-    DataError
-        If the rules of China are asked for and there are no closes as traded.
-    """
-    if config.allocation.neutral == "beta" and market_index(panel) is None:
-        raise ConfigError(
-            'allocation.neutral = "beta" needs a market index, and the data have none: give one '
-            '(docs/data-format.md), or set allocation.neutral to "dollar".'
-        )
-    if config.costs.preset == "cn" and "close" not in panel.fields:
+def _bear_days(dataset: Dataset, days: slice) -> Bools:
+    """Where the causal trend rule says bear, known at each close."""
+    if dataset.market_index is None:
         raise DataError(
-            'costs.preset = "cn" needs the closes as traded, for price limits and lots: give the '
-            'data a column `close` beside the adjusted one, or set costs.preset to "flat".'
+            "overlay.bear_exposure needs a market index with a value on every day, and the "
+            "data have none: give one, or leave the setting out."
         )
-
-
-def betas_of(panel: AssetPanel, returns: Floats) -> Floats | None:
-    """Market betas of the last `BETA_WINDOW` days, (n_dates, n_assets); None without an index.
-
-    NaN where fewer than `BETA_LEAST` of these days are known.
-    """
-    index = market_index(panel)
-    if index is None:
-        return None
-    market = simple_returns(index[:, None])
-    return timeseries.trailing_beta(returns, market, BETA_WINDOW, min_count=BETA_LEAST)
+    return np.asarray(trend_volatility_regimes(dataset.market_index)[days] == Regime.BEAR)
 
 
 def market_of(panel: AssetPanel, preset: str, config: StudyConfig) -> Market:
-    """Build the dated costs and rules of a market on the whole history of a panel.
-
-    Raises
-    ------
-    ConfigError, DataError
-        As `refuse_lacking`.
-    """
-    refuse_lacking(panel, config)
+    """Build the dated costs and rules of a market on the whole history of a panel."""
     dates = np.asarray(panel.observations, dtype="datetime64[D]")
     close = panel["close"] if "close" in panel.fields else None
     terms = {
@@ -242,7 +206,7 @@ def market_of(panel: AssetPanel, preset: str, config: StudyConfig) -> Market:
 
 
 def short_margin(config: StudyConfig) -> Margin | None:
-    """What a book of scored stocks may borrow; None where the settings sell nothing short."""
+    """What a portfolio of scored stocks may borrow; None where the settings sell nothing short."""
     if config.allocation.neutral is None:
         return None
     return Margin(
@@ -254,7 +218,7 @@ def short_margin(config: StudyConfig) -> Margin | None:
 
 
 def levered(margin: Margin, exposure: float, financing_rate: float) -> Margin:
-    """What a book may borrow when it is held at up to an exposure."""
+    """What a portfolio may borrow when it is held at up to an exposure."""
     if exposure <= 1.0:
         return margin
     most = margin.max_gross * exposure

@@ -1,0 +1,378 @@
+"""The prepared data set: what every fit, forecast and backtest reads, computed once.
+
+A panel is cleaned, its factors are computed and ranked on every decision, and the returns that
+follow are put beside them. Study, search, Figure 2, audit and the skfolio adapter all read the
+same frozen value, so that none of them can judge other numbers than the study trades.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from skfolio.containers import AssetPanel
+
+from alphakeel.custom_factors import check_factors
+from alphakeel.data.cleaning import CleaningLedger, clean
+from alphakeel.data.panel import market_index, universe_mask
+from alphakeel.errors import DataError
+from alphakeel.factors.base import FactorSet, compute_factors, standardise
+from alphakeel.factors.targets import forward_returns, holding_returns, ranked_targets
+from alphakeel.pipeline.plan import Plan
+from alphakeel.portfolio.forecast import ew_volatility
+from alphakeel.provenance import cautions, describe_fields
+from alphakeel.stats.timeseries import simple_returns, trailing_beta
+
+__all__ = ["Dataset", "assemble_dataset", "prepare_dataset"]
+
+Floats = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
+Rows = npt.NDArray[np.intp]
+
+# Fewer stocks on a date have no correlation worth the name.
+_LEAST_STOCKS = 5
+# Days of a market beta, and those it needs.
+BETA_WINDOW, BETA_LEAST = 252, 120
+
+
+@dataclass(frozen=True, eq=False)
+class Provenance:
+    """Where a data set comes from, and what was done to it.
+
+    Attributes
+    ----------
+    panel_hash : str
+        SHA-256 of the panel as it was planned for.
+    ledger : CleaningLedger
+        Every number that cleaning changed, and every exclusion from the sample.
+    quality : DataFrame
+        Coverage of each field as handed in.
+    omitted : mapping of str to str
+        Factors that the data could not give, with the reason.
+    cautions : tuple of str
+        What a reader should know: survivorship, definitions that the data forced, ...
+    """
+
+    panel_hash: str
+    ledger: CleaningLedger
+    quality: pd.DataFrame
+    omitted: Mapping[str, str]
+    cautions: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """A panel prepared for fits and backtests. Targets alone look past their row.
+
+    A *decision* is a day at whose close scores are made and weights decided; what fits read is
+    given on decisions only, what is traded on every day.
+
+    Attributes
+    ----------
+    panel : AssetPanel
+        Cleaned, n_dates days of n_assets stocks.
+    sample : ndarray of shape (n_dates, n_assets) of bool
+        Fit for the sample, judged at each close by what was known then.
+    price : ndarray of shape (n_dates, n_assets)
+        What a holder earns by; NaN while a stock is not listed.
+    last_price : ndarray of shape (n_dates, n_assets)
+        The same, carried past a delisting: a holder is paid the last price.
+    returns : ndarray of shape (n_dates, n_assets)
+        Simple daily returns of `price`, fractions; NaN where either price is missing.
+    decisions : ndarray of shape (n_decisions,) of int
+        Days of the decisions, as rows of the panel, evenly spaced.
+    features : float32 ndarray of shape (n_decisions, n_assets, n_factors)
+        Ranks of the factors over the sample with unit variance; 0 where missing.
+    raw : float32 ndarray of shape (n_decisions, n_assets, n_factors)
+        Factor values in their own units; NaN where missing.
+    market : float32 ndarray of shape (n_decisions, n_series)
+        Series that are the same for all stocks; NaN where unknown.
+    targets : float32 ndarray of shape (n_decisions, n_assets, n_horizons)
+        Ranks of what came after, NaN where unknown.
+    forward : ndarray of shape (n_decisions, n_assets, n_horizons)
+        Forward log returns from the trade on; NaN where unknown.
+    volatility : ndarray of shape (n_decisions, n_assets)
+        Exponentially weighted, known at the decision, in the unit that it was given in.
+    eligible : ndarray of shape (n_decisions, n_assets) of bool
+        Stocks that are ranked, fitted and scored: in the sample, and with a price of the day.
+    names, families : tuple of str
+        Of the last axis of `features`.
+    market_names : tuple of str
+        Of the last axis of `market`.
+    lag, step : int
+        Days from decision to trade, and between two decisions.
+    horizons : tuple of int
+        Days that targets span.
+    provenance : Provenance or None
+        None where the panel was taken as it is.
+    """
+
+    panel: AssetPanel
+    sample: Bools
+    price: Floats
+    last_price: Floats
+    returns: Floats
+    decisions: Rows
+    features: npt.NDArray[np.float32]
+    raw: npt.NDArray[np.float32]
+    market: npt.NDArray[np.float32]
+    targets: npt.NDArray[np.float32]
+    forward: Floats
+    volatility: Floats
+    eligible: Bools
+    names: tuple[str, ...]
+    families: tuple[str, ...]
+    market_names: tuple[str, ...]
+    lag: int
+    step: int
+    horizons: tuple[int, ...]
+    provenance: Provenance | None = None
+
+    @property
+    def dates(self) -> npt.NDArray[np.datetime64]:
+        """Days of the panel, (n_dates,), datetime64[D]."""
+        return np.asarray(self.panel.observations, dtype="datetime64[D]")
+
+    @property
+    def assets(self) -> npt.NDArray[np.str_]:
+        """Tickers, (n_assets,)."""
+        return np.asarray(self.panel.asset_names).astype(str)
+
+    @property
+    def tradable(self) -> Bools:
+        """Where a stock has a price of the day to trade at, (n_dates, n_assets)."""
+        return np.asarray(self.panel.estimation_mask)
+
+    @cached_property
+    def market_index(self) -> Floats | None:
+        """Level of the market index on every day, (n_dates,); None without one, or with gaps."""
+        level = market_index(self.panel)
+        return level if level is not None and np.isfinite(level).all() else None
+
+    @cached_property
+    def betas(self) -> Floats | None:
+        """Market betas of the last year known on each day, (n_dates, n_assets).
+
+        NaN where fewer than `BETA_LEAST` of its days are known; None without an index.
+        """
+        level = market_index(self.panel)
+        if level is None:
+            return None
+        index = simple_returns(level[:, None])
+        return trailing_beta(self.returns, index, BETA_WINDOW, min_count=BETA_LEAST)
+
+    @property
+    def first(self) -> int:
+        """The first decision with a stock in the sample.
+
+        Raises
+        ------
+        DataError
+            If there is none.
+        """
+        filled = np.flatnonzero(self.eligible.any(axis=1))
+        if not len(filled):
+            raise DataError(
+                "no stock is fit for the sample before the test: give more history, or lower "
+                "cleaning.min_history."
+            )
+        return int(filled[0])
+
+    def columns(self, names: Sequence[str]) -> list[int]:
+        """Positions of factors on the last axis of `features`."""
+        return [self.names.index(name) for name in names]
+
+    def holding_returns(self, decisions: Rows | slice) -> Floats:
+        """Daily returns from a decision's trade to the next one's, (n, step, n_assets)."""
+        days = self.decisions[decisions]
+        return holding_returns(self.returns, days, lag=self.lag, days=self.step)
+
+    def days_of(self, block: slice) -> slice:
+        """Days of a block of decisions: from its first to the day before the one after its last."""
+        after = block.stop < len(self.decisions)
+        stop = self.decisions[block.stop] if after else len(self.price)
+        return slice(int(self.decisions[block.start]), int(stop))
+
+    def cut(self, days: slice = slice(None), assets: slice = slice(None)) -> Dataset:
+        """Some of the days and stocks, without a copy: every array is a view.
+
+        What was computed stays as it is: ranks are those among all stocks, and the targets of the
+        last decisions know days after the cut, so a fit needs its purge as before.
+
+        Parameters
+        ----------
+        days, assets : slice
+            Of step 1.
+
+        Examples
+        --------
+        >>> import alphakeel as ak
+        >>> panel = ak.load_bundled("synthetic", n_assets=12, n_dates=900, seed=1)
+        >>> dataset = prepare_dataset(panel, Plan.of(panel, ak.StudyConfig()))
+        >>> half = dataset.cut(slice(0, 450), slice(0, 6))
+        >>> half.features.shape, half.features.base is not None
+        ((90, 6, 40), True)
+        """
+        start, stop, _ = days.indices(len(self.price))
+        first, last = np.searchsorted(self.decisions, (start, stop))
+        kept = slice(int(first), int(last))
+        daily = {name: getattr(self, name)[start:stop, assets] for name in _DAILY}
+        decided = {name: getattr(self, name)[kept, assets] for name in _DECIDED}
+        return replace(
+            self,
+            panel=self.panel[start:stop, assets].to_panel(deep=False),
+            decisions=self.decisions[kept] - start,
+            market=self.market[kept],
+            **daily,
+            **decided,
+        )
+
+
+# Arrays by day and stock, and by decision and stock.
+_DAILY = ("sample", "price", "last_price", "returns")
+_DECIDED = ("features", "raw", "targets", "forward", "volatility", "eligible")
+
+
+def prepare_dataset(panel: AssetPanel, plan: Plan) -> Dataset:
+    """Clean a panel, compute its factors, and rank them and what came after.
+
+    Parameters
+    ----------
+    panel : AssetPanel
+        No day after its last one is read.
+    plan : Plan
+        Of this panel, or of more days than it has.
+
+    Returns
+    -------
+    Dataset
+        `volatility` is annual.
+
+    Raises
+    ------
+    ConfigError
+        If a user's own factor reads the future, or says nothing.
+    DataError
+        If the sample has too few stocks to train on, or to test on.
+
+    Examples
+    --------
+    >>> import alphakeel as ak
+    >>> panel = ak.load_bundled("synthetic", n_assets=12, n_dates=900, seed=1)
+    >>> dataset = prepare_dataset(panel, Plan.of(panel, ak.StudyConfig()))
+    >>> dataset.targets.shape
+    (180, 12, 2)
+    """
+    config = plan.config
+    cleaning = clean(panel, **asdict(config.cleaning))
+    factors = compute_factors(cleaning.panel, plan.library)
+    check_factors(plan.custom, cleaning.panel, factors)
+    price = cleaning.panel["accounting_close"]
+    returns = simple_returns(price)
+    dataset = assemble_dataset(
+        cleaning.panel,
+        factors,
+        price=price,
+        returns=returns,
+        volatility=ew_volatility(returns, halflife=config.allocation.volatility_halflife),
+        sample=cleaning.eligible & universe_mask(panel),
+        decisions=plan.decisions,
+        step=config.walk_forward.rebalance_every,
+        lag=config.target.lag,
+        horizons=config.target.horizons,
+        unit=config.target.unit,
+        provenance=Provenance(
+            panel_hash=plan.panel_hash,
+            ledger=cleaning.ledger,
+            quality=describe_fields(panel),
+            omitted=factors.omitted,
+            cautions=cautions(panel, factors, config),
+        ),
+    )
+    _refuse_thin_sample(dataset, plan)
+    return dataset
+
+
+def assemble_dataset(
+    panel: AssetPanel,
+    factors: FactorSet,
+    *,
+    price: Floats,
+    returns: Floats,
+    volatility: Floats,
+    sample: Bools,
+    decisions: Rows,
+    step: int,
+    lag: int,
+    horizons: Sequence[int],
+    unit: str = "volatility",
+    provenance: Provenance | None = None,
+) -> Dataset:
+    """Cut factors and what came after down to the decisions, and rank them.
+
+    Parameters
+    ----------
+    panel : AssetPanel
+        The one that `factors` were computed on, with `estimation_mask`.
+    factors : FactorSet
+    price, returns, volatility : ndarray of shape (n_dates, n_assets)
+        What a holder earns by, its simple daily returns, and a volatility known at each close.
+    sample : ndarray of shape (n_dates, n_assets) of bool
+    decisions : ndarray of shape (n_decisions,) of int
+    step, lag : int
+    horizons : sequence of int
+    unit : {"volatility", "return"}
+        What a return is measured in before it is ranked: the stock's own volatility, or nothing.
+    provenance : Provenance, optional
+
+    Returns
+    -------
+    Dataset
+    """
+    last_price = pd.DataFrame(price).ffill().to_numpy()
+    forward = [forward_returns(last_price, lag=lag, horizon=h)[decisions] for h in horizons]
+    scale = volatility if unit == "volatility" else None
+    targets = ranked_targets(last_price, lag=lag, horizons=horizons, mask=sample, scale=scale)
+    raw = factors.values[decisions]
+    eligible = (sample & panel.estimation_mask)[decisions]
+    return Dataset(
+        panel=panel,
+        sample=sample,
+        price=price,
+        last_price=last_price,
+        returns=returns,
+        decisions=decisions,
+        features=standardise(raw, eligible),
+        raw=raw,
+        market=factors.market[decisions],
+        targets=targets[decisions],
+        forward=np.stack(forward, axis=-1),
+        volatility=volatility[decisions],
+        eligible=eligible,
+        names=factors.names,
+        families=factors.families,
+        market_names=factors.market_names,
+        lag=lag,
+        step=step,
+        horizons=tuple(horizons),
+        provenance=provenance,
+    )
+
+
+def _refuse_thin_sample(dataset: Dataset, plan: Plan) -> None:
+    """Refuse a sample with too few stocks for the first fit, or for the test."""
+    if not plan.folds:
+        return
+    breadth, first = dataset.eligible.sum(axis=1), plan.folds[0]
+    parts = {"to train on": breadth[first.train], "of the test": breadth[first.test.start :]}
+    for where, number in parts.items():
+        if (number >= _LEAST_STOCKS).sum() < 2:
+            raise DataError(
+                f"the sample has at most {number.max(initial=0)} stocks on the {len(number)} "
+                f"decision dates {where}, and at least {_LEAST_STOCKS} are needed: give more "
+                "stocks, or a longer history of them, or loosen [cleaning]."
+            )

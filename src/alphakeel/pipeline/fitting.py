@@ -1,0 +1,564 @@
+"""The fits of a study: models on folds' training rows, their scores, and what drove them.
+
+A study that was killed goes on: every finished fit is kept under a fingerprint of its data, its
+settings and the versions at work, so that none is ever shared with a study that differs in
+anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import joblib
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from alphakeel.config import StudyConfig
+from alphakeel.errors import ConvergenceError
+from alphakeel.factors.targets import forward_returns
+from alphakeel.models.allocating import AllocatingForecaster
+from alphakeel.models.base import Forecaster
+from alphakeel.models.checkpoint import Prefixed, Slot
+from alphakeel.models.explain import Drivers, find_drivers
+from alphakeel.models.restore import restore
+from alphakeel.models.risk import RiskForecaster
+from alphakeel.models.sequence import SequenceForecaster
+from alphakeel.models.state import ModelState, Store, fingerprint, pack, unpack
+from alphakeel.pipeline.dataset import Dataset
+from alphakeel.pipeline.plan import Plan
+from alphakeel.pipeline.screening import Screens
+from alphakeel.progress import Task, Tracker
+from alphakeel.roster import LABELS, make_forecaster, work_of
+from alphakeel.stats.crosssection import ic, rank_ic
+from alphakeel.stats.folds import Fold
+
+__all__ = [
+    "DECAY",
+    "RISK_HORIZON",
+    "Checkpoints",
+    "FitCache",
+    "FitResult",
+    "Forecast",
+    "ModelResult",
+    "add_members",
+    "explain_models",
+    "fit_and_score",
+    "fit_models",
+    "fold_text",
+    "forecast_volatility",
+    "study_key",
+    "volatility_of_block",
+]
+
+Floats = npt.NDArray[np.floating[Any]]
+Rows = slice | npt.NDArray[np.intp]
+Listener = Callable[[int, int, int, float], object]
+
+# Days ahead at which it is measured how long scores go on ranking stocks.
+DECAY = (1, 2, 5, 10, 20, 40, 60)
+
+# Days ahead that the risk network forecasts.
+RISK_HORIZON = 20
+
+# Decisions before a fold's test rows from which an explanation warms up the memory of a network.
+_MEMORY = 52
+
+
+@dataclass(frozen=True, eq=False)
+class Forecast:
+    """What a model fitted on some decisions says of the decisions before a row.
+
+    Attributes
+    ----------
+    scores : ndarray of shape (n_decisions, n_assets)
+        NaN where none can be made.
+    weights : ndarray of shape (n_decisions, n_assets) or None
+        Target weights of a model that allocates by itself.
+    forecaster : Forecaster or None
+        The fitted model; None for the mean of several.
+    """
+
+    scores: Floats
+    weights: Floats | None
+    forecaster: Forecaster | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class FitResult:
+    """One model, fitted on one fold.
+
+    Attributes
+    ----------
+    scores : ndarray of shape (n_test, n_assets)
+        On the fold's test rows.
+    history : list of dict
+        One entry per validation of a network.
+    fitted : ModelState
+        The model itself.
+    weights : ndarray of shape (n_test, n_assets), optional
+        Target weights on the test rows, of a model that allocates by itself.
+    """
+
+    scores: Floats
+    history: list[dict[str, Any]]
+    fitted: ModelState
+    weights: Floats | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class ModelResult:
+    """Out-of-sample scores of one model and how good they were.
+
+    Attributes
+    ----------
+    name, label : str
+        ``"lstm"`` and what a reader calls it.
+    scores : ndarray of shape (n_decisions, n_assets)
+        NaN before the first test date and where no score was made.
+    ic, rank_ic : ndarray of shape (n_decisions, n_horizons)
+        Cross-sectional correlation of scores with forward log returns; NaN outside the test.
+    decay : ndarray of shape (n_decisions, len(DECAY))
+        Rank IC with the returns of each of `DECAY` days.
+    history : list of dict
+        For networks, one entry per validation: fold, seed, step, losses, validation Rank IC.
+    fitted : tuple of ModelState
+        The model as fitted for each fold; `alphakeel.models.restore` makes it again.
+    drivers : tuple of Drivers
+        Which factors drove the scores of each fold's test rows.
+    weights : ndarray of shape (n_decisions, n_assets), optional
+        Target weights of a model that allocates by itself; NaN before the test.
+    limits : DataFrame, optional
+        Each limit of each fold on its training path: limit, trained (before the calibration of
+        exposure), value (after it), violation.
+    members : ndarray of shape (n_seeds, n_decisions, n_assets), optional
+        Scores of each network of an ensemble by itself, where they were asked for.
+    """
+
+    name: str
+    label: str
+    scores: Floats
+    ic: Floats
+    rank_ic: Floats
+    decay: Floats
+    history: list[dict[str, Any]]
+    fitted: tuple[ModelState, ...] = ()
+    drivers: tuple[Drivers, ...] = ()
+    weights: Floats | None = None
+    limits: pd.DataFrame | None = None
+    members: Floats | None = None
+
+
+def study_key(data_hash: str, settings: dict[str, Any], versions: dict[str, str]) -> str:
+    """Sixteen characters that stand for data, settings and versions.
+
+    `jobs` is left out: it changes no number, and a killed study may go on with another.
+
+    Examples
+    --------
+    >>> study_key("d", {"seed": 0, "jobs": 1}, {}) == study_key("d", {"seed": 0, "jobs": 2}, {})
+    True
+    >>> study_key("d", {"seed": 0}, {}) == study_key("d", {"seed": 1}, {})
+    False
+    """
+    deciding = {name: value for name, value in settings.items() if name != "jobs"}
+    return fingerprint(data_hash, deciding, versions)[:16]
+
+
+class Checkpoints:
+    """What is kept of one computation, under a name that stands for all it follows from.
+
+    Parameters
+    ----------
+    store : Store, optional
+        None keeps nothing and finds nothing.
+    key : str
+        As `study_key` gives it.
+
+    Examples
+    --------
+    >>> Checkpoints(None, "key").find("a fit") is None
+    True
+    """
+
+    def __init__(self, store: Store | None, key: str) -> None:
+        self._store = None if store is None else Prefixed(store, key)
+        self._key = key
+
+    def begin(self) -> bool:
+        """Leave word that the computation was begun; True if it had been before."""
+        before = self.find("begun") is not None
+        self.keep("begun", {})
+        return before
+
+    def find(self, name: str) -> dict[str, Any] | None:
+        """What was kept under a name; None where there is nothing that can be trusted."""
+        return None if self._store is None else Slot(self._store, name, self._key).get()
+
+    def keep(self, name: str, tree: dict[str, Any]) -> None:
+        """Keep arrays and plain values under a name."""
+        if self._store is not None:
+            Slot(self._store, name, self._key).put(tree)
+
+
+class FitCache(Checkpoints):
+    """The finished fits of one study, and the progress of those that are not."""
+
+    def find_fit(self, model: str, fold: int) -> FitResult | None:
+        """The finished fit of a model on a fold, if it is kept."""
+        kept = self.find(f"{model}-{fold}/fitted")
+        if kept is None:
+            return None
+        weights = kept["weights"] if kept["allocates"] else None
+        return FitResult(kept["scores"], kept["history"], pack(kept["fitted"]), weights)
+
+    def keep_fit(self, model: str, fold: int, result: FitResult) -> None:
+        """Keep a finished fit."""
+        tree = {
+            "scores": result.scores,
+            "history": result.history,
+            "fitted": unpack(result.fitted),
+            "allocates": result.weights is not None,
+            "weights": np.empty(0) if result.weights is None else result.weights,
+        }
+        self.keep(f"{model}-{fold}/fitted", tree)
+
+    def attach(self, forecaster: Forecaster, model: str, fold: int) -> None:
+        """Let a forecaster that trains step by step keep its progress too."""
+        if self._store is not None and hasattr(forecaster, "store"):
+            forecaster.store = Prefixed(self._store, f"{model}-{fold}")
+
+
+def fit_and_score(
+    dataset: Dataset,
+    train: Rows,
+    until: int,
+    names: Sequence[str],
+    model: str,
+    config: StudyConfig,
+    *,
+    on_progress: Listener | None = None,
+    prepare: Callable[[Forecaster], object] | None = None,
+) -> Forecast:
+    """Fit a model on some decisions, and score every decision before `until`.
+
+    The state of a sequence model runs on from the first decision, so that it enters the test
+    warm. Where training rows lie on both sides of a block they are put side by side: the state
+    runs over that one seam in training, and over no gap in prediction.
+
+    Parameters
+    ----------
+    dataset : Dataset
+    train : slice or ndarray of int
+        Decisions to fit on, in order.
+    until : int
+        First decision that is not scored.
+    names : sequence of str
+        Factors that the model sees.
+    model : str
+        One of `alphakeel.config.MODELS`.
+    config : StudyConfig
+    on_progress : callable, optional
+        Told (member, step, max_steps, loss) by networks.
+    prepare : callable, optional
+        Given the forecaster before it is fitted, to attach a store, say.
+
+    Returns
+    -------
+    Forecast
+
+    Raises
+    ------
+    ConvergenceError
+        If a loss is not finite, with the numbers of factor and stock at fault.
+    """
+    forecaster = make_forecaster(model, config, on_progress or _unheard)
+    if prepare is not None:
+        prepare(forecaster)
+    last = train.stop if isinstance(train, slice) else int(train[-1]) + 1
+    features = dataset.features[: max(last, until), :, dataset.columns(names)]
+    features = np.ascontiguousarray(features)
+    learnt = {"mask": dataset.eligible[train], "market": dataset.market[train]}
+    known = {"mask": dataset.eligible[:until], "market": dataset.market[:until]}
+    weights = None
+    if isinstance(forecaster, AllocatingForecaster):
+        forecaster.fit(
+            features[train],
+            dataset.targets[train],
+            returns=dataset.holding_returns(train),
+            volatility=dataset.volatility[train],
+            **learnt,
+        )
+        weights = forecaster.predict_weights(
+            features[:until], volatility=dataset.volatility[:until], **known
+        )
+    else:
+        forecaster.fit(features[train], dataset.targets[train], **learnt)
+    return Forecast(forecaster.predict(features[:until], **known), weights, forecaster)
+
+
+def fit_models(
+    dataset: Dataset,
+    screens: Sequence[Screens],
+    plan: Plan,
+    *,
+    tracker: Tracker,
+    cache: FitCache,
+    resumed: bool,
+) -> dict[str, ModelResult]:
+    """Every model on every fold, those that were kept apart, joined and measured: by model."""
+    folds = plan.folds
+    pairs = [(model, number) for model in plan.models for number in range(len(folds))]
+    found = {pair: cache.find_fit(*pair) for pair in pairs}
+    if resumed:
+        finished = sum(fit is not None for fit in found.values())
+        with tracker.task("resuming", 0.0, f"{finished} of {len(pairs)} fits done"):
+            pass
+
+    def fit(model: str, number: int) -> FitResult:
+        text = f"{LABELS[model]}, {fold_text(number, folds)}"
+        with tracker.task("fitting", work_of(model, plan.config), text) as task:
+            done = found[model, number]
+            if done is None:
+                names = screens[number].names(model)
+                try:
+                    done = _fit_fold(dataset, names, model, number, plan, task, cache)
+                except ConvergenceError as error:
+                    raise _named(error, text, names, plan.assets) from error
+                cache.keep_fit(model, number, done)
+            return done
+
+    parallel = joblib.Parallel(n_jobs=plan.config.jobs, prefer="threads")
+    fits = _by_model(plan.models, parallel(joblib.delayed(fit)(*pair) for pair in pairs))
+    results = {name: _collect(name, dataset, folds, own) for name, own in fits.items()}
+    return _with_decay(results, dataset)
+
+
+def _fit_fold(
+    dataset: Dataset,
+    names: tuple[str, ...],
+    model: str,
+    number: int,
+    plan: Plan,
+    task: Task,
+    cache: FitCache,
+) -> FitResult:
+    """Fit one model on a fold's training rows and score its test rows."""
+    fold, seeds = plan.folds[number], plan.config.network.seeds
+
+    def on_progress(seed: int, step: int, total_steps: int, loss: float) -> None:
+        share = (seed * total_steps + step) / (seeds * total_steps)
+        task.at(share, f"seed {seed + 1}, step {step}, loss {loss:.3f}")
+
+    forecast = fit_and_score(
+        dataset,
+        fold.train,
+        fold.test.stop,
+        names,
+        model,
+        plan.config,
+        on_progress=on_progress,
+        prepare=lambda forecaster: cache.attach(forecaster, model, number),
+    )
+    fitted = forecast.forecaster
+    assert fitted is not None  # noqa: S101  (fit_and_score gives the model that it fitted)
+    history = [{"fold": number, **_flat(entry)} for entry in getattr(fitted, "history_", [])]
+    weights = None if forecast.weights is None else forecast.weights[fold.test]
+    return FitResult(np.asarray(forecast.scores[fold.test]), history, fitted.state(), weights)
+
+
+def fold_text(number: int, folds: Sequence[Fold]) -> str:
+    """What a reader calls a fold."""
+    return f"fold {number + 1} of {len(folds)}"
+
+
+def _unheard(*_: Any) -> None:
+    """Take no notice of the steps of a fit."""
+
+
+def _by_model(models: Sequence[str], done: list[Any]) -> dict[str, list[Any]]:
+    """What was computed model by model and fold by fold, apart again.
+
+    Examples
+    --------
+    >>> _by_model(("linear", "lstm"), [1, 2, 3, 4])
+    {'linear': [1, 2], 'lstm': [3, 4]}
+    """
+    size = len(done) // len(models)
+    return {model: done[i * size : (i + 1) * size] for i, model in enumerate(models)}
+
+
+def _named(
+    error: ConvergenceError, fit: str, names: tuple[str, ...], assets: tuple[str, ...]
+) -> ConvergenceError:
+    """The error of a fit with the names of the columns at fault."""
+    factor = "" if error.factor is None else f", factor {names[error.factor]}"
+    stock = "" if error.asset is None else f", stock {assets[error.asset]}"
+    return ConvergenceError(
+        f"{fit}{factor}{stock}: {error}", factor=error.factor, asset=error.asset
+    )
+
+
+def _flat(entry: dict[str, Any]) -> dict[str, Any]:
+    """One row of a training's history, the records of its limits in columns of their own."""
+    flat = {name: value for name, value in entry.items() if name != "limits"}
+    for limit, record in entry.get("limits", {}).items():
+        flat |= {f"{limit}_{what}": record[what] for what in ("value", "violation", "multiplier")}
+    return flat
+
+
+def _collect(
+    model: str, dataset: Dataset, folds: tuple[Fold, ...], fits: list[FitResult]
+) -> ModelResult:
+    """Join a model's folds and measure its scores against what came after."""
+    shape, forward = dataset.eligible.shape, dataset.forward
+    scores = np.full(shape, np.nan, dtype=np.float32)
+    weights = np.full(shape, np.nan) if fits[0].weights is not None else None
+    for fold, fit in zip(folds, fits, strict=True):
+        scores[fold.test] = fit.scores
+        if weights is not None and fit.weights is not None:
+            weights[fold.test] = fit.weights
+    return ModelResult(
+        name=model,
+        label=LABELS[model],
+        scores=scores,
+        ic=np.stack([ic(scores, forward[..., h]) for h in range(forward.shape[-1])], axis=-1),
+        rank_ic=rank_ic(scores, forward),
+        decay=np.empty((len(scores), len(DECAY))),
+        history=[entry for fit in fits for entry in fit.history],
+        fitted=tuple(fit.fitted for fit in fits),
+        weights=weights,
+        limits=_limits_table(fits) if weights is not None else None,
+    )
+
+
+def _limits_table(fits: list[FitResult]) -> pd.DataFrame:
+    """Each limit in each fold, as trained: before and after exposure was calibrated."""
+    rows = []
+    for number, fit in enumerate(fits):
+        model = restore(fit.fitted)
+        for name, record in model.limits_.items():
+            rows.append({"fold": number + 1, "limit_name": name, **record})
+    return pd.DataFrame(rows)
+
+
+def _with_decay(models: dict[str, ModelResult], dataset: Dataset) -> dict[str, ModelResult]:
+    """The results with the Rank IC of every model's scores at each horizon of `DECAY`."""
+    found = {name: np.empty_like(result.decay) for name, result in models.items()}
+    for h, horizon in enumerate(DECAY):
+        whole = forward_returns(dataset.last_price, lag=dataset.lag, horizon=horizon)
+        forward = whole[dataset.decisions]
+        for name, result in models.items():
+            found[name][:, h] = rank_ic(result.scores, forward)
+    return {name: replace(result, decay=found[name]) for name, result in models.items()}
+
+
+def explain_models(
+    models: Mapping[str, ModelResult], dataset: Dataset, screens: Sequence[Screens], plan: Plan
+) -> dict[str, ModelResult]:
+    """The results with what drove the scores of every fit, in the order of folds."""
+    parallel = joblib.Parallel(n_jobs=plan.config.jobs, prefer="threads")
+    explained = parallel(
+        joblib.delayed(_explain_fit)(dataset, screens, plan, result, number)
+        for result in models.values()
+        for number in range(len(plan.folds))
+    )
+    drivers = _by_model(tuple(models), explained)
+    return {n: replace(result, drivers=tuple(drivers[n])) for n, result in models.items()}
+
+
+def _explain_fit(
+    dataset: Dataset, screens: Sequence[Screens], plan: Plan, result: ModelResult, number: int
+) -> Drivers:
+    """Which factors drove the scores of a fold's test rows; nothing is decided by it."""
+    test, names = plan.folds[number].test, screens[number].names(result.name)
+    first = max(0, test.start - _MEMORY)
+    rows = slice(first, test.stop)
+    return find_drivers(
+        restore(result.fitted[number]),
+        dataset.features[rows][:, :, dataset.columns(names)],
+        dataset.forward[rows],
+        names=names,
+        rng=np.random.default_rng([plan.config.seed, number]),
+        rows=slice(test.start - first, None),
+        mask=dataset.eligible[rows],
+        market=dataset.market[rows],
+    )
+
+
+def add_members(
+    models: Mapping[str, ModelResult], dataset: Dataset, screens: Sequence[Screens], plan: Plan
+) -> dict[str, ModelResult]:
+    """The results with the scores of each network by itself, of those that are an ensemble.
+
+    A model that allocates by itself is left as it is: its members have no portfolio of scores.
+    """
+    return {
+        name: replace(result, members=_members(result, dataset, screens, plan))
+        if result.weights is None
+        else result
+        for name, result in models.items()
+    }
+
+
+def _members(
+    result: ModelResult, dataset: Dataset, screens: Sequence[Screens], plan: Plan
+) -> npt.NDArray[np.float32] | None:
+    """Scores of each network of one ensemble; None for a model that is none."""
+    members = None
+    for fold, screen, fitted in zip(plan.folds, screens, result.fitted, strict=True):
+        forecaster = restore(fitted)
+        if not isinstance(forecaster, SequenceForecaster):
+            return None
+        until = slice(0, fold.test.stop)
+        columns = dataset.columns(screen.names(result.name))
+        features = np.ascontiguousarray(dataset.features[until][:, :, columns])
+        own = forecaster.predict_members(
+            features, mask=dataset.eligible[until], market=dataset.market[until]
+        )
+        if members is None:
+            members = np.full((len(own), *dataset.eligible.shape), np.nan, dtype=np.float32)
+        members[:, fold.test] = own[:, fold.test]
+    return members
+
+
+def forecast_volatility(dataset: Dataset, plan: Plan) -> Floats:
+    """Volatility that weights go by, annual, (n_decisions, n_assets): in a fold by its own fit."""
+    if plan.config.allocation.volatility == "ewma":
+        return dataset.volatility
+    out = dataset.volatility.copy()
+    for fold in plan.folds:
+        out[fold.test] = volatility_of_block(dataset, fold.train, fold.test, plan.config)
+    return out
+
+
+def volatility_of_block(dataset: Dataset, train: Rows, block: slice, config: StudyConfig) -> Floats:
+    """Volatility that the weights of a block go by, (n_block, n_assets), annual.
+
+    That of the risk network is fitted on the training rows, and reads no day after the last of
+    them.
+    """
+    if config.allocation.volatility == "ewma":
+        return dataset.volatility[block]
+    days, until = dataset.decisions, slice(0, block.stop)
+    model = RiskForecaster(
+        horizon=RISK_HORIZON,
+        max_steps=2 * config.network.max_steps,
+        seed=config.seed,
+        device=config.network.device,
+    )
+    model.fit(
+        dataset.returns,
+        rows=days[train],
+        mask=dataset.eligible[train],
+        market=dataset.market[train],
+    )
+    forecast = model.predict(
+        dataset.returns,
+        rows=days[until],
+        mask=dataset.eligible[until],
+        market=dataset.market[until],
+    )
+    return np.asarray(forecast.volatility[block])

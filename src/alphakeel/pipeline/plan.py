@@ -1,0 +1,232 @@
+"""What a study settles before anything is computed: days, decisions, folds, models, factors."""
+
+from __future__ import annotations
+
+import datetime as dt
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+from skfolio.containers import AssetPanel
+
+from alphakeel.config import StudyConfig
+from alphakeel.custom_factors import CustomFactors, load_factors
+from alphakeel.data.panel import market_index
+from alphakeel.errors import ConfigError, DataError
+from alphakeel.factors import FACTORS
+from alphakeel.factors.base import Factor
+from alphakeel.provenance import hash_panel, versions_at_work
+from alphakeel.roster import check_models
+from alphakeel.stats.folds import Fold, purge_length, walk_forward
+
+__all__ = ["Plan", "purge_of"]
+
+# Fewer days have no standard error of a Sharpe ratio.
+_LEAST_DAYS = 10
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """What a study will do.
+
+    Attributes
+    ----------
+    config : StudyConfig
+        The settings, with the test window filled in.
+    name : str
+        What a reader calls the data.
+    custom : CustomFactors
+        The user's own factors.
+    library : tuple of Factor
+        Every factor to compute: those that the settings leave out are not among them.
+    models : tuple of str
+        The linear one first: everything is compared with it.
+    assets : tuple of str
+    dates : ndarray of shape (n_dates,), datetime64[D]
+    test : slice
+        Days of the test.
+    decisions : ndarray of shape (n_decisions,) of int
+        Days at whose close there is a decision; the folds count these.
+    folds : tuple of Fold
+        Of the walk-forward, purged by the longest label and the embargo.
+    panel_hash : str
+        SHA-256 of the whole panel as it was handed in.
+    versions : dict of str to str
+        Of every package, and of the user's own factors, that can move a number.
+    """
+
+    config: StudyConfig
+    name: str
+    custom: CustomFactors
+    library: tuple[Factor, ...]
+    models: tuple[str, ...]
+    assets: tuple[str, ...]
+    dates: npt.NDArray[np.datetime64]
+    test: slice
+    decisions: npt.NDArray[np.intp]
+    folds: tuple[Fold, ...]
+    panel_hash: str
+    versions: dict[str, str]
+
+    @classmethod
+    def of(cls, panel: AssetPanel, config: StudyConfig, name: str = "panel") -> Plan:
+        """Plan a study of a panel, and refuse at once what could not end.
+
+        Raises
+        ------
+        ConfigError, DataError
+            If settings contradict each other or the data.
+        """
+        custom = load_factors(config.factors.custom)
+        library = (*FACTORS, *custom.factors)
+        _refuse_unknown_factors(config, library)
+        check_models(config)
+        _refuse_lacking_fields(panel, config)
+        dates = np.asarray(panel.observations, dtype="datetime64[D]")
+        test = _find_test(dates, config)
+        config = _with_test_dates(config, dates[test])
+        # The grid of decisions is anchored at the first test day, so that testing starts with one.
+        step = config.walk_forward.rebalance_every
+        decisions = np.arange(test.start % step, test.stop, step)
+        return cls(
+            config=config,
+            name=name,
+            custom=custom,
+            library=tuple(f for f in library if f.name not in config.factors.exclude),
+            models=("linear", *(model for model in config.models if model != "linear")),
+            assets=tuple(map(str, panel.asset_names)),
+            dates=dates,
+            test=test,
+            decisions=decisions,
+            folds=_make_folds(decisions, test, config),
+            panel_hash=hash_panel(panel),
+            versions=versions_at_work(config) | custom.versions,
+        )
+
+    @property
+    def tested(self) -> slice:
+        """The decisions of the test, as a range of `decisions`."""
+        return slice(int(np.searchsorted(self.decisions, self.test.start)), len(self.decisions))
+
+    def before_test(self) -> Plan:
+        """The same plan on the days before the test, which a search may see."""
+        return replace(
+            self,
+            dates=self.dates[: self.test.start],
+            test=slice(self.test.start, self.test.start),
+            decisions=self.decisions[: self.tested.start],
+            folds=(),
+        )
+
+
+def purge_of(config: StudyConfig, *further: int) -> dict[str, int]:
+    """Purge and embargo in decisions, as the splitters of `stats.folds` take them.
+
+    Parameters
+    ----------
+    config : StudyConfig
+    *further : int
+        Horizons in days of labels beside the targets.
+    """
+    step, horizons = config.walk_forward.rebalance_every, (*config.target.horizons, *further)
+    return {
+        "purge": purge_length(lag=config.target.lag, horizons=horizons, step=step),
+        "embargo": -(-config.walk_forward.embargo // step),
+    }
+
+
+def _make_folds(
+    decisions: npt.NDArray[np.intp], test: slice, config: StudyConfig
+) -> tuple[Fold, ...]:
+    walk = config.walk_forward
+    return walk_forward(
+        len(decisions),
+        first_test=int(np.searchsorted(decisions, test.start)),
+        test_size=max(1, walk.refit_every // walk.rebalance_every),
+        train_size=walk.train_days // walk.rebalance_every or None,
+        **purge_of(config),
+    )
+
+
+def _find_test(dates: npt.NDArray[np.datetime64], config: StudyConfig) -> slice:
+    """Days of the test; by default the last two fifths of the data."""
+    walk = config.walk_forward
+    start = int(0.6 * len(dates))
+    if walk.test_start is not None:
+        start = int(np.searchsorted(dates, np.datetime64(walk.test_start)))
+    stop = len(dates)
+    if walk.test_end is not None:
+        stop = int(np.searchsorted(dates, np.datetime64(walk.test_end), side="right"))
+    least = max(_LEAST_DAYS, 2 * walk.rebalance_every)
+    if stop - start < least:
+        raise ConfigError(
+            f"walk_forward leaves {max(0, stop - start)} test days between "
+            f"{walk.test_start or 'the default start'} and {walk.test_end or 'the end'}, and at "
+            f"least {least} are needed; the data run from {dates[0]} to {dates[-1]}."
+        )
+    _check_confirmation(dates, slice(start, stop), config)
+    shortest = config.cleaning.min_history + 2 * (config.target.lag + max(config.target.horizons))
+    if start < shortest:
+        raise DataError(
+            f"only {start} days precede the test start {dates[start]}, and at least {shortest} "
+            f"are needed to train on (data start {dates[0]}); start the test later or add history."
+        )
+    return slice(start, stop)
+
+
+def _check_confirmation(
+    dates: npt.NDArray[np.datetime64], test: slice, config: StudyConfig
+) -> None:
+    confirm = config.report.confirm_from
+    if confirm is None:
+        return
+    left = test.stop - max(test.start, int(np.searchsorted(dates, np.datetime64(confirm))))
+    if left < _LEAST_DAYS:
+        raise ConfigError(
+            f"report.confirm_from {confirm} leaves {max(0, left)} days of the test, and at "
+            f"least {_LEAST_DAYS} are needed; the test runs from {dates[test.start]} to "
+            f"{dates[test.stop - 1]}."
+        )
+
+
+def _with_test_dates(config: StudyConfig, tested: npt.NDArray[np.datetime64]) -> StudyConfig:
+    """Settings with the test window filled in, so that a run folder records it."""
+    first, last = (day.astype(dt.date) for day in tested[[0, -1]])
+    walk = replace(config.walk_forward, test_start=first, test_end=last)
+    return replace(config, walk_forward=walk)
+
+
+def _refuse_unknown_factors(config: StudyConfig, library: Sequence[Factor]) -> None:
+    """Refuse an excluded factor that does not exist, naming the nearest, and to exclude all."""
+    known = {factor.name for factor in library}
+    for name in config.factors.exclude:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 1)
+            raise ConfigError(
+                f"factors.exclude names {name!r}, which is no factor"
+                + (f"; did you mean {near[0]}?" if near else ".")
+            )
+    if known <= set(config.factors.exclude):
+        raise ConfigError("factors.exclude leaves no factor: keep at least one.")
+
+
+def _refuse_lacking_fields(panel: AssetPanel, config: StudyConfig) -> None:
+    """Refuse settings that need what the data lack, before anything is fitted."""
+    index = market_index(panel)
+    if config.allocation.neutral == "beta" and index is None:
+        raise ConfigError(
+            'allocation.neutral = "beta" needs a market index, and the data have none: give one '
+            '(docs/data-format.md), or set allocation.neutral to "dollar".'
+        )
+    if config.costs.preset == "cn" and "close" not in panel.fields:
+        raise DataError(
+            'costs.preset = "cn" needs the closes as traded, for price limits and lots: give the '
+            'data a column `close` beside the adjusted one, or set costs.preset to "flat".'
+        )
+    if config.overlay.bear_exposure is not None and (index is None or not np.isfinite(index).all()):
+        raise DataError(
+            "overlay.bear_exposure needs a market index with a value on every day, and the "
+            "data have none: give one, or leave the setting out."
+        )

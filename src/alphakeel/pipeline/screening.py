@@ -1,0 +1,119 @@
+"""Which factors each kind of model is given, judged fold by fold on the training rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any
+
+import joblib
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from sklearn.base import clone
+
+from alphakeel.config import StudyConfig
+from alphakeel.factors.screening import FactorScreen
+from alphakeel.pipeline.dataset import Dataset
+
+__all__ = ["Screens", "judge_factors", "screen_factors"]
+
+
+@dataclass(frozen=True, eq=False)
+class Screens:
+    """The factors that each kind of model is given, judged on one fold's training rows."""
+
+    linear: FactorScreen
+    network: FactorScreen
+
+    def names(self, model: str) -> tuple[str, ...]:
+        """Give the factors that a model of this name sees."""
+        chosen = self.linear if model == "linear" else self.network
+        return tuple(chosen.selected_)
+
+    def verdicts(self) -> pd.DataFrame:
+        """The linear model's verdicts, and whether networks were given the factor."""
+        table = self.linear.verdicts_
+        return table.assign(network=table["factor"].isin(self.network.selected_))
+
+
+def judge_factors(
+    dataset: Dataset,
+    train: slice | npt.NDArray[np.intp],
+    config: StudyConfig,
+    models: tuple[str, ...],
+) -> Screens:
+    """Judge the factors on some decisions.
+
+    A factor whose own Rank IC is noise cannot help a linear model, but it may be one half of an
+    interaction; so a network is spared the question of strength, and asked the others.
+
+    Parameters
+    ----------
+    dataset : Dataset
+    train : slice or ndarray of int
+        Decisions to judge by.
+    config : StudyConfig
+    models : tuple of str
+        Those that will be fitted: without a network there is one screen for all.
+
+    Returns
+    -------
+    Screens
+    """
+    screen = config.screen
+    rows: dict[str, Any] = {
+        "values": dataset.raw[train],
+        "targets": dataset.targets[train],
+        "mask": dataset.eligible[train],
+        "names": dataset.names,
+        "families": dataset.families,
+        "horizons": tuple(-(-horizon // dataset.step) for horizon in dataset.horizons),
+    }
+    linear = FactorScreen(
+        min_coverage=screen.min_coverage,
+        min_abs_t=screen.min_abs_t,
+        max_correlation=screen.max_correlation,
+        min_keep=screen.min_keep,
+        false_discovery_rate=screen.false_discovery_rate,
+        discovery_method=screen.discovery_method,
+    )
+    linear.fit(**rows)
+    if not screen.networks_keep_weak or models == ("linear",):
+        return Screens(linear, linear)
+    network = clone(linear).set_params(
+        min_abs_t=0.0, min_sign_stability=0.0, false_discovery_rate=None
+    )
+    return Screens(linear, network.fit(**rows))
+
+
+def screen_factors(
+    dataset: Dataset,
+    trains: Sequence[slice | npt.NDArray[np.intp]],
+    config: StudyConfig,
+    models: tuple[str, ...],
+    task: Callable[[int], AbstractContextManager[object]] | None = None,
+) -> list[Screens]:
+    """Judge the factors on each of several sets of training rows, side by side.
+
+    Parameters
+    ----------
+    dataset : Dataset
+    trains : sequence of slice or ndarray of int
+        Training rows of each fold.
+    config : StudyConfig
+    models : tuple of str
+    task : callable, optional
+        Given the number of a fold, a context in which it is judged, to tell of progress.
+    """
+
+    def screen(number: int) -> Screens:
+        if task is None:
+            return judge_factors(dataset, trains[number], config, models)
+        with task(number):
+            return judge_factors(dataset, trains[number], config, models)
+
+    parallel = joblib.Parallel(n_jobs=config.jobs, prefer="threads")
+    screens: list[Screens] = parallel(joblib.delayed(screen)(n) for n in range(len(trains)))
+    return screens

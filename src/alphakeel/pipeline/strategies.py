@@ -1,0 +1,474 @@
+"""From scores to portfolios: every strategy of a study, without and under the overlay.
+
+Benchmarks and models meet the same simulator and the same overlay, so that a difference between
+two portfolios is a difference of decisions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from alphakeel.config import OverlayConfig, StudyConfig
+from alphakeel.evidence.track import Outcome, outcome_of
+from alphakeel.pipeline.dataset import Dataset
+from alphakeel.pipeline.fitting import ModelResult
+from alphakeel.pipeline.simulator import (
+    Portfolio,
+    Simulator,
+    borrowing_text,
+    levered,
+    market_of,
+    short_margin,
+)
+from alphakeel.portfolio import allocation
+from alphakeel.portfolio.backtest import Ledger
+from alphakeel.portfolio.costs import ProportionalCost
+from alphakeel.portfolio.limits import Limits
+from alphakeel.portfolio.long_short import cap_gross, long_short_quantile
+from alphakeel.portfolio.optimise import Record, allocate
+from alphakeel.portfolio.overlay import (
+    Brake,
+    Overlay,
+    book_returns,
+    book_volatility,
+    overlay,
+    overlay_targets,
+)
+from alphakeel.portfolio.rules import Margin
+from alphakeel.portfolio.tails import TailForecast
+from alphakeel.portfolio.var_forecast import book_var
+from alphakeel.roster import BENCHMARKS, EQUAL_WEIGHT, MINIMUM_VARIANCE, under_overlay
+
+__all__ = [
+    "Portfolios",
+    "compose",
+    "forecast_risk",
+    "put_under_overlay",
+    "trade_all",
+    "trade_scores",
+    "weigh",
+]
+
+Floats = npt.NDArray[np.float64]
+Real = npt.NDArray[np.floating[Any]]
+
+# Costs of one side as fractions of the traded value: 0 to 50 basis points.
+COST_SWEEP = (0.0, 0.0005, 0.001, 0.002, 0.003, 0.005)
+# Wealth at the start, in the currency of the prices: from a million to a hundred thousand million.
+SIZE_SWEEP = (1e6, 1e7, 1e8, 1e9, 1e10, 1e11)
+
+
+@dataclass(frozen=True, eq=False)
+class Portfolios:
+    """Every portfolio of a study, each over the test days.
+
+    Attributes
+    ----------
+    strategies : dict of str to Ledger
+        Benchmarks and models without the overlay, by label.
+    overlaid : dict of str to Ledger
+        The same under the overlay, by the same labels.
+    overlays : dict of str to Overlay
+        What the overlay decided for each.
+    scores_only : dict of str to Ledger
+        Each model's best stocks with equal weights: scores without an allocation, by label.
+    records : dict of str to tuple of Record
+        What an optimiser noted at each decision, for the strategies that have one.
+    value_at_risk : dict of str to TailForecast
+        One-day 95 % VaR and CVaR of every strategy, without and under the overlay: row t is about
+        the day after it.
+    members : dict of (str, int) to Outcome
+        Each network of an ensemble traded by itself, by label and seed, without the overlay.
+    cost_sweep, size_sweep : dict of (str, float) to Outcome
+        The same decisions at other costs of one side, and with more money; empty where the
+        settings or the data leave them out.
+    market_text : tuple of str
+        The market rules and costs in words; empty with one flat cost.
+    """
+
+    strategies: dict[str, Ledger]
+    overlaid: dict[str, Ledger]
+    overlays: dict[str, Overlay]
+    scores_only: dict[str, Ledger]
+    records: dict[str, tuple[Record, ...]]
+    value_at_risk: dict[str, TailForecast]
+    members: dict[tuple[str, int], Outcome]
+    cost_sweep: dict[tuple[str, float], Outcome]
+    size_sweep: dict[tuple[str, float], Outcome]
+    market_text: tuple[str, ...]
+
+    def every_ledger(self) -> dict[str, Ledger]:
+        """The strategies without the overlay, and then under it, by label."""
+        held = {under_overlay(name): ledger for name, ledger in self.overlaid.items()}
+        return {**self.strategies, **held}
+
+
+def trade_all(
+    models: Mapping[str, ModelResult],
+    volatility: Real,
+    simulator: Simulator,
+    dataset: Dataset,
+    config: StudyConfig,
+) -> Portfolios:
+    """Every portfolio of a study: strategies, the same under the overlay, their parts and sweeps.
+
+    Parameters
+    ----------
+    models : mapping of str to ModelResult
+    volatility : ndarray of shape (n_decisions of the study, n_assets)
+        That weights go by, annual.
+    simulator : Simulator
+        Of the test.
+    dataset : Dataset
+        That `simulator` was cut from.
+    config : StudyConfig
+    """
+    tested = slice(len(volatility) - len(simulator.decisions), None)
+    decided, records = compose(models, volatility[tested], simulator, config)
+    margins = _margins_of(models, config)
+    plain = {name: simulator.trade(weights, margins.get(name)) for name, weights in decided.items()}
+    risk = {name: forecast_risk(portfolio, simulator) for name, portfolio in plain.items()}
+    overlays, held = {}, {}
+    for name, portfolio in plain.items():
+        held[name], overlays[name] = put_under_overlay(
+            portfolio,
+            risk[name],
+            simulator,
+            config.overlay,
+            financing_rate=config.costs.financing_rate,
+        )
+    chosen = _scores_only(models, simulator, config)
+    risk |= {under_overlay(name): forecast_risk(own, simulator) for name, own in held.items()}
+    costs, sizes = {}, {}
+    if config.report.sensitivity:
+        both = {**plain, **{under_overlay(name): own for name, own in held.items()}}
+        costs = _sweep_costs(both, simulator)
+        scored = {name: own for name, own in plain.items() if name in chosen}
+        sizes = _sweep_sizes(scored, simulator, dataset, config)
+    return Portfolios(
+        strategies={name: own.ledger for name, own in plain.items()},
+        overlaid={name: own.ledger for name, own in held.items()},
+        overlays=overlays,
+        scores_only={name: simulator.trade(weights).ledger for name, weights in chosen.items()},
+        records=records,
+        value_at_risk=risk,
+        members=_trade_members(models, volatility[tested], simulator, config),
+        cost_sweep=costs,
+        size_sweep=sizes,
+        market_text=(
+            *(simulator.market.text if simulator.market else ()),
+            *borrowing_text(config),
+        ),
+    )
+
+
+def trade_scores(
+    scores: Real,
+    weights: Real | None,
+    volatility: Real,
+    simulator: Simulator,
+    config: StudyConfig,
+    *,
+    under: bool = False,
+) -> Ledger:
+    """Trade what one model says of the simulator's decisions, as a study does.
+
+    Parameters
+    ----------
+    scores : ndarray of shape (n_decisions, n_assets)
+    weights : ndarray of shape (n_decisions, n_assets) or None
+        Target weights of a model that allocates by itself; scores are allocated otherwise.
+    volatility : ndarray of shape (n_decisions, n_assets)
+    simulator : Simulator
+    config : StudyConfig
+    under : bool, default=False
+        Under the overlay.
+    """
+    margin = None
+    if weights is None:
+        margin = short_margin(config)
+        weights = weigh(scores, volatility, simulator, config)[0]
+    portfolio = simulator.trade(np.asarray(weights, np.float64), margin)
+    if under:
+        risk, rate = forecast_risk(portfolio, simulator), config.costs.financing_rate
+        portfolio, _ = put_under_overlay(
+            portfolio, risk, simulator, config.overlay, financing_rate=rate
+        )
+    return portfolio.ledger
+
+
+def compose(
+    models: Mapping[str, ModelResult],
+    volatility: Real,
+    simulator: Simulator,
+    config: StudyConfig,
+) -> tuple[dict[str, Floats], dict[str, tuple[Record, ...]]]:
+    """Weights of benchmarks and models, and what an optimiser noted at each decision.
+
+    Parameters
+    ----------
+    models : mapping of str to ModelResult
+    volatility : ndarray of shape (n_decisions of the test, n_assets)
+        Forecast of each stock's volatility, annual.
+    simulator : Simulator
+    config : StudyConfig
+
+    Returns
+    -------
+    weights : dict of str to ndarray of shape (n_decisions of the test, n_assets)
+        By label.
+    records : dict of str to tuple of Record
+        By label; only those whose weights an optimiser found.
+    """
+    alloc = config.allocation
+    weights = {
+        EQUAL_WEIGHT: allocation.equal_weight(simulator.eligible),
+        MINIMUM_VARIANCE: allocation.minimum_variance(
+            simulator.returns,
+            simulator.decisions,
+            simulator.eligible,
+            window=alloc.covariance_window,
+            weight_cap=alloc.weight_cap,
+        ),
+    }
+    records: dict[str, tuple[Record, ...]] = {}
+    for method in alloc.benchmarks:
+        found = allocate(
+            method,
+            returns=simulator.returns,
+            rows=simulator.decisions,
+            eligible=simulator.eligible,
+            limits=Limits(weight=alloc.weight_cap),
+            window=alloc.covariance_window,
+            smoothing=1.0,
+            lag=simulator.lag,
+        )
+        weights[BENCHMARKS[method]] = found.weights
+    tested = slice(-len(simulator.decisions), None)
+    for result in models.values():
+        if result.weights is not None:
+            weights[result.label] = np.asarray(result.weights[tested], np.float64)
+            continue
+        own, notes = weigh(result.scores[tested], volatility, simulator, config)
+        weights[result.label] = own
+        if notes:
+            records[result.label] = notes
+    return weights, records
+
+
+def weigh(
+    scores: Real,
+    volatility: Real,
+    simulator: Simulator,
+    config: StudyConfig,
+) -> tuple[Floats, tuple[Record, ...]]:
+    """Weights of one model's scores, both (n_decisions, n_assets), and an optimiser's records."""
+    alloc = config.allocation
+    known = np.asarray(scores, np.float64)
+    risk = np.asarray(volatility, np.float64)
+    if alloc.method == "top_quantile":
+        terms: dict[str, Any] = {
+            "eligible": simulator.eligible,
+            "quantile": alloc.quantile,
+            "weight_cap": alloc.weight_cap,
+            "smoothing": alloc.smoothing,
+        }
+        if alloc.neutral is None:
+            return allocation.top_quantile(known, risk, **terms), ()
+        terms |= {"gross": alloc.gross, "betas": simulator.betas}
+        return long_short_quantile(known, risk, **terms), ()
+    optimised = allocate(
+        alloc.method,
+        returns=simulator.returns,
+        rows=simulator.decisions,
+        eligible=simulator.eligible,
+        limits=_limits_of(config),
+        scores=known,
+        volatility=risk if alloc.volatility == "network" else None,
+        tradable=simulator.tradable[simulator.decisions - simulator.start],
+        sectors=simulator.sectors,
+        betas=simulator.betas,
+        window=alloc.window,
+        covariance=alloc.covariance,
+        strength=alloc.strength,
+        aversion=alloc.aversion,
+        cost=config.costs.per_side,
+        holding=alloc.holding,
+        smoothing=alloc.smoothing,
+        lag=simulator.lag,
+    )
+    return optimised.weights, optimised.records
+
+
+def _trade_members(
+    models: Mapping[str, ModelResult],
+    volatility: Real,
+    simulator: Simulator,
+    config: StudyConfig,
+) -> dict[tuple[str, int], Outcome]:
+    """Trade each network of an ensemble as if it stood alone: by label and seed."""
+    tested = slice(-len(simulator.decisions), None)
+    return {
+        (result.label, seed): outcome_of(
+            trade_scores(scores[tested], None, volatility, simulator, config)
+        )
+        for result in models.values()
+        if result.members is not None
+        for seed, scores in enumerate(result.members)
+    }
+
+
+def _limits_of(config: StudyConfig) -> Limits:
+    """The limits of the optimised methods."""
+    alloc = config.allocation
+    return Limits(
+        weight=alloc.weight_cap,
+        volatility=alloc.volatility_limit,
+        cvar=alloc.cvar_limit,
+        var=alloc.var_limit,
+        drawdown=alloc.drawdown_limit,
+        sector=alloc.sector_limit,
+        names=alloc.max_names,
+        turnover=alloc.turnover_limit,
+        invested=alloc.invested,
+        neutral=alloc.neutral,
+        gross=alloc.gross,
+    )
+
+
+def _margins_of(models: Mapping[str, ModelResult], config: StudyConfig) -> dict[str, Margin]:
+    """The margin of each model that sells short, by label: those whose scores are allocated."""
+    margin = short_margin(config)
+    scored = [result.label for result in models.values() if result.weights is None]
+    return {} if margin is None else dict.fromkeys(scored, margin)
+
+
+def forecast_risk(portfolio: Portfolio, simulator: Simulator) -> TailForecast:
+    """Forecast the 95 % VaR and CVaR of a portfolio: on row t, of the day after it."""
+    ledger = portfolio.ledger
+    return book_var(ledger.weights, simulator.returns, ledger.net_returns, first=simulator.start)
+
+
+def put_under_overlay(
+    portfolio: Portfolio,
+    risk: TailForecast,
+    simulator: Simulator,
+    settings: OverlayConfig,
+    *,
+    financing_rate: float = 0.0,
+) -> tuple[Portfolio, Overlay]:
+    """Put a portfolio under the overlay: its composition, at the exposure that its risk allows."""
+    throttle = None
+    if simulator.bear is not None and settings.bear_exposure is not None:
+        throttle = np.where(simulator.bear, settings.bear_exposure, np.nan)
+    margin = levered(portfolio.margin, settings.max_exposure, financing_rate)
+    earned = book_returns(portfolio.ledger.net_returns, portfolio.ledger.weights)
+    plan = overlay(
+        earned,
+        decided=np.asarray(~np.isnan(portfolio.targets).all(axis=1)),
+        target_volatility=settings.volatility,
+        volatility=_volatility_of(portfolio, earned, simulator),
+        var_cap=settings.var_95,
+        # Below 0 the forecast expects a gain on the worst day but few: nothing to hold down.
+        value_at_risk=np.maximum(risk.var, 0.0),
+        throttle=throttle,
+        brake=None
+        if settings.brake_start is None
+        else Brake(
+            start=settings.brake_start,
+            full=settings.brake_full,
+            floor=settings.brake_floor,
+            halflife=settings.brake_halflife,
+        ),
+        max_exposure=settings.max_exposure,
+        band=settings.band,
+        lag=simulator.lag,
+        cost_rate=simulator.per_side,
+        invested=portfolio.ledger.weights.sum(axis=1),
+        financing_rate=financing_rate,
+    )
+    targets = overlay_targets(portfolio.targets, portfolio.ledger.weights, plan, lag=simulator.lag)
+    if margin.short:  # shorts that lost have grown over wealth: a decision never adds to that
+        targets = cap_gross(targets, margin.max_gross)
+    return simulator.follow(targets, margin), plan
+
+
+def _volatility_of(portfolio: Portfolio, earned: Floats, simulator: Simulator) -> Floats:
+    """Forecast of a portfolio's volatility, known at each close: from its own returns.
+
+    Before its first days stand returns of something like it: for a long-only portfolio the mean
+    of the stocks; for one that sells short, whose risk is another, what its first holdings would
+    have earned, and no forecast before those are decided.
+    """
+    if not portfolio.margin.short:
+        return book_volatility(earned, lag=simulator.lag, history=simulator.history)
+    decided = np.flatnonzero(np.nan_to_num(portfolio.targets).any(axis=1))
+    if not len(decided):
+        return np.full(len(earned), np.nan)
+    past = np.nan_to_num(simulator.returns[: simulator.start]) @ portfolio.targets[decided[0]]
+    forecast = book_volatility(earned, lag=simulator.lag, history=past)
+    forecast[: decided[0]] = np.nan
+    return forecast
+
+
+def _scores_only(
+    models: Mapping[str, ModelResult], simulator: Simulator, config: StudyConfig
+) -> dict[str, Floats]:
+    """Each model's best stocks with equal weights: scores without an allocation, by label.
+
+    It is the step between equal weight (no scores) and the model's own strategy. A model that
+    allocates by itself has none.
+    """
+    return {
+        result.label: allocation.top_quantile(
+            np.asarray(result.scores[-len(simulator.decisions) :], np.float64),
+            np.ones(simulator.eligible.shape),
+            eligible=simulator.eligible,
+            quantile=config.allocation.quantile,
+            weight_cap=1.0,
+            smoothing=1.0,
+        )
+        for result in models.values()
+        if result.weights is None
+    }
+
+
+def _sweep_costs(
+    portfolios: Mapping[str, Portfolio], simulator: Simulator
+) -> dict[tuple[str, float], Outcome]:
+    """Repeat the same decisions at other costs of one side: by label and rate."""
+    return {
+        (name, rate): outcome_of(
+            simulator.run(own.targets, cost=ProportionalCost(rate), margin=own.margin)
+        )
+        for name, own in portfolios.items()
+        for rate in COST_SWEEP
+    }
+
+
+def _sweep_sizes(
+    portfolios: Mapping[str, Portfolio],
+    simulator: Simulator,
+    dataset: Dataset,
+    config: StudyConfig,
+) -> dict[tuple[str, float], Outcome]:
+    """Repeat the same decisions with more and more money, in a market where size matters.
+
+    The rules are those of the settings' preset, or of the US where it is flat. Empty where the
+    data have no volumes.
+    """
+    if not {"close", "volume"} <= set(dataset.panel.fields):
+        return {}
+    preset = "us" if config.costs.preset == "flat" else config.costs.preset
+    days = slice(simulator.start, simulator.start + len(simulator.price))
+    market = market_of(dataset.panel, preset, config).between(days)
+    return {
+        (name, size): outcome_of(simulator.run_in(own.targets, market, size, margin=own.margin))
+        for name, own in portfolios.items()
+        for size in SIZE_SWEEP
+    }

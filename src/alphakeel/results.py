@@ -1,0 +1,413 @@
+"""The result of a study: every number in one frozen value, and the tables made of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from alphakeel.config import StudyConfig
+from alphakeel.data.cleaning import CleaningLedger
+from alphakeel.data.panel import market_index
+from alphakeel.evidence import ladder, risk, sweeps, tables
+from alphakeel.evidence.recognition import MarketRegimes, agreement_table, lag_table
+from alphakeel.evidence.regimes import regime_table
+from alphakeel.evidence.stress import Stress
+from alphakeel.evidence.track import Track, outcome_of
+from alphakeel.pipeline.dataset import Dataset, Provenance
+from alphakeel.pipeline.fitting import DECAY, ModelResult
+from alphakeel.pipeline.plan import Plan
+from alphakeel.pipeline.screening import Screens
+from alphakeel.pipeline.strategies import Portfolios
+from alphakeel.portfolio.backtest import Ledger
+from alphakeel.portfolio.regimes import label_of_day
+from alphakeel.portfolio.tails import TailForecast
+from alphakeel.roster import EQUAL_WEIGHT, LABELS, under_overlay
+from alphakeel.stats import metrics
+from alphakeel.stats.crosssection import rank_ic
+from alphakeel.stats.timeseries import simple_returns
+
+__all__ = ["FoldResult", "Study"]
+
+Floats = npt.NDArray[np.floating[Any]]
+
+
+@dataclass(frozen=True, eq=False)
+class FoldResult:
+    """One fit and the rows it was tested on.
+
+    Attributes
+    ----------
+    train, test : tuple of datetime64[D]
+        First and last decision date of either; the last training label ends before `test`.
+    selected : dict of str to tuple of str
+        Factors that each model was given, as judged on this fold's training rows.
+    verdicts : DataFrame
+        One row a factor: coverage, IC, Rank IC, t, cluster, VIF, the verdict in words, `kept` by
+        the linear model, given to the `network`.
+    """
+
+    train: tuple[np.datetime64, np.datetime64]
+    test: tuple[np.datetime64, np.datetime64]
+    selected: dict[str, tuple[str, ...]]
+    verdicts: pd.DataFrame
+
+
+@dataclass(frozen=True, eq=False)
+class Study:
+    """The result of `run_study`: every number, and the tables made of them.
+
+    Attributes
+    ----------
+    plan : Plan
+        Settings with dates filled in, days, decisions, folds, versions.
+    dataset : Dataset
+        The cleaned panel, factors and targets.
+    screens : tuple of Screens
+        The factors of each fold.
+    models : dict of str to ModelResult
+        Scores of each model, the linear one first.
+    portfolios : Portfolios
+        Every portfolio, without and under the overlay, with its risk forecasts.
+    regimes : MarketRegimes or None
+        Bull, bear and range-bound, in hindsight and as known at the time; None without an index.
+    stress : Stress
+    seconds : dict of str to float
+        Wall time by stage.
+    """
+
+    plan: Plan
+    dataset: Dataset
+    screens: tuple[Screens, ...]
+    models: dict[str, ModelResult]
+    portfolios: Portfolios
+    regimes: MarketRegimes | None
+    stress: Stress
+    seconds: dict[str, float]
+
+    @property
+    def config(self) -> StudyConfig:
+        """The settings, with dates filled in."""
+        return self.plan.config
+
+    @property
+    def name(self) -> str:
+        """What a reader calls the data."""
+        return self.plan.name
+
+    @property
+    def dates(self) -> npt.NDArray[np.datetime64]:
+        """Every day of the data, (n_dates,), datetime64[D]."""
+        return self.plan.dates
+
+    @property
+    def test(self) -> slice:
+        """Rows of `dates` that the backtests cover."""
+        return self.plan.test
+
+    @property
+    def decisions(self) -> npt.NDArray[np.intp]:
+        """Rows of `dates` at whose close scores are made."""
+        return self.plan.decisions
+
+    @property
+    def asset_names(self) -> npt.NDArray[np.str_]:
+        """Tickers, (n_assets,)."""
+        return self.dataset.assets
+
+    @property
+    def versions(self) -> dict[str, str]:
+        """Of every package, and of the user's own factors, that can move a number."""
+        return self.plan.versions
+
+    @property
+    def _provenance(self) -> Provenance:
+        found = self.dataset.provenance
+        assert found is not None  # noqa: S101  (every study prepares its own data set)
+        return found
+
+    @property
+    def data_hash(self) -> str:
+        """SHA-256 of the panel as it was handed in."""
+        return self._provenance.panel_hash
+
+    @property
+    def cleaning(self) -> CleaningLedger:
+        """Every number that cleaning changed, and every exclusion from the sample."""
+        return self._provenance.ledger
+
+    @property
+    def data_quality(self) -> pd.DataFrame:
+        """Coverage of each field as handed in, fractions."""
+        return self._provenance.quality
+
+    @property
+    def left_out(self) -> pd.DataFrame:
+        """Factors that the data could not give, with the reason."""
+        omitted = self._provenance.omitted
+        return pd.DataFrame({"factor": list(omitted), "reason": list(omitted.values())})
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader should know: survivorship, definitions that the data forced, ..."""
+        return self._provenance.cautions
+
+    @property
+    def market_returns(self) -> Floats | None:
+        """Simple daily returns of the index on the test days; None unless all are known."""
+        level = market_index(self.dataset.panel)
+        if level is None:
+            return None
+        returns = simple_returns(level[:, None])[self.test, 0]
+        return returns if np.isfinite(returns).all() else None
+
+    @cached_property
+    def folds(self) -> tuple[FoldResult, ...]:
+        """Each fit of the walk-forward: its days, factors and verdicts."""
+        days = self.dates[self.decisions]
+        return tuple(
+            FoldResult(
+                train=(days[fold.train][0], days[fold.train][-1]),
+                test=(days[fold.test][0], days[fold.test][-1]),
+                selected={model: screens.names(model) for model in self.plan.models},
+                verdicts=screens.verdicts(),
+            )
+            for fold, screens in zip(self.plan.folds, self.screens, strict=True)
+        )
+
+    @property
+    def strategies(self) -> dict[str, Ledger]:
+        """The portfolios without the overlay, by label."""
+        return self.portfolios.strategies
+
+    @property
+    def overlaid(self) -> dict[str, Ledger]:
+        """The same portfolios under the overlay, by the same labels."""
+        return self.portfolios.overlaid
+
+    def every_ledger(self) -> dict[str, Ledger]:
+        """The strategies without the overlay, and then under it, by label."""
+        return self.portfolios.every_ledger()
+
+    def ladder(self) -> dict[str, list[tuple[str, Ledger]]]:
+        """By model, the steps that its result stands on, from equal weight to the overlay."""
+        found: dict[str, list[tuple[str, Ledger]]] = {}
+        for model in self.models.values():
+            label = model.label
+            steps = [("equal weight", self.strategies[EQUAL_WEIGHT])]
+            if label in self.portfolios.scores_only:
+                steps.append(("+ scores", self.portfolios.scores_only[label]))
+            steps.append(("+ allocation", self.strategies[label]))
+            found[label] = [*steps, ("+ overlay", self.overlaid[label])]
+        return found
+
+    def table_1(self) -> pd.DataFrame:
+        """Maximum drawdown, Sharpe ratio and VaR of every strategy, with intervals."""
+        return self.tables()["table_1"]
+
+    def tables(self) -> dict[str, pd.DataFrame]:
+        """Every table of the study by name; all values are fractions."""
+        return {name: table.copy() for name, table in self._tables.items()}
+
+    @cached_property
+    def _tables(self) -> dict[str, pd.DataFrame]:
+        """Computed once: the bootstrap takes a moment."""
+        return _all_tables(self)
+
+
+def _all_tables(study: Study) -> dict[str, pd.DataFrame]:
+    """Every table by name, in the order in which they are written."""
+    return {
+        **_performance_tables(study),
+        **_origin_tables(study),
+        **_regime_tables(study),
+        **_risk_tables(study),
+        **_score_tables(study),
+        **_confirmation_tables(study),
+        "screen": _screen_table(study),
+        "cleaning": study.cleaning.counts(),
+        "data_quality": study.data_quality,
+        "left_out": study.left_out,
+    }
+
+
+def _boot(study: Study) -> dict[str, Any]:
+    report = study.config.report
+    return {"level": report.level, "n_boot": report.bootstrap, "seed": study.config.seed}
+
+
+def _step(study: Study) -> int:
+    return study.config.walk_forward.rebalance_every
+
+
+def _performance_tables(study: Study) -> dict[str, pd.DataFrame]:
+    """Table I, bare and at equal risk, and its parts by year and period."""
+    every, linear = study.every_ledger(), LABELS["linear"]
+    overlaid = {under_overlay(name): ledger for name, ledger in study.overlaid.items()}
+    market, days = study.market_returns, study.dates[study.test]
+    performance, difference = tables.strategy_tables(every, market, baseline=linear, **_boot(study))
+    _, fair = tables.strategy_tables(
+        overlaid, market, baseline=under_overlay(linear), **_boot(study)
+    )
+    return {
+        "table_1": performance,
+        "table_1_difference": difference,
+        "table_1_fair": fair,
+        "by_year": tables.by_year_table(every, days),
+        "periods": sweeps.period_table(every, days, cuts=_cuts(study)),
+        "costs": tables.cost_table(every),
+    }
+
+
+def _cuts(study: Study) -> tuple[np.datetime64, ...]:
+    confirm = study.config.report.confirm_from
+    return () if confirm is None else (np.datetime64(confirm),)
+
+
+def _confirmation_tables(study: Study) -> dict[str, pd.DataFrame]:
+    """Table I and the ladder on the days that nobody saw while settings were chosen."""
+    if not _cuts(study):
+        return {}
+    first = int(np.searchsorted(study.dates[study.test], _cuts(study)[0]))
+    days = slice(first, None)
+    every = {name: outcome_of(ledger, days) for name, ledger in study.every_ledger().items()}
+    held = {label: every[label] for label in map(under_overlay, study.overlaid)}
+    market = None if study.market_returns is None else study.market_returns[days]
+    linear = LABELS["linear"]
+    table, change = tables.strategy_tables(every, market, baseline=linear, **_boot(study))
+    _, fair = tables.strategy_tables(held, market, baseline=under_overlay(linear), **_boot(study))
+    rungs: dict[str, list[tuple[str, Track]]] = {
+        model: [(rung, outcome_of(ledger, days)) for rung, ledger in steps]
+        for model, steps in study.ladder().items()
+    }
+    forecasts = {
+        name: TailForecast(*(part[days] for part in forecast))
+        for name, forecast in study.portfolios.value_at_risk.items()
+    }
+    return {
+        "confirm_table_1": table,
+        "confirm_table_1_difference": change,
+        "confirm_table_1_fair": fair,
+        "confirm_ladder": ladder.ladder_table(rungs, **_boot(study)),
+        "confirm_value_at_risk": risk.var_table(every, forecasts),
+    }
+
+
+def _origin_tables(study: Study) -> dict[str, pd.DataFrame]:
+    """Where results come from, and what they depend on."""
+    rungs = ladder.ladder_table(study.ladder(), **_boot(study))
+    return {
+        "ladder": rungs,
+        "attribution": ladder.attribution_table(rungs),
+        "cost_sweep": sweeps.sweep_table(study.portfolios.cost_sweep, over="per_side"),
+        "capacity": sweeps.sweep_table(study.portfolios.size_sweep, over="wealth"),
+        "decisions": risk.decision_table(study.portfolios.records),
+    }
+
+
+def _regime_tables(study: Study) -> dict[str, pd.DataFrame]:
+    """Table II, and what the causal labels are worth; nothing without an index."""
+    if study.regimes is None:
+        return {}
+    net = {name: ledger.net_returns for name, ledger in study.every_ledger().items()}
+    boot = {"baseline": LABELS["linear"], **_boot(study)}
+    causal = {
+        rule: regime_table(net, label_of_day(labels)[study.test], **boot)
+        for rule, labels in study.regimes.causal.items()
+    }
+    return {
+        "table_2": regime_table(net, study.regimes.hindsight[study.test], **boot),
+        "table_2_causal": pd.concat(causal, names=["rule"]),
+        "regime_lags": lag_table(study.regimes, study.test),
+        "regime_agreement": agreement_table(study.regimes, study.test),
+    }
+
+
+def _risk_tables(study: Study) -> dict[str, pd.DataFrame]:
+    """Forecasts of risk against what came, limits, overlay and stress."""
+    every = study.every_ledger()
+    days, target = study.dates[study.test], study.config.overlay.volatility
+    return {
+        "value_at_risk": risk.var_table(every, study.portfolios.value_at_risk),
+        "overlay": risk.overlay_table(study.portfolios.overlays),
+        "volatility": risk.volatility_table(study.overlaid, days, target=target),
+        "limits": _limits_table(study),
+        **study.stress.tables,
+    }
+
+
+def _score_tables(study: Study) -> dict[str, pd.DataFrame]:
+    """How well scores rank stocks, how long they do, and what drives them."""
+    series = {model.label: (model.ic, model.rank_ic) for model in study.models.values()}
+    drivers = {model.label: model.drivers for model in study.models.values()}
+    decay = {model.label: model.decay for model in study.models.values()}
+    horizons, step = study.config.target.horizons, _step(study)
+    return {
+        "ic": tables.ic_table(series, horizons, step=step, **_boot(study)),
+        "seeds": tables.seed_table(study.portfolios.members, _member_rank_ic(study)),
+        "decay": sweeps.decay_table(decay, DECAY, step=step, **_boot(study)),
+        "drivers": tables.importance_table(drivers, lags=-(-max(horizons) // step), **_boot(study)),
+    }
+
+
+def _member_rank_ic(study: Study) -> dict[tuple[str, int], Floats]:
+    """Rank IC at the longest horizon of each network by itself, (n_decisions,): by label, seed."""
+    forward = study.dataset.forward[..., -1]
+    return {
+        (model.label, seed): np.asarray(rank_ic(scores, forward))
+        for model in study.models.values()
+        if model.members is not None
+        for seed, scores in enumerate(model.members)
+    }
+
+
+def _limits_table(study: Study) -> pd.DataFrame:
+    """Every limit of a model trained under limits: in each fold's training, and in the test.
+
+    Columns: model, period ("fold 1", ..., "test"), limit (its name), allowed, trained (in
+    sample, before the calibration of exposure; NaN in the test), realised, excess (realised
+    over allowed, less 1; above 0 the limit was broken).
+    """
+    rows = []
+    for model in study.models.values():
+        if model.limits is None or model.limits.empty:
+            continue
+        own = model.limits
+        for fold, name, allowed, trained, value in zip(
+            own["fold"],
+            own["limit_name"],
+            own["limit"],
+            own["trained"],
+            own["value"],
+            strict=True,
+        ):
+            rows.append((model.label, f"fold {fold}", name, allowed, trained, value))
+        ledger = study.strategies[model.label]
+        tested = {
+            "volatility": metrics.annual_volatility(ledger.net_returns),
+            "max_drawdown": metrics.max_drawdown(ledger.net_returns),
+            "var_95": metrics.value_at_risk(ledger.net_returns),
+            "cvar_95": metrics.conditional_value_at_risk(ledger.net_returns),
+            "turnover": ledger.turnover.mean() * metrics.PERIODS_PER_YEAR,
+        }
+        allowed_by = dict(zip(own["limit_name"], own["limit"], strict=True))
+        rows += [
+            (model.label, "test", name, allowed, float("nan"), float(tested[name]))
+            for name, allowed in allowed_by.items()
+        ]
+    columns = ["model", "period", "limit", "allowed", "trained", "realised"]
+    table = pd.DataFrame(rows, columns=columns)
+    return table.assign(excess=table["realised"] / table["allowed"] - 1.0)
+
+
+def _screen_table(study: Study) -> pd.DataFrame:
+    """Every factor's verdict in every fold."""
+    parts = [
+        fold.verdicts.assign(fold=i, test_start=str(fold.test[0]))
+        for i, fold in enumerate(study.folds)
+    ]
+    return pd.concat(parts, ignore_index=True)
