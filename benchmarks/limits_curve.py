@@ -32,7 +32,7 @@ from alphakeel.models.allocating import RiskLimitedLSTM
 from alphakeel.models.limits import Limits
 from alphakeel.portfolio.forecast import ew_volatility
 from alphakeel.stats.metrics import held_path, sharpe
-from alphakeel.study import simple_returns
+from alphakeel.stats.timeseries import simple_returns
 
 STEP, LAG, HORIZONS = 5, 1, (5, 20)
 TRAIN_SHARE = 0.6

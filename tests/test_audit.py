@@ -14,7 +14,6 @@ from skfolio.containers import AssetPanel, Field2D
 from typer.testing import CliRunner
 
 import alphakeel as ak
-from alphakeel import fitting, plan, preparation, strategies, study
 from alphakeel.audit import Audit, Finding, run_audit
 from alphakeel.audit.evidence import check_targets
 from alphakeel.audit.replay import prepare_study
@@ -37,6 +36,7 @@ from alphakeel.config import (
 from alphakeel.data.panel import panel_to_long
 from alphakeel.errors import ConfigError, DataError
 from alphakeel.factors import FACTORS
+from alphakeel.pipeline import dataset, fitting, plan, screening, strategies
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -376,7 +376,7 @@ class TestSeededMachinery:
             scaled = (known - np.nanmean(known, axis=(0, 1))) / np.nanstd(known, axis=(0, 1))
             return np.nan_to_num(scaled).astype(np.float32)
 
-        monkeypatch.setattr(preparation, "standardise", over_time)
+        monkeypatch.setattr(dataset, "standardise", over_time)
         finding = the_leak(run_audit(panel, QUICK), "scaling")
         assert finding.factor in KEPT
         assert finding.date
@@ -384,13 +384,11 @@ class TestSeededMachinery:
     def test_screen_fitted_on_all_rows(
         self, panel: AssetPanel, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        honest = study.judge_factors
+        honest = screening.judge_factors
         monkeypatch.setattr(
-            study,
+            screening,
             "judge_factors",
-            lambda inputs, fold, config: honest(
-                inputs, replace(fold, train=slice(0, None)), config
-            ),
+            lambda data, _train, *settings: honest(data, slice(0, None), *settings),
         )
         finding = the_leak(run_audit(panel, QUICK), "screen")
         assert finding.factor in KEPT
@@ -399,17 +397,17 @@ class TestSeededMachinery:
     def test_fit_on_test_rows(self, panel: AssetPanel, monkeypatch: pytest.MonkeyPatch) -> None:
         honest = fitting.fit_and_score
 
-        def cheating(inputs: Any, fold: Any, *args: Any) -> Any:
-            return honest(inputs, replace(fold, train=slice(0, fold.test.stop)), *args)
+        def cheating(data: Any, train: Any, until: int, *args: Any, **options: Any) -> Any:
+            return honest(data, slice(0, until), until, *args, **options)
 
         monkeypatch.setattr(fitting, "fit_and_score", cheating)
         assert "Linear's score of S" in the_leak(run_audit(panel, QUICK), "scores").evidence
 
     def test_purge_removed(self, panel: AssetPanel, monkeypatch: pytest.MonkeyPatch) -> None:
-        honest = plan.make_folds
+        honest = plan._make_folds
         monkeypatch.setattr(
             plan,
-            "make_folds",
+            "_make_folds",
             lambda *args: tuple(
                 replace(fold, train=slice(fold.train.start, fold.test.start))
                 for fold in honest(*args)
@@ -428,8 +426,8 @@ class TestSeededMachinery:
     ) -> None:
         honest = strategies.compose
 
-        def cheating(results: Any, volatility: Any, arena: Any, config: Any) -> Any:
-            weights, records = honest(results, volatility, arena, config)
+        def cheating(results: Any, volatility: Any, simulator: Any, config: Any) -> Any:
+            weights, records = honest(results, volatility, simulator, config)
             early = {name: np.vstack([w[1:], w[-1:]]) for name, w in weights.items()}
             return early, records
 
@@ -439,7 +437,7 @@ class TestSeededMachinery:
     def test_cleaning_that_knows_tomorrow(
         self, panel: AssetPanel, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        from alphakeel.audit import replay, run
+        from alphakeel.audit import run
 
         honest = run.clean
 
@@ -447,27 +445,20 @@ class TestSeededMachinery:
             filled = pd.DataFrame(dirty["adj_close"]).bfill().to_numpy()
             return honest(with_field(dirty, "adj_close", filled), **options)
 
-        for module in (run, replay, study):
+        for module in (run, dataset):
             monkeypatch.setattr(module, "clean", cheating)
         finding = the_leak(run_audit(panel, QUICK), "cleaning")
         assert finding.ticker in panel.asset_names
 
-    def test_training_on_the_test_learns_shuffled_labels(
-        self, panel: AssetPanel, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_training_on_the_test_learns_shuffled_labels(self, panel: AssetPanel) -> None:
         from alphakeel.audit import evidence
 
-        honest = evidence.make_folds
-        monkeypatch.setattr(
-            evidence,
-            "make_folds",
-            lambda *args: tuple(replace(f, train=f.test) for f in honest(*args)),
-        )
         walk = WalkForwardConfig(refit_every=1000, rebalance_every=5)
         base = prepare_study(panel, replace(QUICK, walk_forward=walk), FACTORS)
-        finding = evidence.check_shuffled_labels(base, np.random.default_rng(0))
+        folds = tuple(replace(f, train=f.test) for f in base.plan.folds)
+        cheating = replace(base, plan=replace(base.plan, folds=folds))
+        finding = evidence.check_shuffled_labels(cheating, np.random.default_rng(0))
         assert finding.verdict == "leak"
-        monkeypatch.undo()
         assert evidence.check_shuffled_labels(base, np.random.default_rng(0)).verdict == "ok"
 
 

@@ -13,7 +13,6 @@ import pytest
 from skfolio.containers import AssetPanel
 from typer.testing import CliRunner
 
-from alphakeel.arena import betas_of, market_of, refuse_lacking
 from alphakeel.cli import app
 from alphakeel.config import (
     AllocationConfig,
@@ -28,11 +27,13 @@ from alphakeel.data.cleaning import clean
 from alphakeel.data.panel import panel_from_long, panel_to_long
 from alphakeel.data.simulate import simulate_market
 from alphakeel.errors import ConfigError
+from alphakeel.pipeline.plan import Plan
+from alphakeel.pipeline.simulator import market_of
+from alphakeel.pipeline.strategies import _margins_of
 from alphakeel.portfolio.shocks import book_shock_table
 from alphakeel.report.conventions import conventions
 from alphakeel.report.figures import weights_area
 from alphakeel.results import Study
-from alphakeel.strategies import margins_of
 from alphakeel.study import run_study
 
 BASE = StudyConfig(
@@ -102,7 +103,10 @@ class TestShorts:
         assert np.abs(bought.weights[days]).sum(axis=1).max() <= 1.6 + 1e-9
 
     def test_tables_and_sweeps_are_whole(self, short: Study) -> None:
-        for outcome in (*short.portfolios.cost_sweep.values(), *short.portfolios.size_sweep.values()):
+        for outcome in (
+            *short.portfolios.cost_sweep.values(),
+            *short.portfolios.size_sweep.values(),
+        ):
             assert np.isfinite(outcome.net_returns).all()
         ladder = short.tables()["ladder"]
         top = ladder.loc["Linear"].iloc[1:]
@@ -142,17 +146,11 @@ class TestShorts:
                 )
             assert not np.array_equal(ledger.wealth, again.wealth)
         if allocation.method == "top_quantile":
-            own = betas_of(clean(panel).panel, _simple(clean(panel).panel["accounting_close"]))
+            own = first.dataset.betas
             held = first.strategies["Linear"]
             traded = np.flatnonzero(held.turnover > 0.0)
             beta = np.nan_to_num(own[first.test][traded - 1], nan=1.0)
             assert np.abs((held.weights[traded] * beta).sum(axis=1)).max() < 1e-9
-
-
-def _simple(price: np.ndarray) -> np.ndarray:
-    returns = np.full(price.shape, np.nan)
-    returns[1:] = price[1:] / price[:-1] - 1.0
-    return returns
 
 
 class TestLeverage:
@@ -190,7 +188,7 @@ class TestRefused:
         with pytest.raises(ConfigError, match="needs a market index") as caught:
             run_study(panel_from_long(frame), config)
         assert "\n" not in str(caught.value)
-        refuse_lacking(panel, config)
+        Plan.of(panel, config)  # with an index nothing is refused
 
     @pytest.mark.parametrize(
         ("toml", "words"),
@@ -261,11 +259,11 @@ class TestTold:
             "linear": SimpleNamespace(label="Linear", weights=None),
             "lstm_limited": SimpleNamespace(label="Limited", weights=np.zeros((2, 2))),
         }
-        margins = margins_of(models, config)
+        margins = _margins_of(models, config)
         assert list(margins) == ["Linear"]
         assert margins["Linear"].short
         assert margins["Linear"].max_gross == 2.0
-        assert margins_of(models, BASE) == {}
+        assert _margins_of(models, BASE) == {}
 
     def test_the_report_draws_shorts_and_debt_below_zero(self) -> None:
         days = np.arange("2020-01-01", "2020-01-04", dtype="datetime64[D]")

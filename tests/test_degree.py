@@ -33,7 +33,7 @@ from alphakeel.degree.curves import (
 )
 from alphakeel.errors import ConfigError, DataError
 from alphakeel.models.state import ModelState
-from alphakeel.preparation import find_test_days
+from alphakeel.pipeline.plan import Plan
 from alphakeel.progress import Progress
 from alphakeel.report.degree import degree_figure, render_degrees, write_degree_page
 from alphakeel.stats import metrics
@@ -99,7 +99,7 @@ class TestStudy:
         self, panel: AssetPanel, study: tuple[DegreeStudy, TrialLedger]
     ) -> None:
         found, ledger = study
-        days = find_test_days(np.asarray(panel.observations, "datetime64[D]"), CONFIG)
+        days = Plan.of(panel, CONFIG).test
         other = panel.copy(deep=True)
         rng = np.random.default_rng(0)
         for name, field in other.fields.items():

@@ -123,7 +123,7 @@ def fake_tables(names: list[str], horizons: tuple[int, ...], years: list[int]) -
 BOOT = {"level": 0.95, "n_boot": 100, "seed": 0}
 
 
-def fake_books(
+def fake_portfolios(
     ledgers: Mapping[str, Any], rng: np.random.Generator, *, empty: bool = False
 ) -> tuple[Any, dict[str, Any], dict[str, Any]]:
     """Books of random ledgers, what is under the overlay, and the tables made of them."""
@@ -255,7 +255,7 @@ def fake_study(
     tables = fake_tables(list(strategies), horizons, sorted({int(str(d)[:4]) for d in dates}))
     for name in ("ic", "drivers"):
         tables[name] = tables[name].loc[list(models)]
-    books, held, made = fake_books(strategies, rng, empty=empty)
+    portfolios, held, made = fake_portfolios(strategies, rng, empty=empty)
     every = {**strategies, **{under_overlay(name): ledger for name, ledger in held.items()}}
     market = np.append(np.nan, 0.012 * rng.standard_normal(n_dates + 99))
     stressed = fake_stress(every, market if index else None, dates, rng)
@@ -270,7 +270,7 @@ def fake_study(
         name="<b>hostile</b> data",
         dates=dates,
         asset_names=np.array(names),
-        decision_rows=rows,
+        decisions=rows,
         test=slice(100, n_dates + 100),
         models={
             label.lower(): model(label.lower(), label, history if label == "LSTM" else [])
@@ -280,11 +280,13 @@ def fake_study(
         strategies=strategies,
         overlaid=held,
         every_ledger=lambda: every,
-        books=books,
+        portfolios=portfolios,
         stress=stressed,
         regimes=regimes,
         market_returns=market[100:] if index else None,
-        cleaning_counts=pd.DataFrame({"rule": ["spike"], "cells": [3], "tickers": [2]}),
+        cleaning=SimpleNamespace(
+            counts=lambda: pd.DataFrame({"rule": ["spike"], "cells": [3], "tickers": [2]})
+        ),
         left_out=pd.DataFrame({"factor": ["size"], "reason": ["needs market_cap"]}),
         data_quality=pd.DataFrame({"field": ["adj_close"], "coverage": [0.99]}),
         notes=("Survivors only: </script><script>alert(3)</script>",),

@@ -41,9 +41,9 @@ from alphakeel.models.restore import KNOWN
 from alphakeel.models.risk import RiskForecaster
 from alphakeel.models.sequence import LSTMForecaster, SequenceForecaster
 from alphakeel.models.state import ModelState, pack
+from alphakeel.pipeline.fitting import study_key
 from alphakeel.progress import Progress
 from alphakeel.report import html
-from alphakeel.resume import study_key
 from alphakeel.study import load_data, run_study
 
 SMALL: dict[str, Any] = {

@@ -18,7 +18,6 @@ import pytest
 from skfolio.containers import AssetPanel
 
 from alphakeel import cli
-from alphakeel.arena import Arena
 from alphakeel.artifacts import save_run, summary_json
 from alphakeel.config import OverlayConfig, StudyConfig, config_from_dict, config_to_toml
 from alphakeel.custom_factors import load_factors
@@ -28,9 +27,11 @@ from alphakeel.errors import ConfigError, DataError
 from alphakeel.evidence.tables import with_interval
 from alphakeel.factors import FACTORS
 from alphakeel.factors.screening import FactorScreen
+from alphakeel.pipeline.fitting import DECAY
+from alphakeel.pipeline.simulator import Simulator
+from alphakeel.pipeline.strategies import put_under_overlay
 from alphakeel.portfolio.var_forecast import TailForecast
 from alphakeel.results import Study
-from alphakeel.strategies import put_under
 from alphakeel.study import run_study
 from alphakeel.tuning import TrialLedger
 
@@ -105,7 +106,7 @@ class TestRefusals:
         def no_fit(*_: Any) -> None:
             raise AssertionError("a model was fitted")
 
-        monkeypatch.setattr("alphakeel.fitting.fit_and_score", no_fit)
+        monkeypatch.setattr("alphakeel.pipeline.fitting.fit_and_score", no_fit)
         changed, words = REFUSED[case]
         with pytest.raises((ConfigError, DataError)) as caught:
             study_of(LONG, **changed)
@@ -198,7 +199,9 @@ class TestLimits:
         study = run_study(
             load_bundled("synthetic", n_assets=12, n_dates=700, seed=1), settings(allocation=alloc)
         )
-        broken = [r.breached for r in study.portfolios.records["Linear"] if r.status == "least_breach"]
+        broken = [
+            r.breached for r in study.portfolios.records["Linear"] if r.status == "least_breach"
+        ]
         assert broken
         assert not any("gross" in breached for breached in broken)
 
@@ -362,7 +365,7 @@ def test_none_survives_a_settings_file(section: str, key: str) -> None:
 def test_a_forecast_that_expects_gains_holds_nothing_down() -> None:
     """A quantile of wild past returns can be a gain: a VaR below 0."""
     returns = np.random.default_rng(0).normal(0.0, 0.01, (300, 3))
-    arena = Arena(
+    simulator = Simulator(
         returns=returns,
         price=np.cumprod(1.0 + returns, axis=0)[200:],
         tradable=np.ones((100, 3), dtype=bool),
@@ -377,9 +380,9 @@ def test_a_forecast_that_expects_gains_holds_nothing_down() -> None:
         per_side=0.001,
         wealth=1.0,
     )
-    book = arena.trade(np.full((20, 3), 1 / 3))
+    portfolio = simulator.trade(np.full((20, 3), 1 / 3))
     settings = OverlayConfig(volatility=None, var_95=0.01, brake_start=None)
     for level, exposure in ((-0.01, 1.0), (0.0, 1.0), (0.02, 0.5)):
         risk = TailForecast(np.full(100, level), np.full(100, level))
-        plan = put_under(book, risk, arena, settings)[1]
+        plan = put_under_overlay(portfolio, risk, simulator, settings)[1]
         np.testing.assert_allclose(plan.exposure, exposure, rtol=0.02)

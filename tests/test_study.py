@@ -29,9 +29,10 @@ from alphakeel.errors import ConfigError, ConvergenceError, DataError
 from alphakeel.models.linear import LinearForecaster
 from alphakeel.models.sequence import LSTMForecaster
 from alphakeel.progress import Progress
+from alphakeel.provenance import hash_panel
 from alphakeel.results import LABELS, Study
 from alphakeel.stats.inference import newey_west_tstat
-from alphakeel.study import hash_panel, run_study
+from alphakeel.study import run_study
 
 QUICK = StudyConfig(
     models=("linear", "lstm"),

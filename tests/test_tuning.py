@@ -28,7 +28,8 @@ from alphakeel.config import (
 from alphakeel.data.panel import panel_to_long
 from alphakeel.data.simulate import simulate_market
 from alphakeel.errors import ConfigError, DataError
-from alphakeel.preparation import find_test_days
+from alphakeel.pipeline.dataset import prepare_dataset
+from alphakeel.pipeline.plan import Plan
 from alphakeel.provenance import hash_panel
 from alphakeel.report import verdict
 from alphakeel.stats import metrics
@@ -42,10 +43,8 @@ from alphakeel.tuning import (
     tune,
     write_tuning,
 )
-from alphakeel.tuning.judge import make_splits
+from alphakeel.tuning.judge import make_splits, over_limits
 from alphakeel.tuning.luck import Luck
-from alphakeel.tuning.objective import over_limits, prepare_problem
-from alphakeel.tuning.search import before_test
 from alphakeel.tuning.space import Choice, Space, Span, default_space, drawn, settings_at
 from alphakeel.tuning.storage import alone
 from alphakeel.tuning.trials import RUNS, TrialRecord
@@ -86,7 +85,7 @@ class TestTestYears:
     @pytest.mark.parametrize("splitter", ["kfold", "combinatorial"])
     def test_scrambling_them_changes_no_number(self, panel: AssetPanel, splitter: str) -> None:
         plan = replace(LINEAR, trials=3, splitter=splitter, held_out=1)
-        days = find_test_days(np.asarray(panel.observations, "datetime64[D]"), StudyConfig())
+        days = Plan.of(panel, StudyConfig()).test
         other = scrambled_after(panel, days.start)
         assert hash_panel(other) != hash_panel(panel)
         before, after = TrialLedger(), TrialLedger()
@@ -113,23 +112,24 @@ class TestSplits:
     def test_no_training_label_meets_a_validation_label(
         self, panel: AssetPanel, plan: SearchPlan, n_splits: int
     ) -> None:
-        cut, config = before_test(panel, StudyConfig())
-        problem = prepare_problem(cut, config, anchor=len(cut.observations))
-        splits = make_splits(problem, config, plan)
+        study = Plan.of(panel, StudyConfig())
+        cut, config = panel[: study.test.start].to_panel(), study.config
+        dataset = prepare_dataset(cut, study.before_test())
+        splits = make_splits(dataset, config, plan)
         assert len(splits) == n_splits
         lag, longest = config.target.lag, max(config.target.horizons)
-        tested = np.zeros(len(problem.rows))
+        tested = np.zeros(len(dataset.decisions))
         for split in splits:
-            train = problem.rows[split.train]
+            train = dataset.decisions[split.train]
             for block in split.test:
                 tested[block] += 1
-                rows = problem.rows[block]
+                rows = dataset.decisions[block]
                 ahead = train[train < rows[0]]
                 assert (ahead + lag + longest <= rows[0] + lag).all()
                 behind = train[train > rows[-1]]
                 assert (behind >= rows[-1] + lag + longest).all()
                 assert not np.isin(rows, train).any()
-        assert len(set(tested[problem.first :])) == 1
+        assert len(set(tested[dataset.first :])) == 1
 
     def test_a_day_judged_twice_counts_once(self) -> None:
         ledger = TrialLedger()

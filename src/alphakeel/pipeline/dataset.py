@@ -215,7 +215,7 @@ class Dataset:
         >>> dataset = prepare_dataset(panel, Plan.of(panel, ak.StudyConfig()))
         >>> half = dataset.cut(slice(0, 450), slice(0, 6))
         >>> half.features.shape, half.features.base is not None
-        ((90, 6, 40), True)
+        ((90, 6, 45), True)
         """
         start, stop, _ = days.indices(len(self.price))
         first, last = np.searchsorted(self.decisions, (start, stop))
@@ -224,7 +224,7 @@ class Dataset:
         decided = {name: getattr(self, name)[kept, assets] for name in _DECIDED}
         return replace(
             self,
-            panel=self.panel[start:stop, assets].to_panel(deep=False),
+            panel=self.panel.isel(observations=slice(start, stop), assets=assets),
             decisions=self.decisions[kept] - start,
             market=self.market[kept],
             **daily,
