@@ -25,7 +25,6 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 
 from alphakeel.errors import ConfigError, DataError, NotFittedError
-from alphakeel.factors.market_screen import screen_market_series
 from alphakeel.factors.screen_figures import (
     DISCOVERY_METHODS,
     best_horizons,
@@ -38,7 +37,7 @@ from alphakeel.factors.screen_figures import (
 )
 from alphakeel.factors.screen_verdicts import Candidates, Rules, choose, verdict_table
 
-__all__ = ["FactorScreen", "screen_market_series"]
+__all__ = ["FactorScreen"]
 
 FloatArray = NDArray[np.floating[Any]]
 BoolArray = NDArray[np.bool_]

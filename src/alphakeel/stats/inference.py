@@ -20,8 +20,6 @@ from alphakeel.stats.bootstrap import (
     bootstrap_interval,
     bootstrap_intervals,
     bootstrap_samples,
-    paired_difference,
-    paired_differences,
 )
 
 __all__ = [
@@ -36,8 +34,6 @@ __all__ = [
     "ic_summary",
     "newey_west_tstat",
     "optimal_block_length",
-    "paired_difference",
-    "paired_differences",
 ]
 
 Array = NDArray[np.float64]
