@@ -113,10 +113,6 @@ class FactorScreen(BaseEstimator):
     correlation_ : ndarray of shape (n_factors, n_factors)
         Mean cross-sectional rank correlation, NaN where two factors never met.
 
-    See Also
-    --------
-    screen_market_series : series that are the same for all stocks on a date.
-
     Notes
     -----
     Clusters are greedy: factors are visited from the strongest to the weakest, and each joins

@@ -16,7 +16,6 @@ __all__ = ["ew_volatility", "portfolio_volatility"]
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
-BoolArray = npt.NDArray[np.bool_]
 
 
 def ew_volatility(
