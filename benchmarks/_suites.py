@@ -24,12 +24,8 @@ class Peer:
     more_is_better: bool = False
 
 
-VALUES, RANK_IC, DAILY = (
-    "factor values per CPU second",
-    "tie-exact Rank IC",
-    "backtest, daily rebalancing",
-)
-SAME_LSTM = "training predictions per CPU second, LSTM 2 x 64 on 6 factors and 60 rows"
+VALUES, RANK_IC = "factor values per CPU second", "tie-exact Rank IC"
+LSTM = "training predictions per CPU second, LSTM 2 x 64 on 6 factors and 60 rows, float32"
 RISK = "four risk metrics"
 ONE_SOLVE = "mean-CVaR, one cold solve"
 PEERS = (
@@ -48,7 +44,7 @@ PEERS = (
         "skfolio_rank_ic",
         None,
     ),
-    Peer("lstm", SAME_LSTM + ", float32", "Qlib LSTM", "qlib_lstm", "qlib", more_is_better=True),
+    Peer("lstm", LSTM, "Qlib LSTM", "qlib_lstm", "qlib", more_is_better=True),
     Peer(
         "backtest", "backtest, daily reb", "vectorbt from_orders", "vectorbt_backtest", "vectorbt"
     ),

@@ -20,7 +20,8 @@ from alphakeel.portfolio.allocation import (
     scale_to_volatility,
     top_quantile,
 )
-from alphakeel.portfolio.forecast import portfolio_volatility, shrunk_covariance
+from alphakeel.portfolio.covariance import ledoit_wolf_matrix
+from alphakeel.portfolio.forecast import portfolio_volatility
 
 
 def random_decisions(seed: int, n_rows: int = 15, n_assets: int = 20) -> dict[str, np.ndarray]:
@@ -262,7 +263,7 @@ class TestMinimumVariance:
             min_weights=0.0,
             max_weights=cap,
         ).fit(returns)
-        matrix = shrunk_covariance(returns).matrix
+        matrix = ledoit_wolf_matrix(returns)[0]
         assert abs(ours @ matrix @ ours - model.weights_ @ matrix @ model.weights_) < 1e-8
         assert ours @ matrix @ ours <= (model.weights_ @ matrix @ model.weights_) * (1 + 1e-6)
         np.testing.assert_allclose(ours, model.weights_, atol=1e-4)
@@ -283,7 +284,7 @@ class TestMinimumVariance:
         assert (weights <= cap).all()
         assert weights.sum() == pytest.approx(min(1.0, cap * kept.size), abs=1e-7)
         if cap * kept.size > 1.0:
-            matrix = shrunk_covariance(returns[:, kept]).matrix
+            matrix = ledoit_wolf_matrix(returns[:, kept])[0]
             best = weights[kept] @ matrix @ weights[kept]
             raw = rng.exponential(size=(200, kept.size))
             other = capped_proportional(raw, cap=cap)
@@ -291,7 +292,7 @@ class TestMinimumVariance:
 
     def test_closed_form_for_two_stocks(self) -> None:
         returns = self.market(5, n_assets=2)
-        matrix = shrunk_covariance(returns).matrix
+        matrix = ledoit_wolf_matrix(returns)[0]
         share = (matrix[1, 1] - matrix[0, 1]) / (matrix[0, 0] + matrix[1, 1] - 2 * matrix[0, 1])
         weights = minimum_variance(
             returns, np.array([149]), np.ones((1, 2), dtype=bool), window=150, weight_cap=1.0

@@ -1,19 +1,17 @@
-"""Combinatorial purged cross-validation against brute force over label windows."""
+"""Combinatorial purged cross-validation against brute force over label windows, and skfolio."""
 
 from __future__ import annotations
 
 from itertools import combinations
-from math import comb
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from skfolio.model_selection import CombinatorialPurgedCV
 
 from alphakeel.errors import ConfigError
-from alphakeel.stats import folds as folds_module
-from alphakeel.stats.combinatorial import combinatorial_purged, n_paths, path_folds
-from alphakeel.stats.folds import purged_kfold
+from alphakeel.stats.folds import combinatorial_purged, purged_kfold
 
 
 @settings(max_examples=80, deadline=None)
@@ -48,23 +46,16 @@ def test_no_training_label_overlaps_a_test_block(
             assert (row in train) == (not out)
 
 
-@pytest.mark.parametrize(("n_blocks", "n_test"), [(6, 2), (5, 1), (5, 3), (4, 3)])
-def test_paths_use_every_test_once(n_blocks: int, n_test: int) -> None:
-    folds = combinatorial_purged(120, n_blocks, n_test, purge=2)
-    paths = path_folds(folds)
-    # López de Prado (2018), section 12.4: phi[N, k] = k / N * binomial(N, k).
-    assert len(paths) == n_paths(n_blocks, n_test) == n_test * comb(n_blocks, n_test) // n_blocks
-    used = [(int(fold), block) for path in paths for block, fold in enumerate(path)]
-    assert sorted(used) == sorted((i, k) for i, fold in enumerate(folds) for k in fold.blocks)
-    for path in paths:
-        rows = np.concatenate(
-            [
-                np.arange(part.start, part.stop)
-                for block, i in enumerate(path)
-                for part in [folds[i].test[folds[i].blocks.index(block)]]
-            ]
-        )
-        np.testing.assert_array_equal(rows, np.arange(120))
+@pytest.mark.parametrize(("n_dates", "n_blocks", "n_test"), [(120, 6, 2), (100, 5, 3), (96, 4, 2)])
+@pytest.mark.parametrize(("purge", "embargo"), [(0, 0), (3, 2), (6, 0)])
+def test_equal_blocks_are_skfolios(
+    n_dates: int, n_blocks: int, n_test: int, purge: int, embargo: int
+) -> None:
+    theirs = CombinatorialPurgedCV(n_blocks, n_test, purge, embargo).split(np.empty((n_dates, 1)))
+    ours = combinatorial_purged(n_dates, n_blocks, n_test, purge, embargo)
+    for fold, (train, tests) in zip(ours, theirs, strict=True):
+        np.testing.assert_array_equal(fold.train_rows(), train)
+        np.testing.assert_array_equal(fold.test_rows(), np.concatenate(tests))
 
 
 def test_one_test_block_is_purged_kfold() -> None:
@@ -72,10 +63,6 @@ def test_one_test_block_is_purged_kfold() -> None:
     for fold, known in zip(ours, purged_kfold(100, 7, 3, 2), strict=True):
         assert fold.test == (known.test,)
         np.testing.assert_array_equal(fold.train_rows(), known.train_rows())
-
-
-def test_folds_offers_the_names() -> None:
-    assert folds_module.combinatorial_purged is combinatorial_purged
 
 
 def test_refusals() -> None:

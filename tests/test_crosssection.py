@@ -21,10 +21,6 @@ UNARY: dict[str, Callable[..., Array]] = {
     "rank_scaled": cs.rank_scaled,
     "zscore": cs.zscore,
     "winsorize": lambda x, mask=None: cs.winsorize(x, 2.0, mask),
-    "neutralize": lambda x, mask=None: cs.neutralize(x, np.arange(np.shape(x)[1]) % 4, mask),
-    "neutralize_linear": lambda x, mask=None: cs.neutralize_linear(
-        x, np.stack([np.cos(np.arange(np.asarray(x).size)).reshape(np.shape(x))] * 2, -1), mask
-    ),
 }
 PAIRS: dict[str, Callable[..., Array]] = {"ic": cs.ic, "rank_ic": cs.rank_ic}
 
@@ -102,26 +98,6 @@ class TestReferences:
             expected = np.clip(row, median - half, median + half) if half > 0 else row
             np.testing.assert_allclose(ours, expected, rtol=1e-15)
 
-    def test_neutralize_linear_is_least_squares(self) -> None:
-        rng = np.random.default_rng(5)
-        x, z = rng.standard_normal((6, 30)), rng.standard_normal((6, 30, 2)) * [1e9, 1e-6]
-        x[2, 4], z[3, 5, 1] = np.nan, np.nan
-        ours = cs.neutralize_linear(x, z)
-        for t in range(6):
-            ok = np.isfinite(x[t]) & np.isfinite(z[t]).all(axis=1)
-            design = np.column_stack([np.ones(ok.sum()), z[t, ok] * [1e-9, 1e6]])
-            fit = design @ np.linalg.lstsq(design, x[t, ok], rcond=None)[0]
-            np.testing.assert_allclose(ours[t, ok], x[t, ok] - fit, atol=1e-12)
-            assert np.isnan(ours[t, ~ok]).all()
-
-    def test_neutralize_by_group_equals_dummies(self) -> None:
-        rng = np.random.default_rng(6)
-        x, codes = rng.standard_normal((5, 24)), rng.integers(-1, 3, (5, 24))
-        dummies = (codes[:, :, None] == np.arange(-1, 3)).astype(float)
-        np.testing.assert_allclose(
-            cs.neutralize(x, codes), cs.neutralize_linear(x, dummies, intercept=False), atol=1e-12
-        )
-
 
 class TestDoublesCloserThanTheirIndexBits:
     """The fast sort borrows mantissa bits; neighbours that differ there must still be right."""
@@ -166,13 +142,8 @@ class TestEachDateAlone:
     ) -> None:
         x = _sample()
         func = UNARY[name]
-        if name == "neutralize_linear":
-            z = np.random.default_rng(1).standard_normal((*x.shape, 3))
-            whole = cs.neutralize_linear(x, z)
-            single = [cs.neutralize_linear(x[t : t + 1], z[t : t + 1])[0] for t in range(len(x))]
-        else:
-            whole = func(x)
-            single = [func(x[t : t + 1])[0] for t in range(len(x))]
+        whole = func(x)
+        single = [func(x[t : t + 1])[0] for t in range(len(x))]
         np.testing.assert_array_equal(whole, single)
         monkeypatch.setattr("alphakeel.stats.rows.BLOCK_VALUES", 100)
         np.testing.assert_array_equal(func(x), UNARY[name](np.asfortranarray(x)))
@@ -233,14 +204,6 @@ class TestProperties:
         np.testing.assert_array_equal(cs.rank_ic(np.exp(a), b), cs.rank_ic(a, b))
         np.testing.assert_array_equal(cs.rank_ic(-a, b), -cs.rank_ic(a, b))
 
-    def test_neutralised_values_have_zero_group_means(self) -> None:
-        x = _sample()
-        codes = np.arange(x.shape[1]) % 4
-        ours = cs.neutralize(x, codes)
-        for g in range(4):
-            sums = np.nansum(ours[:, codes == g], axis=1)
-            np.testing.assert_allclose(sums, 0.0, atol=1e-13)
-
 
 class TestDegenerate:
     def test_constant_and_short_rows(self) -> None:
@@ -270,18 +233,6 @@ class TestDegenerate:
             assert cs.rank(np.empty(shape)).shape == shape
             assert cs.rank_ic(np.empty(shape), np.empty((*shape, 2))).shape == (shape[0], 2)
 
-    def test_too_few_assets_for_the_regression(self) -> None:
-        assert np.isnan(cs.neutralize_linear([[1.0, 2.0]], [[[1.0], [2.0]]])).all()
-
-    def test_collinear_exposures_are_one_exposure(self) -> None:
-        rng = np.random.default_rng(0)
-        x, z = rng.standard_normal((3, 20)), rng.standard_normal((3, 20, 1))
-        np.testing.assert_allclose(
-            cs.neutralize_linear(x, np.concatenate([z, -3 * z], 2)),
-            cs.neutralize_linear(x, z),
-            atol=1e-12,
-        )
-
 
 class TestValidation:
     def test_shapes_and_dtypes(self) -> None:
@@ -292,11 +243,5 @@ class TestValidation:
             cs.rank(x, mask=np.ones((3, 4)))
         with pytest.raises(DataError, match="targets have shape"):
             cs.rank_ic(x, np.zeros((4, 3)))
-        with pytest.raises(DataError, match="integers"):
-            cs.neutralize(x, np.zeros(4))
-        with pytest.raises(DataError, match="group codes have shape"):
-            cs.neutralize(x, np.zeros(3, dtype=int))
-        with pytest.raises(DataError, match="exposures have shape"):
-            cs.neutralize_linear(x, np.zeros((3, 4)))
         with pytest.raises(ConfigError, match="positive"):
             cs.winsorize(x, 0.0)

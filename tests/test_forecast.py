@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from skfolio.moments import LedoitWolf
 
 from alphakeel.errors import ConfigError, DataError
-from alphakeel.portfolio.forecast import ew_volatility, portfolio_volatility, shrunk_covariance
+from alphakeel.portfolio.covariance import ledoit_wolf_matrix
+from alphakeel.portfolio.forecast import ew_volatility, portfolio_volatility
 
 
 def random_returns(seed: int, n_dates: int = 120, n_assets: int = 7, gaps: float = 0.0):
@@ -58,45 +59,44 @@ class TestVolatility:
 class TestCovariance:
     def test_without_gaps_it_is_skfolios_ledoit_wolf(self) -> None:
         returns = random_returns(3)
-        answer = shrunk_covariance(returns)
+        matrix, kept = ledoit_wolf_matrix(returns)
         np.testing.assert_allclose(
-            answer.matrix, LedoitWolf().fit(returns).covariance_, rtol=1e-10, atol=1e-18
+            matrix, LedoitWolf().fit(returns).covariance_, rtol=1e-10, atol=1e-18
         )
-        assert answer.kept.all()
-        assert 0.0 < answer.shrinkage < 1.0
+        assert kept.all()
 
     @given(seed=st.integers(0, 10**6), gaps=st.floats(0.0, 0.9))
     @settings(max_examples=40, deadline=None)
     def test_is_positive_semi_definite_whatever_is_missing(self, seed: int, gaps: float) -> None:
         returns = random_returns(seed, n_dates=30, n_assets=40, gaps=gaps)
         copy = returns.copy()
-        answer = shrunk_covariance(returns, min_share=0.5)
+        matrix, kept = ledoit_wolf_matrix(returns, min_share=0.5)
         np.testing.assert_array_equal(returns, copy)
-        n_kept = int(answer.kept.sum())
-        assert answer.matrix.shape == (n_kept, n_kept)
-        np.testing.assert_array_equal(answer.kept, (~np.isnan(returns)).mean(axis=0) >= 0.5)
+        n_kept = int(kept.sum())
+        assert matrix.shape == (n_kept, n_kept)
+        np.testing.assert_array_equal(kept, (~np.isnan(returns)).mean(axis=0) >= 0.5)
         if n_kept:
-            np.testing.assert_allclose(answer.matrix, answer.matrix.T)
-            assert np.linalg.eigvalsh(answer.matrix).min() > -1e-16
+            np.testing.assert_allclose(matrix, matrix.T)
+            assert np.linalg.eigvalsh(matrix).min() > -1e-16
 
     def test_gaps_at_random_do_not_shift_variances(self) -> None:
         returns = np.random.default_rng(4).normal(0.0, 0.01, (4000, 3))
-        full = shrunk_covariance(returns).matrix
+        full = ledoit_wolf_matrix(returns)[0]
         returns[::3, 1] = np.nan
-        part = shrunk_covariance(returns, min_share=0.5).matrix
+        part = ledoit_wolf_matrix(returns, min_share=0.5)[0]
         np.testing.assert_allclose(np.diag(part), np.diag(full), rtol=0.05)
 
     def test_asset_order_does_not_matter(self) -> None:
         returns = random_returns(5, gaps=0.05)
         order = np.random.default_rng(0).permutation(returns.shape[1])
-        one, other = shrunk_covariance(returns), shrunk_covariance(returns[:, order])
-        np.testing.assert_allclose(other.matrix, one.matrix[np.ix_(order, order)], rtol=1e-10)
+        one, other = ledoit_wolf_matrix(returns)[0], ledoit_wolf_matrix(returns[:, order])[0]
+        np.testing.assert_allclose(other, one[np.ix_(order, order)], rtol=1e-10)
 
     def test_refusals(self) -> None:
         with pytest.raises(ConfigError, match="min_share"):
-            shrunk_covariance(random_returns(0), min_share=0.0)
+            ledoit_wolf_matrix(random_returns(0), min_share=0.0)
         with pytest.raises(DataError, match="at least two rows"):
-            shrunk_covariance(random_returns(0)[:1])
+            ledoit_wolf_matrix(random_returns(0)[:1])
 
 
 class TestPortfolioVolatility:

@@ -152,48 +152,6 @@ class TestIntervals:
             inference.bootstrap_intervals(lambda r: r, x, block_length=2, n_boot=5)
         with pytest.raises(ConfigError, match=r"0\.95 is 95 %"):
             inference.bootstrap_intervals(_mean, x, block_length=2, n_boot=5, level=95)
-        with pytest.raises(DataError, match="baseline 9"):
-            inference.paired_difference(_mean, np.zeros(10), np.zeros(9))
-
-
-class TestDifferences:
-    def test_pairing_sees_what_separate_intervals_cannot(self) -> None:
-        rng = np.random.default_rng(0)
-        market = rng.standard_normal(750) * 0.01
-        better = market + 0.0004 + rng.standard_normal(750) * 0.001
-        gain = inference.paired_difference(metrics.sharpe, better, market, n_boot=400)
-        expected = metrics.sharpe(better) - metrics.sharpe(market)
-        assert gain.estimate == pytest.approx(expected, rel=1e-12)
-        assert gain.low > 0
-        assert gain.p_value is not None
-        assert gain.p_value < 0.01
-        loss = inference.paired_difference(metrics.sharpe, market, better, n_boot=400)
-        assert (loss.low, loss.high) == pytest.approx((-gain.high, -gain.low))
-        assert loss.p_value == gain.p_value
-
-    def test_a_strategy_does_not_differ_from_itself(self) -> None:
-        x = np.random.default_rng(0).standard_normal(200)
-        same = inference.paired_difference(_mean, x, x, n_boot=50)
-        assert (same.estimate, same.low, same.high, same.p_value) == (0, 0, 0, 1)
-
-    def test_several_against_one_baseline(self) -> None:
-        x = np.random.default_rng(0).standard_normal((250, 3)) * 0.01
-        many = inference.paired_differences(
-            metrics.value_at_risk, x[:, 1:], x[:, 0], n_boot=60, block_length=4
-        )
-        one = inference.paired_difference(
-            metrics.value_at_risk, x[:, 2], x[:, 0], n_boot=60, block_length=4
-        )
-        assert many[1] == one
-
-    def test_p_values_are_uniform_without_a_difference(self) -> None:
-        x = np.random.default_rng(7).standard_normal((250, 201))
-        pairs = inference.paired_differences(
-            _mean, x[:, 1:] + x[:, [0]], x[:, 0], n_boot=199, block_length=1
-        )
-        p = np.array([pair.p_value for pair in pairs], dtype=float)
-        assert 0.01 <= (p < 0.1).mean() <= 0.2
-        assert p.mean() == pytest.approx(0.5, abs=0.07)
 
 
 class TestNeweyWest:

@@ -9,7 +9,7 @@ from torch.autograd import gradcheck
 
 from alphakeel.models.losses import ScoreLoss, daily_ic, mean_daily_ic, mean_square
 from alphakeel.stats.crosssection import ic
-from alphakeel.stats.metrics import mse
+from references import mse
 
 
 @pytest.fixture

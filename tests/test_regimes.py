@@ -26,7 +26,6 @@ from alphakeel.portfolio.regimes import (
 from alphakeel.portfolio.turning_points import (
     TurningPoints,
     filter_turning_points,
-    monthly_turning_points,
 )
 from alphakeel.stats import inference, metrics
 from alphakeel.stats.sharpe_tests import sharpe_differences, sharpe_intervals
@@ -126,113 +125,6 @@ class TestFilter:
             filter_turning_points(prices[:, None])
         with pytest.raises(ConfigError, match="window"):
             market_phases(prices, window=0)
-
-
-def monthly_by_hand(
-    x: np.ndarray, window: int, censor: int, cycle: int, phase: int, large: float
-) -> list[tuple[int, str]]:
-    """The steps of Pagan and Sossounov's appendix B, written out with plain lists."""
-    n = len(x)
-
-    def alternate(points):
-        points = sorted(points)
-        k = 0
-        while k + 1 < len(points):
-            (a, kind), (b, other) = points[k], points[k + 1]
-            if kind != other:
-                k += 1
-                continue
-            better = x[b] > x[a] if kind == "peak" else x[b] < x[a]
-            del points[k if better else k + 1]
-        return points
-
-    points = []
-    for t in range(n):
-        near = x[max(0, t - window) : t + window + 1]
-        if x[t] == max(near):
-            points.append((t, "peak"))
-        if x[t] == min(near):
-            points.append((t, "trough"))
-    points = alternate(points)
-    points = alternate([p for p in points if p[0] >= censor and n - 1 - p[0] >= censor])
-    while points:
-        t, kind = points[0]
-        outer = x[:t]
-        if not len(outer) or not (max(outer) > x[t] if kind == "peak" else min(outer) < x[t]):
-            break
-        del points[0]
-    while points:
-        t, kind = points[-1]
-        outer = x[t:]
-        if not (max(outer) > x[t] if kind == "peak" else min(outer) < x[t]):
-            break
-        del points[-1]
-    again = True
-    while again:
-        again = False
-        for k in range(len(points) - 2):
-            (a, kind), (b, _) = points[k], points[k + 2]
-            if b - a < cycle:
-                b_wins = x[b] > x[a] if kind == "peak" else x[b] < x[a]
-                del points[k if b_wins else k + 2]
-                points = alternate(points)
-                again = True
-                break
-    again = True
-    while again:
-        again = False
-        for k in range(len(points) - 1):
-            a, b = points[k][0], points[k + 1][0]
-            if b - a < phase and abs(x[b] / x[a] - 1.0) <= large:
-                del points[k : k + 2]
-                again = True
-                break
-    return points
-
-
-class TestMonthly:
-    def test_sp500(self, sp500) -> None:
-        """Months of the best-known turns, and the crash of 2020, which the rule cannot see."""
-        dates, prices = sp500
-        points = monthly_turning_points(prices, dates)
-        months = [str(dates[row].astype("datetime64[M]")) for row in points.rows]
-        turns = dict(zip(months, points.peak.tolist(), strict=True))
-        for month, peak in {
-            "2000-08": True,
-            "2002-09": False,
-            "2007-10": True,
-            "2009-02": False,
-        }.items():
-            assert turns[month] is peak
-        assert not any(month.startswith("2020") for month in months)
-
-    @pytest.mark.parametrize("seed", range(12))
-    def test_against_brute_force(self, seed: int) -> None:
-        days = np.arange("1990-01-01", "2003-01-01", dtype="datetime64[D]")
-        prices = walk(seed, len(days), 0.012)
-        months = pd.Series(prices, index=pd.DatetimeIndex(days)).resample("ME").last()
-        lengths = (8, 6, 16, 4, 0.20) if seed % 2 else (4, 3, 9, 3, 0.05)
-        expected = monthly_by_hand(months.to_numpy(), *lengths)
-        points = monthly_turning_points(
-            prices,
-            days,
-            window=lengths[0],
-            censor=lengths[1],
-            least_cycle=lengths[2],
-            least_phase=lengths[3],
-            large=lengths[4],
-        )
-        ends = months.index.to_numpy().astype("datetime64[D]")
-        assert days[points.rows].tolist() == ends[[t for t, _ in expected]].tolist()
-        assert points.peak.tolist() == [kind == "peak" for _, kind in expected]
-
-    def test_short_series_and_validation(self) -> None:
-        days = np.arange("2001-01-01", "2001-03-01", dtype="datetime64[D]")
-        assert not len(monthly_turning_points(walk(0, len(days)), days).rows)
-        with pytest.raises(DataError, match="ascending"):
-            monthly_turning_points(walk(0, len(days)), days[::-1])
-        with pytest.raises(ConfigError, match="window"):
-            monthly_turning_points(walk(0, len(days)), days, window=0)
 
 
 class TestMarketPhases:
@@ -361,7 +253,7 @@ class TestCausal:
 
     def test_module_reads_no_hindsight(self) -> None:
         """The causal module takes names from the other one, but no labelling."""
-        for name in ("market_phases", "filter_turning_points", "monthly_turning_points", "legs"):
+        for name in ("market_phases", "filter_turning_points", "legs"):
             assert not hasattr(regimes, name)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-import statsmodels.api as sm
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats as scipy_stats
@@ -13,7 +12,7 @@ from sklearn.base import clone
 from statsmodels.stats.outliers_influence import variance_inflation_factor
 
 from alphakeel.errors import ConfigError, DataError, NotFittedError
-from alphakeel.factors.screening import FactorScreen, screen_market_series
+from alphakeel.factors.screening import FactorScreen
 from alphakeel.stats.crosssection import ic, rank_ic
 
 T, N = 260, 40
@@ -113,29 +112,6 @@ class TestRegression:
         ranks = scipy_stats.zscore(scipy_stats.rankdata(values, axis=1), axis=1).reshape(-1, 3)
         expected = [variance_inflation_factor(ranks, k) for k in range(3)]
         np.testing.assert_allclose(table.vif, expected, rtol=0.02)
-
-    def test_market_series_agree_with_statsmodels(self) -> None:
-        rng = np.random.default_rng(4)
-        x = np.cumsum(rng.standard_normal(300)) * 0.1
-        y = 0.01 * np.roll(x, 1) + 0.02 * rng.standard_normal(300)
-        row = screen_market_series(x[:, None], y, ["trend"], horizon=9).iloc[0]
-        z = (x - x.mean()) / x.std()
-        options = {"maxlags": 8, "kernel": "bartlett"}
-        reference = sm.OLS(y, sm.add_constant(z)).fit(cov_type="HAC", cov_kwds=options)
-        assert row.slope == pytest.approx(reference.params[1])
-        assert row.nw_t == pytest.approx(reference.tvalues[1])
-        assert row.r2 == pytest.approx(reference.rsquared)
-        assert row.verdict.startswith("related: +")
-
-    def test_market_series_that_say_nothing(self) -> None:
-        rng = np.random.default_rng(5)
-        market = np.stack([rng.standard_normal(200), np.ones(200), np.full(200, np.nan)], axis=1)
-        y = rng.standard_normal(200)
-        y[0] = np.nan
-        table = screen_market_series(market, y, ["noise", "constant", "absent"], min_abs_t=4.0)
-        assert table.verdict[0].startswith("no relation of its own")
-        assert (table.verdict[1:] == table.verdict[1]).all()
-        assert table.n_dates.tolist() == [199, 199, 0]
 
 
 class TestProperties:
@@ -315,5 +291,3 @@ class TestValidation:
             FactorScreen().fit(values, targets, names=["a"] * 7)
         with pytest.raises(DataError, match="2 targets"):
             FactorScreen().fit(values, targets, horizons=[5])
-        with pytest.raises(DataError, match="there are 1 names"):
-            screen_market_series(np.zeros((9, 2)), np.zeros(9), ["a"])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import pandas as pd
 import pytest
 import statsmodels.api as sm
 from hypothesis import given, settings
@@ -13,7 +12,6 @@ from alphakeel.errors import ConfigError, DataError
 from alphakeel.portfolio.shocks import (
     book_shock,
     book_shock_table,
-    group_returns,
     shock_table,
     spread_returns,
 )
@@ -203,16 +201,6 @@ class TestShockTable:
 
 
 class TestFactors:
-    def test_groups_against_pandas(self) -> None:
-        rng = np.random.default_rng(0)
-        returns = np.where(rng.random((60, 9)) < 0.2, np.nan, rng.normal(0.0, 0.01, (60, 9)))
-        groups = np.array([0, 0, 2, 2, 2, 5, 5, -1, 0])
-        found = group_returns(returns, groups)
-        expected = pd.DataFrame(returns.T).groupby(groups).mean().T
-        assert list(found) == [0, 2, 5]
-        for group, column in found.items():
-            np.testing.assert_allclose(column, expected[group])
-
     def test_spread_by_hand_and_causal(self) -> None:
         rng = np.random.default_rng(1)
         returns, score = rng.normal(0.0, 0.01, (40, 11)), rng.normal(size=(40, 11))

@@ -9,13 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alphakeel.errors import ConfigError, DataError
-from alphakeel.portfolio.conformal import adaptive_scale, tracking_scale
+from alphakeel.portfolio.conformal import tracking_scale
 from alphakeel.portfolio.scenarios import FALL, OWN_HALFLIFE, RISE, SETTLE, STOCKS_HALFLIFE
 from alphakeel.portfolio.tails import tail_of
 from alphakeel.portfolio.var_forecast import (
     book_var,
-    filtered_historical,
-    historical,
     scenario_var,
 )
 from alphakeel.stats import metrics
@@ -72,51 +70,6 @@ class TestTail:
         cvar = metrics.conditional_value_at_risk(known, level=level)
         assert tail.cvar == pytest.approx(float(cvar), abs=1e-12)
         assert np.isnan(tail_of(x, 0.05, n + 1).var)
-
-
-class TestOneSeries:
-    def test_historical_row_by_row(self, returns: Array) -> None:
-        series = returns[:, 8:]
-        forecast = historical(series, level=0.9, window=100, min_count=60)
-        for t in (0, 58, 150, 399):
-            for j in range(2):
-                past = series[max(0, t - 99) : t + 1, j]
-                past = past[~np.isnan(past)]
-                if past.size < 60:
-                    assert np.isnan(forecast.var[t, j])
-                    continue
-                want = metrics.value_at_risk(past, level=0.9)
-                assert forecast.var[t, j] == pytest.approx(float(want))
-                want = metrics.conditional_value_at_risk(past, level=0.9)
-                assert forecast.cvar[t, j] == pytest.approx(float(want))
-
-    def test_filtered_by_hand(self) -> None:
-        r = garch(300, 2)
-        forecast = filtered_historical(r, halflife=10.0, window=200, min_count=200)
-        decay = 0.5**0.1
-        volatility = np.array(
-            [
-                np.sqrt(np.average(r[: t + 1] ** 2, weights=decay ** np.arange(t, -1, -1)))
-                for t in range(300)
-            ]
-        )
-        surprise = r[1:] / volatility[:-1]
-        want = metrics.value_at_risk(surprise[-200:]) * volatility[-1]
-        assert forecast.var[-1] == pytest.approx(float(want), rel=1e-9)
-        want = metrics.conditional_value_at_risk(surprise[-200:]) * volatility[-1]
-        assert forecast.cvar[-1] == pytest.approx(float(want), rel=1e-9)
-        assert np.isnan(forecast.var[200])
-
-    def test_several_series_are_each_alone(self, returns: Array) -> None:
-        for method in (historical, filtered_historical):
-            both = method(returns[:, :2], min_count=100)
-            np.testing.assert_array_equal(both.var[:, 1], method(returns[:, 1], min_count=100).var)
-
-    def test_scales_with_the_returns(self) -> None:
-        r = garch(300, 3)
-        for method in (historical, filtered_historical):
-            one, three = method(r, min_count=100), method(3.0 * r, min_count=100)
-            np.testing.assert_allclose(three.cvar, 3.0 * one.cvar, rtol=1e-12)
 
 
 class TestScenarios:
@@ -239,36 +192,23 @@ class TestConformal:
         want = (1.0 - level) + (scale[-1] - 1.0) / (rate * np.count_nonzero(~np.isnan(hits)))
         assert np.nanmean(hits) == pytest.approx(want, abs=1e-9)
 
-    def test_adaptive_by_hand(self) -> None:
-        r, base = garch(250, 6), np.full(250, 0.02)
-        scale = adaptive_scale(r, base, rate=0.02, window=80, min_count=40)
-        chance, want = 0.05, np.ones(250)
-        for t in range(1, 250):
-            chance += 0.02 * (0.05 - (r[t] < -want[t - 1] * base[t - 1]))
-            scores = [-r[s] / base[s - 1] for s in range(max(1, t - 79), t + 1)]
-            if len(scores) >= 40:
-                want[t] = np.quantile(scores, np.clip(1.0 - chance, 0.0, 1.0))
-        np.testing.assert_allclose(scale, want, rtol=1e-12)
-
-    @pytest.mark.parametrize("method", [tracking_scale, adaptive_scale])
-    def test_coverage_through_a_change_of_regime(self, method) -> None:  # type: ignore[no-untyped-def]
+    def test_coverage_through_a_change_of_regime(self) -> None:
         """A base that is right at first and half of what it should be afterwards."""
         r = np.random.default_rng(7).normal(0.0, 0.01, 3000)
         r[1500:] *= 2.0
         base = np.full(3000, 0.01645)
         plain = evaluate(r, base).coverage
         assert plain.rate > 0.10
-        kept = evaluate(r, base * method(r, base, rate=0.05)).coverage
+        kept = evaluate(r, base * tracking_scale(r, base, rate=0.05)).coverage
         assert 0.04 < kept.rate < 0.06
 
-    @pytest.mark.parametrize("method", [tracking_scale, adaptive_scale])
-    def test_series_side_by_side_and_days_without_forecast(self, method) -> None:  # type: ignore[no-untyped-def]
+    def test_series_side_by_side_and_days_without_forecast(self) -> None:
         r = np.stack([garch(300, 8), garch(300, 9)], axis=1)
         base = np.full((300, 2), 0.02)
         base[50:60, 0] = np.nan
         base[70:80, 0] = 0.0
-        both = method(r, base)
-        np.testing.assert_array_equal(both[:, 0], method(r[:, 0], base[:, 0]))
+        both = tracking_scale(r, base)
+        np.testing.assert_array_equal(both[:, 0], tracking_scale(r[:, 0], base[:, 0]))
         np.testing.assert_array_equal(both[51:61, 0], both[50, 0])
         np.testing.assert_array_equal(both[71:81, 0], both[70, 0])
 
@@ -312,8 +252,6 @@ def test_the_future_moves_nothing(returns: Array, weights: Array, row: int) -> N
     changed[row + 1 :] = np.abs(changed[row + 1 :])
     w_later = np.abs(_scrambled(weights, row))
     pairs = [
-        (historical(returns, min_count=50), historical(later, min_count=50)),
-        (filtered_historical(returns), filtered_historical(later)),
         (
             scenario_var(weights, returns, days, volatility=volatility),
             scenario_var(w_later, later, days, volatility=changed),
@@ -326,20 +264,17 @@ def test_the_future_moves_nothing(returns: Array, weights: Array, row: int) -> N
             np.testing.assert_allclose(b[known], a[known], rtol=1e-9, equal_nan=True)
             assert not np.allclose(b[row + 1 :], a[row + 1 :], equal_nan=True)
     base = np.full(400, 0.02)
-    for method in (tracking_scale, adaptive_scale):
-        np.testing.assert_array_equal(
-            method(earned, base)[known], method(earned_later, base)[known]
-        )
+    np.testing.assert_array_equal(
+        tracking_scale(earned, base)[known], tracking_scale(earned_later, base)[known]
+    )
 
 
 def test_refusals(returns: Array, weights: Array) -> None:
     rows = np.arange(400)
     with pytest.raises(ConfigError, match="level"):
-        historical(returns, level=95.0)
+        scenario_var(weights, returns, rows, level=95.0)
     with pytest.raises(ConfigError, match="min_count"):
-        historical(returns, window=100, min_count=101)
-    with pytest.raises(ConfigError, match="halflife"):
-        filtered_historical(returns, halflife=0.0)
+        scenario_var(weights, returns, rows, window=100, min_count=101)
     with pytest.raises(DataError, match="do not fit"):
         scenario_var(weights[:, :4], returns, rows)
     with pytest.raises(DataError, match="whole number"):
@@ -351,12 +286,10 @@ def test_refusals(returns: Array, weights: Array) -> None:
     with pytest.raises(DataError, match="infinite"):
         scenario_var(weights, broken, rows)
     with pytest.raises(DataError, match="infinite"):
-        filtered_historical(broken)
+        tracking_scale(broken, broken)
     with pytest.raises(DataError, match="one shape"):
         tracking_scale(returns, returns[:-1])
     with pytest.raises(ConfigError, match="rate"):
         tracking_scale(returns, returns, rate=-0.1)
-    with pytest.raises(ConfigError, match="min_count"):
-        adaptive_scale(returns, returns, min_count=0)
     with pytest.raises(DataError, match="rows run"):
         book_var(weights, returns, np.zeros(400), first=5)

@@ -24,7 +24,6 @@ _DOOR = {
     "AlphakeelError": "errors",
     "ConfigError": "errors",
     "DataError": "errors",
-    "InfeasibleError": "errors",
     "AllocationConfig": "config",
     "CleaningConfig": "config",
     "CostConfig": "config",
@@ -99,7 +98,7 @@ if TYPE_CHECKING:
     from alphakeel.data.files import load_panel
     from alphakeel.data.panel import panel_from_long, panel_from_wide
     from alphakeel.data.simulate import simulate_market
-    from alphakeel.errors import AlphakeelError, ConfigError, DataError, InfeasibleError
+    from alphakeel.errors import AlphakeelError, ConfigError, DataError
     from alphakeel.factors import FACTORS
     from alphakeel.factors.base import Factor, compute_factors
     from alphakeel.factors.custom import factor

@@ -6,10 +6,9 @@
     ├── DataError          the data are wrong: names field, ticker and date
     ├── ConfigError        a setting is unknown, out of range or contradicts another
     ├── NotFittedError     predict before fit
-    ├── InfeasibleError    no portfolio meets the limits: names the ones in conflict
     └── ConvergenceError   a fit diverged: names seed, step, factor and stock
 
-The command line turns the first four into one sentence and exit code 2; anything else is
+The command line turns the first three into one sentence and exit code 2; anything else is
 our fault and exits with 1.
 """
 
@@ -20,7 +19,6 @@ __all__ = [
     "ConfigError",
     "ConvergenceError",
     "DataError",
-    "InfeasibleError",
     "LookAheadWarning",
     "NotFittedError",
     "ResumeWarning",
@@ -41,10 +39,6 @@ class ConfigError(AlphakeelError, ValueError):
 
 class NotFittedError(AlphakeelError, ValueError, AttributeError):
     """An estimator was asked to predict before it was fitted."""
-
-
-class InfeasibleError(AlphakeelError, ValueError):
-    """No portfolio meets all limits; the message names the limits in conflict."""
 
 
 class ConvergenceError(AlphakeelError, ArithmeticError):

@@ -11,15 +11,14 @@ anew: it is the reference, and the tests bound the difference.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from alphakeel.errors import DataError
 from alphakeel.stats.crosssection import rank_scaled
-from alphakeel.stats.inference import newey_west_tstat
-from alphakeel.stats.multiple import benjamini_hochberg, benjamini_yekutieli
+from alphakeel.stats.inference import false_discovery_q_values, newey_west_tstat
 
 __all__ = [
     "CrossSections",
@@ -41,9 +40,9 @@ BoolArray = NDArray[np.bool_]
 
 # Dates per block: 32 dates x 35 factors x 500 stocks of float32 are 2 MB, which stays in cache.
 BLOCK_DATES = 32
-DISCOVERY_METHODS = {
-    "benjamini_hochberg": benjamini_hochberg,
-    "benjamini_yekutieli": benjamini_yekutieli,
+DISCOVERY_METHODS: dict[str, Literal["bh", "by"]] = {
+    "benjamini_hochberg": "bh",
+    "benjamini_yekutieli": "by",
 }
 # Below this share of unexplained variance a factor counts as a combination of the others.
 MIN_UNEXPLAINED = 1e-6
@@ -295,7 +294,7 @@ def discovery_q_values(best: Sequence[HorizonFigures], n_horizons: int, method: 
     A factor's p-value is its smallest over horizons times their number (Bonferroni).
     """
     p_values = np.minimum(np.array([row.p_value for row in best]) * n_horizons, 1.0)
-    return DISCOVERY_METHODS[method](p_values)
+    return false_discovery_q_values(p_values, DISCOVERY_METHODS[method])
 
 
 def inflation(correlation: FloatArray, k: int, kept: list[int]) -> float:

@@ -25,7 +25,6 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 
 from alphakeel.errors import ConfigError, DataError, NotFittedError
-from alphakeel.factors.market_screen import screen_market_series
 from alphakeel.factors.screen_figures import (
     DISCOVERY_METHODS,
     best_horizons,
@@ -38,7 +37,7 @@ from alphakeel.factors.screen_figures import (
 )
 from alphakeel.factors.screen_verdicts import Candidates, Rules, choose, verdict_table
 
-__all__ = ["FactorScreen", "screen_market_series"]
+__all__ = ["FactorScreen"]
 
 FloatArray = NDArray[np.floating[Any]]
 BoolArray = NDArray[np.bool_]
@@ -113,10 +112,6 @@ class FactorScreen(BaseEstimator):
 
     correlation_ : ndarray of shape (n_factors, n_factors)
         Mean cross-sectional rank correlation, NaN where two factors never met.
-
-    See Also
-    --------
-    screen_market_series : series that are the same for all stocks on a date.
 
     Notes
     -----

@@ -38,7 +38,8 @@ class AdamW:
     """Adam with decoupled weight decay (Loshchilov, Hutter, 2019, https://arxiv.org/abs/1711.05101).
 
     The same arithmetic as `torch.optim.AdamW` (a test compares them). Written out because
-    torch's costs a second at its first step, to import a compiler that is not used here.
+    torch's imports a compiler, for more than a second of every process, that is not used here
+    (docs/decisions/0009-own-adamw.md).
 
     Parameters
     ----------

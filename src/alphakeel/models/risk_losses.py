@@ -2,7 +2,7 @@ r"""Risk of a portfolio, differentiable in the returns of its path.
 
 Every measure takes simple net returns per day, as fractions, days first: (n_days, ...), and gives
 one number per path. Losses (drawdown, VaR, CVaR) are positive fractions, a year has 252 days, and
-each measure equals its NumPy twin in `alphakeel.stats.metrics`, which holds its source.
+each measure but the value at risk equals its NumPy twin in `alphakeel.stats.metrics`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from alphakeel.stats.metrics import PERIODS_PER_YEAR, harrell_davis_weights
 
 __all__ = [
     "annual_volatility",
-    "conditional_drawdown",
     "conditional_value_at_risk",
     "drawdowns",
     "held_path",
@@ -116,15 +115,19 @@ def conditional_value_at_risk(
     >>> round(float(conditional_value_at_risk(r, level=0.7)), 6)
     0.026667
     """
-    return _tail_mean(-returns, threshold, level)
+    losses, share = -returns, _share(level)
+    if threshold is None:
+        place = min(int(round(share * len(losses), 9)) + 1, len(losses))
+        threshold = losses.topk(place, dim=0).values[-1]
+    return threshold + (losses - threshold).clamp_min(0.0).mean(dim=0) / share
 
 
 def value_at_risk(returns: Tensor, *, level: float = 0.95) -> Tensor:
     """Value at risk of one day by the smooth quantile of Harrell and Davis (1982).
 
     A historical quantile hangs on two returns, and moves by jumps as others take their place.
-    This one weighs all order statistics by a beta distribution around the quantile. Twin:
-    `alphakeel.stats.metrics.value_at_risk_harrell_davis`.
+    This one weighs all order statistics by a beta distribution around the quantile, as
+    `scipy.stats.mstats.hdquantiles` does.
     """
     share = _share(level)
     weights = torch.tensor(harrell_davis_weights(len(returns), share)).to(returns)
@@ -150,20 +153,6 @@ def max_drawdown(returns: Tensor) -> Tensor:
     0.5
     """
     return drawdowns(returns).amax(dim=0)
-
-
-def conditional_drawdown(returns: Tensor, *, level: float = 0.95) -> Tensor:
-    """Mean of the worst ``1 - level`` share of the `drawdowns` (Chekhlov et al., 2005)."""
-    return _tail_mean(drawdowns(returns), None, level)
-
-
-def _tail_mean(losses: Tensor, threshold: Tensor | None, level: float) -> Tensor:
-    share = _share(level)
-    n = len(losses)
-    if threshold is None:
-        place = min(int(round(share * n, 9)) + 1, n)
-        threshold = losses.topk(place, dim=0).values[-1]
-    return threshold + (losses - threshold).clamp_min(0.0).mean(dim=0) / share
 
 
 def _share(level: float) -> float:

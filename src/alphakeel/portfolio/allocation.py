@@ -15,7 +15,8 @@ import numpy.typing as npt
 from scipy import sparse
 
 from alphakeel.errors import AlphakeelError, ConfigError, DataError
-from alphakeel.portfolio.forecast import check_rows, portfolio_volatility, shrunk_covariance
+from alphakeel.portfolio.covariance import ledoit_wolf_matrix
+from alphakeel.portfolio.forecast import check_rows, portfolio_volatility
 
 __all__ = [
     "capped_proportional",
@@ -227,14 +228,14 @@ def minimum_variance(
         if columns.size * weight_cap <= 1.0:
             weights[i, columns] = weight_cap
             continue
-        covariance = shrunk_covariance(past[:, columns], min_share=min_share)
-        solution = _least_variance(covariance.matrix, weight_cap)
+        matrix, kept = ledoit_wolf_matrix(past[:, columns], min_share=min_share)
+        solution = _least_variance(matrix, weight_cap)
         if solution is None:
             raise AlphakeelError(
                 f"the solver found no minimum-variance portfolio on row {row}: check the returns "
                 f"of rows {max(0, row - window + 1)} to {row} for extreme values"
             )
-        weights[i, columns[covariance.kept]] = solution
+        weights[i, columns[kept]] = solution
     return weights
 
 

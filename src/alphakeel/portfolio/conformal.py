@@ -1,7 +1,7 @@
 """Keeping a value-at-risk forecast honest by its own record, whatever the market turns into.
 
-Both functions answer a factor by which to multiply a base forecast (its VaR, and its CVaR with
-it), from how often the product was exceeded so far. They assume nothing about the returns: over
+`tracking_scale` gives a factor by which to multiply a base forecast (its VaR, and its CVaR with
+it), from how often the product was exceeded so far. It assumes nothing about the returns: over
 a long run the share of exceedances comes to ``1 - level`` by construction. Row t of a forecast is
 about the return of row t + 1, so the factor on row t knows the returns up to row t.
 """
@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from alphakeel.errors import ConfigError, DataError
 
-__all__ = ["adaptive_scale", "tracking_scale"]
+__all__ = ["tracking_scale"]
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -73,87 +73,6 @@ def tracking_scale(
             exceeded = r[t] < -scale[t - 1] * base[t - 1]
         judged = ~np.isnan(r[t]) & (base[t - 1] > 0.0)
         scale[t] = scale[t - 1] + np.where(judged, rate * (exceeded - share), 0.0)
-    return scale
-
-
-def adaptive_scale(
-    returns: FloatArray,
-    forecast: FloatArray,
-    *,
-    level: float = 0.95,
-    rate: float = 0.01,
-    window: int = 500,
-    min_count: int = 100,
-) -> FloatArray:
-    """Factor from past losses in units of the forecast, at a level that adapts.
-
-    Adaptive conformal inference: the factor is the ``1 - a`` quantile of the scores
-    ``-return / forecast`` of the last `window` days, and a follows
-    ``a <- a + rate * ((1 - level) - exceeded)``.
-
-    Parameters
-    ----------
-    returns, forecast : ndarrays of shape (n_dates,) or (n_dates, n_series)
-        As in `tracking_scale`.
-    level : float, default=0.95
-        Confidence, in (0, 1).
-    rate : float, default=0.01
-        Speed at which the level adapts; 0 is plain rolling calibration.
-    window : int, default=500
-        Rows of scores.
-    min_count : int, default=100
-        Scores needed; the factor is 1 before.
-
-    Returns
-    -------
-    ndarray of the shape of `returns`
-        The factor known at each close. Where the level has left (0, 1), it is the largest or
-        smallest score of the window.
-
-    Raises
-    ------
-    ConfigError
-        If a setting is out of range.
-    DataError
-        If the shapes differ or a value is infinite.
-
-    References
-    ----------
-    Gibbs, I. and Candes, E. (2021). Adaptive conformal inference under distribution shift.
-    NeurIPS 34. https://doi.org/10.48550/arXiv.2106.00170
-
-    Examples
-    --------
-    >>> returns = np.random.default_rng(0).normal(0.0, 0.01, 2000)
-    >>> scale = adaptive_scale(returns, np.full(2000, 0.01))
-    >>> round(float(scale[500:].mean()), 1)  # the 95 % quantile of a normal is 1.64
-    1.7
-    """
-    r, base = check_pair(returns, forecast)
-    share = check_level(level)
-    if not 0.0 <= rate < np.inf or not 1 <= min_count <= window:
-        raise ConfigError(
-            f"rate {rate!r} has to be 0 or more and min_count {min_count!r} within 1 to the "
-            f"window of {window!r} rows"
-        )
-    if r.ndim == 2:
-        columns = [
-            adaptive_scale(r[:, j], base[:, j], level=level, rate=rate, window=window,
-                           min_count=min_count)
-            for j in range(r.shape[1])
-        ]  # fmt: skip
-        return np.stack(columns, axis=1) if columns else np.ones_like(r)
-    scores = np.full(len(r), np.nan)
-    judged = ~np.isnan(r[1:]) & (base[:-1] > 0.0)
-    scores[1:][judged] = -r[1:][judged] / base[:-1][judged]
-    scale, chance = np.ones(len(r)), share
-    for t in range(1, len(r)):
-        if not np.isnan(scores[t]):
-            chance += rate * (share - (scores[t] > scale[t - 1]))
-        past = scores[max(0, t - window + 1) : t + 1]
-        past = past[~np.isnan(past)]
-        if past.size >= min_count:
-            scale[t] = np.quantile(past, min(max(1.0 - chance, 0.0), 1.0))
     return scale
 
 

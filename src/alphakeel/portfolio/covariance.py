@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.covariance import ledoit_wolf_shrinkage
+from sklearn.covariance import ledoit_wolf, ledoit_wolf_shrinkage
 
 from alphakeel.errors import ConfigError, DataError
 
@@ -24,6 +24,7 @@ __all__ = [
     "ewma_covariance",
     "factor_covariance",
     "ledoit_wolf_covariance",
+    "ledoit_wolf_matrix",
 ]
 
 FloatArray = npt.NDArray[np.float64]
@@ -133,7 +134,7 @@ def ewma_covariance(
 def ledoit_wolf_covariance(returns: FloatArray, *, min_share: float = 0.8) -> FactorCovariance:
     """Ledoit-Wolf shrinkage towards a scaled identity.
 
-    The matrix of :func:`.forecast.shrunk_covariance`, in factor form.
+    `ledoit_wolf_matrix` in factor form.
 
     Parameters
     ----------
@@ -175,6 +176,20 @@ def ledoit_wolf_covariance(returns: FloatArray, *, min_share: float = 0.8) -> Fa
         np.full(n_kept, shrinkage * mean_variance),
         kept,
     )
+
+
+def ledoit_wolf_matrix(
+    returns: FloatArray, *, min_share: float = 0.8
+) -> tuple[FloatArray, BoolArray]:
+    """Square matrix of `ledoit_wolf_covariance`, and which stocks it is about.
+
+    For solvers that take a square matrix: scikit-learn's sums, without the rounding of a detour
+    over factors.
+    """
+    window, kept = _centred(returns, min_share)
+    if not kept.any():
+        return np.empty((0, 0)), kept
+    return np.asarray(ledoit_wolf(window, assume_centered=True)[0]), kept
 
 
 def clipped_covariance(returns: FloatArray, *, min_share: float = 0.8) -> FactorCovariance:

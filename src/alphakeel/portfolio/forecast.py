@@ -6,20 +6,16 @@ NaN and are left out, never filled with zero.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 import numpy.typing as npt
-from sklearn.covariance import ledoit_wolf
 
 from alphakeel.errors import ConfigError, DataError
 from alphakeel.stats import timeseries
 
-__all__ = ["Covariance", "ew_volatility", "portfolio_volatility", "shrunk_covariance"]
+__all__ = ["ew_volatility", "portfolio_volatility"]
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
-BoolArray = npt.NDArray[np.bool_]
 
 
 def ew_volatility(
@@ -76,82 +72,6 @@ def ew_volatility(
         )
     per_row = timeseries.ew_volatility(returns, halflife, min_count=min_count)
     return np.asarray(per_row * np.sqrt(1.0 if annualise is None else annualise))
-
-
-class Covariance(NamedTuple):
-    """A covariance matrix of the stocks for which there were enough returns.
-
-    Attributes
-    ----------
-    matrix : ndarray of shape (n_kept, n_kept)
-        Positive semi-definite covariance per period, in the order of the kept stocks.
-    kept : ndarray of shape (n_assets,) of bool
-        Which stocks of the input the matrix is about.
-    shrinkage : float
-        Weight of the scaled identity, from 0 to 1.
-    """
-
-    matrix: FloatArray
-    kept: BoolArray
-    shrinkage: float
-
-
-def shrunk_covariance(returns: FloatArray, *, min_share: float = 0.8) -> Covariance:
-    """Ledoit-Wolf covariance of one window of returns, robust to missing values.
-
-    A stock with fewer than `min_share` of the window's returns is left out. In the others, a
-    missing return is set to the stock's mean and the stock is scaled by
-    ``sqrt(n_dates / n_observed)``, so that variances are unbiased by the gaps and the matrix
-    stays positive semi-definite. Without gaps the answer is scikit-learn's `LedoitWolf`.
-
-    Parameters
-    ----------
-    returns : ndarray of shape (n_dates, n_assets)
-        Returns of the window as fractions; NaN where there is none.
-    min_share : float, default=0.8
-        Share of the window in which a stock needs a return, in (0, 1].
-
-    Returns
-    -------
-    Covariance
-        Matrix of the kept stocks, the mask of them and the shrinkage. With no stock kept the
-        matrix is empty.
-
-    Raises
-    ------
-    ConfigError
-        If `min_share` is out of range.
-    DataError
-        If the window has fewer than two rows or infinite values.
-
-    References
-    ----------
-    O. Ledoit, M. Wolf (2004), A well-conditioned estimator for large-dimensional covariance
-    matrices, Journal of Multivariate Analysis 88, doi:10.1016/S0047-259X(03)00096-4.
-
-    Examples
-    --------
-    >>> window = np.random.default_rng(0).normal(0.0, 0.01, (100, 3))
-    >>> window[:60, 2] = np.nan
-    >>> shrunk_covariance(window).kept
-    array([ True,  True, False])
-    """
-    returns = _check_returns(returns)
-    if not 0.0 < min_share <= 1.0:
-        raise ConfigError(f"min_share is {min_share!r}; give a share in (0, 1]")
-    if len(returns) < 2:
-        raise DataError("a covariance needs at least two rows of returns")
-    known = ~np.isnan(returns)
-    counts = known.sum(axis=0)
-    kept = counts >= max(2.0, min_share * len(returns))
-    if not kept.any():
-        return Covariance(np.empty((0, 0)), kept, 0.0)
-    observed, counts = known[:, kept], counts[kept]
-    window = np.where(observed, returns[:, kept], 0.0)
-    window -= window.sum(axis=0) / counts
-    window = np.where(observed, window, 0.0) * np.sqrt(len(returns) / counts)
-    matrix, shrinkage = ledoit_wolf(window, assume_centered=True)
-    return Covariance(np.asarray(matrix), kept, float(shrinkage))
 
 
 def portfolio_volatility(

@@ -16,7 +16,7 @@ from alphakeel.errors import ConfigError, DataError
 from alphakeel.portfolio.stress import check_series, worst_windows
 from alphakeel.stats import timeseries
 
-__all__ = ["book_shock", "book_shock_table", "group_returns", "shock_table", "spread_returns"]
+__all__ = ["book_shock", "book_shock_table", "shock_table", "spread_returns"]
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
@@ -179,7 +179,7 @@ def shock_table(
     returns : mapping of str to ndarray of shape (n_dates,)
         Simple returns by strategy.
     factors : mapping of str to ndarray of shape (n_dates,)
-        Returns of the market, of sectors (`group_returns`), of styles (`spread_returns`). Days on
+        Returns of the market, of sectors, of styles (`spread_returns`). Days on
         which any factor is NaN are left out.
     sigmas : float, default=3.0
         Size of the fall in standard deviations of the factor.
@@ -253,33 +253,6 @@ def shock_table(
     table = pd.DataFrame.from_dict(rows, orient="index")
     table.index = pd.MultiIndex.from_tuples(rows, names=["strategy", "factor"])
     return table
-
-
-def group_returns(returns: FloatArray, groups: IntArray) -> dict[int, FloatArray]:
-    """Equal-weighted return of each group of stocks, such as a sector, a day.
-
-    Parameters
-    ----------
-    returns : ndarray of shape (n_dates, n_assets)
-        Simple returns; NaN where there is none.
-    groups : ndarray of shape (n_assets,) or (n_dates, n_assets) of int
-        Group of each stock (known the day before, if it changes); negative: none.
-
-    Returns
-    -------
-    dict of int to ndarray of shape (n_dates,)
-        By group, in ascending order; NaN on days without a member.
-
-    Examples
-    --------
-    >>> group_returns(np.array([[0.01, 0.03, -0.01]]), np.array([0, 0, 1]))
-    {0: array([0.02]), 1: array([-0.01])}
-    """
-    member = np.broadcast_to(groups, returns.shape)
-    found = {}
-    for group in np.unique(member[member >= 0]).tolist():
-        found[group] = _mean_of(returns, member == group)
-    return found
 
 
 def spread_returns(

@@ -13,13 +13,10 @@ import numpy.typing as npt
 
 from alphakeel.errors import ConfigError
 
-__all__ = ["TailForecast", "check_window", "quotient", "rolling_tail", "tail_of"]
+__all__ = ["TailForecast", "check_window", "quotient", "tail_of"]
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
-
-# Windows that are sorted at once.
-BLOCK = 64
 
 
 class TailForecast(NamedTuple):
@@ -34,17 +31,6 @@ class TailForecast(NamedTuple):
 
     var: FloatArray
     cvar: FloatArray
-
-
-def rolling_tail(x: FloatArray, share: float, window: int, min_count: int) -> TailForecast:
-    """`tail_of` the last `window` rows of each column of x, (n_dates, n_series)."""
-    padded = np.concatenate([np.full((window - 1, x.shape[1]), np.nan), x])
-    windows = np.lib.stride_tricks.sliding_window_view(padded, window, axis=0)
-    var, cvar = np.empty_like(x), np.empty_like(x)
-    for begin in range(0, len(x), BLOCK):
-        block = slice(begin, begin + BLOCK)
-        var[block], cvar[block] = tail_of(windows[block], share, min_count)
-    return TailForecast(var, cvar)
 
 
 def tail_of(x: FloatArray, share: float, min_count: int) -> TailForecast:

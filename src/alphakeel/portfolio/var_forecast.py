@@ -5,8 +5,8 @@ daily returns as fractions; NaN is missing and left out, never zero. Forecasts a
 positive fractions. Quantiles and tail means follow `stats.metrics`: linear interpolation for VaR,
 the last day in part for CVaR. The formulas and what was tried are in ``docs/value-at-risk.md``.
 
-`historical` and `filtered_historical` know one series; `scenario_var` gives today's weights the
-returns of the past; `book_var` is the default: scenarios, kept honest by `conformal`.
+`scenario_var` gives today's weights the returns of the past; `book_var` is the default: scenarios,
+kept honest by `conformal`.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from alphakeel.errors import ConfigError, DataError
-from alphakeel.portfolio.conformal import check_level, check_pair, tracking_scale
+from alphakeel.errors import DataError
+from alphakeel.portfolio.conformal import check_level, tracking_scale
 from alphakeel.portfolio.forecast import check_rows
 from alphakeel.portfolio.scenarios import (
     SETTLE,
@@ -28,118 +28,14 @@ from alphakeel.portfolio.tails import (
     TailForecast,
     check_window,
     quotient,
-    rolling_tail,
     tail_of,
 )
 from alphakeel.stats import timeseries
 
-__all__ = ["TailForecast", "book_var", "filtered_historical", "historical", "scenario_var"]
+__all__ = ["TailForecast", "book_var", "scenario_var"]
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
-
-
-def historical(
-    returns: FloatArray, *, level: float = 0.95, window: int = 500, min_count: int = 250
-) -> TailForecast:
-    """Historical simulation: the tail of the last `window` returns.
-
-    Parameters
-    ----------
-    returns : ndarray of shape (n_dates,) or (n_dates, n_series)
-        Simple returns per day, fractions; NaN where there is none.
-    level : float, default=0.95
-        Confidence, in (0, 1).
-    window : int, default=500
-        Rows used, the current one included.
-    min_count : int, default=250
-        Known returns needed among them.
-
-    Returns
-    -------
-    TailForecast
-        Arrays of the shape of `returns`.
-
-    Raises
-    ------
-    ConfigError
-        If a setting is out of range.
-    DataError
-        If `returns` has another shape or infinite values.
-
-    Examples
-    --------
-    >>> returns = np.array([-0.03, -0.02, -0.01, 0.0, 0.01])
-    >>> historical(returns, level=0.75, window=5, min_count=5).var.round(3)
-    array([ nan,  nan,  nan,  nan, 0.02])
-    """
-    r, share = _series(returns), check_level(level)
-    check_window(window, min_count)
-    return _reshape(rolling_tail(r, share, window, min_count), returns)
-
-
-def filtered_historical(
-    returns: FloatArray,
-    *,
-    level: float = 0.95,
-    halflife: float = 15.0,
-    window: int = 500,
-    min_count: int = 100,
-) -> TailForecast:
-    """Filtered historical simulation: past surprises at today's volatility.
-
-    Each return is divided by the volatility forecast of the day before (exponentially weighted,
-    mean zero); the tail of the last `window` of these, times today's volatility.
-
-    Parameters
-    ----------
-    returns : ndarray of shape (n_dates,) or (n_dates, n_series)
-        Simple returns per day, fractions; NaN where there is none.
-    level : float, default=0.95
-        Confidence, in (0, 1).
-    halflife : float, default=15.0
-        Rows after which a return weighs half in the volatility.
-    window : int, default=500
-        Rows used, the current one included.
-    min_count : int, default=100
-        Standardised returns needed among them.
-
-    Returns
-    -------
-    TailForecast
-        Arrays of the shape of `returns`.
-
-    Raises
-    ------
-    ConfigError
-        If a setting is out of range.
-    DataError
-        If `returns` has another shape or infinite values.
-
-    References
-    ----------
-    Hull, J. and White, A. (1998). Incorporating volatility updating into the historical
-    simulation method for value-at-risk. Journal of Risk 1(1), 5-19.
-    https://doi.org/10.21314/JOR.1998.001
-
-    Barone-Adesi, G., Giannopoulos, K. and Vosper, L. (1999). VaR without correlations for
-    portfolios of derivative securities. Journal of Futures Markets 19(5), 583-602.
-
-    Examples
-    --------
-    >>> calm = np.tile([0.01, -0.01], 200)
-    >>> stormy = np.concatenate([calm, 3 * calm])
-    >>> filtered_historical(stormy).var[[399, -1]].round(3)
-    array([0.01 , 0.031])
-    """
-    r, share = _series(returns), check_level(level)
-    check_window(window, min_count)
-    if not halflife > 0.0:
-        raise ConfigError(f"halflife is {halflife!r}; give a positive number of rows")
-    volatility = timeseries.ew_volatility(r, halflife)
-    surprise = quotient(r, timeseries.lag(volatility, 1))
-    tail = rolling_tail(surprise, share, window, min_count)
-    return _reshape(TailForecast(*(part * volatility for part in tail)), returns)
 
 
 def scenario_var(
@@ -196,7 +92,12 @@ def scenario_var(
 
     References
     ----------
-    As for `filtered_historical`.
+    Hull, J. and White, A. (1998). Incorporating volatility updating into the historical
+    simulation method for value-at-risk. Journal of Risk 1(1), 5-19.
+    https://doi.org/10.21314/JOR.1998.001
+
+    Barone-Adesi, G., Giannopoulos, K. and Vosper, L. (1999). VaR without correlations for
+    portfolios of derivative securities. Journal of Futures Markets 19(5), 583-602.
 
     Examples
     --------
@@ -305,14 +206,3 @@ def _check_volatility(volatility: FloatArray, shape: tuple[int, ...]) -> FloatAr
             f"volatility {v.shape} has to be finite, not negative, and of shape {shape}"
         )
     return np.where(v > 0.0, v, np.nan)
-
-
-def _series(returns: FloatArray) -> FloatArray:
-    """Returns as float64 of shape (n_dates, n_series)."""
-    r, _ = check_pair(returns, returns)
-    return r.reshape(len(r), -1)
-
-
-def _reshape(tail: TailForecast, returns: FloatArray) -> TailForecast:
-    shape = np.asarray(returns).shape
-    return TailForecast(tail.var.reshape(shape), tail.cvar.reshape(shape))

@@ -1,8 +1,7 @@
 """How sure is a figure: intervals of any statistic by block bootstrap.
 
-All columns of a call share the same resampled days, which makes differences between strategies
-paired; the same seed gives the same days, whatever is measured on them. Which days are drawn, and
-in blocks of what length, is in `stats.blocks`.
+All columns of a call share the same resampled days; the same seed gives the same days, whatever
+is measured on them. Which days are drawn, and in blocks of what length, is in `stats.blocks`.
 
 A `statistic` is a function of returns of shape (n_dates, n_columns) that gives one value per
 column, shape (n_columns,): the functions of `stats.metrics`, or a `functools.partial` of one.
@@ -17,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from alphakeel.errors import ConfigError, DataError
+from alphakeel.errors import ConfigError
 from alphakeel.stats.blocks import bootstrap_indices, check_returns, default_block_length
 
 __all__ = [
@@ -25,8 +24,6 @@ __all__ = [
     "bootstrap_interval",
     "bootstrap_intervals",
     "bootstrap_samples",
-    "paired_difference",
-    "paired_differences",
 ]
 
 Array = NDArray[np.float64]
@@ -195,124 +192,11 @@ def bootstrap_intervals(
         seed=seed,
         stationary=stationary,
     )
-    return _intervals(np.asarray(statistic(r), dtype=np.float64), values, level)
-
-
-def paired_difference(
-    statistic: StatisticFunction,
-    returns: ArrayLike,
-    baseline: ArrayLike,
-    *,
-    level: float = 0.95,
-    n_boot: int = 1000,
-    block_length: float | None = None,
-    seed: int | np.random.Generator = 0,
-    stationary: bool = True,
-) -> Interval:
-    """Difference of a statistic between two strategies on the same days.
-
-    Parameters
-    ----------
-    returns, baseline : arrays of shape (n_dates,)
-        Without NaN. The other parameters are those of `paired_differences`.
-
-    Returns
-    -------
-    Interval
-        Of ``statistic(returns) - statistic(baseline)``, with its `p_value`.
-
-    Examples
-    --------
-    >>> rng = np.random.default_rng(0)
-    >>> market = rng.normal(0.0, 0.01, 500)
-    >>> better = market + rng.normal(0.001, 0.002, 500)
-    >>> gain = paired_difference(lambda r: r.mean(axis=0), better, market, n_boot=200)
-    >>> gain.low > 0.0 and gain.p_value < 0.05
-    True
-    """
-    r = check_returns(returns, "returns", ndim=(1,))
-    return paired_differences(
-        statistic,
-        r[:, None],
-        baseline,
-        level=level,
-        n_boot=n_boot,
-        block_length=block_length,
-        seed=seed,
-        stationary=stationary,
-    )[0]
-
-
-def paired_differences(
-    statistic: StatisticFunction,
-    returns: ArrayLike,
-    baseline: ArrayLike,
-    *,
-    level: float = 0.95,
-    n_boot: int = 1000,
-    block_length: float | None = None,
-    seed: int | np.random.Generator = 0,
-    stationary: bool = True,
-) -> tuple[Interval, ...]:
-    """Differences of a statistic between several strategies and one baseline, on the same days.
-
-    Parameters
-    ----------
-    statistic, n_boot, block_length, seed, stationary
-        As in `bootstrap_samples`.
-    returns : array of shape (n_dates, n_columns)
-        One column per strategy, without NaN.
-    baseline : array of shape (n_dates,)
-        The strategy that each is compared with, without NaN.
-    level : float, default=0.95
-        Confidence in (0, 1).
-
-    Returns
-    -------
-    tuple of Interval, one per column
-        Percentile intervals of ``statistic(column) - statistic(baseline)``. The two-sided
-        `p_value` is twice the smaller share of the resampled differences on either side of zero,
-        each count plus one: it is small when the interval stays clear of zero. NaN if undefined.
-
-    Examples
-    --------
-    >>> days = np.random.default_rng(0).normal(0.001, 0.01, (500, 1))
-    >>> strategies = np.hstack([days + 0.001, days - 0.001])
-    >>> pairs = paired_differences(lambda r: r.mean(axis=0), strategies, days[:, 0], n_boot=100)
-    >>> [round(pair.estimate, 6) for pair in pairs]
-    [0.001, -0.001]
-    """
-    r = check_returns(returns, "returns", ndim=(2,))
-    b = check_returns(baseline, "baseline", ndim=(1,))
-    if len(b) != len(r):
-        raise DataError(f"returns cover {len(r)} days but the baseline {len(b)}.")
-    joined = np.column_stack([r, b])
-    values = bootstrap_samples(
-        statistic,
-        joined,
-        n_boot=n_boot,
-        block_length=block_length,
-        seed=seed,
-        stationary=stationary,
-    )
-    estimates = np.asarray(statistic(joined), dtype=np.float64)
-    differences = values[:, :-1] - values[:, -1:]
-    return _intervals(estimates[:-1] - estimates[-1], differences, level, test=True)
-
-
-def _intervals(
-    estimates: Array, values: Array, level: float, *, test: bool = False
-) -> tuple[Interval, ...]:
-    """Percentile limits per column of resampled values, and p-values if asked for."""
+    estimates = np.asarray(statistic(r), dtype=np.float64)
     if not 0.0 < level < 1.0:
         raise ConfigError(f"level must lie between 0 and 1 (0.95 is 95 %), got {level!r}.")
     low, high = np.quantile(values, ((1.0 - level) / 2.0, (1.0 + level) / 2.0), axis=0)
-    p_values: list[float | None] = [None] * len(estimates)
-    if test:
-        fewer = np.minimum((values <= 0.0).sum(axis=0), (values >= 0.0).sum(axis=0))
-        p = np.minimum(1.0, 2.0 * (fewer + 1.0) / (len(values) + 1.0))
-        p_values = np.where(np.isnan(values).any(axis=0), np.nan, p).tolist()
     return tuple(
-        Interval(estimate=float(e), low=float(a), high=float(b), level=level, p_value=p)
-        for e, a, b, p in zip(estimates, low, high, p_values, strict=True)
+        Interval(estimate=float(e), low=float(a), high=float(b), level=level)
+        for e, a, b in zip(estimates, low, high, strict=True)
     )

@@ -1,4 +1,4 @@
-"""One date at a time: ranks, scores, neutralisation and information coefficients.
+"""One date at a time: ranks, scores and information coefficients.
 
 Axis 0 is time, axis 1 is the cross-section of assets. Every result of a date depends on that
 date's row alone, bit for bit: nothing here can look ahead, or back. NaN and infinities are
@@ -15,7 +15,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from alphakeel.errors import ConfigError, DataError
+from alphakeel.errors import ConfigError
 from alphakeel.stats.correlation import ic, rank_ic
 from alphakeel.stats.ranks import centred_ranks, order_dates
 from alphakeel.stats.rows import (
@@ -29,8 +29,6 @@ from alphakeel.stats.rows import (
 
 __all__ = [
     "ic",
-    "neutralize",
-    "neutralize_linear",
     "rank",
     "rank_ic",
     "rank_scaled",
@@ -178,103 +176,6 @@ def winsorize(x: ArrayLike, limit: float, mask: ArrayLike | None = None) -> Floa
     return out
 
 
-def neutralize(x: ArrayLike, groups: ArrayLike, mask: ArrayLike | None = None) -> Floats:
-    """Each date's values less the mean of their group, for example their sector.
-
-    Parameters
-    ----------
-    x, mask
-        As in `rank`.
-    groups : int array of shape (n_dates, n_assets) or (n_assets,)
-        Group codes. Equal codes belong together; a negative code means "unknown", and the
-        unknown form one group of their own.
-
-    Returns
-    -------
-    ndarray of shape (n_dates, n_assets)
-        Values with zero mean in each group and date; 0 for the only member of a group; NaN where
-        missing. float32 if `x` is, else float64.
-
-    Raises
-    ------
-    DataError
-        If the codes are not integers or do not fit the shape of `x`.
-
-    Examples
-    --------
-    >>> neutralize([[1.0, 3.0, 10.0]], groups=[0, 0, 1])
-    array([[-1.,  1.,  0.]])
-    """
-    values, valid = check_values(x, mask, "x")
-    codes = np.asarray(groups)
-    if not np.issubdtype(codes.dtype, np.integer):
-        raise DataError(f"group codes must be integers, got dtype {codes.dtype}.")
-    if codes.shape not in (values.shape, values.shape[1:]):
-        raise DataError(
-            f"group codes have shape {codes.shape}; expected {values.shape} or {values.shape[1:]}."
-        )
-    labels, dense = np.unique(np.maximum(codes, -1), return_inverse=True)
-    dense = np.broadcast_to(dense.reshape(codes.shape), values.shape)
-    out = np.empty_like(values)
-    for rows in blocks_of(values):
-        ok = valid[rows]
-        block = np.where(ok, values[rows], 0.0).astype(np.float64, copy=False)
-        bins = dense[rows] + np.arange(len(block))[:, None] * len(labels)
-        size = len(block) * len(labels)
-        count = np.bincount(bins[ok], minlength=size)
-        total = np.bincount(bins[ok], weights=block[ok], minlength=size)
-        mean = total / np.maximum(count, 1)
-        out[rows] = np.where(ok, block - mean[bins], np.nan)
-    return out
-
-
-def neutralize_linear(
-    x: ArrayLike, exposures: ArrayLike, mask: ArrayLike | None = None, *, intercept: bool = True
-) -> Floats:
-    """Residuals of a least-squares regression of each date's values on exposures.
-
-    Parameters
-    ----------
-    x, mask
-        As in `rank`.
-    exposures : array of shape (n_dates, n_assets, n_exposures)
-        For example beta and log size, known at the date. An asset with a missing exposure is
-        missing. Collinear exposures are allowed: the projection is what counts.
-    intercept : bool, default=True
-        Also remove the date's mean.
-
-    Returns
-    -------
-    ndarray of shape (n_dates, n_assets)
-        Residuals, orthogonal to every exposure; NaN where missing, and for a whole date with no
-        more valid assets than regressors. float32 if `x` is, else float64.
-
-    Examples
-    --------
-    >>> beta = [[[0.0], [1.0], [2.0], [3.0]]]
-    >>> neutralize_linear([[1.0, 3.0, 5.0, 8.0]], beta).round(3)
-    array([[ 0.2, -0.1, -0.4,  0.3]])
-    """
-    values, valid = check_values(x, mask, "x")
-    design = np.asarray(exposures, dtype=np.float64)
-    if design.ndim != 3 or design.shape[:2] != values.shape:
-        raise DataError(
-            f"exposures have shape {design.shape}; expected (n_dates, n_assets, n_exposures) "
-            f"with (n_dates, n_assets) = {values.shape}."
-        )
-    n_regressors = design.shape[2] + int(intercept)
-    out = np.empty_like(values)
-    for rows in blocks_of(values):
-        ok = valid[rows] & np.isfinite(design[rows]).all(axis=2)
-        regressors = np.where(ok[:, :, None], design[rows], 0.0)
-        if intercept:
-            regressors = np.concatenate([regressors, ok[:, :, None].astype(np.float64)], axis=2)
-        enough = ok.sum(axis=1, keepdims=True) > n_regressors
-        residuals = _residuals(np.where(ok, values[rows], 0.0).astype(np.float64), regressors)
-        out[rows] = np.where(ok & enough, residuals, np.nan)
-    return out
-
-
 def _unit_variance(
     deviations: NDArray[np.float64], count: NDArray[np.float64]
 ) -> NDArray[np.float64]:
@@ -291,15 +192,3 @@ def _median(block: Floats, valid: Bools) -> Floats:
     high = np.take_along_axis(ordered, np.minimum(count // 2, block.shape[1] - 1), axis=1)
     # Halves first: the sum of two huge values would overflow.
     return np.asarray(low * 0.5 + high * 0.5)
-
-
-def _residuals(values: NDArray[np.float64], regressors: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Values less their projection on the span of the regressors, date by date."""
-    # Unit columns: the test of rank below must not depend on anybody's units.
-    norms = np.sqrt((regressors * regressors).sum(axis=1, keepdims=True))
-    regressors = regressors / np.where(norms > 0.0, norms, 1.0)
-    basis, sizes, _ = np.linalg.svd(regressors, full_matrices=False)
-    tolerance = sizes.max(axis=1, keepdims=True) * max(regressors.shape[1:]) * np.finfo(float).eps
-    basis = basis * (sizes > tolerance)[:, None, :]
-    loadings = np.einsum("tnj,tn->tj", basis, values)
-    return values - np.einsum("tnj,tj->tn", basis, loadings)

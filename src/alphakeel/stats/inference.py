@@ -1,4 +1,4 @@
-"""How sure is a mean over dates: Newey-West, and what a series of coefficients amounts to.
+"""How sure is a mean over dates, and which of many findings are likely false.
 
 The block bootstrap is in `stats.blocks` and `stats.bootstrap`; its names can be had from here.
 """
@@ -6,11 +6,12 @@ The block bootstrap is in `stats.blocks` and `stats.bootstrap`; its names can be
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtr
+from scipy.stats import false_discovery_control
 
 from alphakeel.errors import ConfigError, DataError
 from alphakeel.stats.blocks import bootstrap_indices, optimal_block_length
@@ -19,8 +20,6 @@ from alphakeel.stats.bootstrap import (
     bootstrap_interval,
     bootstrap_intervals,
     bootstrap_samples,
-    paired_difference,
-    paired_differences,
 )
 
 __all__ = [
@@ -31,11 +30,10 @@ __all__ = [
     "bootstrap_interval",
     "bootstrap_intervals",
     "bootstrap_samples",
+    "false_discovery_q_values",
     "ic_summary",
     "newey_west_tstat",
     "optimal_block_length",
-    "paired_difference",
-    "paired_differences",
 ]
 
 Array = NDArray[np.float64]
@@ -183,6 +181,48 @@ def ic_summary(
             seed=seed,
         ),
     )
+
+
+def false_discovery_q_values(
+    p_values: ArrayLike, method: Literal["bh", "by"] = "bh"
+) -> NDArray[np.float64]:
+    """Smallest false discovery rate at which each hypothesis is rejected, its q-value.
+
+    ``q <= 0.1`` are the discoveries of which a tenth at most is expected to be false.
+
+    Parameters
+    ----------
+    p_values : array of shape (n_tests,)
+        In [0, 1]; NaN is a hypothesis that was not tested: it stays NaN and does not count.
+    method : {"bh", "by"}, default="bh"
+        Benjamini and Hochberg (1995), for tests that are independent or positively dependent; or
+        Benjamini and Yekutieli (2001), under any dependence. See
+        `scipy.stats.false_discovery_control`, which does the work.
+
+    Returns
+    -------
+    ndarray of shape (n_tests,)
+
+    Raises
+    ------
+    DataError
+        If a p-value lies outside [0, 1].
+
+    Examples
+    --------
+    >>> false_discovery_q_values([0.01, 0.04, float("nan"), 0.03, 0.8]).round(4)
+    array([0.04  , 0.0533,    nan, 0.0533, 0.8   ])
+    """
+    p = np.asarray(p_values, dtype=np.float64)
+    if p.ndim != 1:
+        raise DataError(f"p-values must have shape (n_tests,), got {p.shape}.")
+    bad = np.flatnonzero((p < 0.0) | (p > 1.0))
+    if bad.size:
+        raise DataError(f"p-value {bad[0]} is {p[bad[0]]}; p-values lie between 0 and 1.")
+    known = ~np.isnan(p)
+    q = np.full(p.shape, np.nan)
+    q[known] = false_discovery_control(p[known], method=method)
+    return q
 
 
 def _series(values: ArrayLike) -> Array:

@@ -19,13 +19,10 @@ from numpy.typing import ArrayLike, NDArray
 from alphakeel.errors import DataError
 from alphakeel.stats.series import Array, Statistic, check_returns, ratio, refuse_ruin
 from alphakeel.stats.tail_risk import (
-    conditional_drawdown,
     conditional_value_at_risk,
-    cvar_rockafellar_uryasev,
     harrell_davis_weights,
     tail_share,
     value_at_risk,
-    value_at_risk_harrell_davis,
 )
 from alphakeel.stats.wealth import drawdown_series, held_path, max_drawdown, turnover
 
@@ -36,16 +33,13 @@ __all__ = [
     "beta",
     "calmar",
     "check_returns",
-    "conditional_drawdown",
     "conditional_value_at_risk",
-    "cvar_rockafellar_uryasev",
     "drawdown_series",
     "harrell_davis_weights",
     "held_path",
     "hit_rate",
     "information_ratio",
     "max_drawdown",
-    "mse",
     "refuse_ruin",
     "sharpe",
     "skewness",
@@ -54,7 +48,6 @@ __all__ = [
     "tail_share",
     "turnover",
     "value_at_risk",
-    "value_at_risk_harrell_davis",
 ]
 
 PERIODS_PER_YEAR = 252
@@ -258,34 +251,6 @@ def summary(
         traded = check_returns(turnover, least=1, name="turnover")
         figures["annual_turnover"] = traded.mean(axis=0) * PERIODS_PER_YEAR
     return {name: float(value) for name, value in figures.items()}
-
-
-def mse(predicted: ArrayLike, actual: ArrayLike, mask: ArrayLike | None = None) -> float:
-    """Mean squared error over the pairs that are known on both sides.
-
-    Parameters
-    ----------
-    predicted, actual : arrays of one shape
-        NaN and infinities are missing.
-    mask : bool array of that shape, optional
-        False removes a pair.
-
-    Returns
-    -------
-    float
-        In squared units of the input; NaN without a pair.
-
-    Examples
-    --------
-    >>> mse([1.0, 2.0, float("nan")], [0.0, 4.0, 1.0])
-    2.5
-    """
-    p, a = np.asarray(predicted, dtype=np.float64), np.asarray(actual, dtype=np.float64)
-    keep = np.ones(p.shape, dtype=np.bool_) if mask is None else np.asarray(mask, dtype=np.bool_)
-    if not p.shape == a.shape == keep.shape:
-        raise DataError(f"predicted {p.shape}, actual {a.shape} and mask {keep.shape} differ.")
-    keep = keep & np.isfinite(p) & np.isfinite(a)
-    return float(np.square(p[keep] - a[keep]).mean()) if keep.any() else float("nan")
 
 
 def _benchmark(benchmark: ArrayLike, returns: ArrayLike) -> Array:

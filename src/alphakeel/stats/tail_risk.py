@@ -10,16 +10,12 @@ from scipy.special import betainc
 
 from alphakeel.errors import ConfigError
 from alphakeel.stats.series import Array, Statistic, check_returns, days_last
-from alphakeel.stats.wealth import drawdown_series
 
 __all__ = [
-    "conditional_drawdown",
     "conditional_value_at_risk",
-    "cvar_rockafellar_uryasev",
     "harrell_davis_weights",
     "tail_share",
     "value_at_risk",
-    "value_at_risk_harrell_davis",
 ]
 
 
@@ -69,38 +65,18 @@ def value_at_risk(returns: ArrayLike, *, level: float = 0.95) -> Statistic:
     return -quantile
 
 
-def value_at_risk_harrell_davis(returns: ArrayLike, *, level: float = 0.95) -> Statistic:
-    """Value at risk of one day by the quantile of Harrell and Davis.
-
-    Minus a weighted mean of all order statistics, most of it from those near the quantile: it
-    estimates the same as `value_at_risk`, moves smoothly with every return, and so has a slope
-    to learn from.
-
-    Returns
-    -------
-    float or ndarray of shape (n_strategies,)
-        A loss as a positive fraction.
-
-    References
-    ----------
-    Harrell, F. E. and Davis, C. E. (1982). A new distribution-free quantile estimator. Biometrika
-    69(3), 635-640. https://doi.org/10.1093/biomet/69.3.635
-
-    Examples
-    --------
-    >>> round(float(value_at_risk_harrell_davis([-0.03, -0.02, -0.01, 0.0, 0.01], level=0.75)), 4)
-    0.0223
-    """
-    ordered = np.sort(days_last(check_returns(returns, least=1)), axis=-1)
-    return -(ordered * harrell_davis_weights(ordered.shape[-1], tail_share(level))).sum(axis=-1)
-
-
 @lru_cache(maxsize=64)
 def harrell_davis_weights(n: int, share: float) -> Array:
     """Weights of n order statistics, smallest first, in the quantile below which `share` lies.
 
     The mass of a beta distribution with parameters ``(n + 1) * share`` and
-    ``(n + 1) * (1 - share)`` on each n-th of [0, 1]; see `value_at_risk_harrell_davis`.
+    ``(n + 1) * (1 - share)`` on each n-th of [0, 1]. Such a quantile moves smoothly with every
+    value, and so has a slope to learn from.
+
+    References
+    ----------
+    Harrell, F. E. and Davis, C. E. (1982). A new distribution-free quantile estimator. Biometrika
+    69(3), 635-640. https://doi.org/10.1093/biomet/69.3.635
 
     Examples
     --------
@@ -117,7 +93,8 @@ def conditional_value_at_risk(returns: ArrayLike, *, level: float = 0.95) -> Sta
     """Historical expected shortfall: the mean of the worst ``1 - level`` share of the days.
 
     A share that is not a whole number of days takes the next day in part, so the figure is
-    coherent and equals the minimum in `cvar_rockafellar_uryasev` and `skfolio.measures.cvar`.
+    coherent and equals the minimum of Rockafellar and Uryasev's (2000) objective, as
+    `skfolio.measures.cvar` does.
 
     Returns
     -------
@@ -134,76 +111,7 @@ def conditional_value_at_risk(returns: ArrayLike, *, level: float = 0.95) -> Sta
     >>> round(float(conditional_value_at_risk([-0.03, -0.02, 0.0, 0.01, 0.02], level=0.7)), 6)
     0.026667
     """
-    return _tail_mean(-days_last(check_returns(returns, least=1)), level)
-
-
-def cvar_rockafellar_uryasev(
-    returns: ArrayLike, *, level: float = 0.95, threshold: float | None = None
-) -> Statistic:
-    """Objective of Rockafellar and Uryasev, ``c + mean(max(-r - c, 0)) / (1 - level)``.
-
-    Parameters
-    ----------
-    returns : array of shape (n_dates,) or (n_dates, n_strategies)
-        Simple returns per day, fractions.
-    level : float, default=0.95
-        Confidence, in (0, 1).
-    threshold : float, optional
-        The loss c. By default the minimiser, which is an order statistic of the losses; the
-        minimum is the CVaR.
-
-    Returns
-    -------
-    float or ndarray of shape (n_strategies,)
-        A loss as a positive fraction, never below the CVaR.
-
-    References
-    ----------
-    Rockafellar, R. T. and Uryasev, S. (2000). Optimization of conditional value-at-risk. Journal
-    of Risk 2(3), 21-41. https://doi.org/10.21314/JOR.2000.038
-
-    Examples
-    --------
-    >>> r = [-0.03, -0.02, 0.0, 0.01, 0.02]
-    >>> round(float(cvar_rockafellar_uryasev(r, level=0.7)), 6)
-    0.026667
-    >>> round(float(cvar_rockafellar_uryasev(r, level=0.7, threshold=0.01)), 6)
-    0.03
-    """
     losses = -days_last(check_returns(returns, least=1))
-    share = tail_share(level)
-    n = losses.shape[-1]
-    cut: Array
-    if threshold is None:
-        # The slope in c is 1 - P(loss > c) / (1 - level): it turns where that share is reached.
-        above = min(int(share * n), n - 1)
-        cut = np.partition(losses, n - 1 - above, axis=-1)[..., n - 1 - above]
-    else:
-        cut = np.full(losses.shape[:-1], float(threshold))
-    return cut + np.maximum(losses - cut[..., None], 0.0).mean(axis=-1) / share
-
-
-def conditional_drawdown(returns: ArrayLike, *, level: float = 0.95) -> Statistic:
-    """Conditional drawdown at risk: the mean of the worst ``1 - level`` share of the drawdowns.
-
-    The drawdowns are those of `drawdown_series`, one a day; level -> 1 gives the maximum.
-
-    References
-    ----------
-    Chekhlov, A., Uryasev, S. and Zabarankin, M. (2005). Drawdown measure in portfolio
-    optimization. International Journal of Theoretical and Applied Finance 8, 13-58.
-    https://doi.org/10.1142/S0219024905002767
-
-    Examples
-    --------
-    >>> round(float(conditional_drawdown([0.10, -0.50, 0.20], level=0.5)), 4)
-    0.4667
-    """
-    return _tail_mean(days_last(drawdown_series(returns)), level)
-
-
-def _tail_mean(losses: Array, level: float) -> Statistic:
-    """Mean of the largest ``1 - level`` share along the last axis, the last day in part."""
     n = losses.shape[-1]
     mass = tail_share(level) * n
     whole = min(int(mass), n)

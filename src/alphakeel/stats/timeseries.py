@@ -20,7 +20,6 @@ from alphakeel.errors import ConfigError
 from alphakeel.stats.doubling import (
     check_window,
     column_blocks,
-    skew_from_sums,
     trailing_sums,
     variance_from_sums,
 )
@@ -31,12 +30,8 @@ __all__ = [
     "lag",
     "realised_volatility",
     "trailing_beta",
-    "trailing_corr",
-    "trailing_cov",
     "trailing_max",
     "trailing_mean",
-    "trailing_min",
-    "trailing_skew",
     "trailing_std",
     "trailing_sum",
 ]
@@ -118,7 +113,7 @@ def trailing_sum(x: Array, window: int, *, min_count: int | None = None) -> Arra
     >>> trailing_sum(np.array([1.0, 2.0, np.nan, 4.0]), 2, min_count=1)
     array([1., 3., 2., 4.])
     """
-    return _by_blocks(lambda n, total: total + 0.0 * n, 1, window, min_count, x)
+    return _by_blocks(lambda n, total: total + 0.0 * n, x, window, min_count)
 
 
 def trailing_mean(x: Array, window: int, *, min_count: int | None = None) -> Array:
@@ -129,7 +124,7 @@ def trailing_mean(x: Array, window: int, *, min_count: int | None = None) -> Arr
     >>> trailing_mean(np.array([1.0, 2.0, 4.0]), 2)
     array([nan, 1.5, 3. ])
     """
-    return _by_blocks(lambda n, total: total / n, 1, window, min_count, x)
+    return _by_blocks(lambda n, total: total / n, x, window, min_count)
 
 
 def trailing_std(x: Array, window: int, *, min_count: int | None = None, ddof: int = 1) -> Array:
@@ -147,22 +142,11 @@ def trailing_std(x: Array, window: int, *, min_count: int | None = None, ddof: i
         with np.errstate(divide="ignore", invalid="ignore"):
             return np.sqrt(variance_from_sums(n, total, squares, ddof=ddof))
 
-    return _by_blocks(kernel, 2, window, min_count, x)
+    return _by_blocks(kernel, x, window, min_count, squares=True)
 
 
-def trailing_skew(x: Array, window: int, *, min_count: int | None = None) -> Array:
-    """Bias-adjusted skewness of the known values among the last `window` rows; NaN for a constant.
-
-    Examples
-    --------
-    >>> trailing_skew(np.array([1.0, 2.0, 6.0]), 3).round(4)
-    array([   nan,    nan, 1.4579])
-    """
-    return _by_blocks(skew_from_sums, 3, window, min_count, x)
-
-
-def trailing_cov(y: Array, x: Array, window: int, *, min_count: int | None = None) -> Array:
-    """Covariance (divisor n - 1) of `y` and `x` over the last `window` rows known in both.
+def trailing_beta(y: Array, x: Array, window: int, *, min_count: int | None = None) -> Array:
+    """Slope of `y` on `x` (with intercept) over the last `window` rows known in both.
 
     Parameters
     ----------
@@ -176,43 +160,29 @@ def trailing_cov(y: Array, x: Array, window: int, *, min_count: int | None = Non
     Returns
     -------
     ndarray of the shape of `y`
-
-    Examples
-    --------
-    >>> trailing_cov(np.array([1.0, 2.0, 3.0]), np.array([2.0, 4.0, 6.0]), 3)
-    array([nan, nan,  2.])
-    """
-    return _pairs(lambda n, sxy, _sxx, _syy: sxy / (n - 1.0), y, x, window, min_count)
-
-
-def trailing_beta(y: Array, x: Array, window: int, *, min_count: int | None = None) -> Array:
-    """Slope of `y` on `x` (with intercept) over the last `window` rows known in both.
-
-    Parameters are those of `trailing_cov`; NaN where `x` is constant.
+        NaN where `x` is constant.
 
     Examples
     --------
     >>> trailing_beta(np.array([1.0, 2.0, 3.0]), np.array([2.0, 4.0, 6.0]), 3)
     array([nan, nan, 0.5])
     """
-    return _pairs(lambda _n, sxy, sxx, _syy: sxy / _positive(sxx), y, x, window, min_count)
-
-
-def trailing_corr(y: Array, x: Array, window: int, *, min_count: int | None = None) -> Array:
-    """Correlation of `y` and `x` over the last `window` rows known in both.
-
-    Parameters are those of `trailing_cov`; NaN where either is constant.
-
-    Examples
-    --------
-    >>> trailing_corr(np.array([1.0, 2.0, 3.0]), np.array([2.0, 4.0, 6.0]), 3)
-    array([nan, nan,  1.])
-    """
-
-    def kernel(_n: Array, sxy: Array, sxx: Array, syy: Array) -> Array:
-        return np.clip(sxy / np.sqrt(_positive(sxx) * _positive(syy)), -1.0, 1.0)
-
-    return _pairs(kernel, y, x, window, min_count)
+    needed = check_window(window, min_count)
+    left = y.reshape(len(y), -1)
+    right = np.broadcast_to(x.reshape(len(x), -1), left.shape)
+    out = np.empty(left.shape)
+    for block in column_blocks(left.shape[1]):
+        known = np.isfinite(left[:, block]) & np.isfinite(right[:, block])
+        b, a = np.where(known, left[:, block], 0.0), np.where(known, right[:, block], 0.0)
+        n = _enough(known.astype(np.float64), window, needed)
+        sb, sa, sab, saa = (
+            trailing_sums(values, (window,))[window] for values in (b, a, a * b, a * a)
+        )
+        with np.errstate(divide="ignore", invalid="ignore"):
+            spread = variance_from_sums(n, sa, saa, ddof=0) * n
+            # NaN where x is constant: a divisor that cannot make an infinity.
+            out[:, block] = (sab - sa * sb / n) / np.where(spread > 0.0, spread, np.nan)
+    return out.reshape(y.shape)
 
 
 def trailing_max(x: Array, window: int, *, min_count: int | None = None) -> Array:
@@ -223,18 +193,20 @@ def trailing_max(x: Array, window: int, *, min_count: int | None = None) -> Arra
     >>> trailing_max(np.array([3.0, 1.0, 2.0, 0.0]), 2)
     array([nan, 3., 2., 2.])
     """
-    return _extreme(np.fmax, x, window, min_count)
-
-
-def trailing_min(x: Array, window: int, *, min_count: int | None = None) -> Array:
-    """Smallest known value among the last `window` rows; see `trailing_sum`.
-
-    Examples
-    --------
-    >>> trailing_min(np.array([3.0, 1.0, 2.0, 0.0]), 2)
-    array([nan, 1., 1., 0.])
-    """
-    return _extreme(np.fmin, x, window, min_count)
+    needed = check_window(window, min_count)
+    columns = x.reshape(len(x), -1).astype(np.float64)
+    out = np.empty(columns.shape)
+    for block in column_blocks(columns.shape[1]):
+        level = np.ascontiguousarray(columns[:, block])
+        n = _enough((level == level).astype(np.float64), window, needed)
+        size = 1  # two overlapping powers of two cover any window
+        while size < window:
+            step = min(size, window - size)
+            doubled = level.copy()
+            np.fmax(level[step:], level[:-step], out=doubled[step:])
+            level, size = doubled, size + step
+        out[:, block] = level + 0.0 * n
+    return out.reshape(x.shape)
 
 
 def ewma(x: Array, halflife: float, *, min_count: int = 1) -> Array:
@@ -339,8 +311,10 @@ def _enough(known: Array, window: int, min_count: int) -> Array:
     return n
 
 
-def _by_blocks(kernel: Kernel, powers: int, window: int, min_count: int | None, x: Array) -> Array:
-    """Apply `kernel(n, sum, sum of squares, ...)` to `x`, a few columns at a time."""
+def _by_blocks(
+    kernel: Kernel, x: Array, window: int, min_count: int | None, *, squares: bool = False
+) -> Array:
+    """Apply `kernel(n, sum[, sum of squares])` to `x`, a few columns at a time."""
     needed = check_window(window, min_count)
     columns = x.reshape(len(x), -1)
     out = np.empty(columns.shape)
@@ -348,56 +322,9 @@ def _by_blocks(kernel: Kernel, powers: int, window: int, min_count: int | None, 
         values = columns[:, block]
         known = (values == values).astype(np.float64)
         filled = np.where(known > 0.0, values, 0.0)
-        sums, power = [], filled
-        for exponent in range(powers):
-            power = power * filled if exponent else filled
-            sums.append(trailing_sums(power, (window,))[window])
+        sums = [trailing_sums(filled, (window,))[window]]
+        if squares:
+            sums.append(trailing_sums(filled * filled, (window,))[window])
         with np.errstate(divide="ignore", invalid="ignore"):
             out[:, block] = kernel(_enough(known, window, needed), *sums)
-    return out.reshape(x.shape)
-
-
-def _pairs(kernel: Kernel, y: Array, x: Array, window: int, min_count: int | None) -> Array:
-    """Apply `kernel(n, sxy, sxx, syy)` (sums about the means) to rows known in both."""
-    needed = check_window(window, min_count)
-    left = y.reshape(len(y), -1)
-    right = np.broadcast_to(x.reshape(len(x), -1), left.shape)
-    out = np.empty(left.shape)
-    for block in column_blocks(left.shape[1]):
-        known = np.isfinite(left[:, block]) & np.isfinite(right[:, block])
-        b, a = np.where(known, left[:, block], 0.0), np.where(known, right[:, block], 0.0)
-        n = _enough(known.astype(np.float64), window, needed)
-        sb, sa, sab, saa, sbb = (
-            trailing_sums(values, (window,))[window] for values in (b, a, a * b, a * a, b * b)
-        )
-        with np.errstate(divide="ignore", invalid="ignore"):
-            out[:, block] = kernel(
-                n,
-                sab - sa * sb / n,
-                variance_from_sums(n, sa, saa, ddof=0) * n,
-                variance_from_sums(n, sb, sbb, ddof=0) * n,
-            )
-    return out.reshape(y.shape)
-
-
-def _positive(x: Array) -> Array:
-    """Values above zero, NaN elsewhere: a divisor that cannot make an infinity."""
-    return np.where(x > 0.0, x, np.nan)
-
-
-def _extreme(pick: np.ufunc, x: Array, window: int, min_count: int | None) -> Array:
-    """Trailing maximum or minimum: two overlapping powers of two cover any window."""
-    needed = check_window(window, min_count)
-    columns = x.reshape(len(x), -1).astype(np.float64)
-    out = np.empty(columns.shape)
-    for block in column_blocks(columns.shape[1]):
-        level = np.ascontiguousarray(columns[:, block])
-        n = _enough((level == level).astype(np.float64), window, needed)
-        size = 1
-        while size < window:
-            step = min(size, window - size)
-            doubled = level.copy()
-            pick(level[step:], level[:-step], out=doubled[step:])
-            level, size = doubled, size + step
-        out[:, block] = level + 0.0 * n
     return out.reshape(x.shape)

@@ -16,12 +16,10 @@ from scipy.special import ndtr, ndtri
 from alphakeel.errors import ConfigError, DataError
 from alphakeel.stats import metrics
 from alphakeel.stats.blocks import check_returns
-from alphakeel.stats.trials import effective_trials, expected_maximum_sharpe
 
 __all__ = [
     "TrackRecord",
     "deflated_sharpe",
-    "effective_trials",
     "expected_maximum_sharpe",
     "minimum_track_record",
     "probabilistic_sharpe",
@@ -29,6 +27,8 @@ __all__ = [
 ]
 
 Array = NDArray[np.float64]
+
+_EULER = 0.5772156649015329
 
 
 @dataclass(frozen=True)
@@ -204,6 +204,44 @@ def deflated_sharpe(
     )
 
 
+def expected_maximum_sharpe(n_trials: float, trial_variance: float) -> float:
+    """Sharpe ratio that the best of some worthless trials is expected to show.
+
+    Parameters
+    ----------
+    n_trials : float
+        Independent trials, at least 1; one trial was not chosen and is expected to show 0.
+    trial_variance : float
+        Variance of the trials' Sharpe ratios among each other, annual.
+
+    Returns
+    -------
+    float
+        Annual, like ``sqrt(trial_variance)``.
+
+    References
+    ----------
+    Bailey, D. H. and López de Prado, M. (2014). The deflated Sharpe ratio: correcting for selection
+    bias, backtest overfitting and non-normality. Journal of Portfolio Management 40(5), 94-107.
+    https://doi.org/10.3905/jpm.2014.40.5.094
+
+    Examples
+    --------
+    >>> round(expected_maximum_sharpe(100, 0.25), 3)
+    1.265
+    """
+    if not n_trials >= 1:
+        raise ConfigError(f"n_trials must be at least 1, got {n_trials!r}.")
+    if not trial_variance >= 0:
+        raise ConfigError(f"trial_variance must be at least 0, got {trial_variance!r}.")
+    if n_trials == 1:
+        return 0.0
+    first, second = ndtri(1.0 - 1.0 / n_trials), ndtri(1.0 - 1.0 / (n_trials * np.e))
+    # The expansion is for many trials; between one and two it may fall below zero.
+    best = max(0.0, (1.0 - _EULER) * first + _EULER * second)
+    return float(np.sqrt(trial_variance) * best)
+
+
 def track_record(
     returns: ArrayLike,
     *,
@@ -223,8 +261,8 @@ def track_record(
         Annual Sharpe ratios of all trials ever run on these days, the chosen one included.
         Without them nothing was chosen.
     n_trials : float, optional
-        How many independent trials they amount to (`effective_trials`); by default all of them,
-        which errs on the side of doubt.
+        How many independent trials they amount to; by default all of them, which errs on the side
+        of doubt.
     benchmark : float, default=0.0
         Annual Sharpe ratio to beat.
     level : float, default=0.95
