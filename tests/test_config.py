@@ -62,8 +62,8 @@ def test_every_key_is_explained() -> None:
         ({"models": ["lsmt"]}, ["models", "lsmt", "did you mean lstm"]),
         ({"models": "lstm"}, ["models must be a list"]),
         ({"models": []}, ["models is empty"]),
-        ({"costs": {"per_side": "cheap"}}, ["costs.per_side", "number"]),
-        ({"costs": {"per_side": float("nan")}}, ["costs.per_side", "finite"]),
+        ({"costs": {"cost_per_side": "cheap"}}, ["costs.cost_per_side", "number"]),
+        ({"costs": {"cost_per_side": float("nan")}}, ["costs.cost_per_side", "finite"]),
         ({"target": {"horizons": []}}, ["target.horizons is empty"]),
         ({"target": {"horizons": [5, 5]}}, ["repeats"]),
         ({"target": {"lag": 0}}, ["target.lag", "at least 1"]),
@@ -88,8 +88,8 @@ def test_wrong_settings_are_refused_in_one_sentence(raw: dict, words: list[str])
     [
         lambda: AllocationConfig(quantile=0.0),
         lambda: CleaningConfig(gap_fill="spline"),
-        lambda: CostConfig(per_side=-0.1),
-        lambda: NetworkConfig(seeds=0),
+        lambda: CostConfig(cost_per_side=-0.1),
+        lambda: NetworkConfig(n_seeds=0),
         lambda: WalkForwardConfig(refit_every=1),
     ],
 )

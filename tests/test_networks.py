@@ -337,7 +337,7 @@ class TestRoster:
     def test_every_model_has_a_name_and_a_label(self) -> None:
         assert set(LABELS) == set(MODELS)
         assert len(set(LABELS.values())) == len(MODELS)
-        config = StudyConfig(seed=4, network=NetworkConfig(hidden=9, seeds=2))
+        config = StudyConfig(seed=4, network=NetworkConfig(hidden=9, n_seeds=2))
         for name in MODELS:
             model = make_forecaster(name, config, print)
             assert isinstance(model, Forecaster)
@@ -350,7 +350,7 @@ class TestRoster:
 
     @pytest.mark.parametrize("name", [name for name in MODELS if name != "lightgbm"])
     def test_what_was_saved_predicts_the_same_bits(self, name: str) -> None:
-        network = NetworkConfig(hidden=4, burn_in=4, chunk=20, max_steps=4, seeds=2)
+        network = NetworkConfig(hidden=4, burn_in=4, chunk=20, max_steps=4, n_seeds=2)
         self._round_trip(make_forecaster(name, StudyConfig(network=network), print))
 
     @needs_lightgbm

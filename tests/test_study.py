@@ -35,9 +35,9 @@ from alphakeel.study import hash_panel, run_study
 
 QUICK = StudyConfig(
     models=("linear", "lstm"),
-    network=NetworkConfig(hidden=8, max_steps=12, seeds=2, burn_in=8, chunk=26),
+    network=NetworkConfig(hidden=8, max_steps=12, n_seeds=2, burn_in=8, chunk=26),
     walk_forward=WalkForwardConfig(refit_every=150),
-    report=ReportConfig(bootstrap=100),
+    report=ReportConfig(n_bootstrap=100),
 )
 
 
@@ -143,7 +143,7 @@ class TestNoLookAhead:
         config = replace(
             QUICK,
             models=(model,),
-            network=replace(QUICK.network, seeds=1),
+            network=replace(QUICK.network, n_seeds=1),
             walk_forward=WalkForwardConfig(refit_every=300),
             **changes,
         )
@@ -232,7 +232,7 @@ class TestTables:
         assert seeds.sharpe.nunique() == 2
         alone = run_study(
             simulate_market(n_assets=24, n_dates=1100, seed=3).panel,
-            replace(QUICK, network=replace(QUICK.network, seeds=1)),
+            replace(QUICK, network=replace(QUICK.network, n_seeds=1)),
         )
         first, only = seeds.iloc[0], alone.table_1().loc["LSTM"]
         for figure in ("annual_return", "sharpe", "max_drawdown", "var_95"):
@@ -245,8 +245,8 @@ class TestTables:
         assert set(sweep.strategy) == set(study.every_ledger())
         for _, runs in sweep.groupby("strategy"):
             assert runs.annual_return.is_monotonic_decreasing
-            assert runs.per_side.is_monotonic_increasing
-        paid = sweep.set_index(["strategy", "per_side"]).annual_return["LSTM", 0.001]
+            assert runs.cost_per_side.is_monotonic_increasing
+        paid = sweep.set_index(["strategy", "cost_per_side"]).annual_return["LSTM", 0.001]
         assert paid == pytest.approx(study.table_1().annual_return["LSTM"])
 
     def test_decay_agrees_with_the_scores_own_horizons(self, study: Study) -> None:
@@ -297,7 +297,7 @@ class TestSignal:
     CONFIG = replace(
         QUICK,
         target=TargetConfig(horizons=(5,)),
-        network=NetworkConfig(hidden=32, max_steps=120, seeds=1),
+        network=NetworkConfig(hidden=32, max_steps=120, n_seeds=1),
         walk_forward=WalkForwardConfig(refit_every=1000),
     )
 
@@ -320,7 +320,9 @@ def test_every_model_goes_through_the_study() -> None:
     """Networks and references beside the benchmark: scores on every test row, a strategy each."""
     models = tuple(m for m in MODELS if m != "lightgbm" or find_spec("lightgbm"))
     config = replace(
-        QUICK, models=models, network=replace(QUICK.network, max_steps=3, evaluate_every=3, seeds=1)
+        QUICK,
+        models=models,
+        network=replace(QUICK.network, max_steps=3, evaluate_every=3, n_seeds=1),
     )
     panel = simulate_market(n_assets=12, n_dates=900, seed=1).panel
     study = run_study(panel, config)
@@ -336,13 +338,13 @@ def test_every_model_goes_through_the_study() -> None:
 
 def test_settings_and_estimators_agree_on_defaults() -> None:
     """A default lives in the settings and in the estimator: they must not drift apart."""
-    for section, estimator, other_names in (
-        (NetworkConfig(), LSTMForecaster(), {"seeds": "n_seeds"}),
-        (LinearConfig(), LinearForecaster(), {}),
+    for section, estimator in (
+        (NetworkConfig(), LSTMForecaster()),
+        (LinearConfig(), LinearForecaster()),
     ):
         known = estimator.get_params()
         for name, value in vars(section).items():
-            assert known[other_names.get(name, name)] == value, name
+            assert known[name] == value, name
 
 
 class TestBadRequests:

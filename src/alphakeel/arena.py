@@ -86,7 +86,7 @@ class Arena:
     lag : int
     market : Market or None
         Dated costs and rules; None with one proportional cost and no rules.
-    per_side : float
+    cost_per_side : float
         That cost.
     wealth : float
         At the start.
@@ -105,7 +105,7 @@ class Arena:
     start: int
     lag: int
     market: Market | None
-    per_side: float
+    cost_per_side: float
     wealth: float
     betas: Floats | None = None
 
@@ -142,7 +142,7 @@ class Arena:
             start=days.start,
             lag=config.target.lag,
             market=None if flat else market_of(panel, config.costs.preset, config).between(days),
-            per_side=config.costs.per_side,
+            cost_per_side=config.costs.cost_per_side,
             wealth=1.0 if flat else config.costs.wealth,
             betas=None if betas is None else betas[decisions],
         )
@@ -157,7 +157,7 @@ class Arena:
         """Backtest weights given by test day, (n_test, n_assets); on margin where it is given."""
         margin = margin or Margin()
         if self.market is None:
-            ledger = self.run(targets, cost=ProportionalCost(self.per_side), margin=margin)
+            ledger = self.run(targets, cost=ProportionalCost(self.cost_per_side), margin=margin)
         else:
             ledger = self.run_in(targets, self.market, self.wealth, margin=margin)
         return Book(targets, ledger, margin)

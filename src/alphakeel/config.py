@@ -229,7 +229,7 @@ class NetworkConfig(Section):
     )
     evaluate_every: int = option(10, "steps between two validations", low=1)
     patience: int = option(5, "validations without a better one before a fit stops", low=1)
-    seeds: int = option(3, "networks averaged", low=1, high=100)
+    n_seeds: int = option(3, "networks averaged", low=1, high=100)
     device: str = option("auto", "auto, cpu or cuda")
     precision: str = option(
         "float32",
@@ -272,7 +272,7 @@ class LimitsConfig(Section):
 class BoostingConfig(Section):
     """[boosting] LightGBM, a reference; seeds and steps come from [network]."""
 
-    trees: int = option(300, "trees at most", low=1, high=5000)
+    n_trees: int = option(300, "trees at most", low=1, high=5000)
     learning_rate: float = option(0.05, "share of each tree's answer", low=0.001, high=1.0)
     leaves: int = option(15, "leaves of a tree", low=2, high=255)
 
@@ -333,7 +333,7 @@ class AllocationConfig(Section):
         0.025, "expected annual return of one standard deviation of score", low=0.0, high=1.0
     )
     aversion: float = option(5.0, "price of half the annual variance", low=0.0, high=100.0)
-    holding: float = option(60.0, "days over which the cost of a trade is spread", low=1.0)
+    holding_period: float = option(60.0, "days over which the cost of a trade is spread", low=1.0)
     invested: float = option(0.0, "least share of wealth in stocks", low=0.0, high=1.0)
     volatility_limit: float | None = option(
         None, "largest forecast volatility, a fraction a year", low=0.001, high=2.0
@@ -380,10 +380,10 @@ class OverlayConfig(Section):
         low=0.01,
         high=3.0,
     )
-    volatility: float | None = option(
+    target_volatility: float | None = option(
         0.08, 'volatility to hold, a fraction a year ("none": off)', low=0.001, high=2.0
     )
-    var_95: float | None = option(
+    var_cap: float | None = option(
         0.01, 'largest forecast of the one-day 95 % VaR ("none": off)', low=1e-4, high=0.5
     )
     brake_start: float | None = option(
@@ -413,11 +413,11 @@ class CostConfig(Section):
 
     preset: str = option(
         "flat",
-        "flat: per_side and no other rule; us, cn: dated commission, taxes, slippage, impact, "
+        "flat: cost_per_side and no other rule; us, cn: dated commission, taxes, slippage, impact, "
         "participation and, for China, lots and price limits",
         choices=("flat", "us", "cn"),
     )
-    per_side: float = option(
+    cost_per_side: float = option(
         0.001,
         "fraction of the traded value, each side (0.001: 10 basis points; flat, and the guess "
         "of every optimiser)",
@@ -448,7 +448,7 @@ class ReportConfig(Section):
 
     level: float = option(0.95, "level of the intervals", low=0.5, high=0.999)
     drivers: bool = option(True, "explain which factors drive the scores, after the fits")
-    bootstrap: int = option(1000, "block-bootstrap resamples behind each interval", low=100)
+    n_bootstrap: int = option(1000, "block-bootstrap resamples behind each interval", low=100)
     zigzag: float = option(
         0.1, "fall that makes a bear market in hindsight, for Table II", low=0.02, high=0.5
     )
@@ -485,8 +485,8 @@ class StudyConfig(Section):
 
     Examples
     --------
-    >>> config = StudyConfig(models=("linear",), costs=CostConfig(per_side=0.0005))
-    >>> config.costs.per_side
+    >>> config = StudyConfig(models=("linear",), costs=CostConfig(cost_per_side=0.0005))
+    >>> config.costs.cost_per_side
     0.0005
     """
 
@@ -566,11 +566,11 @@ def config_from_dict(raw: typing.Mapping[str, Any]) -> StudyConfig:
 
     Examples
     --------
-    >>> config_from_dict({"costs": {"per_side": 0.002}}).costs.per_side
+    >>> config_from_dict({"costs": {"cost_per_side": 0.002}}).costs.cost_per_side
     0.002
-    >>> config_from_dict({"costs": {"per_sied": 0.002}})
+    >>> config_from_dict({"network": {"drop_out": 0.1}})
     Traceback (most recent call last):
-    alphakeel.errors.ConfigError: unknown setting costs.per_sied; did you mean costs.per_side?
+    alphakeel.errors.ConfigError: unknown setting network.drop_out; did you mean network.dropout?
     """
     return typing.cast(StudyConfig, build(StudyConfig, raw))
 

@@ -211,7 +211,7 @@ def _explain_fit(
 
 
 def _forecaster(model: str, config: StudyConfig, task: Task) -> Forecaster:
-    seeds = config.network.seeds
+    seeds = config.network.n_seeds
 
     def on_progress(seed: int, step: int, total_steps: int, loss: float) -> None:
         share = (seed * total_steps + step) / (seeds * total_steps)

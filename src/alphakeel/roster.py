@@ -98,7 +98,7 @@ def work_of(model: str, config: StudyConfig) -> float:
     >>> work_of("lstm", StudyConfig())
     3.0
     """
-    return 0.1 if model == "linear" else _WORK.get(model, 1.0) * config.network.seeds
+    return 0.1 if model == "linear" else _WORK.get(model, 1.0) * config.network.n_seeds
 
 
 def make_forecaster(
@@ -124,14 +124,14 @@ def make_forecaster(
     network = config.network
     if model == "linear":
         return LinearForecaster(method=config.linear.method, alpha=config.linear.alpha)
-    seeds: dict[str, Any] = {"n_seeds": network.seeds, "seed": config.seed}
+    seeds: dict[str, Any] = {"n_seeds": network.n_seeds, "seed": config.seed}
     if model == "svr":
         return SupportVectorForecaster(**seeds)
     reach = config.target.lag + max(config.target.horizons)
     purge = -(-reach // config.walk_forward.rebalance_every)
     if model == "lightgbm":
         return LightGBMForecaster(
-            n_trees=config.boosting.trees,
+            n_trees=config.boosting.n_trees,
             learning_rate=config.boosting.learning_rate,
             leaves=config.boosting.leaves,
             purge=purge,
@@ -151,7 +151,7 @@ def make_forecaster(
             max_steps=2 * network.max_steps,
             ic_weight=network.ic_weight,
             weight_cap=config.allocation.weight_cap,
-            cost_per_side=config.costs.per_side,
+            cost_per_side=config.costs.cost_per_side,
             device=network.device,
             precision=network.precision,
             input_noise=network.input_noise,

@@ -143,7 +143,7 @@ def compose(
             returns=arena.returns,
             rows=arena.decisions,
             eligible=arena.eligible,
-            limits=Limits(weight=alloc.weight_cap),
+            limits=Limits(weight_cap=alloc.weight_cap),
             window=alloc.covariance_window,
             smoothing=1.0,
             lag=arena.lag,
@@ -193,8 +193,8 @@ def weigh(
         covariance=alloc.covariance,
         strength=alloc.strength,
         aversion=alloc.aversion,
-        cost=config.costs.per_side,
-        holding=alloc.holding,
+        cost_per_side=config.costs.cost_per_side,
+        holding_period=alloc.holding_period,
         smoothing=alloc.smoothing,
         lag=arena.lag,
     )
@@ -224,14 +224,14 @@ def limits_of(config: StudyConfig) -> Limits:
     """The limits of the optimised methods."""
     alloc = config.allocation
     return Limits(
-        weight=alloc.weight_cap,
-        volatility=alloc.volatility_limit,
-        cvar=alloc.cvar_limit,
-        var=alloc.var_limit,
-        drawdown=alloc.drawdown_limit,
-        sector=alloc.sector_limit,
-        names=alloc.max_names,
-        turnover=alloc.turnover_limit,
+        weight_cap=alloc.weight_cap,
+        volatility_limit=alloc.volatility_limit,
+        cvar_limit=alloc.cvar_limit,
+        var_limit=alloc.var_limit,
+        drawdown_limit=alloc.drawdown_limit,
+        sector_limit=alloc.sector_limit,
+        max_names=alloc.max_names,
+        turnover_limit=alloc.turnover_limit,
         invested=alloc.invested,
         neutral=alloc.neutral,
         gross=alloc.gross,
@@ -273,9 +273,9 @@ def put_under(
     plan = overlay(
         earned,
         decided=np.asarray(~np.isnan(book.targets).all(axis=1)),
-        target_volatility=settings.volatility,
+        target_volatility=settings.target_volatility,
         volatility=_volatility_of(book, earned, arena),
-        var_cap=settings.var_95,
+        var_cap=settings.var_cap,
         # Below 0 the forecast expects a gain on the worst day but few: nothing to hold down.
         value_at_risk=np.maximum(risk.var, 0.0),
         throttle=throttle,
@@ -290,7 +290,7 @@ def put_under(
         max_exposure=settings.max_exposure,
         band=settings.band,
         lag=arena.lag,
-        cost_rate=arena.per_side,
+        cost_per_side=arena.cost_per_side,
         invested=book.ledger.weights.sum(axis=1),
         financing_rate=financing_rate,
     )

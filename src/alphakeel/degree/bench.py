@@ -105,7 +105,7 @@ class Bench:
         points: list[tuple[str, int, dict[str, Any]]] = [("trials", 1, {})]
         points += [("steps", n, {"network.max_steps": n}) for n in plan.steps]
         points += [("hidden", n, {"network.hidden": n}) for n in plan.hidden]
-        points += [("trials", n, drawn(space, rng)) for n in range(2, plan.trials + 1)]
+        points += [("trials", n, drawn(space, rng)) for n in range(2, plan.n_trials + 1)]
         places: dict[StudyConfig, list[tuple[str, int]]] = {}
         params: dict[StudyConfig, dict[str, Any]] = {}
         for axis, degree, point in points:
@@ -116,7 +116,7 @@ class Bench:
             Job(
                 places=tuple(where),
                 params=params[settings],
-                seeds=1 if _only_trial(where) else plan.seeds,
+                seeds=1 if _only_trial(where) else plan.n_seeds,
                 work=settings.network.max_steps
                 * settings.network.layers
                 * (20.0 + 0.7 * settings.network.hidden),
@@ -127,7 +127,9 @@ class Bench:
     def forecast(self, params: dict[str, Any], seed: int) -> dict[str, Forecast]:
         """Fit one network for each stretch of time, and join what it says of either period."""
         config = settings_at(self.config, params)
-        config = replace(config, seed=config.seed + seed, network=replace(config.network, seeds=1))
+        config = replace(
+            config, seed=config.seed + seed, network=replace(config.network, n_seeds=1)
+        )
         shape = self.problem.inputs.sample.shape
         scores = {p: np.full(shape, np.nan, dtype=np.float32) for p in PERIODS}
         weights: dict[str, Floats] = {}

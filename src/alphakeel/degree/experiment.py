@@ -112,7 +112,11 @@ def run_degree_study(
     for job, mean in zip(jobs, means, strict=True):
         ledger.add(bench.record(job, mean, data_hash))
     runs = _runs(jobs, members)
-    boot = {"level": config.report.level, "n_boot": config.report.bootstrap, "seed": config.seed}
+    boot = {
+        "level": config.report.level,
+        "n_bootstrap": config.report.n_bootstrap,
+        "seed": config.seed,
+    }
     table = pd.concat(
         [_axis_table(axis, jobs, means, runs[runs["axis"] == axis], boot) for axis in AXES],
         ignore_index=True,

@@ -215,7 +215,7 @@ def book_of(problem: Problem, forecast: Forecast, block: slice, config: StudyCon
         problem.price[days],
         tradable=problem.tradable[days],
         lag=config.target.lag,
-        cost=ProportionalCost(config.costs.per_side),
+        cost=ProportionalCost(config.costs.cost_per_side),
     )
     return Book(days, ledger.net_returns, ledger.turnover)
 
