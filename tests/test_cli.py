@@ -109,8 +109,17 @@ def test_quiet_prints_nothing(prices: Path, settings: Path, tmp_path: Path) -> N
 def test_init_writes_what_run_reads(tmp_path: Path) -> None:
     path = tmp_path / "study.toml"
     assert alphakeel("init", path).exit_code == 0
+    short = path.read_text()
     assert "exists" in one_sentence(alphakeel("init", path))
-    assert alphakeel("init", path, "--force").exit_code == 0
+    assert alphakeel("init", path, "--all", "--force").exit_code == 0
+    assert len(path.read_text()) > 2 * len(short)
+
+
+def test_an_old_key_is_refused_with_its_new_name(tmp_path: Path) -> None:
+    path = tmp_path / "old.toml"
+    path.write_text("[network]\nseeds = 5")
+    sentence = one_sentence(alphakeel("run", "--config", path))
+    assert sentence.endswith("setting network.seeds is now called network.n_seeds.")
 
 
 def changed(settings: Path, folder: Path, text: str) -> Path:
