@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from dataclasses import replace
+from dataclasses import asdict, fields, replace
 from importlib.util import find_spec
 from typing import Any
 
@@ -15,22 +15,32 @@ from skfolio.containers import AssetPanel
 from alphakeel.config import (
     MODELS,
     AllocationConfig,
+    BoostingConfig,
+    CleaningConfig,
     CostConfig,
     FactorConfig,
     LinearConfig,
     NetworkConfig,
+    OverlayConfig,
     ReportConfig,
+    ScreenConfig,
     StudyConfig,
     TargetConfig,
     WalkForwardConfig,
 )
+from alphakeel.data.cleaning import clean
 from alphakeel.data.simulate import simulate_market
 from alphakeel.errors import ConfigError, ConvergenceError, DataError
+from alphakeel.factors.screening import FactorScreen
+from alphakeel.models.boosting import LightGBMForecaster
 from alphakeel.models.linear import LinearForecaster
 from alphakeel.models.sequence import LSTMForecaster
+from alphakeel.portfolio.limits import Limits
+from alphakeel.portfolio.overlay import Brake
 from alphakeel.progress import Progress
 from alphakeel.results import LABELS, Study
 from alphakeel.stats.inference import newey_west_tstat
+from alphakeel.strategies import limits_of
 from alphakeel.study import hash_panel, run_study
 
 QUICK = StudyConfig(
@@ -338,13 +348,27 @@ def test_every_model_goes_through_the_study() -> None:
 
 def test_settings_and_estimators_agree_on_defaults() -> None:
     """A default lives in the settings and in the estimator: they must not drift apart."""
-    for section, estimator in (
-        (NetworkConfig(), LSTMForecaster()),
-        (LinearConfig(), LinearForecaster()),
+    for keywords, known in (
+        (NetworkConfig().keywords(), LSTMForecaster().get_params()),
+        (LinearConfig().keywords(), LinearForecaster().get_params()),
+        (BoostingConfig().keywords(), LightGBMForecaster().get_params()),
+        (ScreenConfig().keywords(without=("networks_keep_weak",)), FactorScreen().get_params()),
+        (CleaningConfig().keywords(), clean.__kwdefaults__),
+        (OverlayConfig().keywords(prefix="brake_"), asdict(Brake())),
     ):
-        known = estimator.get_params()
-        for name, value in vars(section).items():
+        for name, value in keywords.items():
             assert known[name] == value, name
+
+
+def test_every_limit_of_the_settings_is_a_limit_of_the_optimiser() -> None:
+    chosen = {
+        "weight_cap": 0.2, "volatility_limit": 0.1, "var_limit": 0.01, "cvar_limit": 0.02,
+        "drawdown_limit": 0.3, "sector_limit": 0.4, "turnover_limit": 0.5, "max_names": 6,
+        "invested": 0.7,
+    }  # fmt: skip
+    config = StudyConfig(allocation=AllocationConfig(**chosen))
+    assert limits_of(config) == Limits(**chosen)
+    assert set(chosen) == {f.name for f in fields(Limits)} - {"confidence", "neutral", "gross"}
 
 
 class TestBadRequests:

@@ -226,14 +226,7 @@ def judge_factors(inputs: Inputs, fold: Fold, config: StudyConfig) -> Screens:
         "families": inputs.families,
         "horizons": tuple(-(-horizon // step) for horizon in config.target.horizons),
     }
-    linear = FactorScreen(
-        min_coverage=screen.min_coverage,
-        min_abs_t=screen.min_abs_t,
-        max_correlation=screen.max_correlation,
-        min_keep=screen.min_keep,
-        false_discovery_rate=screen.false_discovery_rate,
-        discovery_method=screen.discovery_method,
-    )
+    linear = FactorScreen(**screen.keywords(without=("networks_keep_weak",)))
     linear.fit(**rows)
     if not screen.networks_keep_weak or config.models == ("linear",):
         return Screens(linear, linear)

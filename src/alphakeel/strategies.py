@@ -7,6 +7,7 @@ books is a difference of decisions.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -222,20 +223,8 @@ def trade_members(
 
 def limits_of(config: StudyConfig) -> Limits:
     """The limits of the optimised methods."""
-    alloc = config.allocation
-    return Limits(
-        weight_cap=alloc.weight_cap,
-        volatility_limit=alloc.volatility_limit,
-        cvar_limit=alloc.cvar_limit,
-        var_limit=alloc.var_limit,
-        drawdown_limit=alloc.drawdown_limit,
-        sector_limit=alloc.sector_limit,
-        max_names=alloc.max_names,
-        turnover_limit=alloc.turnover_limit,
-        invested=alloc.invested,
-        neutral=alloc.neutral,
-        gross=alloc.gross,
-    )
+    names = [spec.name for spec in fields(Limits)]
+    return Limits(**config.allocation.keywords(only=names))
 
 
 def margins_of(models: Mapping[str, ModelResult], config: StudyConfig) -> dict[str, Margin]:
@@ -279,14 +268,7 @@ def put_under(
         # Below 0 the forecast expects a gain on the worst day but few: nothing to hold down.
         value_at_risk=np.maximum(risk.var, 0.0),
         throttle=throttle,
-        brake=None
-        if settings.brake_start is None
-        else Brake(
-            start=settings.brake_start,
-            full=settings.brake_full,
-            floor=settings.brake_floor,
-            halflife=settings.brake_halflife,
-        ),
+        brake=None if settings.brake_start is None else Brake(**settings.keywords(prefix="brake_")),
         max_exposure=settings.max_exposure,
         band=settings.band,
         lag=arena.lag,

@@ -15,7 +15,7 @@ same direction, and each fold sees its own past only:
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import joblib
@@ -203,8 +203,7 @@ def _work_of(plan: Plan) -> float:
 
 def _clean(panel: AssetPanel, config: StudyConfig) -> _Data:
     data_hash = hash_panel(panel)
-    own = config.cleaning
-    cleaning = clean(panel, **{f.name: getattr(own, f.name) for f in fields(own)})
+    cleaning = clean(panel, **config.cleaning.keywords())
     return _Data(cleaning, cleaning.eligible & universe_mask(panel), data_hash)
 
 

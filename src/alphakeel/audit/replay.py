@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -46,7 +46,7 @@ def prepare_study(panel: Any, config: StudyConfig, factors: Sequence[Factor]) ->
     rows = np.arange(days.start % step, days.stop, step)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", LookAheadWarning)  # a finding of its own
-        cleaning = clean(panel, **asdict(config.cleaning))
+        cleaning = clean(panel, **config.cleaning.keywords())
     computed = compute_factors(cleaning.panel, factors)
     sample = cleaning.eligible & universe_mask(panel)
     return Prepared(

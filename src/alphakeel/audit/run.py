@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -129,7 +129,7 @@ def _cleaning(base: Prepared, rng: np.random.Generator) -> list[Finding]:
         return found
 
     def cleaned(panel: Any) -> CleanResult:
-        return clean(panel, **asdict(base.config.cleaning))
+        return clean(panel, **base.config.cleaning.keywords())
 
     for row in (base.days.start, (base.days.start + base.days.stop) // 2):
         fault = lookahead.check_cleaning(base.cleaning, base.panel, row, cleaned, rng)

@@ -8,7 +8,7 @@ last. All blocks start in cash and pay for their own entry.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -118,7 +118,7 @@ def prepare_problem(panel: AssetPanel, config: StudyConfig, *, anchor: int) -> P
     DataError
         If no stock is ever in the sample.
     """
-    cleaning = clean(panel, **asdict(config.cleaning))
+    cleaning = clean(panel, **config.cleaning.keywords())
     sample = cleaning.eligible & universe_mask(panel)
     step = config.walk_forward.rebalance_every
     rows = np.arange(anchor % step, len(panel.observations), step)
