@@ -60,7 +60,7 @@ def year(inputs: dict[str, FloatArray]) -> tuple[float, float, float]:
     """CPU seconds of the year, the slowest day's and the first day's."""
     returns, expected = inputs["returns"], inputs["expected"]
     held, warm, seconds = np.full(N_ASSETS, 1.0 / N_ASSETS), WarmStart(), []
-    limits = Limits(weight=CAP, invested=1.0, turnover=TURNOVER)
+    limits = Limits(weight_cap=CAP, invested=1.0, turnover_limit=TURNOVER)
     for day in range(N_DAYS):
         decision = decision_of(returns, day, held)
         start = time.process_time()
@@ -80,7 +80,7 @@ def one_solve(inputs: dict[str, FloatArray]) -> tuple[float, float]:
     (skfolio's limit of turnover is a stock's own, not the portfolio's.)
     """
     decision = decision_of(inputs["returns"], 0, np.zeros(N_ASSETS))
-    limits = Limits(weight=CAP, invested=1.0)
+    limits = Limits(weight_cap=CAP, invested=1.0)
     objective = Objective(inputs["expected"][0], cvar_weight=CVAR_PRICE)
     best, value = np.inf, np.nan
     for _ in range(3):
@@ -101,7 +101,7 @@ def weekly_mean_variance(inputs: dict[str, FloatArray]) -> float:
         rows=rows,
         eligible=np.ones((len(rows), N_ASSETS), dtype=np.bool_),
         scores=inputs["expected"][rows - N_SCENARIOS],
-        limits=Limits(weight=CAP),
+        limits=Limits(weight_cap=CAP),
     )
     return (time.process_time() - start) / len(rows)
 

@@ -93,12 +93,14 @@ def study_seed(seed: int) -> list[dict[str, object]]:
     null = [(f"Random {2 * k}", f"Random {2 * k + 1}") for k in range(N_BOOKS // 2)]
     base, other = null[0]
     pair = {name: books[name] for name in (base, other)}
-    _, table = strategy_tables(pair, None, baseline=base, level=LEVEL, n_boot=N_BOOT, seed=seed)
+    _, table = strategy_tables(
+        pair, None, baseline=base, level=LEVEL, n_bootstrap=N_BOOT, seed=seed
+    )
     reported = table.loc[other, ["sharpe_difference_low", "sharpe_difference_high"]]
     add(base, other, "Table I", tuple(reported))
 
     block = max(optimal_block_length(np.abs(column)) for column in trials.T)
-    drawn = bootstrap_samples(sharpe, trials, n_boot=N_BOOT, block_length=block, seed=seed)
+    drawn = bootstrap_samples(sharpe, trials, n_bootstrap=N_BOOT, block_length=block, seed=seed)
     for k, (base, other) in enumerate(null):
         gaps = drawn[:, 2 * k + 1] - drawn[:, 2 * k]
         limits = np.quantile(gaps, ((1 - LEVEL) / 2, (1 + LEVEL) / 2))
@@ -111,7 +113,7 @@ def study_seed(seed: int) -> list[dict[str, object]]:
                 returns[base],
                 method=method,
                 level=LEVEL,
-                n_boot=N_BOOT,
+                n_bootstrap=N_BOOT,
                 seed=seed,
             )
             add(base, other, f"Ledoit-Wolf {method}", (test.low, test.high))

@@ -67,11 +67,13 @@ def intervals(
     found = {}
     for name in figures:
         drawn = bootstrap_samples(
-            FIGURES[name], returns[:, None], n_boot=N_BOOT, block_length=block, seed=seed
+            FIGURES[name], returns[:, None], n_bootstrap=N_BOOT, block_length=block, seed=seed
         )
         found[name, "percentile"] = tuple(np.quantile(drawn, tails))
     for method in ("hac", "bootstrap") if "sharpe" in figures else ():
-        (own,) = sharpe_intervals(returns, method=method, level=LEVEL, n_boot=N_BOOT, seed=seed)
+        (own,) = sharpe_intervals(
+            returns, method=method, level=LEVEL, n_bootstrap=N_BOOT, seed=seed
+        )
         found["sharpe", method] = own.low, own.high
     if "var_95" in figures:
         (loss,) = value_at_risk_intervals(returns, level=LEVEL)
@@ -130,7 +132,7 @@ def refusals(n_dates: int, n_histories: int, *, leverage: bool) -> pd.DataFrame:
         block = max(optimal_block_length(np.abs(column)) for column in pair.T)
         for name in ("var_95", "max_drawdown"):
             drawn = bootstrap_samples(
-                FIGURES[name], pair, n_boot=N_BOOT, block_length=block, seed=seed
+                FIGURES[name], pair, n_bootstrap=N_BOOT, block_length=block, seed=seed
             )
             low, high = np.quantile(drawn[:, 0] / drawn[:, 1] - 1.0, tails)
             found.setdefault((name, "percentile"), []).append((low > 0 or high < 0, high - low))

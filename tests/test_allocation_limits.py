@@ -78,7 +78,7 @@ class TestSameAnswerAsSkfolio:
     def test_mean_cvar(self, seed: int) -> None:
         decision = a_decision(seed)
         mu = decision.scenarios.mean(axis=0)
-        price, limits = 0.5, Limits(weight=0.3, invested=1.0, confidence=0.95)
+        price, limits = 0.5, Limits(weight_cap=0.3, invested=1.0, confidence=0.95)
         peer = MeanRisk(
             objective_function=ObjectiveFunction.MAXIMIZE_UTILITY,
             risk_measure=RiskMeasure.CVAR,
@@ -112,7 +112,7 @@ class TestSameAnswerAsSkfolio:
             ).fit(decision.scenarios)
             ours = solve(
                 decision,
-                Limits(weight=0.3, invested=1.0),
+                Limits(weight_cap=0.3, invested=1.0),
                 Objective(mu * 252, aversion=2.0 * price),
             )
             assert ours is not None
@@ -127,7 +127,9 @@ class TestSameAnswerAsSkfolio:
             max_variance=low**2 / 252,
             max_weights=0.3,
         ).fit(decision.scenarios)
-        ours = solve(decision, Limits(weight=0.3, invested=1.0, volatility=low), Objective(mu))
+        ours = solve(
+            decision, Limits(weight_cap=0.3, invested=1.0, volatility_limit=low), Objective(mu)
+        )
         assert ours is not None
         assert mu @ ours.weights == pytest.approx(mu @ bounded.weights_, abs=1e-6)
 
@@ -139,15 +141,15 @@ class TestSameAnswerAsSkfolio:
             "max_weights": 0.3,
             "cvar_beta": 0.9,
         }
-        free = solve(decision, Limits(weight=0.3, invested=1.0, confidence=0.9), Objective(mu))
+        free = solve(decision, Limits(weight_cap=0.3, invested=1.0, confidence=0.9), Objective(mu))
         assert free is not None
         used = measure(free.weights, decision, Limits(confidence=0.9))
         tail, fall = 0.8 * used["cvar"], 0.8 * used["drawdown"]
         for limit, peer_limit in (
-            ({"cvar": tail}, {"max_cvar": tail}),
-            ({"drawdown": fall}, {"max_max_drawdown": fall}),
+            ({"cvar_limit": tail}, {"max_cvar": tail}),
+            ({"drawdown_limit": fall}, {"max_max_drawdown": fall}),
         ):
-            limits = Limits(weight=0.3, invested=1.0, confidence=0.9, **limit)
+            limits = Limits(weight_cap=0.3, invested=1.0, confidence=0.9, **limit)
             ours = solve(decision, limits, Objective(mu))
             peer = MeanRisk(**common, **peer_limit).fit(decision.scenarios)
             assert ours is not None
@@ -161,7 +163,9 @@ class TestSameAnswerAsSkfolio:
         mu = decision.scenarios.mean(axis=0)
         cost = 2e-4
         ours = solve(
-            decision, Limits(weight=0.3, invested=1.0), Objective(mu, cost=cost, cvar_weight=0.1)
+            decision,
+            Limits(weight_cap=0.3, invested=1.0),
+            Objective(mu, cost=cost, cvar_weight=0.1),
         )
         peer = MeanRisk(
             objective_function=ObjectiveFunction.MAXIMIZE_UTILITY,
@@ -216,7 +220,7 @@ class TestWarmStart:
     def test_a_warm_year_equals_cold_days(self) -> None:
         rng = np.random.default_rng(0)
         returns = rng.normal(0, 0.01, (140, 1)) + rng.standard_t(4, (140, 20)) * 0.012
-        limits = Limits(weight=0.2, invested=1.0, turnover=0.4, cvar=0.025)
+        limits = Limits(weight_cap=0.2, invested=1.0, turnover_limit=0.4, cvar_limit=0.025)
         held, warm = np.full(20, 0.05), WarmStart()
         base = a_decision(0, 20, 100)
         for day in range(40):
@@ -235,11 +239,14 @@ class TestWarmStart:
 class TestInfeasible:
     def test_names_the_limits_in_conflict(self) -> None:
         decision = replace(a_decision(), held=np.full(12, 1 / 12))
-        tight = Limits(weight=0.05, turnover=0.1, sector=0.5, drawdown=5.0)
+        tight = Limits(weight_cap=0.05, turnover_limit=0.1, sector_limit=0.5, drawdown_limit=5.0)
         assert solve(decision, tight, Objective(np.zeros(12))) is None
         assert conflict_of(decision, tight) == ("weight", "turnover")
-        assert conflict_of(decision, Limits(weight=0.05, invested=0.9)) == ("invested", "weight")
-        assert conflict_of(decision, Limits(volatility=0.01, invested=1.0)) == (
+        assert conflict_of(decision, Limits(weight_cap=0.05, invested=0.9)) == (
+            "invested",
+            "weight",
+        )
+        assert conflict_of(decision, Limits(volatility_limit=0.01, invested=1.0)) == (
             "volatility",
             "invested",
         )
@@ -247,7 +254,13 @@ class TestInfeasible:
     def test_every_named_limit_is_needed(self) -> None:
         for seed in range(4):
             decision = replace(a_decision(seed), held=np.full(12, 1 / 12))
-            limits = Limits(weight=0.2, cvar=0.006, drawdown=0.05, turnover=0.2, names=6)
+            limits = Limits(
+                weight_cap=0.2,
+                cvar_limit=0.006,
+                drawdown_limit=0.05,
+                turnover_limit=0.2,
+                max_names=6,
+            )
             assert solve(decision, limits, Objective(np.zeros(12), cost=1.0)) is None
             named = conflict_of(decision, limits)
             assert "turnover" in named
@@ -268,7 +281,7 @@ class TestInfeasible:
             rows=np.array([80, 90]),
             eligible=np.ones((2, 2), dtype=bool),
             tradable=tradable,
-            limits=Limits(weight=0.5),
+            limits=Limits(weight_cap=0.5),
             lag=0,
         )
         expected = drifted(book.weights[0], returns[81:91])[0]
@@ -283,7 +296,7 @@ class TestInfeasible:
         book = allocate(
             "equal_weight",
             **(history | {"eligible": eligible}),
-            limits=Limits(weight=0.2, turnover=0.25),
+            limits=Limits(weight_cap=0.2, turnover_limit=0.25),
             smoothing=1.0,
         )
         record = book.records[3]
@@ -297,22 +310,22 @@ class TestInfeasible:
 
 LIMITS = st.builds(
     Limits,
-    weight=st.sampled_from([0.1, 0.2, 0.5, 1.0]),
-    volatility=st.sampled_from([None, 0.05, 0.15]),
-    cvar=st.sampled_from([None, 0.005, 0.02]),
-    var=st.sampled_from([None, 0.01]),
-    drawdown=st.sampled_from([None, 0.03, 0.1]),
-    sector=st.sampled_from([None, 0.05, 0.2]),
-    names=st.sampled_from([None, 2, 5]),
-    turnover=st.sampled_from([None, 0.1, 0.5]),
+    weight_cap=st.sampled_from([0.1, 0.2, 0.5, 1.0]),
+    volatility_limit=st.sampled_from([None, 0.05, 0.15]),
+    cvar_limit=st.sampled_from([None, 0.005, 0.02]),
+    var_limit=st.sampled_from([None, 0.01]),
+    drawdown_limit=st.sampled_from([None, 0.03, 0.1]),
+    sector_limit=st.sampled_from([None, 0.05, 0.2]),
+    max_names=st.sampled_from([None, 2, 5]),
+    turnover_limit=st.sampled_from([None, 0.1, 0.5]),
     invested=st.sampled_from([0.0, 0.5]),
 )
 SHORTS = st.builds(
     Limits,
-    weight=st.sampled_from([0.2, 0.5]),
-    volatility=st.sampled_from([None, 0.05]),
-    cvar=st.sampled_from([None, 0.01]),
-    turnover=st.sampled_from([None, 0.3]),
+    weight_cap=st.sampled_from([0.2, 0.5]),
+    volatility_limit=st.sampled_from([None, 0.05]),
+    cvar_limit=st.sampled_from([None, 0.01]),
+    turnover_limit=st.sampled_from([None, 0.3]),
     neutral=st.sampled_from(["dollar", "beta"]),
     gross=st.sampled_from([1.0, 2.0]),
 )
@@ -408,7 +421,7 @@ class TestAllocate:
     @pytest.mark.parametrize("method", METHODS)
     def test_nothing_after_a_decision_moves_it(self, method: str) -> None:
         history = a_history(3)
-        limits = Limits(weight=0.4, sector=0.3, cvar=0.03, turnover=0.6)
+        limits = Limits(weight_cap=0.4, sector_limit=0.3, cvar_limit=0.03, turnover_limit=0.6)
         before = allocate(method, **history, limits=limits, window=50, strength=0.3)
         rng, cut = np.random.default_rng(9), 3
         scrambled = {name: np.array(value) for name, value in history.items()}
@@ -423,7 +436,7 @@ class TestAllocate:
 
     def test_minimum_variance_beats_every_wish(self) -> None:
         history = a_history(1) | {"tradable": None, "eligible": np.ones((6, N_ASSETS), dtype=bool)}
-        options = {"window": 50, "smoothing": 1.0, "limits": Limits(weight=1.0)}
+        options = {"window": 50, "smoothing": 1.0, "limits": Limits(weight_cap=1.0)}
         least = allocate("minimum_variance", **history, **options).used("volatility")
         for method in ("equal_weight", "inverse_volatility", "risk_parity", "hrp"):
             book = allocate(method, **history, **options)
@@ -432,7 +445,7 @@ class TestAllocate:
 
     def test_wishes_are_kept_where_no_limit_binds(self) -> None:
         history = a_history(2) | {"tradable": None, "eligible": np.ones((6, N_ASSETS), dtype=bool)}
-        options = {"window": 50, "smoothing": 1.0, "limits": Limits(weight=1.0)}
+        options = {"window": 50, "smoothing": 1.0, "limits": Limits(weight_cap=1.0)}
         equal = allocate("equal_weight", **history, **options)
         np.testing.assert_allclose(equal.weights, 1 / N_ASSETS, atol=1e-6)
         parity = allocate("risk_parity", **history, **options)
@@ -448,7 +461,7 @@ class TestAllocate:
         from itertools import combinations
 
         decision = a_decision(6, 8, 100)
-        limits = Limits(weight=0.5, invested=1.0, names=4)
+        limits = Limits(weight_cap=0.5, invested=1.0, max_names=4)
         objective = Objective(decision.scenarios.mean(axis=0), cvar_weight=1.0)
         ours = solve(decision, limits, objective)
         assert ours is not None
@@ -456,7 +469,7 @@ class TestAllocate:
         values = []
         for chosen in combinations(range(8), 4):
             mask = np.isin(np.arange(8), chosen)
-            best = solve(decision.keeping(mask), replace(limits, names=None), objective)
+            best = solve(decision.keeping(mask), replace(limits, max_names=None), objective)
             values.append(best.objective if best is not None else np.inf)
         assert ours.objective <= np.quantile(values, 0.1)
 
@@ -473,7 +486,7 @@ class TestAllocate:
         with pytest.raises(ConfigError, match="needs scores"):
             allocate("mean_cvar", **(history | {"scores": None}))
         with pytest.raises(ConfigError, match="sectors"):
-            allocate("hrp", **(history | {"sectors": None}), limits=Limits(sector=0.1))
+            allocate("hrp", **(history | {"sectors": None}), limits=Limits(sector_limit=0.1))
         with pytest.raises(ConfigError, match="betas"):
             allocate("mean_variance", **(history | {"betas": None}), limits=Limits(neutral="beta"))
         with pytest.raises(DataError, match="scores have shape"):
@@ -481,6 +494,6 @@ class TestAllocate:
         with pytest.raises(DataError, match="rise"):
             allocate("hrp", **(history | {"rows": history["rows"][::-1]}))
         with pytest.raises(ConfigError, match="volatility limit"):
-            Limits(volatility=-0.1)
+            Limits(volatility_limit=-0.1)
         with pytest.raises(ConfigError, match="smoothing"):
             allocate("hrp", **history, smoothing=0.0)

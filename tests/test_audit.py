@@ -361,7 +361,7 @@ class TestSeededSettings:
         assert "very close" in the_leak(run_audit(panel, config), "execution").evidence
 
     def test_no_costs(self) -> None:
-        assert check_costs(replace(QUICK, costs=CostConfig(per_side=0.0))).verdict == "warning"
+        assert check_costs(replace(QUICK, costs=CostConfig(cost_per_side=0.0))).verdict == "warning"
         assert check_costs(QUICK).verdict == "ok"
 
 

@@ -40,9 +40,9 @@ BASE = StudyConfig(
     models=("linear",),
     jobs=1,
     walk_forward=WalkForwardConfig(refit_every=200),
-    report=ReportConfig(bootstrap=100, sensitivity=False, drivers=False),
+    report=ReportConfig(n_bootstrap=100, sensitivity=False, drivers=False),
 )
-ONLY_VOLATILITY = OverlayConfig(volatility=0.16, var_95=None, brake_start=None)
+ONLY_VOLATILITY = OverlayConfig(target_volatility=0.16, var_cap=None, brake_start=None)
 
 
 @pytest.fixture(scope="module")
@@ -131,7 +131,9 @@ class TestShorts:
         self, panel: AssetPanel, allocation: AllocationConfig
     ) -> None:
         config = replace(
-            BASE, allocation=allocation, overlay=OverlayConfig(max_exposure=1.5, volatility=0.2)
+            BASE,
+            allocation=allocation,
+            overlay=OverlayConfig(max_exposure=1.5, target_volatility=0.2),
         )
         first = run_study(panel, config)
         row = first.test.start + 150

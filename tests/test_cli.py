@@ -24,7 +24,7 @@ models = ["linear"]
 [walk_forward]
 refit_every = 200
 [report]
-bootstrap = 100
+n_bootstrap = 100
 """
 
 
@@ -109,8 +109,17 @@ def test_quiet_prints_nothing(prices: Path, settings: Path, tmp_path: Path) -> N
 def test_init_writes_what_run_reads(tmp_path: Path) -> None:
     path = tmp_path / "study.toml"
     assert alphakeel("init", path).exit_code == 0
+    short = path.read_text()
     assert "exists" in one_sentence(alphakeel("init", path))
-    assert alphakeel("init", path, "--force").exit_code == 0
+    assert alphakeel("init", path, "--all", "--force").exit_code == 0
+    assert len(path.read_text()) > 2 * len(short)
+
+
+def test_an_old_key_is_refused_with_its_new_name(tmp_path: Path) -> None:
+    path = tmp_path / "old.toml"
+    path.write_text("[network]\nseeds = 5")
+    sentence = one_sentence(alphakeel("run", "--config", path))
+    assert sentence.endswith("setting network.seeds is now called network.n_seeds.")
 
 
 def changed(settings: Path, folder: Path, text: str) -> Path:
@@ -143,14 +152,14 @@ class TestTrials:
         assert (tmp_path / "trials.jsonl").read_bytes() == once
         assert again["trials"] == first["trials"]
         assert (first["trials"]["n_studies"], first["trials"]["n_portfolios"]) == (1, 2)
-        held = changed(settings, tmp_path, "[overlay]\nvolatility = 0.05\n")
+        held = changed(settings, tmp_path, "[overlay]\ntarget_volatility = 0.05\n")
         second = self.run(prices, held, tmp_path)
         # The bare portfolio is the one there was: only what is under the overlay is new.
         assert (second["trials"]["n_studies"], second["trials"]["n_portfolios"]) == (2, 3)
         lines = [json.loads(x) for x in (tmp_path / "trials.jsonl").read_text().splitlines()]
         assert [line["source"] for line in lines] == ["run"] * 4
         assert {line["data"] for line in lines} == {first["data_hash"]}
-        assert lines[2]["params"]["overlay.volatility"] == 0.05
+        assert lines[2]["params"]["overlay.target_volatility"] == 0.05
         assert lines[0]["date"] == dt.date.today().isoformat()
         for line, document in ((lines[0], first), (lines[1], first), (lines[3], second)):
             own = Path(document["run"]) / "series"

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 import itertools
+import re
 import tomllib
 from pathlib import Path
 
 import pytest
 
 from alphakeel.config import (
+    RENAMED,
     AllocationConfig,
     CleaningConfig,
     CostConfig,
     DataConfig,
+    LimitsConfig,
     NetworkConfig,
+    OverlayConfig,
     StudyConfig,
     TargetConfig,
     WalkForwardConfig,
@@ -24,6 +29,32 @@ from alphakeel.config import (
     load_config,
 )
 from alphakeel.errors import ConfigError
+from alphakeel.settings import Section
+
+KEY = re.compile(r"^(?:# )?(\w+) =")
+
+
+def keys_of(text: str) -> list[str]:
+    """Full names of all keys of a settings file, those commented out included."""
+    found, prefix = [], ""
+    for line in text.splitlines():
+        if line.startswith("["):
+            prefix = line[1 : line.index("]")] + "."
+        elif match := KEY.match(line):
+            found.append(prefix + match[1])
+    return found
+
+
+def options_of(config: StudyConfig) -> dict[str, dataclasses.Field]:
+    """Every option by its full name."""
+    found = {}
+    for spec in dataclasses.fields(config):
+        value = getattr(config, spec.name)
+        if isinstance(value, Section):
+            found |= {f"{spec.name}.{own.name}": own for own in dataclasses.fields(value)}
+        else:
+            found[spec.name] = spec
+    return found
 
 
 def test_round_trip_through_toml() -> None:
@@ -48,6 +79,76 @@ def test_every_key_is_explained() -> None:
             assert before.startswith("# "), line
 
 
+class TestTwoFiles:
+    def test_both_files_give_the_same_settings(self) -> None:
+        for every in (False, True):
+            text = config_to_toml(every=every)
+            assert config_from_dict(tomllib.loads(text)) == StudyConfig()
+
+    def test_the_short_file_has_the_common_keys_and_the_long_one_all(self) -> None:
+        short, long = keys_of(config_to_toml(every=False)), keys_of(config_to_toml())
+        options = options_of(StudyConfig())
+        assert 20 <= len(short) <= 30
+        assert short == [name for name in long if name in short]
+        assert set(short) == {name for name, own in options.items() if own.metadata["common"]}
+        assert sorted(long) == sorted(options)
+
+    def test_a_chosen_value_is_never_left_out(self) -> None:
+        config = StudyConfig(seed=7, limits=LimitsConfig(cvar_95=0.02, volatility=None))
+        text = config_to_toml(config, every=False)
+        assert config_from_dict(tomllib.loads(text)) == config
+        assert "limits.max_drawdown" not in keys_of(text)
+
+    @pytest.mark.parametrize("every", [False, True])
+    def test_every_question_is_asked_once(self, every: bool) -> None:
+        lines = config_to_toml(every=every).splitlines()
+        asked = [line for line in lines if line.startswith("# ====")]
+        assert len(asked) == len(set(asked)) == 7
+        assert all(line.endswith("? ====") for line in asked)
+        headers = [line for line in lines if line.startswith("[")]
+        assert len(headers) == len(set(headers))
+
+    def test_the_short_file_says_how_to_get_all_keys(self) -> None:
+        assert "alphakeel init --all" in "".join(config_to_toml(every=False).splitlines()[:3])
+
+    @pytest.mark.parametrize("name", options_of(StudyConfig()))
+    def test_every_explanation_stands_by_itself(self, name: str) -> None:
+        text = options_of(StudyConfig())[name].metadata["help"]
+        assert not re.match(r"\.\.\.|(it|its|they|this|these|and|or|but|how it)\b", text), text
+        assert not re.search(r"(\.\.\.|[,;:.]|\b(it|its|this|these|both|above|below))$", text), text
+        assert "\n" not in text
+        line = next(x for x in config_to_toml().splitlines() if x.startswith(f"# {text}"))
+        assert len(line) <= 120
+
+
+@pytest.mark.parametrize(("old", "new"), RENAMED.items())
+def test_an_old_key_is_refused_with_its_new_name(old: str, new: str) -> None:
+    section, key = old.split(".")
+    sentence = re.escape(f"setting {old} is now called {new}.")
+    with pytest.raises(ConfigError, match=f"^{sentence}$"):
+        config_from_dict({section: {key: 1}})
+    options = options_of(StudyConfig())
+    assert new in options
+    assert old not in options
+
+
+class TestKeywords:
+    def test_all_some_and_by_prefix(self) -> None:
+        overlay = OverlayConfig(brake_floor=0.5)
+        assert list(overlay.keywords()) == [spec.name for spec in dataclasses.fields(overlay)]
+        assert overlay.keywords(only=("band", "elsewhere")) == {"band": 0.1}
+        assert "band" not in overlay.keywords(without=("band",))
+        assert overlay.keywords(prefix="brake_") == {
+            "start": 0.1,
+            "full": 0.2,
+            "floor": 0.5,
+            "halflife": 126.0,
+        }
+
+    def test_the_root_gives_its_own_options_only(self) -> None:
+        assert set(StudyConfig().keywords()) == {"models", "seed", "jobs"}
+
+
 @pytest.mark.parametrize(
     ("raw", "words"),
     [
@@ -62,8 +163,8 @@ def test_every_key_is_explained() -> None:
         ({"models": ["lsmt"]}, ["models", "lsmt", "did you mean lstm"]),
         ({"models": "lstm"}, ["models must be a list"]),
         ({"models": []}, ["models is empty"]),
-        ({"costs": {"per_side": "cheap"}}, ["costs.per_side", "number"]),
-        ({"costs": {"per_side": float("nan")}}, ["costs.per_side", "finite"]),
+        ({"costs": {"cost_per_side": "cheap"}}, ["costs.cost_per_side", "number"]),
+        ({"costs": {"cost_per_side": float("nan")}}, ["costs.cost_per_side", "finite"]),
         ({"target": {"horizons": []}}, ["target.horizons is empty"]),
         ({"target": {"horizons": [5, 5]}}, ["repeats"]),
         ({"target": {"lag": 0}}, ["target.lag", "at least 1"]),
@@ -88,8 +189,8 @@ def test_wrong_settings_are_refused_in_one_sentence(raw: dict, words: list[str])
     [
         lambda: AllocationConfig(quantile=0.0),
         lambda: CleaningConfig(gap_fill="spline"),
-        lambda: CostConfig(per_side=-0.1),
-        lambda: NetworkConfig(seeds=0),
+        lambda: CostConfig(cost_per_side=-0.1),
+        lambda: NetworkConfig(n_seeds=0),
         lambda: WalkForwardConfig(refit_every=1),
     ],
 )

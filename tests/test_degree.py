@@ -42,9 +42,9 @@ from alphakeel.tuning.space import Space, Span
 
 CONFIG = StudyConfig(
     network=NetworkConfig(hidden=3, max_steps=4, burn_in=4, chunk=12),
-    report=ReportConfig(bootstrap=100),
+    report=ReportConfig(n_bootstrap=100),
 )
-PLAN = DegreePlan(steps=(1, 4), hidden=(2, 3), trials=3, seeds=2, refits=2)
+PLAN = DegreePlan(steps=(1, 4), hidden=(2, 3), n_trials=3, n_seeds=2, refits=2)
 SPACE: Space = (Span("network.learning_rate", 1e-3, 1e-1, log=True),)
 
 
@@ -159,7 +159,7 @@ class TestResumption:
         self, panel: AssetPanel, study: tuple[DegreeStudy, TrialLedger], model: str
     ) -> None:
         plan = replace(PLAN, model=model) if model == "lstm" else replace(
-            PLAN, model=model, steps=(1, 2), hidden=(2, 3), trials=2
+            PLAN, model=model, steps=(1, 2), hidden=(2, 3), n_trials=2
         )  # fmt: skip
         seen = TrialLedger()
         run = partial(run_degree_study, panel, self.ALONE, plan, space=SPACE)
@@ -186,7 +186,7 @@ class TestResumption:
     def test_what_was_done_is_not_done_again_unless_anything_differs(
         self, panel: AssetPanel, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        plan = replace(PLAN, steps=(1, 2), hidden=(2, 3), trials=2)
+        plan = replace(PLAN, steps=(1, 2), hidden=(2, 3), n_trials=2)
         store = Memory(-1)
         whole = run_degree_study(panel, CONFIG, plan, space=SPACE, store=store)
 
@@ -310,7 +310,7 @@ class TestPage:
     ("settings", "words"),
     [
         ({"model": "linear"}, "not trained by degrees"),
-        ({"seeds": 1}, "seeds must be at least 2"),
+        ({"n_seeds": 1}, "seeds must be at least 2"),
         ({"steps": (10, 5)}, "rising whole numbers"),
         ({"hidden": (4,)}, "two or more"),
         ({"validation_share": 1.0}, "between 0 and 1"),

@@ -318,7 +318,7 @@ class TestDrivers:
         first = Drivers(("a", "b"), drop, np.array([[0.2, 0.1], [0.5, 0.2]]))
         second = Drivers(("b",), np.full((60, 1), np.nan), np.array([[1.0]]))
         table = tables.importance_table(
-            {"LSTM": [first, second]}, lags=4, level=0.95, n_boot=200, seed=0
+            {"LSTM": [first, second]}, lags=4, level=0.95, n_bootstrap=200, seed=0
         )
         a, b = table.loc[("LSTM", "a")], table.loc[("LSTM", "b")]
         assert a["rank_ic_drop"] == pytest.approx(drop[:, 0].mean())

@@ -88,7 +88,7 @@ class TestBlockLength:
 class TestIntervals:
     def test_width_of_a_mean_is_known(self) -> None:
         x = np.random.default_rng(0).standard_normal(2000)
-        ours = inference.bootstrap_interval(_mean, x, n_boot=2000, block_length=1)
+        ours = inference.bootstrap_interval(_mean, x, n_bootstrap=2000, block_length=1)
         half = 1.96 / np.sqrt(2000)
         assert ours.estimate == x.mean()
         assert (ours.high - ours.low) / 2 == pytest.approx(half, rel=0.1)
@@ -97,8 +97,8 @@ class TestIntervals:
 
     def test_blocks_widen_the_interval_of_a_dependent_series(self) -> None:
         x = _ar1(0.6, 3000)
-        plain = inference.bootstrap_interval(_mean, x, n_boot=500, block_length=1)
-        blocks = inference.bootstrap_interval(_mean, x, n_boot=500)
+        plain = inference.bootstrap_interval(_mean, x, n_bootstrap=500, block_length=1)
+        blocks = inference.bootstrap_interval(_mean, x, n_bootstrap=500)
         # The standard error of the mean of an AR(1) is sqrt((1 + rho) / (1 - rho)) = 2 times.
         widening = (blocks.high - blocks.low) / (plain.high - plain.low)
         assert widening == pytest.approx(2.0, rel=0.2)
@@ -107,7 +107,7 @@ class TestIntervals:
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         x = np.random.default_rng(1).standard_normal((300, 3)) * 0.01
-        draw = partial(inference.bootstrap_samples, metrics.max_drawdown, n_boot=40, seed=5)
+        draw = partial(inference.bootstrap_samples, metrics.max_drawdown, n_bootstrap=40, seed=5)
         together = draw(x, block_length=8)
         np.testing.assert_array_equal(together[:, [1]], draw(x[:, [1]], block_length=8))
         np.testing.assert_array_equal(together[:, ::-1], draw(x[:, ::-1], block_length=8))
@@ -119,23 +119,25 @@ class TestIntervals:
         before = x.copy()
         rows = inference.bootstrap_indices(120, 7, 15, seed=2)
         for statistic in (metrics.sharpe, metrics.max_drawdown, metrics.value_at_risk):
-            ours = inference.bootstrap_samples(statistic, x, n_boot=15, block_length=7, seed=2)
+            ours = inference.bootstrap_samples(statistic, x, n_bootstrap=15, block_length=7, seed=2)
             expected = [statistic(x[draw]) for draw in rows]
             np.testing.assert_allclose(ours, expected, rtol=1e-12)
         np.testing.assert_array_equal(x, before)
 
     def test_several_strategies_at_once(self) -> None:
         x = np.random.default_rng(1).standard_normal((200, 2)) * 0.01
-        both = inference.bootstrap_intervals(metrics.sharpe, x, n_boot=100, block_length=5)
+        both = inference.bootstrap_intervals(metrics.sharpe, x, n_bootstrap=100, block_length=5)
         for column, interval in zip(x.T, both, strict=True):
-            alone = inference.bootstrap_interval(metrics.sharpe, column, n_boot=100, block_length=5)
+            alone = inference.bootstrap_interval(
+                metrics.sharpe, column, n_bootstrap=100, block_length=5
+            )
             assert interval.low == pytest.approx(alone.low, rel=1e-12)
             assert interval.low <= interval.estimate <= interval.high
 
     def test_an_undefined_resample_leaves_no_limits(self) -> None:
         x = np.zeros(30)
         x[:2] = 0.01, -0.01
-        ours = inference.bootstrap_interval(metrics.sharpe, x, n_boot=200, block_length=1)
+        ours = inference.bootstrap_interval(metrics.sharpe, x, n_bootstrap=200, block_length=1)
         assert ours.estimate == 0.0
         assert np.isnan(ours.low)
         assert np.isnan(ours.high)
@@ -149,7 +151,7 @@ class TestIntervals:
         with pytest.raises(DataError, match="at least 2 dates"):
             inference.bootstrap_interval(_mean, [1.0])
         with pytest.raises(ConfigError, match="one value per column"):
-            inference.bootstrap_intervals(lambda r: r, x, block_length=2, n_boot=5)
+            inference.bootstrap_intervals(lambda r: r, x, block_length=2, n_bootstrap=5)
         with pytest.raises(ConfigError, match=r"0\.95 is 95 %"):
             inference.bootstrap_intervals(_mean, x, block_length=2, n_boot=5, level=95)
 
@@ -181,8 +183,8 @@ class TestICSummary:
     def test_parts(self) -> None:
         x = 0.03 + 0.1 * _ar1(0.3, 600)
         gappy = np.insert(x, 40, np.nan)
-        ours = inference.ic_summary(gappy, lags=4, n_boot=200, seed=1)
-        assert ours == inference.ic_summary(x, lags=4, n_boot=200, seed=1)
+        ours = inference.ic_summary(gappy, lags=4, n_bootstrap=200, seed=1)
+        assert ours == inference.ic_summary(x, lags=4, n_bootstrap=200, seed=1)
         assert (ours.n_dates, ours.mean) == (600, x.mean())
         assert ours.icir == x.mean() / x.std(ddof=1)
         assert (ours.mean, ours.t, ours.p) == inference.newey_west_tstat(x, 4)
@@ -190,6 +192,6 @@ class TestICSummary:
         assert ours.interval.low < ours.mean < ours.interval.high
 
     def test_constant_and_short(self) -> None:
-        assert np.isnan(inference.ic_summary([0.1, 0.1, 0.1], n_boot=10).icir)
+        assert np.isnan(inference.ic_summary([0.1, 0.1, 0.1], n_bootstrap=10).icir)
         with pytest.raises(DataError, match="1 of 2 dates"):
             inference.ic_summary([0.1, np.nan])

@@ -14,7 +14,7 @@ from sklearn.svm import SVR
 
 from alphakeel.config import MODELS, NetworkConfig, StudyConfig
 from alphakeel.errors import ConfigError, DataError
-from alphakeel.models.allocating import AllocatingForecaster
+from alphakeel.models.allocating import AllocatingForecaster, RiskLimitedLSTM
 from alphakeel.models.attention import AttentionNetwork, banded_attention
 from alphakeel.models.base import Forecaster
 from alphakeel.models.boosting import LightGBMForecaster
@@ -337,7 +337,7 @@ class TestRoster:
     def test_every_model_has_a_name_and_a_label(self) -> None:
         assert set(LABELS) == set(MODELS)
         assert len(set(LABELS.values())) == len(MODELS)
-        config = StudyConfig(seed=4, network=NetworkConfig(hidden=9, seeds=2))
+        config = StudyConfig(seed=4, network=NetworkConfig(hidden=9, n_seeds=2))
         for name in MODELS:
             model = make_forecaster(name, config, print)
             assert isinstance(model, Forecaster)
@@ -345,12 +345,35 @@ class TestRoster:
             assert work_of(name, config) > 0
             if name != "linear":
                 assert (model.n_seeds, model.seed) == (2, 4)
-            if name in NETWORKS:
+            if name in NETWORKS or name == "lstm_limited":
                 assert model.hidden == 9
+
+    def test_every_option_of_the_section_reaches_a_network(self) -> None:
+        """A limited network takes all but six, which have other values of its own."""
+        chosen = NetworkConfig(
+            hidden=9, layers=2, dropout=0.3, burn_in=7, chunk=31, batch_assets=11, max_steps=13,
+            learning_rate=0.02, weight_decay=0.03, ic_weight=0.7, mse_weight=0.4,
+            validation_share=0.2, evaluate_every=3, patience=4, n_seeds=2, device="cpu",
+            precision="bfloat16", input_noise=0.1,
+        )  # fmt: skip
+        usual = NetworkConfig()
+        for key, value in chosen.keywords().items():
+            assert value != getattr(usual, key), key
+        config = StudyConfig(network=chosen)
+        assert (
+            chosen.keywords().items() <= make_forecaster("gru", config, print).get_params().items()
+        )
+        own = make_forecaster("lstm_limited", config, print).get_params()
+        other = {"learning_rate", "weight_decay", "mse_weight", "validation_share"}
+        other |= {"evaluate_every", "patience"}
+        taken = chosen.keywords(without=other) | {"max_steps": 26}
+        assert taken.items() <= own.items()
+        untouched = RiskLimitedLSTM().get_params()
+        assert {name: own[name] for name in other} == {name: untouched[name] for name in other}
 
     @pytest.mark.parametrize("name", [name for name in MODELS if name != "lightgbm"])
     def test_what_was_saved_predicts_the_same_bits(self, name: str) -> None:
-        network = NetworkConfig(hidden=4, burn_in=4, chunk=20, max_steps=4, seeds=2)
+        network = NetworkConfig(hidden=4, burn_in=4, chunk=20, max_steps=4, n_seeds=2)
         self._round_trip(make_forecaster(name, StudyConfig(network=network), print))
 
     @needs_lightgbm

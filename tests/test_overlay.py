@@ -143,7 +143,7 @@ class TestByHand:
             decided=plain(4),
             brake=brake,
             band=0.0,
-            cost_rate=0.0,
+            cost_per_side=0.0,
         )
         # Row 1: down 10 %, factor 0.5, traded on row 2. Row 2: 0.81 (full exposure still), factor
         # 0.05. Row 3 earns at 0.5: 0.7695, below 20 %: factor 0.
@@ -158,7 +158,7 @@ class TestByHand:
             decided=plain(4),
             target_volatility=0.1,
             volatility=np.array([0.1, 0.2, 0.2, 0.2]),
-            cost_rate=0.01,
+            cost_per_side=0.01,
         )
         np.testing.assert_allclose(plan.wealth, [1.0, 1.0, 1.0, 1.0 - 0.5 * 0.01])
 
@@ -213,7 +213,7 @@ class TestAgainstTheBacktest:
             brake=Brake(start=0.02, full=0.1, floor=0.1, halflife=20.0),
             band=0.15,
             lag=lag,
-            cost_rate=0.0,
+            cost_per_side=0.0,
         )
         final = backtest(
             overlay_targets(targets, book.weights, plan, lag=lag), prices, lag=lag, cost=FREE
@@ -358,7 +358,7 @@ class TestLeverage:
             target_volatility=0.15,
             volatility=np.full(4, 0.1),
             max_exposure=2.0,
-            cost_rate=0.0,
+            cost_per_side=0.0,
             invested=book.weights.sum(axis=1),
             financing_rate=0.252,
         )
@@ -389,7 +389,7 @@ class TestLeverage:
             "target_volatility": 0.2,
             "volatility": rng.uniform(0.08, 0.3, 120),
             "max_exposure": 1.5,
-            "cost_rate": 0.0,
+            "cost_per_side": 0.0,
             "lag": 0,
             "invested": book.weights.sum(axis=1),
         }
@@ -410,7 +410,7 @@ class TestLeverage:
             "decided": np.array([True, False, False]),
             "throttle": np.full(3, 1.5),
             "max_exposure": 1.5,
-            "cost_rate": 0.0,
+            "cost_per_side": 0.0,
             "financing_rate": 0.5,
         }
         returns = np.array([NONE, NONE, 0.01])
@@ -514,7 +514,7 @@ class TestBrake:
         returns = np.zeros(60)
         returns[1] = -0.2
         brake = Brake(start=0.05, full=0.15, floor=0.0, halflife=10.0)
-        plan = overlay(returns, decided=plain(60), brake=brake, band=0.0, cost_rate=0.0)
+        plan = overlay(returns, decided=plain(60), brake=brake, band=0.0, cost_per_side=0.0)
         assert plan.brake[1] == 0.0
         gap = 0.2 * 0.5 ** (np.arange(59) / 10 + 0.1)
         expected = np.clip(1.0 - (gap / (0.8 + gap) - 0.05) / 0.1, 0.0, 1.0)
@@ -684,7 +684,7 @@ class TestValidation:
             ({"var_cap": -0.1, "value_at_risk": np.ones(4)}, ConfigError, "var_cap is -0.1"),
             ({"max_exposure": 0.0}, ConfigError, "max_exposure is 0.0"),
             ({"band": -0.1}, ConfigError, "band is -0.1"),
-            ({"cost_rate": 1.0}, ConfigError, "cost_rate is 1.0"),
+            ({"cost_per_side": 1.0}, ConfigError, "cost_per_side is 1.0"),
             ({"lag": -1}, ConfigError, "lag is -1"),
             ({"lag": 0.5}, ConfigError, "lag is 0.5"),
             ({"returns": np.zeros((4, 1))}, DataError, "returns have shape"),

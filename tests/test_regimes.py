@@ -328,7 +328,7 @@ def paths() -> tuple[dict[str, np.ndarray], np.ndarray]:
 class TestTable2:
     def table(self, paths, **options) -> pd.DataFrame:
         returns, labels = paths
-        chosen = {"baseline": "market", "level": 0.9, "n_boot": 200, "seed": 1} | options
+        chosen = {"baseline": "market", "level": 0.9, "n_bootstrap": 200, "seed": 1} | options
         return regime_table(returns, labels, **chosen)
 
     def test_figures_of_each_regime(self, paths) -> None:
@@ -371,7 +371,7 @@ class TestTable2:
         columns = np.column_stack(list(returns.values()))[labels == BULL]
         block = max(inference.optimal_block_length(np.abs(column)) for column in columns.T)
         drawn = inference.bootstrap_samples(
-            lambda r: r.mean(axis=0), columns, n_boot=200, block_length=block, seed=1
+            lambda r: r.mean(axis=0), columns, n_bootstrap=200, block_length=block, seed=1
         )
         low, high = np.quantile(drawn, (0.05, 0.95), axis=0)
         np.testing.assert_allclose(table.loc["bull", "mean_return_low"], low)
@@ -389,7 +389,7 @@ class TestTable2:
         returns, labels = paths
         table = self.table(paths)
         columns = np.column_stack(list(returns.values()))[labels == BULL]
-        boot = {"level": 0.9, "n_boot": 200, "seed": 1}
+        boot = {"level": 0.9, "n_bootstrap": 200, "seed": 1}
         own = sharpe_intervals(columns, **boot)
         np.testing.assert_allclose(
             table.loc["bull", ["sharpe", "sharpe_low", "sharpe_high"]].astype(float),

@@ -120,7 +120,7 @@ def fake_tables(names: list[str], horizons: tuple[int, ...], years: list[int]) -
             "by_year": by_year, "costs": costs, "drivers": drivers, "limits": limits}  # fmt: skip
 
 
-BOOT = {"level": 0.95, "n_boot": 100, "seed": 0}
+BOOT = {"level": 0.95, "n_bootstrap": 100, "seed": 0}
 
 
 def fake_portfolios(
@@ -160,7 +160,7 @@ def fake_portfolios(
     tables = {
         "ladder": steps,
         "attribution": ladder.attribution_table(steps),
-        "cost_sweep": sweeps.sweep_table(cost, over="per_side"),
+        "cost_sweep": sweeps.sweep_table(cost, over="cost_per_side"),
         "capacity": sweeps.sweep_table(size, over="wealth"),
         "decay": sweeps.decay_table({} if empty else ics, (1, 20), step=5, **BOOT),
         "periods": sweeps.period_table(every, dates),
@@ -228,7 +228,7 @@ def fake_study(
     """A study of random numbers, with every attribute that the report reads."""
     rng = np.random.default_rng(0)
     dates = np.arange(n_dates + 100) + np.datetime64("2010-01-04")
-    config = StudyConfig(report=ReportConfig(bootstrap=100))
+    config = StudyConfig(report=ReportConfig(n_bootstrap=100))
     horizons = config.target.horizons
     rows = np.arange(0, n_dates + 100, 5)
     tested = (rows >= 100)[:, None]
@@ -440,7 +440,7 @@ class TestPage:
         for name in ("table_1", "table_1_difference", "table_1_fair", "ladder", "value_at_risk"):
             tables[f"confirm_{name}"] = tables[name]
         study.config = replace(
-            study.config, report=ReportConfig(bootstrap=100, confirm_from=dt.date(2010, 6, 1))
+            study.config, report=ReportConfig(n_bootstrap=100, confirm_from=dt.date(2010, 6, 1))
         )
         text = html.render_report(study)
         assert "Table I from 2010-06-01 on" in text
@@ -630,12 +630,14 @@ class TestVerdict:
 
 class TestConventions:
     def test_overlay_is_told_as_it_is_set(self) -> None:
-        config = StudyConfig(overlay=OverlayConfig(volatility=None, var_95=0.02, brake_start=None))
+        config = StudyConfig(
+            overlay=OverlayConfig(target_volatility=None, var_cap=0.02, brake_start=None)
+        )
         said = dict(conventions.conventions(config))["Overlay"]
         assert "VaR is 2\u202f%" in said
         assert "volatility" not in said
         assert "drawdown" not in said
-        off = OverlayConfig(volatility=None, var_95=None, brake_start=None)
+        off = OverlayConfig(target_volatility=None, var_cap=None, brake_start=None)
         assert "No rule" in dict(conventions.conventions(StudyConfig(overlay=off)))["Overlay"]
 
     def test_costs_of_a_market_are_not_told_as_flat(self) -> None:

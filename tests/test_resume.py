@@ -331,9 +331,9 @@ class TestDiskStore:
 
 CONFIG = StudyConfig(
     models=("linear", "lstm"),
-    report=ReportConfig(bootstrap=100),
+    report=ReportConfig(n_bootstrap=100),
     network=NetworkConfig(
-        hidden=4, max_steps=40, evaluate_every=2, burn_in=4, chunk=16, seeds=2, patience=50
+        hidden=4, max_steps=40, evaluate_every=2, burn_in=4, chunk=16, n_seeds=2, patience=50
     ),
     cleaning=CleaningConfig(min_history=60),
     walk_forward=WalkForwardConfig(refit_every=120),
@@ -554,7 +554,7 @@ class TestStudy:
 def test_progress_is_told_once_per_study(place: Path) -> None:
     seen: list[Progress] = []
     panel = simulate_market(n_assets=8, n_dates=560, seed=2).panel
-    store, quick = Memory(), StudyConfig(models=("linear",), report=ReportConfig(bootstrap=100))
+    store, quick = Memory(), StudyConfig(models=("linear",), report=ReportConfig(n_bootstrap=100))
     run_study(panel, quick, store=store)
     run_study(panel, quick, store=store, on_progress=seen.append)
     assert {p.detail for p in seen if p.stage == "resuming"} == {"1 of 1 fits done"}

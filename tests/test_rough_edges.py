@@ -41,7 +41,7 @@ TICKERS = sorted(LONG["ticker"].unique())
 QUICK: dict[str, Any] = {
     "models": ["linear"],
     "jobs": 1,
-    "report": {"bootstrap": 100, "drivers": False, "sensitivity": False},
+    "report": {"n_bootstrap": 100, "drivers": False, "sensitivity": False},
 }
 
 
@@ -225,7 +225,7 @@ class TestLimits:
 class TestOverlay:
     @pytest.mark.parametrize("lag", [1, 2, 3])
     def test_without_rules_it_changes_nothing(self, lag: int) -> None:
-        off = {"volatility": "none", "var_95": "none", "brake_start": "none"}
+        off = {"target_volatility": "none", "var_cap": "none", "brake_start": "none"}
         study = study_of(LONG, target={"lag": lag}, overlay=off)
         for name, ledger in study.strategies.items():
             np.testing.assert_array_equal(ledger.net_returns, study.overlaid[name].net_returns)
@@ -377,7 +377,7 @@ def test_a_forecast_that_expects_gains_holds_nothing_down() -> None:
         start=200,
         lag=1,
         market=None,
-        per_side=0.001,
+        cost_per_side=0.001,
         wealth=1.0,
     )
     portfolio = simulator.trade(np.full((20, 3), 1 / 3))

@@ -131,11 +131,11 @@ class TestBootstrap:
     @pytest.mark.parametrize("length", [1, 4, 7])
     def test_resamples_by_hand(self, length: int) -> None:
         x, y = _pair(120)
-        n_boot, n_blocks = 60, 120 // length
-        starts = np.random.default_rng(5).integers(120, size=(n_boot, n_blocks))
+        n_bootstrap, n_blocks = 60, 120 // length
+        starts = np.random.default_rng(5).integers(120, size=(n_bootstrap, n_blocks))
         drawn = np.abs([_studentised_by_hand(x, y, row, length) for row in starts])
-        (ours,) = sharpe_differences(x, y, n_boot=n_boot, block_length=length, seed=5)
-        expected = (np.sum(drawn >= abs(ours.t)) + 1) / (n_boot + 1)
+        (ours,) = sharpe_differences(x, y, n_bootstrap=n_bootstrap, block_length=length, seed=5)
+        expected = (np.sum(drawn >= abs(ours.t)) + 1) / (n_bootstrap + 1)
         assert ours.p_value == pytest.approx(expected)
         half = np.quantile(drawn, 0.95) * ours.standard_error
         assert (ours.low, ours.high) == pytest.approx((ours.estimate - half, ours.estimate + half))
@@ -144,27 +144,29 @@ class TestBootstrap:
     def test_block_length(self) -> None:
         """A week, or what Politis and White find for the influence function, if that is more."""
         _, y = _pair(1500)
-        (own,) = sharpe_intervals(y, n_boot=9)
+        (own,) = sharpe_intervals(y, n_bootstrap=9)
         assert optimal_block_length(sharpe_influence(y[:, None])[1][:, 0], stationary=False) < 4
         assert own.block_length == 5
         slow = np.convolve(y, np.ones(9), "valid")
-        (own,) = sharpe_intervals(slow, n_boot=9)
+        (own,) = sharpe_intervals(slow, n_bootstrap=9)
         best = optimal_block_length(sharpe_influence(slow[:, None])[1][:, 0], stationary=False)
         assert own.block_length == math.ceil(best) > 10
 
     def test_two_blocks_are_enough(self) -> None:
-        (own,) = sharpe_intervals(_pair(50)[0], block_length=25, n_boot=99)
+        (own,) = sharpe_intervals(_pair(50)[0], block_length=25, n_bootstrap=99)
         assert own.low < own.estimate < own.high
 
     def test_several_strategies_are_each_alone(self, monkeypatch: pytest.MonkeyPatch) -> None:
         x, y = _pair()
         many = np.column_stack([x, y + 0.001, 0.5 * x + 0.5 * y])
-        together = sharpe_differences(many, y, n_boot=80, block_length=5, seed=2)
-        alone = [sharpe_differences(c, y, n_boot=80, block_length=5, seed=2)[0] for c in many.T]
+        together = sharpe_differences(many, y, n_bootstrap=80, block_length=5, seed=2)
+        alone = [
+            sharpe_differences(c, y, n_bootstrap=80, block_length=5, seed=2)[0] for c in many.T
+        ]
         for a, b in zip(together, alone, strict=True):
             assert (a.low, a.high, a.p_value) == pytest.approx((b.low, b.high, b.p_value))
         monkeypatch.setattr("alphakeel.stats.sharpe_tests._CHUNK_VALUES", 1)
-        assert sharpe_differences(many, y, n_boot=80, block_length=5, seed=2) == together
+        assert sharpe_differences(many, y, n_bootstrap=80, block_length=5, seed=2) == together
 
     def test_size_of_the_test_and_coverage(self) -> None:
         """Equal Sharpe ratios, fat tails, clustered volatility: p-values are uniform."""
@@ -175,7 +177,7 @@ class TestBootstrap:
             z = calm[:, None] * rng.standard_t(6, (300, 3))
             x, y = z[:, 0] + z[:, 2] + 0.1, 3 * (z[:, 1] + z[:, 2] + 0.1)
             for method, found in p.items():
-                (test,) = sharpe_differences(x, y, method=method, n_boot=99, seed=number)
+                (test,) = sharpe_differences(x, y, method=method, n_bootstrap=99, seed=number)
                 found.append(test.p_value)
                 assert (test.low <= 0 <= test.high) == (test.p_value > 0.05) or (
                     abs(test.p_value - 0.05) < 0.011
@@ -231,8 +233,8 @@ class TestOwnRatio:
     def test_resamples_by_hand(self, length: int) -> None:
         """Day by day, with the two moments of one series and their gradient."""
         x, _ = _pair(120)
-        n_boot, n_blocks = 60, 120 // length
-        starts = np.random.default_rng(5).integers(120, size=(n_boot, n_blocks))
+        n_bootstrap, n_blocks = 60, 120 // length
+        starts = np.random.default_rng(5).integers(120, size=(n_bootstrap, n_blocks))
         drawn = []
         for row in starts:
             days = np.concatenate([(s + np.arange(length)) % 120 for s in row])
@@ -244,8 +246,8 @@ class TestOwnRatio:
             psi = sums.T @ sums / length / n_blocks
             drawn.append(abs(moved) / np.sqrt(gradient @ psi @ gradient / len(days)))
         drawn = np.array(drawn)
-        (ours,) = sharpe_intervals(x, n_boot=n_boot, block_length=length, seed=5)
-        assert ours.p_value == pytest.approx((np.sum(drawn >= abs(ours.t)) + 1) / (n_boot + 1))
+        (ours,) = sharpe_intervals(x, n_bootstrap=n_bootstrap, block_length=length, seed=5)
+        assert ours.p_value == pytest.approx((np.sum(drawn >= abs(ours.t)) + 1) / (n_bootstrap + 1))
         half = np.quantile(drawn, 0.95) * ours.standard_error
         assert (ours.low, ours.high) == pytest.approx((ours.estimate - half, ours.estimate + half))
         assert (ours.method, ours.block_length, ours.level) == ("bootstrap", length, 0.95)
@@ -255,32 +257,36 @@ class TestOwnRatio:
         """`studies/coverage_own.py` in small."""
         held = 0
         for number, x in enumerate(_garch(1250, 300, seed=9).T):
-            (own,) = sharpe_intervals(x, method=method, n_boot=99, seed=number, periods_per_year=1)
+            (own,) = sharpe_intervals(
+                x, method=method, n_bootstrap=99, seed=number, periods_per_year=1
+            )
             held += own.low <= 0.05 <= own.high
         # 95 % of 300 is 285, with a standard deviation of 3.8.
         assert 273 <= held <= 297
 
     def test_several_are_each_alone_and_scale_does_not_matter(self) -> None:
         x, y = _pair()
-        together = sharpe_intervals(np.column_stack([x, 7 * y]), n_boot=80, block_length=5, seed=2)
+        together = sharpe_intervals(
+            np.column_stack([x, 7 * y]), n_bootstrap=80, block_length=5, seed=2
+        )
         for one, column in zip(together, (x, y), strict=True):
-            (alone,) = sharpe_intervals(column, n_boot=80, block_length=5, seed=2)
+            (alone,) = sharpe_intervals(column, n_bootstrap=80, block_length=5, seed=2)
             assert (one.low, one.high, one.t) == pytest.approx((alone.low, alone.high, alone.t))
             assert one.estimate == pytest.approx(metrics.sharpe(column))
 
     def test_a_constant_has_none(self) -> None:
         x, _ = _pair()
         none, some = sharpe_intervals(
-            np.column_stack([np.full_like(x, 0.001), x]), n_boot=50, block_length=2
+            np.column_stack([np.full_like(x, 0.001), x]), n_bootstrap=50, block_length=2
         )
         assert np.isnan([none.estimate, none.low, none.high, none.p_value, none.t]).all()
-        (alone,) = sharpe_intervals(x, n_boot=50, block_length=2)
+        (alone,) = sharpe_intervals(x, n_bootstrap=50, block_length=2)
         assert (some.low, some.high) == pytest.approx((alone.low, alone.high))
 
     def test_nothing_earned_is_no_test_of_skill(self) -> None:
         """A mean of exactly zero: estimate 0, p-value 1, limits on either side."""
         x, _ = _pair()
-        (own,) = sharpe_intervals(x - x.mean(), n_boot=99)
+        (own,) = sharpe_intervals(x - x.mean(), n_bootstrap=99)
         assert own.estimate == pytest.approx(0.0, abs=1e-12)
         assert own.p_value == 1.0
         assert own.low < 0.0 < own.high
@@ -306,8 +312,8 @@ class TestProperties:
 
     def test_scale_does_not_matter_and_order_changes_the_sign(self) -> None:
         x, y = _pair()
-        (one,) = sharpe_differences(x, y, seed=1, n_boot=100, block_length=3)
-        (two,) = sharpe_differences(y, 10 * x, seed=1, n_boot=100, block_length=3)
+        (one,) = sharpe_differences(x, y, seed=1, n_bootstrap=100, block_length=3)
+        (two,) = sharpe_differences(y, 10 * x, seed=1, n_bootstrap=100, block_length=3)
         assert (two.low, two.high) == pytest.approx((-one.high, -one.low))
         assert two.p_value == one.p_value
 
@@ -318,7 +324,7 @@ class TestProperties:
     ) -> None:
         x, y = _pair()
         same, other = sharpe_differences(
-            np.column_stack([leverage * y, x]), y, method=method, n_boot=50
+            np.column_stack([leverage * y, x]), y, method=method, n_bootstrap=50
         )
         assert isinstance(same, SharpeEstimate)
         assert same.p_value == 1.0
@@ -341,23 +347,23 @@ class TestProperties:
         x, y = _pair()
         still = np.full_like(x, 0.001)
         both = np.column_stack([still, x])
-        none, some = sharpe_differences(both, y, method=method, n_boot=50, block_length=2)
+        none, some = sharpe_differences(both, y, method=method, n_bootstrap=50, block_length=2)
         assert np.isnan([none.estimate, none.low, none.high, none.p_value, none.t]).all()
-        (alone,) = sharpe_differences(x, y, method=method, n_boot=50, block_length=2)
+        (alone,) = sharpe_differences(x, y, method=method, n_bootstrap=50, block_length=2)
         assert (some.low, some.high) == pytest.approx((alone.low, alone.high))
-        for result in sharpe_differences(both, still, method=method, n_boot=50):
+        for result in sharpe_differences(both, still, method=method, n_bootstrap=50):
             assert np.isnan(result.estimate)
 
     def test_a_resample_without_movement_leaves_no_limits(self) -> None:
         x = np.zeros(30)
         x[:2] = 0.01, -0.01
-        (ours,) = sharpe_differences(x, _pair(30)[1], n_boot=200, block_length=1)
+        (ours,) = sharpe_differences(x, _pair(30)[1], n_bootstrap=200, block_length=1)
         assert np.isfinite(ours.estimate)
         assert np.isnan([ours.low, ours.high, ours.p_value]).all()
 
     def test_a_large_difference_is_found(self) -> None:
         x, y = _pair(1500)
-        (gain,) = sharpe_differences(x + 0.002, y, n_boot=200)
+        (gain,) = sharpe_differences(x + 0.002, y, n_bootstrap=200)
         assert gain.low > 0
         assert gain.p_value == pytest.approx(1 / 201)
 
@@ -373,7 +379,7 @@ def test_refusals() -> None:
     with pytest.raises(ConfigError, match="fewer than two fit into 50 days"):
         sharpe_differences(x, y, block_length=26)
     with pytest.raises(ConfigError, match="at least 1 resample"):
-        sharpe_differences(x, y, n_boot=0)
+        sharpe_differences(x, y, n_bootstrap=0)
     with pytest.raises(DataError, match="at least 10 needed"):
         sharpe_differences(x[:8], y[:8])
     with pytest.raises(DataError, match="nan at row 3"):

@@ -223,7 +223,7 @@ class TestFan:
         rng = np.random.default_rng(0)
         history = rng.normal(0.0, 0.01, 2000)
         history = (history - history.mean()) / history.std() * 0.01 + 0.0004
-        fan = drawdown_fan(history, block_length=1, n_boot=2000, horizon=100)
+        fan = drawdown_fan(history, block_length=1, n_bootstrap=2000, horizon=100)
         drift = rng.normal(0.0, 0.01 / np.sqrt(2000), 5000)
         paths = rng.normal(0.0004 + drift, 0.01, (100, 5000))
         direct = np.quantile(metrics.max_drawdown(paths), fan.levels)
@@ -237,12 +237,12 @@ class TestFan:
         inside = 0
         for seed in range(120):
             days = daily(seed, 1512 + 126) + 3e-4
-            fan = drawdown_fan(days[:1512], horizon=126, n_boot=200, seed=seed, levels=(0.9,))
+            fan = drawdown_fan(days[:1512], horizon=126, n_bootstrap=200, seed=seed, levels=(0.9,))
             inside += bool(metrics.max_drawdown(days[1512:]) < fan.bounds[0])
         assert 97 <= inside <= 116
 
     def test_shape_and_order(self) -> None:
-        fan = drawdown_fan(daily(1), horizon=60, n_boot=200)
+        fan = drawdown_fan(daily(1), horizon=60, n_bootstrap=200)
         assert fan.quantiles.shape == (60, 5)
         assert fan.days.tolist() == list(range(1, 61))
         assert (np.diff(fan.quantiles, axis=0) >= 0.0).all(), "a deepest fall never heals"
@@ -250,11 +250,11 @@ class TestFan:
         assert (fan.bounds == fan.quantiles[-1]).all()
         assert fan.probability(0.0) == 1.0
         assert fan.probability(fan.bounds[0]) == pytest.approx(0.5, abs=0.01)
-        again = drawdown_fan(daily(1), horizon=60, n_boot=200)
+        again = drawdown_fan(daily(1), horizon=60, n_bootstrap=200)
         np.testing.assert_array_equal(fan.worst, again.worst)
 
     def test_table(self) -> None:
-        fan = drawdown_fan(daily(1), n_boot=200)
+        fan = drawdown_fan(daily(1), n_bootstrap=200)
         row = fan_table({"a": fan}).loc["a"]
         assert row["under_95"] == fan.bounds[3]
         assert row["beyond_20"] == (fan.worst > 0.2).mean()
@@ -262,12 +262,12 @@ class TestFan:
     def test_blocks_keep_clusters(self) -> None:
         """Ten days of losses in a row are likelier in blocks than in shuffled days."""
         history = np.where(np.arange(1000) % 100 < 10, -0.02, 0.0025)
-        whole = drawdown_fan(history, block_length=50, n_boot=400)
-        shuffled = drawdown_fan(history, block_length=1, n_boot=400)
+        whole = drawdown_fan(history, block_length=50, n_bootstrap=400)
+        shuffled = drawdown_fan(history, block_length=1, n_bootstrap=400)
         assert whole.bounds[0] > shuffled.bounds[0]
 
     def test_cash_never_falls(self) -> None:
-        assert drawdown_fan(np.zeros(300), n_boot=20).bounds.tolist() == [0.0] * 5
+        assert drawdown_fan(np.zeros(300), n_bootstrap=20).bounds.tolist() == [0.0] * 5
 
     def test_validation(self) -> None:
         with pytest.raises(DataError, match="too few"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from dataclasses import replace
+from dataclasses import asdict, fields, replace
 from importlib.util import find_spec
 from typing import Any
 
@@ -15,30 +15,41 @@ from skfolio.containers import AssetPanel
 from alphakeel.config import (
     MODELS,
     AllocationConfig,
+    BoostingConfig,
+    CleaningConfig,
     CostConfig,
     FactorConfig,
     LinearConfig,
     NetworkConfig,
+    OverlayConfig,
     ReportConfig,
+    ScreenConfig,
     StudyConfig,
     TargetConfig,
     WalkForwardConfig,
 )
+from alphakeel.data.cleaning import clean
 from alphakeel.data.simulate import simulate_market
 from alphakeel.errors import ConfigError, ConvergenceError, DataError
+from alphakeel.factors.screening import FactorScreen
+from alphakeel.models.boosting import LightGBMForecaster
 from alphakeel.models.linear import LinearForecaster
 from alphakeel.models.sequence import LSTMForecaster
+from alphakeel.pipeline.strategies import _limits_of
+from alphakeel.portfolio.limits import Limits
+from alphakeel.portfolio.overlay import Brake
 from alphakeel.progress import Progress
 from alphakeel.provenance import hash_panel
-from alphakeel.results import LABELS, Study
+from alphakeel.results import Study
+from alphakeel.roster import LABELS
 from alphakeel.stats.inference import newey_west_tstat
 from alphakeel.study import run_study
 
 QUICK = StudyConfig(
     models=("linear", "lstm"),
-    network=NetworkConfig(hidden=8, max_steps=12, seeds=2, burn_in=8, chunk=26),
+    network=NetworkConfig(hidden=8, max_steps=12, n_seeds=2, burn_in=8, chunk=26),
     walk_forward=WalkForwardConfig(refit_every=150),
-    report=ReportConfig(bootstrap=100),
+    report=ReportConfig(n_bootstrap=100),
 )
 
 
@@ -144,7 +155,7 @@ class TestNoLookAhead:
         config = replace(
             QUICK,
             models=(model,),
-            network=replace(QUICK.network, seeds=1),
+            network=replace(QUICK.network, n_seeds=1),
             walk_forward=WalkForwardConfig(refit_every=300),
             **changes,
         )
@@ -233,7 +244,7 @@ class TestTables:
         assert seeds.sharpe.nunique() == 2
         alone = run_study(
             simulate_market(n_assets=24, n_dates=1100, seed=3).panel,
-            replace(QUICK, network=replace(QUICK.network, seeds=1)),
+            replace(QUICK, network=replace(QUICK.network, n_seeds=1)),
         )
         first, only = seeds.iloc[0], alone.table_1().loc["LSTM"]
         for figure in ("annual_return", "sharpe", "max_drawdown", "var_95"):
@@ -246,8 +257,8 @@ class TestTables:
         assert set(sweep.strategy) == set(study.every_ledger())
         for _, runs in sweep.groupby("strategy"):
             assert runs.annual_return.is_monotonic_decreasing
-            assert runs.per_side.is_monotonic_increasing
-        paid = sweep.set_index(["strategy", "per_side"]).annual_return["LSTM", 0.001]
+            assert runs.cost_per_side.is_monotonic_increasing
+        paid = sweep.set_index(["strategy", "cost_per_side"]).annual_return["LSTM", 0.001]
         assert paid == pytest.approx(study.table_1().annual_return["LSTM"])
 
     def test_decay_agrees_with_the_scores_own_horizons(self, study: Study) -> None:
@@ -298,7 +309,7 @@ class TestSignal:
     CONFIG = replace(
         QUICK,
         target=TargetConfig(horizons=(5,)),
-        network=NetworkConfig(hidden=32, max_steps=120, seeds=1),
+        network=NetworkConfig(hidden=32, max_steps=120, n_seeds=1),
         walk_forward=WalkForwardConfig(refit_every=1000),
     )
 
@@ -321,7 +332,9 @@ def test_every_model_goes_through_the_study() -> None:
     """Networks and references beside the benchmark: scores on every test row, a strategy each."""
     models = tuple(m for m in MODELS if m != "lightgbm" or find_spec("lightgbm"))
     config = replace(
-        QUICK, models=models, network=replace(QUICK.network, max_steps=3, evaluate_every=3, seeds=1)
+        QUICK,
+        models=models,
+        network=replace(QUICK.network, max_steps=3, evaluate_every=3, n_seeds=1),
     )
     panel = simulate_market(n_assets=12, n_dates=900, seed=1).panel
     study = run_study(panel, config)
@@ -337,13 +350,27 @@ def test_every_model_goes_through_the_study() -> None:
 
 def test_settings_and_estimators_agree_on_defaults() -> None:
     """A default lives in the settings and in the estimator: they must not drift apart."""
-    for section, estimator, other_names in (
-        (NetworkConfig(), LSTMForecaster(), {"seeds": "n_seeds"}),
-        (LinearConfig(), LinearForecaster(), {}),
+    for keywords, known in (
+        (NetworkConfig().keywords(), LSTMForecaster().get_params()),
+        (LinearConfig().keywords(), LinearForecaster().get_params()),
+        (BoostingConfig().keywords(), LightGBMForecaster().get_params()),
+        (ScreenConfig().keywords(without=("networks_keep_weak",)), FactorScreen().get_params()),
+        (CleaningConfig().keywords(), clean.__kwdefaults__),
+        (OverlayConfig().keywords(prefix="brake_"), asdict(Brake())),
     ):
-        known = estimator.get_params()
-        for name, value in vars(section).items():
-            assert known[other_names.get(name, name)] == value, name
+        for name, value in keywords.items():
+            assert known[name] == value, name
+
+
+def test_every_limit_of_the_settings_is_a_limit_of_the_optimiser() -> None:
+    chosen = {
+        "weight_cap": 0.2, "volatility_limit": 0.1, "var_limit": 0.01, "cvar_limit": 0.02,
+        "drawdown_limit": 0.3, "sector_limit": 0.4, "turnover_limit": 0.5, "max_names": 6,
+        "invested": 0.7,
+    }  # fmt: skip
+    config = StudyConfig(allocation=AllocationConfig(**chosen))
+    assert _limits_of(config) == Limits(**chosen)
+    assert set(chosen) == {f.name for f in fields(Limits)} - {"confidence", "neutral", "gross"}
 
 
 class TestBadRequests:

@@ -16,7 +16,7 @@ from alphakeel.stats.sharpe_tests import sharpe_differences, sharpe_intervals
 from alphakeel.stats.var_intervals import value_at_risk_changes, value_at_risk_intervals
 
 Array = NDArray[np.float64]
-BOOT = {"level": 0.9, "n_boot": 200, "seed": 3}
+BOOT = {"level": 0.9, "n_bootstrap": 200, "seed": 3}
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,9 @@ def _columns(books: dict[str, Outcome]) -> Array:
 
 def _percentiles(statistic, columns: Array) -> Array:
     block = max(inference.optimal_block_length(np.abs(column)) for column in columns.T)
-    return inference.bootstrap_samples(statistic, columns, n_boot=200, block_length=block, seed=3)
+    return inference.bootstrap_samples(
+        statistic, columns, n_bootstrap=200, block_length=block, seed=3
+    )
 
 
 class TestTableOne:

@@ -49,7 +49,7 @@ from alphakeel.tuning.space import Choice, Space, Span, default_space, drawn, se
 from alphakeel.tuning.storage import alone
 from alphakeel.tuning.trials import RUNS, TrialRecord
 
-LINEAR = SearchPlan(model="linear", trials=6, blocks=3)
+LINEAR = SearchPlan(model="linear", n_trials=6, blocks=3)
 TINY = StudyConfig(
     network=NetworkConfig(hidden=3, max_steps=3, burn_in=4, chunk=12, evaluate_every=2)
 )
@@ -134,7 +134,7 @@ class TestSplits:
     def test_a_day_judged_twice_counts_once(self) -> None:
         ledger = TrialLedger()
         target = TargetConfig(horizons=(5,))
-        plan = replace(LINEAR, trials=1, splitter="combinatorial", held_out=2, blocks=4)
+        plan = replace(LINEAR, n_trials=1, splitter="combinatorial", held_out=2, blocks=4)
         config = StudyConfig(target=target, walk_forward=WalkForwardConfig(embargo=0))
         long = simulate_market(n_assets=12, n_dates=1100, seed=3).panel
         found = tune(long, config, plan, ledger=ledger)
@@ -155,7 +155,7 @@ class TestResumption:
     def test_a_search_in_two_runs_ends_as_one_in_one(
         self, panel: AssetPanel, linear: Tuning, tmp_path: Path
     ) -> None:
-        tune(panel, plan=replace(LINEAR, trials=2), folder=tmp_path)
+        tune(panel, plan=replace(LINEAR, n_trials=2), folder=tmp_path)
         found = tune(panel, plan=LINEAR, folder=tmp_path)
         ours, theirs = (t.trials.drop(columns="reason") for t in (found, linear))
         pd.testing.assert_frame_equal(ours, theirs)
@@ -187,9 +187,9 @@ class TestResumption:
     def test_the_number_of_trials_counts_earlier_runs(
         self, panel: AssetPanel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        first = tune(panel, plan=replace(LINEAR, trials=2), folder=tmp_path)
+        first = tune(panel, plan=replace(LINEAR, n_trials=2), folder=tmp_path)
         monkeypatch.setattr("alphakeel.tuning.judge.fit_and_score", None)  # nothing is fitted
-        again = tune(panel, plan=replace(LINEAR, trials=2), folder=tmp_path)
+        again = tune(panel, plan=replace(LINEAR, n_trials=2), folder=tmp_path)
         pd.testing.assert_frame_equal(first.trials, again.trials)
 
     def test_jobs_change_no_number(self, panel: AssetPanel, linear: Tuning) -> None:
@@ -208,19 +208,19 @@ class TestResumption:
 
 class TestSearch:
     def test_networks_are_searched_and_the_best_is_the_best(self, panel: AssetPanel) -> None:
-        plan = SearchPlan(model="lstm", trials=4, blocks=2, pruner="none")
+        plan = SearchPlan(model="lstm", n_trials=4, blocks=2, pruner="none")
         found = tune(panel, TINY, plan, space=TINY_SPACE)
         assert found.trials["state"].eq("complete").all()
         assert found.best["value"] == found.trials["value"].max()
         params = found.best["params"]
         assert found.config.network.hidden == params["network.hidden"]
         assert found.config.network.learning_rate == params["network.learning_rate"]
-        assert found.config.network.seeds == TINY.network.seeds
+        assert found.config.network.n_seeds == TINY.network.n_seeds
         assert found.config.models == ("linear", "lstm")
 
     def test_the_recorded_sharpe_is_that_of_the_recorded_returns(self, panel: AssetPanel) -> None:
         ledger = TrialLedger()
-        found = tune(panel, plan=replace(LINEAR, trials=2), ledger=ledger)
+        found = tune(panel, plan=replace(LINEAR, n_trials=2), ledger=ledger)
         records = ledger.of(found.data_hash)
         assert len(records) == 2
         for record in records:
@@ -230,7 +230,7 @@ class TestSearch:
 
     def test_under_limits_a_trial_that_keeps_them_wins(self, panel: AssetPanel) -> None:
         loose = LimitsConfig(volatility=2.0, max_drawdown=0.99, var_95=0.5)
-        plan = replace(LINEAR, trials=4, objective="sharpe")
+        plan = replace(LINEAR, n_trials=4, objective="sharpe")
         found = tune(panel, StudyConfig(limits=loose), plan)
         assert found.best["feasible"]
         assert found.best["value"] == found.trials["value"].max()
@@ -245,7 +245,7 @@ class TestSearch:
         # One step at no rate to speak of against fits that learn: hopeless from the first split.
         space: Space = (Span("linear.alpha", 1e-3, 1e3, log=True),)
         config = replace(StudyConfig(), linear=replace(StudyConfig().linear, method="ridge"))
-        found = tune(panel, config, replace(LINEAR, trials=16), space=space)
+        found = tune(panel, config, replace(LINEAR, n_trials=16), space=space)
         pruned = found.trials[found.trials["state"] == "pruned"]
         assert len(pruned) > 0
         assert found.trials["state"].iloc[:5].eq("complete").all()
@@ -277,13 +277,13 @@ class TestSearch:
 
     def test_progress_tells_the_best_so_far(self, panel: AssetPanel) -> None:
         told = []
-        tune(panel, plan=replace(LINEAR, trials=3), on_progress=told.append)
+        tune(panel, plan=replace(LINEAR, n_trials=3), on_progress=told.append)
         assert [p.share for p in told] == pytest.approx([0, 1 / 3, 2 / 3, 1])
         assert "best Rank IC" in told[-1].detail
 
     @pytest.mark.parametrize("pruner", ["hyperband", "none"])
     def test_other_pruners_search_too(self, panel: AssetPanel, pruner: str) -> None:
-        found = tune(panel, plan=replace(LINEAR, trials=3, pruner=pruner))
+        found = tune(panel, plan=replace(LINEAR, n_trials=3, pruner=pruner))
         assert len(found.trials) == 3
 
 
@@ -413,8 +413,8 @@ class TestLedger:
 
     def test_every_search_on_the_data_counts(self, panel: AssetPanel, tmp_path: Path) -> None:
         ledger = TrialLedger(tmp_path / "t.jsonl")
-        one = tune(panel, plan=replace(LINEAR, trials=3, pruner="none"), ledger=ledger)
-        plan = replace(LINEAR, trials=3, pruner="none", blocks=4)
+        one = tune(panel, plan=replace(LINEAR, n_trials=3, pruner="none"), ledger=ledger)
+        plan = replace(LINEAR, n_trials=3, pruner="none", blocks=4)
         two = tune(panel, plan=plan, ledger=ledger)
         assert two.luck.n_trials > one.luck.n_trials
         assert two.luck.n_trials == ledger.count(two.data_hash)
@@ -534,7 +534,7 @@ class TestSeen:
         assert verdict._luck_finding(seen).tone == tone
 
     def test_cash_all_along_has_no_sharpe_ratio_and_still_counts(self, panel: AssetPanel) -> None:
-        config = StudyConfig(models=("linear",), report=ReportConfig(bootstrap=100))
+        config = StudyConfig(models=("linear",), report=ReportConfig(n_bootstrap=100))
         study = run_study(panel, config)
         still = replace(
             study.strategies["Linear"],

@@ -1,8 +1,9 @@
 """Settings of a study: small frozen dataclasses, read from TOML, every key explained.
 
-Only `study`, `cli` and the reader of this page know these classes; the wings below receive
-plain numbers. Every option carries its help text and its valid range beside its default, so
-that `alphakeel init`, the checks and the error messages cannot drift apart.
+Only `study`, `cli` and the reader of this page know these classes; the packages below receive
+plain numbers. A key is the keyword of the function or class that it sets. Every option carries
+its help text, its valid range and whether it is common beside its default, so that
+`alphakeel init`, the checks and the error messages cannot drift apart.
 """
 
 from __future__ import annotations
@@ -10,12 +11,12 @@ from __future__ import annotations
 import datetime as dt
 import tomllib
 import typing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from alphakeel.errors import ConfigError
-from alphakeel.settings import Section, build, option, plain, to_toml
+from alphakeel.settings import Section, build, option, plain, section, to_toml
 
 __all__ = [
     "AllocationConfig",
@@ -52,22 +53,53 @@ MODELS = (
 )
 
 
+# What each part of a settings file answers; a file has its questions in this order.
+_MODELS = "Which models, and how hard are they trained?"
+_DATA = "Which data?"
+_TEST = "When is it tested?"
+_HOLD = "What do I hold?"
+_RISK = "What may it risk?"
+_COST = "What does trading cost?"
+_REPORT = "What is reported?"
+
+# Keys that had another name in an earlier version, and their name now.
+RENAMED = {
+    "network.seeds": "network.n_seeds",
+    "boosting.trees": "boosting.n_trees",
+    "allocation.holding": "allocation.holding_period",
+    "overlay.volatility": "overlay.target_volatility",
+    "overlay.var_95": "overlay.var_cap",
+    "costs.per_side": "costs.cost_per_side",
+    "report.bootstrap": "report.n_bootstrap",
+}
+
+
 @dataclass(frozen=True)
 class DataConfig(Section):
     """[data] Where prices come from."""
 
     source: str = option(
-        "sp500", "bundled data set (sp500, synthetic) or the path of a file or folder of prices"
+        "sp500",
+        "bundled data set (sp500, synthetic) or the path of a file or folder of prices",
+        common=True,
     )
-    start: dt.date | None = option(None, "first date to read (YYYY-MM-DD)")
-    end: dt.date | None = option(None, "last date to read (YYYY-MM-DD)")
+    start: dt.date | None = option(
+        None, "first date to read, as YYYY-MM-DD (default: all)", common=True
+    )
+    end: dt.date | None = option(
+        None, "last date to read, as YYYY-MM-DD (default: all)", common=True
+    )
     universe: str = option(
         "members",
         "members: stocks in the index at the time, where the data say so; all: every stock",
         choices=("members", "all"),
+        common=True,
     )
     top: int = option(
-        0, "keep only the stocks with the largest trailing dollar volume (0: all)", low=0
+        0,
+        "number of stocks kept, those with the largest trailing dollar volume (0: all)",
+        low=0,
+        common=True,
     )
 
 
@@ -75,36 +107,57 @@ class DataConfig(Section):
 class CleaningConfig(Section):
     """[cleaning] What counts as an error in the data, and which stocks are fit for the sample."""
 
-    max_gap: int = option(5, "days that a missing price is carried forward", low=0, high=60)
+    max_gap: int = option(5, "trading days for which a missing price is filled in", low=0, high=60)
     gap_fill: str = option(
         "carry",
-        "carry: the last price (causal); interpolate: the paper's way, which reads the future",
+        "how a missing price is filled in; carry: by the last price; interpolate: the paper's way, "
+        "which reads the future",
         choices=("carry", "interpolate"),
     )
     spike_sigmas: float = option(
-        8.0, "a one-day move beyond this many trailing robust sigmas is provisional", low=2.0
+        8.0,
+        "trailing robust standard deviations beyond which the move of a price is suspect",
+        low=2.0,
     )
     spike_min_move: float = option(
-        0.2, "... provided that it also exceeds this fraction", low=0.01, high=10.0
+        0.2,
+        "smallest move of a price, a fraction, that can be suspect",
+        low=0.01,
+        high=10.0,
     )
-    stale_days: int = option(10, "days of one and the same price that make a stock stale", low=2)
-    min_history: int = option(252, "days of record before a stock may enter the sample", low=1)
+    stale_days: int = option(
+        10, "trading days at one and the same price that make a stock stale", low=2
+    )
+    min_history: int = option(
+        252, "trading days of record that a stock needs to enter the sample", low=1
+    )
     max_missing: float = option(
-        0.1, "largest share of missing days over the last year", low=0.0, high=1.0
+        0.1,
+        "share of the last year's days on which a stock of the sample may lack a price",
+        low=0.0,
+        high=1.0,
     )
     winsor_limit: float = option(
         10.0,
-        "valuation ratios are pulled in to the date's median +- this many robust sigmas",
+        "robust standard deviations from the date's median to which valuation ratios are pulled in",
         low=1,
     )
     min_price: float = option(
-        0.0, "smallest traded close (in the data's currency) at which a stock may enter", low=0.0
+        0.0,
+        "smallest traded close, in the data's currency, at which a stock may enter the sample",
+        low=0.0,
     )
     drop_illiquid: float = option(
-        0.0, "share of a date's stocks, by trailing dollar volume, left out", low=0.0, high=0.9
+        0.0,
+        "share of a date's stocks left out, those with the smallest trailing dollar volume",
+        low=0.0,
+        high=0.9,
     )
     drop_small: float = option(
-        0.0, "share of a date's stocks, by market value, left out", low=0.0, high=0.9
+        0.0,
+        "share of a date's stocks left out, those with the smallest market value",
+        low=0.0,
+        high=0.9,
     )
 
 
@@ -113,7 +166,9 @@ class FactorConfig(Section):
     """[factors] What the models see."""
 
     exclude: tuple[str, ...] = option((), "factors to leave out, by name")
-    custom: str = option("", "a Python file with factors of your own (empty: none)")
+    custom: str = option(
+        "", "path of a Python file with factors of your own (empty: none)", common=True
+    )
 
 
 @dataclass(frozen=True)
@@ -121,27 +176,39 @@ class ScreenConfig(Section):
     """[screen] Which factors survive, judged on training rows only."""
 
     min_coverage: float = option(
-        0.5, "smallest share of stock-days on which a factor is known", low=0.0, high=1.0
+        0.5,
+        "smallest share of stock-days on which a factor has to be known",
+        low=0.0,
+        high=1.0,
     )
     min_abs_t: float = option(
-        1.0, "smallest Newey-West |t| of the factor's Rank IC at any horizon", low=0.0
+        1.0,
+        "smallest Newey-West |t| that a factor's Rank IC has to reach at some horizon",
+        low=0.0,
     )
     max_correlation: float = option(
-        0.9, "above this mean rank correlation only the stronger factor stays", low=0.0, high=1.0
+        0.9,
+        "mean rank correlation of two factors above which only the stronger one stays",
+        low=0.0,
+        high=1.0,
     )
     networks_keep_weak: bool = option(
         True, "networks also see factors that are weak alone: they may count in combination"
     )
-    min_keep: int = option(5, "factors that stay whatever the verdict, the strongest first", low=1)
+    min_keep: int = option(
+        5, "number of factors that stay whatever the verdict, the strongest first", low=1
+    )
     false_discovery_rate: float | None = option(
         None,
-        "expected share of false factors among those that pass, over all that were tried (off)",
+        "expected share of false factors among those that pass, over all that were tried "
+        "(default: off)",
         low=0.001,
         high=0.999,
     )
     discovery_method: str = option(
         "benjamini_hochberg",
-        "how it is held: benjamini_hochberg, or benjamini_yekutieli under any dependence",
+        "how the false discovery rate is controlled: benjamini_hochberg, or benjamini_yekutieli, "
+        "valid under any dependence",
         choices=("benjamini_hochberg", "benjamini_yekutieli"),
     )
 
@@ -151,15 +218,21 @@ class TargetConfig(Section):
     """[target] What the models forecast."""
 
     horizons: tuple[int, ...] = option(
-        (5, 20), "forward log returns to forecast, in trading days", low=1, high=252
+        (5, 20),
+        "horizons of the forward log returns that are forecast, in trading days",
+        low=1,
+        high=252,
+        common=True,
     )
     lag: int = option(
-        1, "days between the close that a score is made at and the close it trades at", low=1
+        1,
+        "trading days between the close that a score is made at and the close it trades at",
+        low=1,
     )
     unit: str = option(
         "volatility",
-        "what a return is measured in before it is ranked; volatility: the stock's own, so that "
-        "a score is one of return for risk; return: as it is, the paper's way",
+        "unit of a return before it is ranked; volatility: the stock's own; return: none, the "
+        "paper's way",
         choices=("volatility", "return"),
     )
 
@@ -175,15 +248,25 @@ class WalkForwardConfig(Section):
     """[walk_forward] Which days are tested, and on what the models were trained."""
 
     test_start: dt.date | None = option(
-        None, "first day of the test (default: 2010-01-01, or 60 % into shorter data)"
+        None,
+        "first day of the test, as YYYY-MM-DD (default: 2010-01-01, or 60 % into shorter data)",
+        common=True,
     )
     test_end: dt.date | None = option(
-        None, "last day of the test (default: 2020-12-31, or the end of the data)"
+        None,
+        "last day of the test, as YYYY-MM-DD (default: 2020-12-31, or the end of the data)",
+        common=True,
     )
-    refit_every: int = option(504, "trading days between two fits", low=20)
-    rebalance_every: int = option(5, "trading days between two decisions", low=1, high=63)
-    embargo: int = option(5, "further days left out between training and test", low=0)
-    train_days: int = option(0, "length of the training window (0: all the past)", low=0)
+    refit_every: int = option(504, "trading days between two fits", low=20, common=True)
+    rebalance_every: int = option(
+        5, "trading days between two decisions", low=1, high=63, common=True
+    )
+    embargo: int = option(
+        5, "trading days left out between training and test, besides those of the target", low=0
+    )
+    train_days: int = option(
+        0, "length of the training window, in trading days (0: all the past)", low=0
+    )
 
     def _check(self) -> None:
         if self.test_start and self.test_end and self.test_start >= self.test_end:
@@ -198,7 +281,7 @@ class LinearConfig(Section):
 
     method: str = option(
         "pooled",
-        "pooled: ordinary least squares; ridge; fama_macbeth",
+        "kind of regression; pooled: ordinary least squares on all rows; ridge; fama_macbeth",
         choices=("pooled", "ridge", "fama_macbeth"),
     )
     alpha: float = option(
@@ -208,36 +291,48 @@ class LinearConfig(Section):
 
 @dataclass(frozen=True)
 class NetworkConfig(Section):
-    """[network] Every network (lstm, gru, attention, cnn_lstm, mlp); a row is a decision date."""
+    """[network] Every network; lstm_limited has a learning rate and a stopping rule of its own."""
 
     hidden: int = option(32, "units of the recurrent layer", low=1, high=1024)
-    layers: int = option(1, "recurrent layers", low=1, high=4)
-    dropout: float = option(0.2, "dropout on input and output", low=0.0, high=0.95)
-    burn_in: int = option(26, "steps that warm the state up before the loss counts", low=0)
-    chunk: int = option(104, "steps on which the loss counts, in one batch", low=2)
+    layers: int = option(1, "number of recurrent layers", low=1, high=4)
+    dropout: float = option(0.2, "dropout rate on input and output", low=0.0, high=0.95)
+    burn_in: int = option(
+        26, "decision dates of a sequence that warm the state up before the loss counts", low=0
+    )
+    chunk: int = option(104, "decision dates of a sequence on which the loss counts", low=2)
     batch_assets: int = option(120, "stocks in one batch", low=2)
-    max_steps: int = option(75, "gradient steps at most", low=1)
-    learning_rate: float = option(3e-3, "peak of the one-cycle schedule", low=1e-6, high=1.0)
-    weight_decay: float = option(1e-2, "AdamW's decay", low=0.0)
+    max_steps: int = option(
+        75, "gradient steps at most; lstm_limited takes twice as many", low=1, common=True
+    )
+    learning_rate: float = option(
+        3e-3, "peak of the one-cycle schedule of the learning rate", low=1e-6, high=1.0
+    )
+    weight_decay: float = option(1e-2, "weight decay of AdamW", low=0.0)
     ic_weight: float = option(1.0, "weight of 1 - IC in the loss", low=0.0)
     mse_weight: float = option(0.1, "weight of the mean squared error in the loss", low=0.0)
     validation_share: float = option(
         0.0,
-        "last part of the training rows kept to choose the state by; 0: train on all of them",
+        "last share of the training dates, on which the best step is chosen (0: train on all)",
         low=0.0,
         high=0.5,
     )
-    evaluate_every: int = option(10, "steps between two validations", low=1)
-    patience: int = option(5, "validations without a better one before a fit stops", low=1)
-    seeds: int = option(3, "networks averaged", low=1, high=100)
-    device: str = option("auto", "auto, cpu or cuda")
+    evaluate_every: int = option(10, "gradient steps between two validations", low=1)
+    patience: int = option(5, "validations without an improvement after which a fit stops", low=1)
+    n_seeds: int = option(
+        3,
+        "networks, alike but for their seed, whose scores are averaged",
+        low=1,
+        high=100,
+        common=True,
+    )
+    device: str = option("auto", "where networks are trained: auto, cpu or cuda")
     precision: str = option(
         "float32",
-        "type of the matrix products of training; auto depends on the machine",
+        "number type of the matrix products in training; auto: depends on the machine",
         choices=("float32", "bfloat16", "auto"),
     )
     input_noise: float = option(
-        0.0, "standard deviation of noise added to the factors in training; 0: none", low=0.0
+        0.0, "standard deviation of noise added to the factors in training (0: none)", low=0.0
     )
 
     def _check(self) -> None:
@@ -261,20 +356,25 @@ class LimitsConfig(Section):
         0.015, 'largest 95 % VaR of one day, a fraction ("none": no limit)', low=1e-4, high=0.5
     )
     cvar_95: float | None = option(
-        None, "largest 95 % CVaR of one day, a fraction", low=1e-4, high=0.5
+        None, "largest 95 % CVaR of one day, a fraction (default: no limit)", low=1e-4, high=0.5
     )
     turnover: float | None = option(
-        None, "most value traded in a year over wealth, both sides", low=0.01, high=1000.0
+        None,
+        "largest value traded in a year, buys and sells, over wealth (default: no limit)",
+        low=0.01,
+        high=1000.0,
     )
 
 
 @dataclass(frozen=True)
 class BoostingConfig(Section):
-    """[boosting] LightGBM, a reference; seeds and steps come from [network]."""
+    """[boosting] LightGBM, a reference; network.n_seeds is the number of its members."""
 
-    trees: int = option(300, "trees at most", low=1, high=5000)
-    learning_rate: float = option(0.05, "share of each tree's answer", low=0.001, high=1.0)
-    leaves: int = option(15, "leaves of a tree", low=2, high=255)
+    n_trees: int = option(300, "number of trees at most", low=1, high=5000)
+    learning_rate: float = option(
+        0.05, "share of each tree's answer that is added to the forecast", low=0.001, high=1.0
+    )
+    leaves: int = option(15, "number of leaves of a tree", low=2, high=255)
 
 
 @dataclass(frozen=True)
@@ -284,31 +384,42 @@ class AllocationConfig(Section):
     method: str = option(
         "top_quantile",
         "top_quantile: the best stocks by inverse volatility; mean_variance and mean_cvar: "
-        "optimised under the limits below",
+        "optimised under limits",
         choices=("top_quantile", "mean_variance", "mean_cvar"),
+        common=True,
     )
     neutral: str | None = option(
         None,
-        "also sell short (top_quantile: the worst stocks); dollar: longs equal shorts in money; "
-        "beta: in market beta. Benchmarks and lstm_limited stay long only (off)",
+        "sell short as well; dollar: longs equal shorts in money; beta: in market beta (default: "
+        "long only)",
         choices=("dollar", "beta"),
+        common=True,
     )
     gross: float = option(
-        2.0, "most longs plus shorts over wealth (read with neutral only)", low=1.0, high=3.0
+        2.0,
+        "largest sum of longs and shorts over wealth (read with neutral only)",
+        low=1.0,
+        high=3.0,
     )
     benchmarks: tuple[str, ...] = option(
         (),
-        "benchmarks beside equal weight and minimum variance, which always run",
+        "benchmarks beside equal weight and minimum variance, which always run: "
+        "inverse_volatility, risk_parity, hrp",
         choices=("inverse_volatility", "risk_parity", "hrp"),
     )
     quantile: float = option(
-        0.25, "share of the eligible stocks held (top_quantile), a side", low=0.01, high=1.0
+        0.25,
+        "share of the sample's stocks held by top_quantile, a side",
+        low=0.01,
+        high=1.0,
+        common=True,
     )
     weight_cap: float = option(
         0.3,
-        "largest weight of one stock, times the exposure under the overlay",
+        "largest weight of one stock, a fraction; the overlay multiplies it by the exposure",
         low=0.001,
         high=1.0,
+        common=True,
     )
     smoothing: float = option(
         0.25, "share of the way to the new portfolio that one rebalance trades", low=0.01, high=1.0
@@ -319,48 +430,86 @@ class AllocationConfig(Section):
         "network, refitted in every fold",
         choices=("ewma", "network"),
     )
-    volatility_halflife: int = option(63, "half-life in days of a stock's volatility", low=2)
-    covariance_window: int = option(252, "days of return behind minimum variance", low=20)
+    volatility_halflife: int = option(
+        63, "half-life of the ewma forecast of a stock's volatility, in trading days", low=2
+    )
+    covariance_window: int = option(
+        252, "trading days of returns behind the benchmarks' covariance", low=20
+    )
     window: int = option(
-        500, "days of scenarios and covariance behind the optimised methods", low=60, high=2000
+        500,
+        "trading days of scenarios and covariance behind mean_variance and mean_cvar",
+        low=60,
+        high=2000,
     )
     covariance: str = option(
         "factor",
-        "estimator behind mean_variance",
+        "estimator of the covariance for mean_variance: factor, clipped, ledoit_wolf or ewma",
         choices=("factor", "clipped", "ledoit_wolf", "ewma"),
     )
     strength: float = option(
-        0.025, "expected annual return of one standard deviation of score", low=0.0, high=1.0
+        0.025,
+        "expected annual return, a fraction, of one standard deviation of score",
+        low=0.0,
+        high=1.0,
     )
-    aversion: float = option(5.0, "price of half the annual variance", low=0.0, high=100.0)
-    holding: float = option(60.0, "days over which the cost of a trade is spread", low=1.0)
-    invested: float = option(0.0, "least share of wealth in stocks", low=0.0, high=1.0)
+    aversion: float = option(
+        5.0, "price of half the annual variance in mean_variance", low=0.0, high=100.0
+    )
+    holding_period: float = option(
+        60.0, "trading days over which an optimiser spreads the cost of a trade", low=1.0
+    )
+    invested: float = option(
+        0.0, "smallest share of wealth in stocks (mean_variance, mean_cvar)", low=0.0, high=1.0
+    )
     volatility_limit: float | None = option(
-        None, "largest forecast volatility, a fraction a year", low=0.001, high=2.0
+        None,
+        "largest forecast volatility of the portfolio, a fraction a year (default: no limit)",
+        low=0.001,
+        high=2.0,
     )
     var_limit: float | None = option(
-        None, "largest 95 % VaR of a day over the scenarios, a fraction", low=1e-4, high=0.5
+        None,
+        "largest 95 % VaR of a day over the scenarios, a fraction (default: no limit)",
+        low=1e-4,
+        high=0.5,
     )
     cvar_limit: float | None = option(
-        None, "largest 95 % CVaR of a day over the scenarios, a fraction", low=1e-4, high=0.5
+        None,
+        "largest 95 % CVaR of a day over the scenarios, a fraction (default: no limit)",
+        low=1e-4,
+        high=0.5,
     )
     drawdown_limit: float | None = option(
-        None, "largest drawdown of the path of the scenarios", low=0.001, high=1.0
+        None,
+        "largest drawdown along the scenarios in their order, a fraction (default: no limit)",
+        low=0.001,
+        high=1.0,
     )
     sector_limit: float | None = option(
-        None, "largest deviation from a sector's share of the sample", low=0.0, high=1.0
+        None,
+        "largest deviation of a sector's weight from its share of the sample (default: no limit)",
+        low=0.0,
+        high=1.0,
     )
     turnover_limit: float | None = option(
-        None, "most bought plus sold at one decision, over wealth", low=0.001, high=2.0
+        None,
+        "largest sum of buys and sells at one decision, over wealth (default: no limit)",
+        low=0.001,
+        high=2.0,
     )
-    max_names: int | None = option(None, "most stocks held", low=1)
+    max_names: int | None = option(
+        None,
+        "largest number of stocks held by mean_variance and mean_cvar (default: no limit)",
+        low=1,
+    )
 
     def _check(self) -> None:
         if self.neutral is None:
             return
         if self.invested > 0.0:
             raise ConfigError(
-                f"allocation.invested {self.invested:g} is a limit of long-only books and "
+                f"allocation.invested {self.invested:g} is a limit of long-only portfolios and "
                 f'allocation.neutral is "{self.neutral}": leave one of them out.'
             )
         if self.method == "top_quantile" and self.quantile > 0.5:
@@ -376,27 +525,54 @@ class OverlayConfig(Section):
 
     max_exposure: float = option(
         1.0,
-        "largest exposure; above 1 cash may be borrowed, at costs.financing_rate",
+        "largest exposure, 1 being all wealth; above 1 cash may be borrowed",
         low=0.01,
         high=3.0,
+        common=True,
     )
-    volatility: float | None = option(
-        0.08, 'volatility to hold, a fraction a year ("none": off)', low=0.001, high=2.0
+    target_volatility: float | None = option(
+        0.08,
+        'volatility at which the portfolio is held, a fraction a year ("none": off)',
+        low=0.001,
+        high=2.0,
+        common=True,
     )
-    var_95: float | None = option(
-        0.01, 'largest forecast of the one-day 95 % VaR ("none": off)', low=1e-4, high=0.5
+    var_cap: float | None = option(
+        0.01,
+        'largest forecast of the one-day 95 % VaR, a fraction ("none": off)',
+        low=1e-4,
+        high=0.5,
+        common=True,
     )
     brake_start: float | None = option(
-        0.1, 'drawdown at which exposure begins to fall ("none": off)', low=0.0, high=0.999
+        0.1,
+        'drawdown at which exposure begins to be cut, a fraction ("none": off)',
+        low=0.0,
+        high=0.999,
+        common=True,
     )
-    brake_full: float = option(0.2, "drawdown at which it has fallen", low=0.0, high=0.999)
-    brake_floor: float = option(0.25, "... to this share", low=0.0, high=1.0)
-    brake_halflife: float = option(126.0, "days in which a drawdown is half forgotten", low=1.0)
+    brake_full: float = option(
+        0.2, "drawdown at which exposure is cut to brake_floor, a fraction", low=0.0, high=0.999
+    )
+    brake_floor: float = option(
+        0.25,
+        "share of the exposure that the drawdown brake leaves at its fullest",
+        low=0.0,
+        high=1.0,
+    )
+    brake_halflife: float = option(
+        126.0, "trading days in which the drawdown brake forgets half of a drawdown", low=1.0
+    )
     bear_exposure: float | None = option(
-        None, "largest exposure while the trend rule says bear (off: it costs rebounds)", low=0.0
+        None,
+        "largest exposure while the trend rule says bear (default: off, for it costs rebounds)",
+        low=0.0,
     )
     band: float = option(
-        0.1, "exposure is left alone within this share of what it is", low=0.0, high=0.9
+        0.1,
+        "relative change of exposure, a fraction, up to which none is traded",
+        low=0.0,
+        high=0.9,
     )
 
     def _check(self) -> None:
@@ -413,16 +589,17 @@ class CostConfig(Section):
 
     preset: str = option(
         "flat",
-        "flat: per_side and no other rule; us, cn: dated commission, taxes, slippage, impact, "
-        "participation and, for China, lots and price limits",
+        "flat: cost_per_side and no other rule; us, cn: dated costs and trading rules of the "
+        "United States or China",
         choices=("flat", "us", "cn"),
+        common=True,
     )
-    per_side: float = option(
+    cost_per_side: float = option(
         0.001,
-        "fraction of the traded value, each side (0.001: 10 basis points; flat, and the guess "
-        "of every optimiser)",
+        "cost of a buy or a sell, a fraction of the traded value (0.001: 10 basis points)",
         low=0,
         high=0.1,
+        common=True,
     )
     wealth: float = option(
         1e7, "wealth at the start, in the currency of the prices (us, cn)", low=1.0
@@ -433,12 +610,15 @@ class CostConfig(Section):
     impact: float = option(1.0, "strength of the square-root impact (us, cn)", low=0.0, high=10.0)
     financing_rate: float = option(
         0.03,
-        "annual interest on borrowed cash, a fraction (overlay.max_exposure)",
+        "annual interest on borrowed cash, a fraction (read where overlay.max_exposure exceeds 1)",
         low=0.0,
         high=0.5,
     )
     borrow_rate: float = option(
-        0.01, "annual fee on stocks sold short, a fraction (allocation.neutral)", low=0.0, high=1
+        0.01,
+        "annual fee on stocks sold short, a fraction (read with allocation.neutral only)",
+        low=0.0,
+        high=1,
     )
 
 
@@ -446,16 +626,24 @@ class CostConfig(Section):
 class ReportConfig(Section):
     """[report] How results are stated."""
 
-    level: float = option(0.95, "level of the intervals", low=0.5, high=0.999)
-    drivers: bool = option(True, "explain which factors drive the scores, after the fits")
-    bootstrap: int = option(1000, "block-bootstrap resamples behind each interval", low=100)
+    level: float = option(0.95, "confidence level of the intervals", low=0.5, high=0.999)
+    drivers: bool = option(
+        True, "explain which factors drive the scores, after the fits", common=True
+    )
+    n_bootstrap: int = option(1000, "block-bootstrap resamples behind each interval", low=100)
     zigzag: float = option(
-        0.1, "fall that makes a bear market in hindsight, for Table II", low=0.02, high=0.5
+        0.1,
+        "fall of the index, a fraction, that makes a bear market in hindsight (Table II)",
+        low=0.02,
+        high=0.5,
     )
     confirm_from: dt.date | None = option(
-        None, "first day whose results nobody saw while settings were chosen: tables of its own"
+        None,
+        "first day unseen while settings were chosen, as YYYY-MM-DD; further tables start there "
+        "(default: none)",
+        common=True,
     )
-    fan_days: int = option(252, "days ahead of the drawdown forecast", low=20, high=1000)
+    fan_days: int = option(252, "trading days ahead of the drawdown forecast", low=20, high=1000)
     sensitivity: bool = option(
         True,
         "repeat the backtests at other costs and sizes, and with the network of each seed alone",
@@ -475,7 +663,7 @@ class StudyConfig(Section):
     jobs : int
         Fits run at the same time; it does not change any number.
     data, cleaning, factors, screen, target, walk_forward : sections
-    linear, network, limits, boosting, allocation, overlay, costs, report : sections
+    linear, network, boosting, allocation, limits, overlay, costs, report : sections
         Each a frozen dataclass of its own.
 
     Raises
@@ -485,32 +673,40 @@ class StudyConfig(Section):
 
     Examples
     --------
-    >>> config = StudyConfig(models=("linear",), costs=CostConfig(per_side=0.0005))
-    >>> config.costs.per_side
+    >>> config = StudyConfig(models=("linear",), costs=CostConfig(cost_per_side=0.0005))
+    >>> config.costs.cost_per_side
     0.0005
     """
 
     models: tuple[str, ...] = option(
         ("linear", "lstm", "lstm_limited"),
-        "models to compare; the linear benchmark always runs",
+        f"models to compare: {', '.join(MODELS)} (linear always runs)",
         choices=MODELS,
+        common=True,
+        question=_MODELS,
     )
-    seed: int = option(0, "seed of every random draw", low=0)
-    jobs: int = option(2, "fits that run at the same time (no effect on the numbers)", low=1)
-    data: DataConfig = field(default_factory=DataConfig)
-    cleaning: CleaningConfig = field(default_factory=CleaningConfig)
-    factors: FactorConfig = field(default_factory=FactorConfig)
-    screen: ScreenConfig = field(default_factory=ScreenConfig)
-    target: TargetConfig = field(default_factory=TargetConfig)
-    walk_forward: WalkForwardConfig = field(default_factory=WalkForwardConfig)
-    linear: LinearConfig = field(default_factory=LinearConfig)
-    network: NetworkConfig = field(default_factory=NetworkConfig)
-    limits: LimitsConfig = field(default_factory=LimitsConfig)
-    boosting: BoostingConfig = field(default_factory=BoostingConfig)
-    allocation: AllocationConfig = field(default_factory=AllocationConfig)
-    overlay: OverlayConfig = field(default_factory=OverlayConfig)
-    costs: CostConfig = field(default_factory=CostConfig)
-    report: ReportConfig = field(default_factory=ReportConfig)
+    seed: int = option(0, "seed of every random draw", low=0, question=_MODELS)
+    jobs: int = option(
+        2,
+        "fits that run at the same time; it changes no number",
+        low=1,
+        common=True,
+        question=_MODELS,
+    )
+    target: TargetConfig = section(TargetConfig, _MODELS)
+    linear: LinearConfig = section(LinearConfig, _MODELS)
+    network: NetworkConfig = section(NetworkConfig, _MODELS)
+    boosting: BoostingConfig = section(BoostingConfig, _MODELS)
+    data: DataConfig = section(DataConfig, _DATA)
+    cleaning: CleaningConfig = section(CleaningConfig, _DATA)
+    factors: FactorConfig = section(FactorConfig, _DATA)
+    screen: ScreenConfig = section(ScreenConfig, _DATA)
+    walk_forward: WalkForwardConfig = section(WalkForwardConfig, _TEST)
+    allocation: AllocationConfig = section(AllocationConfig, _HOLD)
+    limits: LimitsConfig = section(LimitsConfig, _RISK)
+    overlay: OverlayConfig = section(OverlayConfig, _RISK)
+    costs: CostConfig = section(CostConfig, _COST)
+    report: ReportConfig = section(ReportConfig, _REPORT)
 
     def _check(self) -> None:
         if not self.models:
@@ -562,17 +758,17 @@ def load_config(path: str | Path) -> StudyConfig:
 
 
 def config_from_dict(raw: typing.Mapping[str, Any]) -> StudyConfig:
-    """Build settings from nested mappings, refusing every unknown key by name.
+    """Build settings from nested mappings, refusing unknown and renamed keys by name.
 
     Examples
     --------
-    >>> config_from_dict({"costs": {"per_side": 0.002}}).costs.per_side
+    >>> config_from_dict({"costs": {"cost_per_side": 0.002}}).costs.cost_per_side
     0.002
-    >>> config_from_dict({"costs": {"per_sied": 0.002}})
+    >>> config_from_dict({"network": {"drop_out": 0.1}})
     Traceback (most recent call last):
-    alphakeel.errors.ConfigError: unknown setting costs.per_sied; did you mean costs.per_side?
+    alphakeel.errors.ConfigError: unknown setting network.drop_out; did you mean network.dropout?
     """
-    return typing.cast(StudyConfig, build(StudyConfig, raw))
+    return typing.cast(StudyConfig, build(StudyConfig, raw, RENAMED))
 
 
 def config_to_dict(config: StudyConfig) -> dict[str, Any]:
@@ -580,17 +776,29 @@ def config_to_dict(config: StudyConfig) -> dict[str, Any]:
     return typing.cast("dict[str, Any]", plain(config))
 
 
-def config_to_toml(config: StudyConfig | None = None) -> str:
+def config_to_toml(config: StudyConfig | None = None, *, every: bool = True) -> str:
     """Settings as a TOML file in which every key is explained.
 
     Reading the text back gives the same settings; keys without a value are commented out.
 
+    Parameters
+    ----------
+    config : StudyConfig, optional
+        By default all defaults.
+    every : bool, default=True
+        False leaves out the keys that few people change, unless they are not at their default.
+
     Examples
     --------
-    >>> print(config_to_toml()[:65])
-    # Settings of an alphakeel study. Every key is shown with its ...
+    >>> print(config_to_toml()[:60])
+    # Settings of an alphakeel study. Every key is shown with it
     """
-    return to_toml(
-        config or StudyConfig(),
-        "Settings of an alphakeel study. Every key is shown with its default or chosen value.",
-    )
+    title = ["Settings of an alphakeel study."]
+    if every:
+        title[0] += " Every key is shown with its default or chosen value."
+    else:
+        title[0] += " These are the keys that most people change."
+        title.append(
+            "A key that is left out keeps its default. All keys: alphakeel init --all all.toml"
+        )
+    return to_toml(config or StudyConfig(), title, every=every)

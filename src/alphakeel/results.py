@@ -237,7 +237,7 @@ def _all_tables(study: Study) -> dict[str, pd.DataFrame]:
 
 def _boot(study: Study) -> dict[str, Any]:
     report = study.config.report
-    return {"level": report.level, "n_boot": report.bootstrap, "seed": study.config.seed}
+    return {"level": report.level, "n_bootstrap": report.n_bootstrap, "seed": study.config.seed}
 
 
 def _step(study: Study) -> int:
@@ -303,7 +303,7 @@ def _origin_tables(study: Study) -> dict[str, pd.DataFrame]:
     return {
         "ladder": rungs,
         "attribution": ladder.attribution_table(rungs),
-        "cost_sweep": sweeps.sweep_table(study.portfolios.cost_sweep, over="per_side"),
+        "cost_sweep": sweeps.sweep_table(study.portfolios.cost_sweep, over="cost_per_side"),
         "capacity": sweeps.sweep_table(study.portfolios.size_sweep, over="wealth"),
         "decisions": risk.decision_table(study.portfolios.records),
     }
@@ -330,7 +330,7 @@ def _regime_tables(study: Study) -> dict[str, pd.DataFrame]:
 def _risk_tables(study: Study) -> dict[str, pd.DataFrame]:
     """Forecasts of risk against what came, limits, overlay and stress."""
     every = study.every_ledger()
-    days, target = study.dates[study.test], study.config.overlay.volatility
+    days, target = study.dates[study.test], study.config.overlay.target_volatility
     return {
         "value_at_risk": risk.var_table(every, study.portfolios.value_at_risk),
         "overlay": risk.overlay_table(study.portfolios.overlays),

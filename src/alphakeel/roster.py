@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict
 from typing import Any
 
 from alphakeel.config import StudyConfig
@@ -66,6 +65,15 @@ _WORK = {
     "lightgbm": 1.3,
     "svr": 0.5,
 }
+# Options of [network] that `RiskLimitedLSTM` does not take: it has values of its own.
+_NOT_OF_LIMITED = (
+    "learning_rate",
+    "weight_decay",
+    "mse_weight",
+    "validation_share",
+    "evaluate_every",
+    "patience",
+)
 
 
 def check_models(config: StudyConfig) -> None:
@@ -99,7 +107,7 @@ def work_of(model: str, config: StudyConfig) -> float:
     >>> work_of("lstm", StudyConfig())
     3.0
     """
-    return 0.1 if model == "linear" else _WORK.get(model, 1.0) * config.network.seeds
+    return 0.1 if model == "linear" else _WORK.get(model, 1.0) * config.network.n_seeds
 
 
 def make_forecaster(
@@ -122,10 +130,10 @@ def make_forecaster(
     >>> make_forecaster("gru", StudyConfig(), print).hidden
     32
     """
-    network = config.network
     if model == "linear":
-        return LinearForecaster(method=config.linear.method, alpha=config.linear.alpha)
-    seeds: dict[str, Any] = {"n_seeds": network.seeds, "seed": config.seed}
+        return LinearForecaster(**config.linear.keywords())
+    network = config.network.keywords()
+    seeds: dict[str, Any] = {"n_seeds": network["n_seeds"], "seed": config.seed}
     if model == "svr":
         return SupportVectorForecaster(**seeds)
     purge = purge_length(
@@ -134,53 +142,18 @@ def make_forecaster(
         step=config.walk_forward.rebalance_every,
     )
     if model == "lightgbm":
-        return LightGBMForecaster(
-            n_trees=config.boosting.trees,
-            learning_rate=config.boosting.learning_rate,
-            leaves=config.boosting.leaves,
-            purge=purge,
-            **seeds,
-        )
+        return LightGBMForecaster(**config.boosting.keywords(), purge=purge, **seeds)
     if model == "lstm_limited":
+        own = config.network.keywords(without=_NOT_OF_LIMITED)
         # Twice the steps, and all rows: limits take longer to settle than ranks, and should have
         # seen all there is.
+        own["max_steps"] *= 2
         return RiskLimitedLSTM(
-            limits={name: x for name, x in asdict(config.limits).items() if x is not None},
-            hidden=network.hidden,
-            layers=network.layers,
-            dropout=network.dropout,
-            burn_in=network.burn_in,
-            chunk=network.chunk,
-            batch_assets=network.batch_assets,
-            max_steps=2 * network.max_steps,
-            ic_weight=network.ic_weight,
+            **own,
+            limits={name: x for name, x in config.limits.keywords().items() if x is not None},
             weight_cap=config.allocation.weight_cap,
-            cost_per_side=config.costs.per_side,
-            device=network.device,
-            precision=network.precision,
-            input_noise=network.input_noise,
+            cost_per_side=config.costs.cost_per_side,
+            seed=config.seed,
             on_progress=on_progress,
-            **seeds,
         )
-    return NETWORKS[model](
-        hidden=network.hidden,
-        layers=network.layers,
-        dropout=network.dropout,
-        burn_in=network.burn_in,
-        chunk=network.chunk,
-        batch_assets=network.batch_assets,
-        max_steps=network.max_steps,
-        learning_rate=network.learning_rate,
-        weight_decay=network.weight_decay,
-        ic_weight=network.ic_weight,
-        mse_weight=network.mse_weight,
-        validation_share=network.validation_share,
-        evaluate_every=network.evaluate_every,
-        patience=network.patience,
-        purge=purge,
-        device=network.device,
-        precision=network.precision,
-        input_noise=network.input_noise,
-        on_progress=on_progress,
-        **seeds,
-    )
+    return NETWORKS[model](**network, purge=purge, seed=config.seed, on_progress=on_progress)

@@ -1,9 +1,9 @@
 """What settings are made of: sections of typed, explained, range-checked options.
 
-A section is a frozen dataclass whose fields are made by `option`. It checks itself on
-construction, is built from nested mappings with every unknown key refused by name, and is
-written as TOML with every key explained. Which sections there are is told in
-:mod:`alphakeel.config`.
+A section is a frozen dataclass whose fields are made by `option`, and the root of the settings
+also holds sections, made by `section`. A section checks itself on construction, is built from
+nested mappings with every unknown key refused by name, and is written as TOML, grouped by the
+question that it answers. Which sections there are is told in :mod:`alphakeel.config`.
 """
 
 from __future__ import annotations
@@ -14,12 +14,13 @@ import difflib
 import math
 import types
 import typing
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from alphakeel.errors import ConfigError
 
-__all__ = ["NONE", "Section", "build", "option", "plain", "to_toml"]
+__all__ = ["NONE", "Section", "build", "option", "plain", "section", "to_toml"]
 
 
 # What a settings file says for "no value" where the default is one: TOML itself has no null.
@@ -33,11 +34,28 @@ def option(
     low: float | None = None,
     high: float | None = None,
     choices: tuple[str, ...] | None = None,
+    common: bool = False,
+    question: str = "",
 ) -> Any:
-    """Declare one setting: default, explanation and valid range (ends included)."""
-    return field(
-        default=default, metadata={"help": help, "low": low, "high": high, "choices": choices}
-    )
+    """Declare one setting: default, explanation and valid range (ends included).
+
+    `common` keys are those that most people change. `question` is needed at the root only: a
+    section has one for all of its keys.
+    """
+    metadata = {
+        "help": help,
+        "low": low,
+        "high": high,
+        "choices": choices,
+        "common": common,
+        "question": question,
+    }
+    return field(default=default, metadata=metadata)
+
+
+def section(cls: type[Section], question: str) -> Any:
+    """Declare one section of the root, and the reader's question that its keys answer."""
+    return field(default_factory=cls, metadata={"question": question})
 
 
 @dataclass(frozen=True)
@@ -59,26 +77,63 @@ class Section:
     def _check(self) -> None:
         """Checks that involve more than one setting."""
 
+    def keywords(
+        self,
+        *,
+        without: Collection[str] = (),
+        only: Collection[str] | None = None,
+        prefix: str = "",
+    ) -> dict[str, Any]:
+        """The options as keywords of what they configure.
 
-def build(cls: type[Section], raw: Any) -> Section:
-    """Build a section and those inside it from nested mappings; unknown keys are refused."""
-    return _build(cls, raw, prefix="", root=cls)
+        Parameters
+        ----------
+        without : collection of str
+            Options to leave out.
+        only : collection of str, optional
+            Take those options alone that are named here.
+        prefix : str
+            Take those options alone that begin with it, named by the rest.
+        """
+        names = [
+            spec.name
+            for spec in dataclasses.fields(self)
+            if "help" in spec.metadata
+            and spec.name not in without
+            and (only is None or spec.name in only)
+            and spec.name.startswith(prefix)
+        ]
+        return {name.removeprefix(prefix): getattr(self, name) for name in names}
 
 
-def _build(cls: type[Section], raw: Any, prefix: str, root: type[Section]) -> Section:
-    if not isinstance(raw, typing.Mapping):
+def build(cls: type[Section], raw: Any, renamed: Mapping[str, str] | None = None) -> Section:
+    """Build a section and those inside it from nested mappings; unknown keys are refused.
+
+    `renamed` maps the full name of a key as it once was to its name now.
+    """
+    return _build(cls, raw, "", cls, renamed or {})
+
+
+def _build(
+    cls: type[Section], raw: Any, prefix: str, root: type[Section], renamed: Mapping[str, str]
+) -> Section:
+    if not isinstance(raw, Mapping):
         raise ConfigError(f"{prefix.rstrip('.')} must be a table of settings, not {raw!r}.")
     known = {spec.name: spec for spec in dataclasses.fields(cls)}
     hints = typing.get_type_hints(cls)
     values: dict[str, Any] = {}
     for key, value in raw.items():
         if key not in known:
+            if f"{prefix}{key}" in renamed:
+                now = renamed[f"{prefix}{key}"]
+                raise ConfigError(f"setting {prefix}{key} is now called {now}.")
             near = _nearest(key, prefix, root)
             raise ConfigError(
                 f"unknown setting {prefix}{key}" + (f"; did you mean {near}?" if near else ".")
             )
-        is_section = "help" not in known[key].metadata
-        values[key] = _build(hints[key], value, f"{prefix}{key}.", root) if is_section else value
+        if "help" not in known[key].metadata:
+            value = _build(hints[key], value, f"{prefix}{key}.", root, renamed)
+        values[key] = value
     return cls(**values)
 
 
@@ -113,32 +168,43 @@ def plain(value: Any) -> Any:
     return value.isoformat() if isinstance(value, dt.date) else value
 
 
-def to_toml(config: Section, title: str) -> str:
-    """Settings as a TOML text in which every key is explained; keys without value commented out."""
-    lines = [f"# {title}", *_toml_keys(config)]
+def to_toml(config: Section, title: Collection[str], *, every: bool = True) -> str:
+    """Settings as a TOML text, grouped by question, each key under the line that explains it.
+
+    Without `every`, keys that are not common are left out unless they differ from their default,
+    so that reading the text back gives the same settings. Keys without a value are commented out.
+    The options of the root come first, as TOML has it, and so does their question.
+    """
+    groups: dict[str, list[str]] = {}
     for spec in dataclasses.fields(config):
-        section = getattr(config, spec.name)
-        if isinstance(section, Section):
-            about = (type(section).__doc__ or "").splitlines()[0].split("] ", 1)[1]
-            lines += ["", f"[{spec.name}]  # {about}", *_toml_keys(section)]
-    return "\n".join(lines) + "\n"
-
-
-def _toml_keys(section: Section) -> list[str]:
-    lines = []
-    for spec in dataclasses.fields(section):
-        if "help" not in spec.metadata:
+        lines = groups.setdefault(spec.metadata["question"], [])
+        value = getattr(config, spec.name)
+        if not isinstance(value, Section):
+            lines += _toml_key(spec, value, every)
             continue
-        value = getattr(section, spec.name)
-        lines.append(f"# {spec.metadata['help']}{_range_text(spec.metadata)}")
-        if value is None and spec.default is None:
-            lines.append(f"# {spec.name} =")
-        else:
-            lines.append(f"{spec.name} = {_toml(NONE if value is None else value)}")
-    return lines
+        options = dataclasses.fields(value)
+        keys = [line for own in options for line in _toml_key(own, getattr(value, own.name), every)]
+        if keys:
+            about = (type(value).__doc__ or "").splitlines()[0].split("] ", 1)[1]
+            lines += ["", f"[{spec.name}]  # {about}", *keys]
+    text = [f"# {line}" for line in title]
+    for question, lines in groups.items():
+        if lines:
+            gap = [""] if lines[0] else []
+            text += ["", "", f"# ==== {question} ====", *gap, *lines]
+    return "\n".join(text) + "\n"
 
 
-def _range_text(meta: typing.Mapping[str, Any]) -> str:
+def _toml_key(spec: dataclasses.Field[Any], value: Any, every: bool) -> list[str]:
+    if not every and not spec.metadata["common"] and value == spec.default:
+        return []
+    help_line = f"# {spec.metadata['help']}{_range_text(spec.metadata)}"
+    if value is None and spec.default is None:
+        return [help_line, f"# {spec.name} ="]
+    return [help_line, f"{spec.name} = {_toml(NONE if value is None else value)}"]
+
+
+def _range_text(meta: Mapping[str, Any]) -> str:
     low, high = meta["low"], meta["high"]
     if low is not None and high is not None:
         return f" [{low:g} to {high:g}]"
@@ -199,7 +265,7 @@ def _coerce_date(value: Any, where: str) -> dt.date:
         raise ConfigError(f"{where} must be a date as YYYY-MM-DD, not {value!r}.") from None
 
 
-def _check_range(value: Any, meta: typing.Mapping[str, Any], where: str) -> None:
+def _check_range(value: Any, meta: Mapping[str, Any], where: str) -> None:
     low, high, choices = meta["low"], meta["high"], meta["choices"]
     if value is None:
         return

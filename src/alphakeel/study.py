@@ -104,7 +104,7 @@ def run_study(
     --------
     >>> import alphakeel as ak
     >>> panel = ak.load_bundled("synthetic", n_assets=12, n_dates=900, seed=1)
-    >>> config = ak.StudyConfig(models=("linear",), report=ak.ReportConfig(bootstrap=100))
+    >>> config = ak.StudyConfig(models=("linear",), report=ak.ReportConfig(n_n_bootstrap=100))
     >>> study = ak.run_study(panel, config)
     >>> list(study.strategies)
     ['Equal weight', 'Minimum variance', 'Linear']

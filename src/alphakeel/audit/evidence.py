@@ -220,7 +220,7 @@ def _sharpe_text(study: Study) -> str:
             dataset.price[days],
             tradable=dataset.tradable[days],
             lag=lag + 1,
-            cost=ProportionalCost(study.config.costs.per_side),
+            cost=ProportionalCost(study.config.costs.cost_per_side),
             margin=margin,
         )
         before, after = (float(sharpe(x.net_returns)) for x in (ledger, later))

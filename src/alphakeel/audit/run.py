@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -134,7 +134,7 @@ def _cleaning(base: Prepared, rng: np.random.Generator) -> list[Finding]:
         return found
 
     def cleaned(panel: Any) -> CleanResult:
-        return clean(panel, **asdict(settings))
+        return clean(panel, **settings.keywords())
 
     whole = cleaned(base.panel)
     for row in (test.start, (test.start + test.stop) // 2):

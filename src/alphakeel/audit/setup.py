@@ -85,7 +85,7 @@ def check_execution(study: Study) -> Finding:
 
 def check_costs(config: StudyConfig) -> Finding:
     """A study without costs flatters whatever trades most."""
-    side = config.costs.per_side
+    side = config.costs.cost_per_side
     if side == 0.0:
-        return warn("costs", "costs.per_side is 0: what trades most looks best.")
+        return warn("costs", "costs.cost_per_side is 0: what trades most looks best.")
     return ok("costs", f"trades cost {1e4 * side:g} basis points a side.")

@@ -163,16 +163,19 @@ def audit(
 
 def init(
     path: Annotated[Path, typer.Argument(help="Where to write.")] = Path("study.toml"),
+    every: Annotated[
+        bool, typer.Option("--all", help="Write every key, the rare ones too.")
+    ] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
 ) -> None:
-    """Write a settings file in which every key is explained."""
+    """Write a settings file: the keys that most people change, each explained."""
     with plain_errors():
         from alphakeel.config import config_to_toml
 
         if path.exists() and not force:
             raise ConfigError(f"{path} exists; add --force to replace it, or name another file.")
         try:
-            path.write_text(config_to_toml(), encoding="utf-8")
+            path.write_text(config_to_toml(every=every), encoding="utf-8")
         except OSError as error:
             raise ConfigError(f"cannot write {path}: {error.strerror}.") from error
         typer.echo(f"Wrote {path}. Edit it, then: alphakeel run --config {path}")

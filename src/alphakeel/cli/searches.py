@@ -68,12 +68,12 @@ def tune(
 
         plan = SearchPlan(
             model=model,
-            trials=trials,
+            n_trials=trials,
             objective=objective,
             splitter=splitter,
             blocks=blocks,
             pruner=pruner,
-            seeds=seeds,
+            n_seeds=seeds,
         )
         with progress_bar(hidden=quiet or as_json) as on_progress:
             panel, settings, name = load_data(settings)
@@ -121,7 +121,7 @@ def degree(
         from alphakeel.study import load_data
         from alphakeel.tuning import TrialLedger
 
-        plan = DegreePlan(model=model, trials=trials, seeds=seeds)
+        plan = DegreePlan(model=model, n_trials=trials, n_seeds=seeds)
         with progress_bar(hidden=quiet or as_json) as on_progress:
             panel, settings, name = load_data(settings)
             store = DiskStore(out / ".resume", fresh=fresh)

@@ -116,7 +116,7 @@ class CurveRunner:
         settings_tried: list[tuple[str, int, dict[str, Any]]] = [("trials", 1, {})]
         settings_tried += [("steps", n, {"network.max_steps": n}) for n in plan.steps]
         settings_tried += [("hidden", n, {"network.hidden": n}) for n in plan.hidden]
-        settings_tried += [("trials", n, drawn(space, rng)) for n in range(2, plan.trials + 1)]
+        settings_tried += [("trials", n, drawn(space, rng)) for n in range(2, plan.n_trials + 1)]
         places: dict[StudyConfig, list[tuple[str, int]]] = {}
         params: dict[StudyConfig, dict[str, Any]] = {}
         for axis, degree, point in settings_tried:
@@ -127,7 +127,7 @@ class CurveRunner:
             CurvePoint(
                 places=tuple(where),
                 params=params[settings],
-                seeds=1 if _only_trial(where) else plan.seeds,
+                seeds=1 if _only_trial(where) else plan.n_seeds,
                 work=settings.network.max_steps
                 * settings.network.layers
                 * (20.0 + 0.7 * settings.network.hidden),
@@ -138,7 +138,9 @@ class CurveRunner:
     def forecast(self, params: dict[str, Any], seed: int) -> dict[str, Forecast]:
         """Fit one network for each part of the time, and join what it says of either period."""
         config = settings_at(self.config, params)
-        config = replace(config, seed=config.seed + seed, network=replace(config.network, seeds=1))
+        config = replace(
+            config, seed=config.seed + seed, network=replace(config.network, n_seeds=1)
+        )
         shape = self.dataset.eligible.shape
         scores = {p: np.full(shape, np.nan, dtype=np.float32) for p in PERIODS}
         weights: dict[str, Floats] = {}

@@ -139,7 +139,7 @@ def paired_gains(runs: pd.DataFrame, metric: str) -> tuple[list[int], Floats, Fl
 
 
 def ensemble(
-    returns: Floats, correlations: Floats, *, level: float, n_boot: int, seed: int
+    returns: Floats, correlations: Floats, *, level: float, n_bootstrap: int, seed: int
 ) -> pd.DataFrame:
     """Block-bootstrap intervals of the ensembles' metrics, one row a degree.
 
@@ -152,10 +152,10 @@ def ensemble(
     correlations : ndarray of shape (n_rows, n_degrees)
         Its Rank IC by decision row; rows with a NaN are left out.
     level : float
-    n_boot, seed : int
+    n_bootstrap, seed : int
     """
     known = correlations[np.isfinite(correlations).all(axis=1)]
-    draws: dict[str, Any] = {"level": level, "n_boot": n_boot, "seed": seed}
+    draws: dict[str, Any] = {"level": level, "n_bootstrap": n_bootstrap, "seed": seed}
     of: dict[str, Sequence[inference.Interval | SharpeEstimate]] = {
         "rank_ic": inference.bootstrap_intervals(_mean, known, **draws),
         "sharpe": sharpe_intervals(returns, **draws),

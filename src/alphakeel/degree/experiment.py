@@ -108,7 +108,11 @@ def run_degree_study(
     for point, mean in zip(points, means, strict=True):
         ledger.add(runner.record(point, mean))
     runs = _runs(points, members)
-    boot = {"level": config.report.level, "n_boot": config.report.bootstrap, "seed": config.seed}
+    boot = {
+        "level": config.report.level,
+        "n_bootstrap": config.report.n_bootstrap,
+        "seed": config.seed,
+    }
     table = pd.concat(
         [_axis_table(axis, points, means, runs[runs["axis"] == axis], boot) for axis in AXES],
         ignore_index=True,

@@ -30,9 +30,9 @@ class DegreePlan:
     steps, hidden : tuple of int
         Gradient steps and units of the recurrent layer, rising. A model trained under limits
         takes twice the steps, as in a study.
-    trials : int
+    n_trials : int
         Settings tried: the settings as they are, and random ones of the model's default space.
-    seeds : int
+    n_seeds : int
         Single networks at each degree; at least 2, for there is no standard error of one. A trial
         has one.
     validation_share : float
@@ -51,8 +51,8 @@ class DegreePlan:
     model: str = "lstm"
     steps: tuple[int, ...] = (5, 10, 25, 50, 75, 150, 300)
     hidden: tuple[int, ...] = (4, 8, 16, 32, 64, 128)
-    trials: int = 12
-    seeds: int = 3
+    n_trials: int = 12
+    n_seeds: int = 3
     validation_share: float = 0.25
     refits: int = 2
     overlay: bool = False
@@ -63,7 +63,7 @@ class DegreePlan:
                 f"{self.model} is not trained by degrees; choose lstm_limited or "
                 f"{', '.join(NETWORKS)}."
             )
-        for name, least in (("trials", 2), ("seeds", 2), ("refits", 1)):
+        for name, least in (("n_trials", 2), ("n_seeds", 2), ("refits", 1)):
             if getattr(self, name) < least:
                 raise ConfigError(f"{name} must be at least {least}, not {getattr(self, name)}.")
         for name in ("steps", "hidden"):
@@ -124,7 +124,7 @@ class DegreeStudy:
             (
                 f"{self.label} on {self.name}: validated {self.validated[0]} to "
                 f"{self.validated[1]}, out of sample {self.tested[0]} to {self.tested[1]}, "
-                f"{self.plan.seeds} seeds."
+                f"{self.plan.n_seeds} seeds."
             )
         ]
         for axis, unit in AXES.items():
@@ -144,7 +144,7 @@ class DegreeStudy:
             "name": self.name,
             "data_hash": self.data_hash,
             "model": self.plan.model,
-            "seeds": self.plan.seeds,
+            "seeds": self.plan.n_seeds,
             "validated": list(self.validated),
             "tested": list(self.tested),
             "points": _records(self.points),

@@ -27,7 +27,7 @@ _FIGURES = {
 
 
 def ladder_table(
-    rungs: Mapping[str, Sequence[tuple[str, Track]]], *, level: float, n_boot: int, seed: int
+    rungs: Mapping[str, Sequence[tuple[str, Track]]], *, level: float, n_bootstrap: int, seed: int
 ) -> pd.DataFrame:
     """Every model on every rung, with what the rung added to the one below it.
 
@@ -35,7 +35,7 @@ def ladder_table(
     ----------
     rungs : mapping of str to sequence of (str, Track)
         By model, the names and backtests of its rungs from the lowest to the highest.
-    level, n_boot, seed
+    level, n_bootstrap, seed
         As in `strategy_tables`.
 
     Returns
@@ -57,7 +57,11 @@ def ladder_table(
             ends = dict.fromkeys(("low", "high", "p"), np.nan)
             if below is not None:
                 (test,) = sharpe_differences(
-                    ledger.net_returns, below.net_returns, level=level, n_boot=n_boot, seed=seed
+                    ledger.net_returns,
+                    below.net_returns,
+                    level=level,
+                    n_bootstrap=n_bootstrap,
+                    seed=seed,
                 )
                 ends = {"low": test.low, "high": test.high, "p": test.p_value}
             row |= {f"sharpe_added_{end}": value for end, value in ends.items()}

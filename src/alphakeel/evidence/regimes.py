@@ -54,7 +54,7 @@ def regime_table(
     *,
     baseline: str,
     level: float,
-    n_boot: int,
+    n_bootstrap: int,
     seed: int,
 ) -> pd.DataFrame:
     """Every strategy in every regime.
@@ -70,7 +70,7 @@ def regime_table(
         The strategy that the others are compared with.
     level : float
         Confidence of the intervals, for example 0.95.
-    n_boot : int
+    n_bootstrap : int
         Resamples.
     seed : int
 
@@ -99,7 +99,7 @@ def regime_table(
     >>> days = np.random.default_rng(0).normal(0.0, 0.01, 100)
     >>> labels = np.repeat(np.array([1, -1], dtype=np.int8), [90, 10])
     >>> table = regime_table({"a": days, "b": days + 0.001}, labels, baseline="a",
-    ...                      level=0.95, n_boot=100, seed=0)
+    ...                      level=0.95, n_bootstrap=100, seed=0)
     >>> table.loc[("bull", "b"), ["days", "mean_return_difference"]].round(6).tolist()
     [90.0, 0.001]
     >>> table.loc[("bear", "b"), "note"]
@@ -120,7 +120,7 @@ def regime_table(
     share_of = {kind.text: kind for kind in kinds}
     rows: dict[tuple[str, str], dict[str, Any]] = {}
     for regime, days in groups.items():
-        figures = _figures(columns[days], names.index(baseline), level, n_boot, seed)
+        figures = _figures(columns[days], names.index(baseline), level, n_bootstrap, seed)
         for i, name in enumerate(names):
             part = shares[name].get(share_of[regime], 0.0) if regime != "all" else 1.0
             rows[regime, name] = figures[i] | {
@@ -171,7 +171,7 @@ def drawdown_shares(returns: Floats, labels: Labels) -> dict[Regime, float]:
 
 
 def _figures(
-    returns: Floats, base: int, level: float, n_boot: int, seed: int
+    returns: Floats, base: int, level: float, n_bootstrap: int, seed: int
 ) -> list[dict[str, Any]]:
     """Figures of the days of one regime by strategy, (n_days, n_strategies) in."""
     n_days, n_strategies = returns.shape
@@ -181,9 +181,11 @@ def _figures(
     annual = np.asarray(metrics.annual_return(returns))
     sharpe = np.asarray(metrics.sharpe(returns))
     var = np.asarray(metrics.value_at_risk(returns))
-    drawn = _resampled_means(returns, n_boot, seed)
-    own = sharpe_intervals(returns, level=level, n_boot=n_boot, seed=seed)
-    gaps = sharpe_differences(returns, returns[:, base], level=level, n_boot=n_boot, seed=seed)
+    drawn = _resampled_means(returns, n_bootstrap, seed)
+    own = sharpe_intervals(returns, level=level, n_bootstrap=n_bootstrap, seed=seed)
+    gaps = sharpe_differences(
+        returns, returns[:, base], level=level, n_bootstrap=n_bootstrap, seed=seed
+    )
     tails = ((1.0 - level) / 2.0, (1.0 + level) / 2.0)
     rows: list[dict[str, Any]] = []
     for i, (ratio, gap) in enumerate(zip(own, gaps, strict=True)):
@@ -207,19 +209,19 @@ def _figures(
     return rows
 
 
-def _resampled_means(returns: Floats, n_boot: int, seed: int) -> Floats:
-    """Mean returns of block resamples, (n_boot, n_strategies).
+def _resampled_means(returns: Floats, n_bootstrap: int, seed: int) -> Floats:
+    """Mean returns of block resamples, (n_bootstrap, n_strategies).
 
     A resample is the number of times that each day was drawn: the means are one product of these
     counts with the returns, and no resample is ever written out.
     """
     n_days = len(returns)
     block = max(inference.optimal_block_length(np.abs(column)) for column in returns.T)
-    rows = inference.bootstrap_indices(n_days, block, n_boot, seed)
+    rows = inference.bootstrap_indices(n_days, block, n_bootstrap, seed)
     centre = returns.mean(axis=0)
     away = returns - centre
-    sums = np.empty((n_boot, returns.shape[1]))
-    for first in range(0, n_boot, _CHUNK):
+    sums = np.empty((n_bootstrap, returns.shape[1]))
+    for first in range(0, n_bootstrap, _CHUNK):
         chunk = rows[first : first + _CHUNK]
         flat = (chunk + n_days * np.arange(len(chunk))[:, None]).ravel()
         counts = np.bincount(flat, minlength=n_days * len(chunk)).reshape(len(chunk), n_days)

@@ -26,7 +26,7 @@ def sweep_table(runs: Mapping[tuple[str, float], Track], *, over: str) -> pd.Dat
     runs : mapping of (str, float) to Track
         Backtests of the same decisions, by strategy and value.
     over : str
-        What was varied: the name of the column, such as ``per_side`` or ``wealth``.
+        What was varied: the name of the column, such as ``cost_per_side`` or ``wealth``.
 
     Returns
     -------
@@ -59,7 +59,7 @@ def decay_table(
     *,
     step: int,
     level: float,
-    n_boot: int,
+    n_bootstrap: int,
     seed: int,
 ) -> pd.DataFrame:
     """How far ahead scores rank stocks: the mean Rank IC at each horizon.
@@ -72,7 +72,7 @@ def decay_table(
         In trading days from the trade on.
     step : int
         Trading days between two decisions.
-    level, n_boot, seed
+    level, n_bootstrap, seed
         As in `strategy_tables`.
 
     Returns
@@ -85,7 +85,11 @@ def decay_table(
     for model, rank_ics in series.items():
         for h, horizon in enumerate(horizons):
             figures = ic_figures(
-                rank_ics[:, h], lags=-(-horizon // step), level=level, n_boot=n_boot, seed=seed
+                rank_ics[:, h],
+                lags=-(-horizon // step),
+                level=level,
+                n_bootstrap=n_bootstrap,
+                seed=seed,
             )
             rows.append({"model": model, "horizon": horizon, **figures})
     columns = ["model", "horizon", "rank_ic", "rank_ic_low", "rank_ic_high", "nw_t"]

@@ -42,7 +42,7 @@ def strategy_tables(
     *,
     baseline: str,
     level: float,
-    n_boot: int,
+    n_bootstrap: int,
     seed: int,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Table I, and every strategy against the baseline.
@@ -57,7 +57,7 @@ def strategy_tables(
         The strategy that the others are compared with.
     level : float
         Confidence of the intervals, for example 0.95.
-    n_boot : int
+    n_bootstrap : int
         Resamples.
     seed : int
 
@@ -78,9 +78,11 @@ def strategy_tables(
     names = list(ledgers)
     returns = np.column_stack([ledger.net_returns for ledger in ledgers.values()])
     tails = ((1.0 - level) / 2.0, (1.0 + level) / 2.0)
-    drawn = resampled_drawdowns(returns, n_boot=n_boot, seed=seed)
+    drawn = resampled_drawdowns(returns, n_bootstrap=n_bootstrap, seed=seed)
     limits = {
-        "sharpe": _limits(sharpe_intervals(returns, level=level, n_boot=n_boot, seed=seed)),
+        "sharpe": _limits(
+            sharpe_intervals(returns, level=level, n_bootstrap=n_bootstrap, seed=seed)
+        ),
         "max_drawdown": np.quantile(drawn, tails, axis=0),
         "var_95": _limits(value_at_risk_intervals(returns, level=level)),
     }
@@ -94,7 +96,9 @@ def strategy_tables(
         performance.insert(place + 2, f"{what}_high", high)
 
     base = names.index(baseline)
-    tests = sharpe_differences(returns, returns[:, base], level=level, n_boot=n_boot, seed=seed)
+    tests = sharpe_differences(
+        returns, returns[:, base], level=level, n_bootstrap=n_bootstrap, seed=seed
+    )
     sharpe = np.asarray(metrics.sharpe(returns))
     drawdown = np.asarray(metrics.max_drawdown(returns))
     losses = value_at_risk_changes(returns, returns[:, base], level=level)
@@ -147,11 +151,11 @@ def _performance(ledger: Track, market_returns: Floats | None) -> dict[str, floa
     }
 
 
-def resampled_drawdowns(returns: Floats, *, n_boot: int, seed: int) -> Floats:
-    """Maximum drawdowns of resampled histories, (n_boot, n_strategies); all share the days."""
+def resampled_drawdowns(returns: Floats, *, n_bootstrap: int, seed: int) -> Floats:
+    """Maximum drawdowns of resampled histories, (n_bootstrap, n_strategies); all share the days."""
     block = max(inference.optimal_block_length(np.abs(column)) for column in returns.T)
     return inference.bootstrap_samples(
-        metrics.max_drawdown, returns, n_boot=n_boot, block_length=block, seed=seed
+        metrics.max_drawdown, returns, n_bootstrap=n_bootstrap, block_length=block, seed=seed
     )
 
 
@@ -180,7 +184,7 @@ def ic_table(
     *,
     step: int,
     level: float,
-    n_boot: int,
+    n_bootstrap: int,
     seed: int,
 ) -> pd.DataFrame:
     """How well scores rank what comes after, by model and horizon.
@@ -194,7 +198,7 @@ def ic_table(
     step : int
         Trading days between two decisions: labels longer than this overlap, and the t statistic
         and the bootstrap blocks allow for it.
-    level, n_boot, seed
+    level, n_bootstrap, seed
         As in `strategy_tables`.
 
     Returns
@@ -212,7 +216,11 @@ def ic_table(
             rows[model, horizon] = {
                 "ic": float(known.mean()) if len(known) else np.nan,
                 **ic_figures(
-                    spearman[:, h], lags=-(-horizon // step), level=level, n_boot=n_boot, seed=seed
+                    spearman[:, h],
+                    lags=-(-horizon // step),
+                    level=level,
+                    n_bootstrap=n_bootstrap,
+                    seed=seed,
                 ),
             }
     table = pd.DataFrame.from_dict(rows, orient="index")
@@ -221,14 +229,16 @@ def ic_table(
 
 
 def ic_figures(
-    series: Floats, *, lags: int, level: float, n_boot: int, seed: int
+    series: Floats, *, lags: int, level: float, n_bootstrap: int, seed: int
 ) -> dict[str, float]:
     """Mean, interval and strength of a series of Rank ICs; NaN with fewer than two of them."""
     n = int(np.isfinite(series).sum())
     if n < 2:
         names = ("rank_ic", "rank_ic_low", "rank_ic_high", "nw_t", "icir", "hit_rate")
         return {**dict.fromkeys(names, np.nan), "n": n}
-    figures = inference.ic_summary(series, lags=lags, level=level, n_boot=n_boot, seed=seed)
+    figures = inference.ic_summary(
+        series, lags=lags, level=level, n_bootstrap=n_bootstrap, seed=seed
+    )
     return {
         "rank_ic": figures.mean,
         "rank_ic_low": figures.interval.low,
@@ -245,7 +255,7 @@ def importance_table(
     *,
     lags: int,
     level: float,
-    n_boot: int,
+    n_bootstrap: int,
     seed: int,
 ) -> pd.DataFrame:
     """Which factors drive each model's scores, over all folds in which it was given them.
@@ -256,7 +266,7 @@ def importance_table(
         By model, one a fold, in order of time.
     lags : int
         Decisions by which two labels can overlap: the bootstrap's blocks are longer.
-    level, n_boot, seed
+    level, n_bootstrap, seed
         As in `strategy_tables`.
 
     Returns
@@ -274,7 +284,7 @@ def importance_table(
         for factor in dict.fromkeys(name for fold in folds for name in fold.names):
             given = [(fold, fold.names.index(factor)) for fold in folds if factor in fold.names]
             drop = np.concatenate([fold.drop[:, k] for fold, k in given])
-            figures = ic_figures(drop, lags=lags, level=level, n_boot=n_boot, seed=seed)
+            figures = ic_figures(drop, lags=lags, level=level, n_bootstrap=n_bootstrap, seed=seed)
             row = {f"rank_ic_drop{end}": figures[f"rank_ic{end}"] for end in ("", "_low", "_high")}
             by_lag = _mean_by_lag([fold.attribution[:, k] for fold, k in given])
             total = by_lag.sum()

@@ -8,7 +8,7 @@ same frozen value, so that none of them can judge other numbers than the study t
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -268,7 +268,7 @@ def prepare_dataset(panel: AssetPanel, plan: Plan) -> Dataset:
     (180, 12, 2)
     """
     config = plan.config
-    cleaning = clean(panel, **asdict(config.cleaning))
+    cleaning = clean(panel, **config.cleaning.keywords())
     factors = compute_factors(cleaning.panel, plan.library)
     check_factors(plan.custom, cleaning.panel, factors)
     price = cleaning.panel["accounting_close"]

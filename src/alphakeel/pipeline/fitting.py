@@ -346,7 +346,7 @@ def _fit_fold(
     cache: FitCache,
 ) -> FitResult:
     """Fit one model on a fold's training rows and score its test rows."""
-    fold, seeds = plan.folds[number], plan.config.network.seeds
+    fold, seeds = plan.folds[number], plan.config.network.n_seeds
 
     def on_progress(seed: int, step: int, total_steps: int, loss: float) -> None:
         share = (seed * total_steps + step) / (seeds * total_steps)

@@ -71,14 +71,7 @@ def judge_factors(
         "families": dataset.families,
         "horizons": tuple(-(-horizon // dataset.step) for horizon in dataset.horizons),
     }
-    linear = FactorScreen(
-        min_coverage=screen.min_coverage,
-        min_abs_t=screen.min_abs_t,
-        max_correlation=screen.max_correlation,
-        min_keep=screen.min_keep,
-        false_discovery_rate=screen.false_discovery_rate,
-        discovery_method=screen.discovery_method,
-    )
+    linear = FactorScreen(**screen.keywords(without=("networks_keep_weak",)))
     linear.fit(**rows)
     if not screen.networks_keep_weak or models == ("linear",):
         return Screens(linear, linear)

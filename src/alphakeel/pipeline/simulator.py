@@ -77,7 +77,7 @@ class Simulator:
     lag : int
     market : Market or None
         Dated costs and rules; None with one proportional cost and no rules.
-    per_side : float
+    cost_per_side : float
         That cost.
     wealth : float
         At the start.
@@ -96,7 +96,7 @@ class Simulator:
     start: int
     lag: int
     market: Market | None
-    per_side: float
+    cost_per_side: float
     wealth: float
     betas: Floats | None = None
 
@@ -137,7 +137,7 @@ class Simulator:
             start=days.start,
             lag=dataset.lag,
             market=None if flat else market_of(panel, config.costs.preset, config).between(days),
-            per_side=config.costs.per_side,
+            cost_per_side=config.costs.cost_per_side,
             wealth=1.0 if flat else config.costs.wealth,
             betas=None if betas is None else betas[decisions],
         )
@@ -152,7 +152,7 @@ class Simulator:
         """Backtest weights given by day, (n_days, n_assets); on margin where it is given."""
         margin = margin or Margin()
         if self.market is None:
-            ledger = self.run(targets, cost=ProportionalCost(self.per_side), margin=margin)
+            ledger = self.run(targets, cost=ProportionalCost(self.cost_per_side), margin=margin)
         else:
             ledger = self.run_in(targets, self.market, self.wealth, margin=margin)
         return Portfolio(targets, ledger, margin)

@@ -7,7 +7,7 @@ two portfolios is a difference of decisions.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -243,7 +243,7 @@ def compose(
             returns=simulator.returns,
             rows=simulator.decisions,
             eligible=simulator.eligible,
-            limits=Limits(weight=alloc.weight_cap),
+            limits=Limits(weight_cap=alloc.weight_cap),
             window=alloc.covariance_window,
             smoothing=1.0,
             lag=simulator.lag,
@@ -297,8 +297,8 @@ def weigh(
         covariance=alloc.covariance,
         strength=alloc.strength,
         aversion=alloc.aversion,
-        cost=config.costs.per_side,
-        holding=alloc.holding,
+        cost_per_side=config.costs.cost_per_side,
+        holding_period=alloc.holding_period,
         smoothing=alloc.smoothing,
         lag=simulator.lag,
     )
@@ -325,20 +325,8 @@ def _trade_members(
 
 def _limits_of(config: StudyConfig) -> Limits:
     """The limits of the optimised methods."""
-    alloc = config.allocation
-    return Limits(
-        weight=alloc.weight_cap,
-        volatility=alloc.volatility_limit,
-        cvar=alloc.cvar_limit,
-        var=alloc.var_limit,
-        drawdown=alloc.drawdown_limit,
-        sector=alloc.sector_limit,
-        names=alloc.max_names,
-        turnover=alloc.turnover_limit,
-        invested=alloc.invested,
-        neutral=alloc.neutral,
-        gross=alloc.gross,
-    )
+    names = [spec.name for spec in fields(Limits)]
+    return Limits(**config.allocation.keywords(only=names))
 
 
 def _margins_of(models: Mapping[str, ModelResult], config: StudyConfig) -> dict[str, Margin]:
@@ -371,24 +359,17 @@ def put_under_overlay(
     plan = overlay(
         earned,
         decided=np.asarray(~np.isnan(portfolio.targets).all(axis=1)),
-        target_volatility=settings.volatility,
+        target_volatility=settings.target_volatility,
         volatility=_volatility_of(portfolio, earned, simulator),
-        var_cap=settings.var_95,
+        var_cap=settings.var_cap,
         # Below 0 the forecast expects a gain on the worst day but few: nothing to hold down.
         value_at_risk=np.maximum(risk.var, 0.0),
         throttle=throttle,
-        brake=None
-        if settings.brake_start is None
-        else Brake(
-            start=settings.brake_start,
-            full=settings.brake_full,
-            floor=settings.brake_floor,
-            halflife=settings.brake_halflife,
-        ),
+        brake=None if settings.brake_start is None else Brake(**settings.keywords(prefix="brake_")),
         max_exposure=settings.max_exposure,
         band=settings.band,
         lag=simulator.lag,
-        cost_rate=simulator.per_side,
+        cost_per_side=simulator.cost_per_side,
         invested=portfolio.ledger.weights.sum(axis=1),
         financing_rate=financing_rate,
     )

@@ -108,7 +108,9 @@ def backtest(
     cost = cost or ProportionalCost()
     book = Book(values, cost, rules, margin, float(initial))
     plain = isinstance(cost, ProportionalCost) and margin.default and not rules.binds
-    stretch = Stretch(book, cost.rate) if plain and isinstance(cost, ProportionalCost) else None
+    stretch = (
+        Stretch(book, cost.cost_per_side) if plain and isinstance(cost, ProportionalCost) else None
+    )
     _trade(book, stretch, targets, decided, free, _exits(priced), int(lag))
     return book.ledger()
 

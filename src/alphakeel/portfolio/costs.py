@@ -54,14 +54,14 @@ class ProportionalCost:
 
     Parameters
     ----------
-    rate : float, default=0.001
+    cost_per_side : float, default=0.001
         Cost of one side as a fraction of the traded value (0.001 is 10 basis points), in
         [0, 0.1].
 
     Raises
     ------
     ConfigError
-        If `rate` is out of range, as when basis points are given for a fraction.
+        If `cost_per_side` is out of range, as when basis points are given for a fraction.
 
     Examples
     --------
@@ -69,19 +69,19 @@ class ProportionalCost:
     array([0.1 , 0.05, 0.  ])
     """
 
-    rate: float = 0.001
+    cost_per_side: float = 0.001
 
     def __post_init__(self) -> None:
-        if not 0.0 <= self.rate <= 0.1:
+        if not 0.0 <= self.cost_per_side <= 0.1:
             raise ConfigError(
-                f"cost rate {self.rate!r} is outside [0, 0.1]; give a fraction of the traded "
-                "value a side (10 basis points are 0.001)"
+                f"cost rate {self.cost_per_side!r} is outside [0, 0.1]; give a fraction of the "
+                "traded value a side (10 basis points are 0.001)"
             )
 
     def charge(self, trades: FloatArray, row: int, *, out: FloatArray | None = None) -> FloatArray:  # noqa: ARG002
-        """Cost of every order, `rate` times its absolute value; see :meth:`CostModel.charge`."""
+        """`cost_per_side` times the absolute value of every order; see :meth:`CostModel.charge`."""
         costs = np.abs(trades, out=out)
-        costs *= self.rate
+        costs *= self.cost_per_side
         return costs
 
 

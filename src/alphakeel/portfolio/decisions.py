@@ -82,7 +82,7 @@ class Inputs:
         self.rows = check_rows(rows, n_rows, len(self.returns))
         if (np.diff(self.rows) <= 0).any():
             raise DataError("rows have to rise from decision to decision")
-        if limits.sector is not None and sectors is None:
+        if limits.sector_limit is not None and sectors is None:
             raise ConfigError("the sector limit needs the stocks' sectors")
         if limits.neutral == "beta" and betas is None:
             raise ConfigError("a beta-neutral book needs the stocks' betas")

@@ -120,7 +120,7 @@ def safe_portfolio(decision: Decision, limits: Limits, objective: Objective) -> 
             reached = max(0.0, min(float(most.weights.sum()), limits.invested) - ROUNDING)
             answer = solve(decision, replace(limits, invested=reached), objective)
             return Fallback((answer or most).weights, "less_invested")
-    if limits.turnover is not None:
+    if limits.turnover_limit is not None:
         answer = _nearest(decision, limits, frozenset({"turnover", "invested"}))
         if answer is not None:
             return Fallback(answer.weights, "more_turnover")
@@ -134,7 +134,7 @@ def _nearest(decision: Decision, limits: Limits, relaxed: frozenset[str]) -> Sol
 
 def _least_breach(decision: Decision, limits: Limits) -> FloatArray:
     """Least sum of relative breaches, at nearly no regard for trading."""
-    rest = replace(limits, invested=0.0, turnover=None)
+    rest = replace(limits, invested=0.0, turnover_limit=None)
     # A long-only book cannot borrow, whatever else has to give way.
     elastic = ELASTIC if limits.neutral else tuple(name for name in ELASTIC if name != "gross")
     answer = solve(decision, rest, _least_trading(decision), elastic=elastic)

@@ -37,24 +37,24 @@ class Limits:
 
     Attributes
     ----------
-    weight : float, default=0.1
+    weight_cap : float, default=0.1
         Largest weight of a stock (its size, for shorts).
-    volatility : float, optional
+    volatility_limit : float, optional
         Largest forecast volatility of the portfolio, a year.
-    cvar, var : float, optional
+    cvar_limit, var_limit : float, optional
         Largest loss of a day in the tail of the scenarios, as a positive fraction: its mean
         beyond, and at, the `confidence` quantile. VaR is held by holding CVaR (never smaller)
         under the same number.
     confidence : float, default=0.95
         Level of both.
-    drawdown : float, optional
+    drawdown_limit : float, optional
         Largest fall from a peak of the running sum of the scenarios' returns in their order.
-    sector : float, optional
+    sector_limit : float, optional
         Largest deviation of a sector from its share among the eligible stocks, scaled to what
         is invested (so that cash deviates from nothing).
-    names : int, optional
+    max_names : int, optional
         Most stocks held.
-    turnover : float, optional
+    turnover_limit : float, optional
         Most bought plus sold at one decision, as a share of wealth: 2 replaces everything.
     invested : float, default=0.0
         Least share of wealth in stocks; the rest is cash. Long-only.
@@ -69,27 +69,27 @@ class Limits:
         If a limit is out of range.
     """
 
-    weight: float = 0.1
-    volatility: float | None = None
-    cvar: float | None = None
-    var: float | None = None
+    weight_cap: float = 0.1
+    volatility_limit: float | None = None
+    cvar_limit: float | None = None
+    var_limit: float | None = None
     confidence: float = 0.95
-    drawdown: float | None = None
-    sector: float | None = None
-    names: int | None = None
-    turnover: float | None = None
+    drawdown_limit: float | None = None
+    sector_limit: float | None = None
+    max_names: int | None = None
+    turnover_limit: float | None = None
     invested: float = 0.0
     neutral: str | None = None
     gross: float = 2.0
 
     def __post_init__(self) -> None:
         for name in ("volatility", "cvar", "var", "drawdown", "sector", "turnover"):
-            value = getattr(self, name)
+            value = getattr(self, f"{name}_limit")
             if value is not None and not 0.0 <= value < np.inf:
                 raise ConfigError(f"the {name} limit is {value!r}; give a fraction of at least 0")
-        if not 0.0 < self.weight <= 1.0 or not 0.0 <= self.invested <= 1.0:
+        if not 0.0 < self.weight_cap <= 1.0 or not 0.0 <= self.invested <= 1.0:
             raise ConfigError(
-                f"the weight limit is {self.weight!r} and invested {self.invested!r}; give "
+                f"weight_cap is {self.weight_cap!r} and invested {self.invested!r}; give "
                 "fractions up to 1"
             )
         if not 0.0 < self.confidence < 1.0 or not self.gross > 0.0:
@@ -97,23 +97,23 @@ class Limits:
                 f"confidence is {self.confidence!r} and gross {self.gross!r}; give a level "
                 "between 0 and 1 and a positive sum"
             )
-        if self.names is not None and self.names < 1:
-            raise ConfigError(f"the limit of names is {self.names!r}; give at least 1")
+        if self.max_names is not None and self.max_names < 1:
+            raise ConfigError(f"max_names is {self.max_names!r}; give at least 1")
         if self.neutral not in (None, "dollar", "beta"):
             raise ConfigError(f"neutral is {self.neutral!r}; give 'dollar', 'beta' or None")
         if self.neutral and self.invested:
-            raise ConfigError("invested is a limit of long-only books; leave it out with neutral")
+            raise ConfigError("invested limits long-only portfolios; leave it out with neutral")
 
     @property
     def tail(self) -> float | None:
-        """The bound on CVaR: the tighter of `cvar` and `var`."""
-        given = [value for value in (self.cvar, self.var) if value is not None]
+        """The bound on CVaR: the tighter of `cvar_limit` and `var_limit`."""
+        given = [value for value in (self.cvar_limit, self.var_limit) if value is not None]
         return min(given) if given else None
 
     @property
     def tail_name(self) -> str:
         """Which of the two limits that bound stands for."""
-        return "var" if self.var is not None and self.tail == self.var else "cvar"
+        return "var" if self.var_limit is not None and self.tail == self.var_limit else "cvar"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -154,7 +154,7 @@ class Decision:
 
     def bounds(self, limits: Limits, relaxed: frozenset[str]) -> tuple[FloatArray, FloatArray]:
         """Least and largest weight of each stock under the limits that are not relaxed."""
-        cap = np.full(len(self.held), limits.weight)
+        cap = np.full(len(self.held), limits.weight_cap)
         if "weight" in relaxed:
             cap = np.maximum(cap, np.abs(self.held))
         room = self.room if "eligible" not in relaxed else np.maximum(self.room, np.abs(self.held))
@@ -238,9 +238,9 @@ def measure(weights: FloatArray, decision: Decision, limits: Limits) -> dict[str
 
 def bound_of(limits: Limits) -> dict[str, float]:
     """The limits that are on, by name; `eligible` (nothing beyond a stock's room) always is."""
-    on = {"weight": limits.weight, "eligible": 0.0}
+    on = {"weight": limits.weight_cap, "eligible": 0.0}
     for name in ("volatility", "cvar", "var", "drawdown", "sector", "names", "turnover"):
-        value = getattr(limits, name)
+        value = limits.max_names if name == "names" else getattr(limits, f"{name}_limit")
         if value is not None:
             on[name] = float(value)
     if limits.neutral:
@@ -255,7 +255,7 @@ def breaches(used: dict[str, float], limits: Limits) -> dict[str, float]:
 
     Examples
     --------
-    >>> breaches({"turnover": 0.5, "weight": 0.05}, Limits(weight=0.1, turnover=0.25))
+    >>> breaches({"turnover": 0.5, "weight": 0.05}, Limits(weight_cap=0.1, turnover_limit=0.25))
     {'turnover': 0.25}
     """
     over = {}

@@ -149,8 +149,8 @@ def allocate(
     strength: float = 0.025,
     aversion: float = 5.0,
     cvar_price: float = 1.0,
-    cost: float = 0.001,
-    holding: float = 60.0,
+    cost_per_side: float = 0.001,
+    holding_period: float = 60.0,
     smoothing: float = 0.25,
     lag: int = 1,
 ) -> Allocation:
@@ -192,11 +192,11 @@ def allocate(
         Price of half the annual variance, in mean-variance.
     cvar_price : float, default=1.0
         Price of the CVaR of a day, in mean-CVaR; 0 leaves risk to the limits.
-    cost : float, default=0.001
-        Proportional cost of a trade, a side.
-    holding : float, default=60.0
+    cost_per_side : float, default=0.001
+        Cost of one side as a fraction of the traded value (0.001 is 10 basis points).
+    holding_period : float, default=60.0
         Days that a position is kept: the cost of a decision's trades is charged once and
-        spread over them, ``252 / holding`` times a year.
+        spread over them, ``252 / holding_period`` times a year.
     smoothing : float, default=0.25
         Share of the way from the old composition to the new one; 1 goes all the way. Only the
         composition is smoothed, never the exposure, and less so where a limit asks for more.
@@ -221,18 +221,28 @@ def allocate(
     >>> returns = np.random.default_rng(0).normal(0.0, [0.01, 0.02], (300, 2))
     >>> book = allocate(
     ...     "minimum_variance", returns=returns, rows=np.array([299]),
-    ...     eligible=np.ones((1, 2), dtype=bool), limits=Limits(weight=1.0, volatility=0.1),
+    ...     eligible=np.ones((1, 2), dtype=bool),
+    ...     limits=Limits(weight_cap=1.0, volatility_limit=0.1),
     ... )
     >>> book.weights.round(1), book.records[0].status
     (array([[0.6, 0.1]]), 'less_invested')
     """
     limits = limits or Limits()
     _check(method, covariance, scores is not None)
-    _check_numbers(strength=strength, aversion=aversion, cvar_price=cvar_price, cost=cost, lag=lag)
-    if not (0.0 < smoothing <= 1.0 and 0.0 < min_share <= 1.0 and holding > 0.0 and window >= 20):
+    _check_numbers(
+        strength=strength,
+        aversion=aversion,
+        cvar_price=cvar_price,
+        cost_per_side=cost_per_side,
+        lag=lag,
+    )
+    if not (
+        0.0 < smoothing <= 1.0 and 0.0 < min_share <= 1.0 and holding_period > 0.0 and window >= 20
+    ):
         raise ConfigError(
-            f"smoothing is {smoothing!r}, min_share {min_share!r}, holding {holding!r} and window "
-            f"{window!r}; give shares in (0, 1], a positive number of days and at least 20 rows"
+            f"smoothing is {smoothing!r}, min_share {min_share!r}, holding_period "
+            f"{holding_period!r} and window {window!r}; give shares in (0, 1], "
+            "a positive number of days and at least 20 rows"
         )
     inputs = Inputs(
         returns,
@@ -246,7 +256,9 @@ def allocate(
         betas=betas,
     )
     scored = method in SCORED
-    yearly = Objective(np.zeros(0), cost * 252.0 / holding, cvar_price, aversion, 0.0)
+    yearly = Objective(
+        np.zeros(0), cost_per_side * 252.0 / holding_period, cvar_price, aversion, 0.0
+    )
     warm, records = WarmStart(), []
     weights: FloatArray = np.full(inputs.eligible.shape, np.nan)
     book, since = np.zeros(inputs.eligible.shape[1]), 0
@@ -372,7 +384,7 @@ def _smoothed(
             part[(part < MIN_WEIGHT) & (fresh[moving] == 0.0)] = 0.0
             # A stock without room for more may keep what it has, whatever the others do.
             part = np.minimum(part, upper[moving])
-            blend[moving] = capped_proportional(part[None], cap=limits.weight, budget=budget)[0]
+            blend[moving] = capped_proportional(part[None], cap=limits.weight_cap, budget=budget)[0]
             blend = np.minimum(blend, upper)
         over = breaches(measure(blend, decision, limits), limits)
         if all(excess <= allowed.get(name, 0.0) + TOLERANCE for name, excess in over.items()):

@@ -139,7 +139,7 @@ def overlay(
     max_exposure: float = 1.0,
     band: float = 0.1,
     lag: int = 1,
-    cost_rate: float = 0.001,
+    cost_per_side: float = 0.001,
     invested: FloatArray | None = None,
     financing_rate: float = 0.0,
 ) -> Overlay:
@@ -180,7 +180,7 @@ def overlay(
         wanted. 0 trades every day.
     lag : int, default=1
         Rows between decision and trade, as in the backtest.
-    cost_rate : float, default=0.001
+    cost_per_side : float, default=0.001
         Cost of a change of exposure as a fraction of the value traded, for `Overlay.wealth`.
     invested : ndarray of shape (n_dates,), optional
         Share of the book in stocks after each close's trades, longs less shorts (the sum of
@@ -234,7 +234,7 @@ def overlay(
         raise DataError(f"returns[{int((returns <= -1.0).argmax())}] is -100 % or less")
     if lag != int(lag) or lag < 0:
         raise ConfigError(f"lag is {lag!r}; give a whole number of rows, at least 0")
-    shares = {"band": band, "cost_rate": cost_rate, "financing_rate": financing_rate}
+    shares = {"band": band, "cost_per_side": cost_per_side, "financing_rate": financing_rate}
     for name, value in shares.items():
         if not 0.0 <= value < 1.0:
             raise ConfigError(f"{name} is {value!r}; give a fraction in [0, 1)")
@@ -251,7 +251,7 @@ def overlay(
     stocks = np.ones(n_dates)
     if invested is not None:
         stocks = np.nan_to_num(check_series("invested", invested, n_dates))
-    path = _Path(n_dates, brake, int(lag), cost_rate, financing_rate / DAYS_PER_YEAR)
+    path = _Path(n_dates, brake, int(lag), cost_per_side, financing_rate / DAYS_PER_YEAR)
     path.follow(np.nan_to_num(returns), decided, caps, limits["volatility"], band, stocks)
     return Overlay(
         path.exposure, path.decided, path.effective, path.wealth, **limits, brake=path.factor
@@ -262,9 +262,14 @@ class _Path:
     """The overlaid wealth and its exposure, day by day: the brake depends on both."""
 
     def __init__(
-        self, n_dates: int, brake: Brake | None, lag: int, cost_rate: float, interest: float
+        self, n_dates: int, brake: Brake | None, lag: int, cost_per_side: float, interest: float
     ) -> None:
-        self.brake, self.lag, self.cost_rate, self.interest = brake, lag, cost_rate, interest
+        self.brake, self.lag, self.cost_per_side, self.interest = (
+            brake,
+            lag,
+            cost_per_side,
+            interest,
+        )
         self.exposure, self.effective = np.empty(n_dates), np.empty(n_dates)
         self.wealth, self.factor = np.empty(n_dates), np.ones(n_dates)
         self.decided = np.zeros(n_dates, dtype=np.bool_)
@@ -309,7 +314,7 @@ class _Path:
 
             if t >= lag and self.decided[t - lag]:
                 traded = float(self.exposure[t - lag])
-                wealth *= 1.0 - self.cost_rate * abs(traded - held)
+                wealth *= 1.0 - self.cost_per_side * abs(traded - held)
                 held = traded
             self.effective[t] = held
             debt = max(held * float(stocks[t]) - 1.0, 0.0)

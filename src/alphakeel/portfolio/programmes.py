@@ -121,18 +121,18 @@ def solve(
     largest of those already held, are kept and the programme is solved again on them.
     """
     answer = _relaxation(decision, limits, objective, relaxed, elastic, warm)
-    if answer is None or limits.names is None or "names" in relaxed:
+    if answer is None or limits.max_names is None or "names" in relaxed:
         return answer
-    if np.count_nonzero(np.abs(answer.weights) > TOLERANCE) <= limits.names:
+    if np.count_nonzero(np.abs(answer.weights) > TOLERANCE) <= limits.max_names:
         return answer
     must = decision.frozen & (decision.held != 0.0)
     for wish in (np.abs(answer.weights), np.abs(decision.held)):
         order = np.lexsort((-wish, ~must))
         chosen = must.copy()
-        chosen[order[: limits.names]] = True
+        chosen[order[: limits.max_names]] = True
         narrow = decision.keeping(chosen)
         answer = _relaxation(narrow, limits, objective, relaxed, elastic, None)
-        few = int(must.sum()) <= limits.names or bool(elastic)
+        few = int(must.sum()) <= limits.max_names or bool(elastic)
         if answer is not None and few:
             return answer
     return None
@@ -148,7 +148,7 @@ def _relaxation(
 ) -> Solution | None:
     """The programme without the limit of names: linear first, conic where that is not enough."""
     quadratic = (objective.aversion > 0.0 or objective.ridge > 0.0) and not elastic
-    bound = limits.volatility if "volatility" not in relaxed else None
+    bound = limits.volatility_limit if "volatility" not in relaxed else None
     if not quadratic and limits.neutral is None and not (elastic and bound is not None):
         answer = _rounds(linear, decision, limits, objective, relaxed, elastic, warm)
         if answer is None or bound is None:
@@ -181,7 +181,7 @@ def _rounds(
         with_tail=with_tail,
         elastic=_scales(limits, elastic, relaxed),
     )
-    drawdown = limits.drawdown if "drawdown" not in relaxed else None
+    drawdown = limits.drawdown_limit if "drawdown" not in relaxed else None
     for _ in range(MAX_ROUNDS):
         answer = solver(_programme(decision, limits, objective, relaxed, frame), warm)
         if answer is None:
@@ -244,7 +244,7 @@ def _programme(
     # Where slack is minimised, trades cost nearly nothing and returns count for nothing.
     alpha = objective.alpha if free else np.zeros_like(objective.alpha)
     lower, upper = decision.bounds(limits, relaxed)
-    bound = limits.volatility if "volatility" not in relaxed else None
+    bound = limits.volatility_limit if "volatility" not in relaxed else None
     return Programme(
         columns=decision.columns,
         held=decision.held,
@@ -281,13 +281,13 @@ def _book_rows(
         if "invested" in on and limits.invested > 0.0:
             low = limits.invested
             rows.append(Row(("invested", 0), low, np.inf, ones, aux=give("invested", 1.0)))
-    if limits.turnover is not None and "turnover" in on:
-        high, aux = limits.turnover, give("turnover", -1.0)
+    if limits.turnover_limit is not None and "turnover" in on:
+        high, aux = limits.turnover_limit, give("turnover", -1.0)
         rows.append(Row(("turnover", 0), -np.inf, high, trades=1.0, aux=aux))
-    if limits.sector is not None and "sector" in on:
+    if limits.sector_limit is not None and "sector" in on:
         for k, g in enumerate(decision.sectors):
-            rows.append(Row(("over", k), -np.inf, limits.sector, g, aux=give("sector", -1.0)))
-            rows.append(Row(("under", k), -limits.sector, np.inf, g, aux=give("sector", 1.0)))
+            rows.append(Row(("over", k), -np.inf, limits.sector_limit, g, aux=give("sector", -1.0)))
+            rows.append(Row(("under", k), -limits.sector_limit, np.inf, g, aux=give("sector", 1.0)))
     return rows
 
 
@@ -307,11 +307,11 @@ def _scenario_rows(
         for i in frame.tail:
             aux = {ZETA: 1.0, ("z", slots[i]): 1.0}
             rows.append(Row(("scenario", slots[i]), 0.0, np.inf, decision.scenarios[i], aux=aux))
-    if limits.drawdown is not None and "drawdown" not in relaxed:
+    if limits.drawdown_limit is not None and "drawdown" not in relaxed:
         for a, b in frame.stretches:
             g = decision.scenarios[a - first : b + 1 - first].sum(axis=0)
             aux = frame.give("drawdown", 1.0)
-            rows.append(Row((f"from {a}", b), -limits.drawdown, np.inf, g, aux=aux))
+            rows.append(Row((f"from {a}", b), -limits.drawdown_limit, np.inf, g, aux=aux))
     return rows
 
 

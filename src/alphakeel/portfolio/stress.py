@@ -191,7 +191,7 @@ class DrawdownFan:
         Quantiles of the deepest drawdown within the first k days, positive fractions.
     bounds : ndarray of shape (n_levels,)
         Their last row: with probability ``levels[j]`` the drawdown stays under ``bounds[j]``.
-    worst : ndarray of shape (n_boot,)
+    worst : ndarray of shape (n_bootstrap,)
         The deepest drawdown of each path, ascending.
     """
 
@@ -211,7 +211,7 @@ def drawdown_fan(
     *,
     horizon: int = 252,
     levels: Sequence[float] = (0.5, 0.75, 0.9, 0.95, 0.99),
-    n_boot: int = 2000,
+    n_bootstrap: int = 2000,
     block_length: float | None = None,
     seed: int = 0,
 ) -> DrawdownFan:
@@ -230,7 +230,7 @@ def drawdown_fan(
         Days ahead.
     levels : sequence of float
         Probabilities in (0, 1), ascending.
-    n_boot : int, default=2000
+    n_bootstrap : int, default=2000
         Paths.
     block_length : float, optional
         Mean days of a block; by default the longer of `optimal_block_length` of the returns and
@@ -260,16 +260,16 @@ def drawdown_fan(
     Examples
     --------
     >>> history = np.random.default_rng(0).normal(0.0004, 0.01, 2520)
-    >>> fan = drawdown_fan(history, n_boot=500)
+    >>> fan = drawdown_fan(history, n_bootstrap=500)
     >>> fan.bounds.round(2)
     array([0.15, 0.2 , 0.26, 0.29, 0.35])
     """
     r = check_series(returns, "returns")
     probabilities = np.asarray(levels, dtype=np.float64)
-    if horizon < 1 or n_boot < 1 or not ((probabilities > 0.0) & (probabilities < 1.0)).all():
+    if horizon < 1 or n_bootstrap < 1 or not ((probabilities > 0.0) & (probabilities < 1.0)).all():
         raise ConfigError(
-            f"horizon {horizon!r}, n_boot {n_boot!r} and levels {tuple(levels)!r}: give at least "
-            "1, at least 1 and probabilities between 0 and 1."
+            f"horizon {horizon!r}, n_bootstrap {n_bootstrap!r} and levels {tuple(levels)!r}: "
+            "give at least 1, at least 1 and probabilities between 0 and 1."
         )
     if len(r) < horizon:
         raise DataError(f"{len(r)} days of returns are too few for {horizon} days ahead.")
@@ -279,8 +279,8 @@ def drawdown_fan(
             inference.optimal_block_length(r), inference.optimal_block_length(np.abs(away))
         )
     paths, again = np.random.default_rng(seed).spawn(2)
-    rows = inference.bootstrap_indices(len(r), block_length, n_boot, paths)[:, :horizon]
-    redrawn = inference.bootstrap_indices(len(r), block_length, n_boot, again)
+    rows = inference.bootstrap_indices(len(r), block_length, n_bootstrap, paths)[:, :horizon]
+    redrawn = inference.bootstrap_indices(len(r), block_length, n_bootstrap, again)
     error = away[redrawn].mean(axis=1)
     # In logarithms: a path of wild returns may reach any wealth.
     growth = np.cumsum(np.log1p(np.maximum(r[rows] + error[:, None], RUIN)).T, axis=0)
@@ -317,7 +317,7 @@ def fan_table(
 
     Examples
     --------
-    >>> still = drawdown_fan(np.zeros(300), n_boot=20, levels=(0.95,))
+    >>> still = drawdown_fan(np.zeros(300), n_bootstrap=20, levels=(0.95,))
     >>> fan_table({"cash": still}, depths=(0.1,))
               under_95  beyond_10
     strategy

@@ -17,7 +17,7 @@ def cost_sentence(config: StudyConfig) -> str:
     'Every trade costs 0.10\u202f% of its value on each side.'
     """
     if config.costs.preset == "flat":
-        rate = show(config.costs.per_side, "percent2")
+        rate = show(config.costs.cost_per_side, "percent2")
         return f"Every trade costs {rate} of its value on each side."
     return (
         f'Costs and rules are those of the market "{config.costs.preset}" at the time, with the '
@@ -29,10 +29,12 @@ def _overlay(config: StudyConfig) -> str:
     """The rules of the overlay, in words."""
     own, rules = config.overlay, []
     usual = own.max_exposure == 1.0
-    if own.volatility is not None:
-        rules.append(f"at which its forecast volatility is {show(own.volatility, 'whole')} a year")
-    if own.var_95 is not None:
-        rules.append(f"at which its forecast one-day 95 % VaR is {show(own.var_95, 'whole')}")
+    if own.target_volatility is not None:
+        rules.append(
+            f"at which its forecast volatility is {show(own.target_volatility, 'whole')} a year"
+        )
+    if own.var_cap is not None:
+        rules.append(f"at which its forecast one-day 95 % VaR is {show(own.var_cap, 'whole')}")
     if own.bear_exposure is not None:
         rules.append(f"of {show(own.bear_exposure, 'whole')} while the trend rule says bear")
     if not rules and own.brake_start is None:
@@ -98,8 +100,8 @@ def conventions(config: StudyConfig) -> tuple[tuple[str, str], ...]:
                 "(Ledoit and Wolf, 2008). VaR and its changes: standard error "
                 "of the share of days beyond it from its slow waves, which see spells of "
                 "volatility, and Student's t. Rank IC, mean returns and changes of drawdown: "
-                "percentiles of a block bootstrap. Each "
-                f"bootstrap has {report.bootstrap:,} resamples of days that all strategies share. "
+                f"percentiles of a block bootstrap. Each bootstrap has {report.n_bootstrap:,} "
+                "resamples of days that all strategies share. "
                 "A maximum drawdown has no true value: its interval is the range of the drawdowns "
                 "of histories put together from blocks of these days. In simulations at 95 % it "
                 "held the mean drawdown 87 to 94 times in a hundred and that of another history "

@@ -117,10 +117,10 @@ def _lead(study: DegreeStudy) -> str:
     return (
         f"Validation {study.validated[0]} to {study.validated[1]}; out of sample "
         f"{study.tested[0]} to {study.tested[1]}, net of costs, evaluated and never chosen by. "
-        f"Lines are means over single networks of {study.plan.seeds} seeds, bands their range; for "
-        "trials, the mean and the middle 90 % over random orders of the best of the first k. The "
-        "dotted line is the first degree from which the next gains no more in validation than the "
-        "standard error over seeds."
+        f"Lines are means over single networks of {study.plan.n_seeds} seeds, bands their range; "
+        "for trials, the mean and the middle 90 % over random orders of the best of the first k. "
+        "The dotted line is the first degree from which the next gains no more in validation than "
+        "the standard error over seeds."
     )
 
 

@@ -113,7 +113,7 @@ def _volatility_blocks(view: View) -> list[Block]:
     annual = dict(zip(returns, (rolling * np.sqrt(YEAR)).T, strict=True))
     enough = len(view.dates) >= VOLATILITY_WINDOW
     mean = {n: float(np.nanmean(v)) for n, v in annual.items()} if enough else {}
-    target = view.study.config.overlay.volatility
+    target = view.study.config.overlay.target_volatility
     figure = figures.line_chart(
         view.dates, annual, unit="a year", percent=True, zero=True,
         hidden=set(returns) - set(view.focus),

@@ -200,16 +200,16 @@ def _cost_blocks(view: View) -> list[Block]:
         text = ("Other costs were not tried: report.sensitivity is off.",)
         return [Words("text", text)]
     names = list(view.drawn())
-    points = table.assign(per_side=(1e4 * table["per_side"]).round(6))
-    wide = pivot(points, "strategy", "per_side", "sharpe", list(view.net))
+    points = table.assign(cost_per_side=(1e4 * table["cost_per_side"]).round(6))
+    wide = pivot(points, "strategy", "cost_per_side", "sharpe", list(view.net))
     wide.columns = pd.Index([f"{bp:g} bp" for bp in wide.columns])
-    returns = pivot(points, "strategy", "per_side", "annual_return", list(view.net))
+    returns = pivot(points, "strategy", "cost_per_side", "annual_return", list(view.net))
     returns.columns = wide.columns
     return [
         Chart(
             "cost-sweep",
             sweep_figures.sweep_chart(
-                _curves(table, names, "per_side", "sharpe", 1e4),
+                _curves(table, names, "cost_per_side", "sharpe", 1e4),
                 x_title="basis points a side",
                 y_title="Sharpe ratio",
                 hidden=view.rest,

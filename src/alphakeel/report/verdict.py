@@ -64,7 +64,7 @@ def scope(study: Study) -> str:
     days = study.dates[study.test]
     fits, costs = len(study.folds), study.config.costs
     paid = (
-        f"{show(costs.per_side, 'percent2')} of cost a side"
+        f"{show(costs.cost_per_side, 'percent2')} of cost a side"
         if costs.preset == "flat"
         else f'the costs and rules of the market "{costs.preset}"'
     )
@@ -253,7 +253,7 @@ def _differences(study: Study, hero: str, rival: str) -> pd.DataFrame:
         study.market_returns,
         baseline=rival,
         level=report.level,
-        n_boot=report.bootstrap,
+        n_bootstrap=report.n_bootstrap,
         seed=study.config.seed,
     )[1]
 

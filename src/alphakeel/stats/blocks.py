@@ -19,7 +19,7 @@ Array = NDArray[np.float64]
 def bootstrap_indices(
     n_dates: int,
     block_length: float,
-    n_boot: int,
+    n_bootstrap: int,
     seed: int | np.random.Generator = 0,
     *,
     stationary: bool = True,
@@ -32,7 +32,7 @@ def bootstrap_indices(
         Rows to draw from, and rows per resample.
     block_length : float
         Mean length of a block, >= 1; rounded up for blocks of fixed length.
-    n_boot : int
+    n_bootstrap : int
         Resamples.
     seed : int or numpy.random.Generator, default=0
     stationary : bool, default=True
@@ -41,7 +41,7 @@ def bootstrap_indices(
 
     Returns
     -------
-    ndarray of int of shape (n_boot, n_dates)
+    ndarray of int of shape (n_bootstrap, n_dates)
 
     References
     ----------
@@ -52,20 +52,20 @@ def bootstrap_indices(
 
     Examples
     --------
-    >>> bootstrap_indices(100, 10, n_boot=5, seed=1).shape
+    >>> bootstrap_indices(100, 10, n_bootstrap=5, seed=1).shape
     (5, 100)
     """
-    if n_dates < 1 or n_boot < 1:
-        raise ConfigError(f"need at least 1 date and 1 resample, got {n_dates} and {n_boot}.")
+    if n_dates < 1 or n_bootstrap < 1:
+        raise ConfigError(f"need at least 1 date and 1 resample, got {n_dates} and {n_bootstrap}.")
     if not block_length >= 1:
         raise ConfigError(f"block_length must be at least 1 day, got {block_length!r}.")
     rng = np.random.default_rng(seed)
     if not stationary:
         length = min(int(np.ceil(block_length)), n_dates)
-        starts = rng.integers(n_dates, size=(n_boot, -(-n_dates // length), 1))
+        starts = rng.integers(n_dates, size=(n_bootstrap, -(-n_dates // length), 1))
         rows = starts + np.arange(length)
-        return np.asarray(rows.reshape(n_boot, -1)[:, :n_dates] % n_dates, dtype=np.intp)
-    fresh = rng.random((n_boot, n_dates)) < 1.0 / block_length
+        return np.asarray(rows.reshape(n_bootstrap, -1)[:, :n_dates] % n_dates, dtype=np.intp)
+    fresh = rng.random((n_bootstrap, n_dates)) < 1.0 / block_length
     fresh[:, 0] = True
     # A block begun at draw j with row s continues s, s + 1, ...: keep s - j until the next begins.
     begins = np.flatnonzero(fresh)

@@ -61,7 +61,7 @@ def bootstrap_samples(
     statistic: StatisticFunction,
     returns: ArrayLike,
     *,
-    n_boot: int = 1000,
+    n_bootstrap: int = 1000,
     block_length: float | None = None,
     seed: int | np.random.Generator = 0,
     stationary: bool = True,
@@ -74,7 +74,7 @@ def bootstrap_samples(
         From an array of shape (n_dates, n_columns) to one of shape (n_columns,).
     returns : array of shape (n_dates, n_columns)
         One column per strategy, without NaN; all columns share the resampled days.
-    n_boot : int, default=1000
+    n_bootstrap : int, default=1000
         Resamples.
     block_length : float, optional
         Mean block length in days. By default the longest that `optimal_block_length` finds for
@@ -85,22 +85,22 @@ def bootstrap_samples(
 
     Returns
     -------
-    ndarray of shape (n_boot, n_columns)
+    ndarray of shape (n_bootstrap, n_columns)
 
     Examples
     --------
     >>> days = np.random.default_rng(0).standard_normal((250, 2))
-    >>> bootstrap_samples(lambda r: r.mean(axis=0), days, n_boot=100).shape
+    >>> bootstrap_samples(lambda r: r.mean(axis=0), days, n_bootstrap=100).shape
     (100, 2)
     """
     r = check_returns(returns, "returns", ndim=(2,))
     n_dates, n_columns = r.shape
     if block_length is None:
         block_length = default_block_length(r, stationary=stationary)
-    rows = bootstrap_indices(n_dates, block_length, n_boot, seed, stationary=stationary)
-    out = np.empty((n_boot, n_columns))
+    rows = bootstrap_indices(n_dates, block_length, n_bootstrap, seed, stationary=stationary)
+    out = np.empty((n_bootstrap, n_columns))
     step = max(1, _CHUNK_VALUES // (n_dates * n_columns))
-    for start in range(0, n_boot, step):
+    for start in range(0, n_bootstrap, step):
         chunk = rows[start : start + step]
         resampled = r.take(np.ascontiguousarray(chunk.T), axis=0).reshape(n_dates, -1)
         values = np.asarray(statistic(resampled), dtype=np.float64)
@@ -118,7 +118,7 @@ def bootstrap_interval(
     returns: ArrayLike,
     *,
     level: float = 0.95,
-    n_boot: int = 1000,
+    n_bootstrap: int = 1000,
     block_length: float | None = None,
     seed: int | np.random.Generator = 0,
     stationary: bool = True,
@@ -137,7 +137,7 @@ def bootstrap_interval(
     Examples
     --------
     >>> days = np.random.default_rng(0).normal(0.001, 0.01, 500)
-    >>> mean = bootstrap_interval(lambda r: r.mean(axis=0), days, n_boot=200)
+    >>> mean = bootstrap_interval(lambda r: r.mean(axis=0), days, n_bootstrap=200)
     >>> mean.low < mean.estimate < mean.high
     True
     """
@@ -146,7 +146,7 @@ def bootstrap_interval(
         statistic,
         r[:, None],
         level=level,
-        n_boot=n_boot,
+        n_bootstrap=n_bootstrap,
         block_length=block_length,
         seed=seed,
         stationary=stationary,
@@ -158,7 +158,7 @@ def bootstrap_intervals(
     returns: ArrayLike,
     *,
     level: float = 0.95,
-    n_boot: int = 1000,
+    n_bootstrap: int = 1000,
     block_length: float | None = None,
     seed: int | np.random.Generator = 0,
     stationary: bool = True,
@@ -167,7 +167,7 @@ def bootstrap_intervals(
 
     Parameters
     ----------
-    statistic, returns, n_boot, block_length, seed, stationary
+    statistic, returns, n_bootstrap, block_length, seed, stationary
         As in `bootstrap_samples`.
     level : float, default=0.95
         Confidence in (0, 1): the limits are the (1 - level) / 2 and (1 + level) / 2 quantiles of
@@ -180,14 +180,14 @@ def bootstrap_intervals(
     Examples
     --------
     >>> days = np.random.default_rng(0).normal(0.001, 0.01, (500, 3))
-    >>> len(bootstrap_intervals(lambda r: r.mean(axis=0), days, n_boot=100))
+    >>> len(bootstrap_intervals(lambda r: r.mean(axis=0), days, n_bootstrap=100))
     3
     """
     r = check_returns(returns, "returns", ndim=(2,))
     values = bootstrap_samples(
         statistic,
         r,
-        n_boot=n_boot,
+        n_bootstrap=n_bootstrap,
         block_length=block_length,
         seed=seed,
         stationary=stationary,

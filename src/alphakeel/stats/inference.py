@@ -128,7 +128,7 @@ def ic_summary(
     *,
     lags: int | None = None,
     level: float = 0.95,
-    n_boot: int = 1000,
+    n_bootstrap: int = 1000,
     seed: int | np.random.Generator = 0,
 ) -> ICSummary:
     """Sum up a series of information coefficients.
@@ -140,7 +140,7 @@ def ic_summary(
     lags : int, optional
         As in `newey_west_tstat`; give ``horizon - 1`` or more where horizons overlap. It also
         holds the bootstrap's blocks to ``lags + 1`` dates at least.
-    level, n_boot, seed
+    level, n_bootstrap, seed
         As in `bootstrap_intervals`.
 
     Returns
@@ -155,7 +155,7 @@ def ic_summary(
     Examples
     --------
     >>> daily = 0.03 + 0.1 * np.random.default_rng(0).standard_normal(500)
-    >>> result = ic_summary(daily, n_boot=200)
+    >>> result = ic_summary(daily, n_bootstrap=200)
     >>> round(result.mean, 3), result.t > 2, result.interval.low > 0
     (0.027, True, True)
     """
@@ -176,7 +176,7 @@ def ic_summary(
             lambda sample: sample.mean(axis=0),
             x,
             level=level,
-            n_boot=n_boot,
+            n_bootstrap=n_bootstrap,
             block_length=max(optimal_block_length(x), float((lags or 0) + 1)),
             seed=seed,
         ),

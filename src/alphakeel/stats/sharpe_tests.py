@@ -82,7 +82,7 @@ def sharpe_intervals(
     *,
     method: str = "bootstrap",
     level: float = 0.95,
-    n_boot: int = 1000,
+    n_bootstrap: int = 1000,
     block_length: int | None = None,
     seed: int | np.random.Generator = 0,
     periods_per_year: float = 252,
@@ -97,7 +97,7 @@ def sharpe_intervals(
     ----------
     returns : array of shape (n_dates,) or (n_dates, n_strategies)
         Simple returns per day, without NaN; in excess of cash if cash earns something.
-    method, level, n_boot, seed, periods_per_year
+    method, level, n_bootstrap, seed, periods_per_year
         As in `sharpe_differences`.
     block_length : int, optional
         Days in a block. By default the longest that `optimal_block_length` finds for any of the
@@ -126,13 +126,15 @@ def sharpe_intervals(
     Examples
     --------
     >>> days = np.random.default_rng(0).normal(0.0005, 0.01, 2520)
-    >>> (own,) = sharpe_intervals(days, n_boot=200)
+    >>> (own,) = sharpe_intervals(days, n_bootstrap=200)
     >>> round(own.estimate, 2), round(own.standard_error, 2), own.low < 0.79 < own.high
     (0.31, 0.31, True)
     """
     r = check_returns(returns, "returns", ndim=(1, 2))
     columns = r.reshape(len(r), -1)
-    return _estimates(columns, _itself, method, level, n_boot, block_length, seed, periods_per_year)
+    return _estimates(
+        columns, _itself, method, level, n_bootstrap, block_length, seed, periods_per_year
+    )
 
 
 def sharpe_differences(
@@ -141,7 +143,7 @@ def sharpe_differences(
     *,
     method: str = "bootstrap",
     level: float = 0.95,
-    n_boot: int = 1000,
+    n_bootstrap: int = 1000,
     block_length: int | None = None,
     seed: int | np.random.Generator = 0,
     periods_per_year: float = 252,
@@ -159,7 +161,7 @@ def sharpe_differences(
         bandwidth). bootstrap: the same standard error with critical values from studentised
         circular block resamples, which the authors recommend.
     level : float, default=0.95
-    n_boot : int, default=1000
+    n_bootstrap : int, default=1000
         Resamples; all strategies share their days.
     block_length : int, optional
         Days in a block. By default the longest that `optimal_block_length` finds for any of the
@@ -191,7 +193,7 @@ def sharpe_differences(
     >>> rng = np.random.default_rng(0)
     >>> market = rng.normal(0.0, 0.01, 1500)
     >>> better = market + rng.normal(0.0005, 0.003, 1500)
-    >>> (gain,) = sharpe_differences(better, market, n_boot=200)
+    >>> (gain,) = sharpe_differences(better, market, n_bootstrap=200)
     >>> gain.low > 0.0, gain.p_value < 0.05
     (True, True)
     """
@@ -201,7 +203,7 @@ def sharpe_differences(
         raise DataError(f"returns cover {len(r)} days but the baseline {len(b)}.")
     joined = np.column_stack([r, b])
     return _estimates(
-        joined, _less_last, method, level, n_boot, block_length, seed, periods_per_year
+        joined, _less_last, method, level, n_bootstrap, block_length, seed, periods_per_year
     )
 
 
@@ -247,7 +249,7 @@ def _estimates(
     contrast: Callable[[Array], Array],
     method: str,
     level: float,
-    n_boot: int,
+    n_bootstrap: int,
     block_length: int | None,
     seed: int | np.random.Generator,
     periods_per_year: float,
@@ -273,7 +275,7 @@ def _estimates(
         length = _block_length(psi[:, apart]) if block_length is None else block_length
         used = np.ones(len(sharpe), dtype=np.bool_)
         used[: len(apart)] = apart
-        drawn = _studentised(returns[:, used], sharpe[used], contrast, length, n_boot, seed)
+        drawn = _studentised(returns[:, used], sharpe[used], contrast, length, n_bootstrap, seed)
         p[apart], critical[apart] = _beyond(np.abs(drawn), np.abs(t[apart]), level)
     # Annual, and from ddof = 0 to the library's ddof = 1.
     scale = np.sqrt(periods_per_year * (len(returns) - 1) / len(returns))
@@ -302,7 +304,7 @@ def _studentised(
     sharpe: Array,
     contrast: Callable[[Array], Array],
     length: int,
-    n_boot: int,
+    n_bootstrap: int,
     seed: int | np.random.Generator,
 ) -> Array:
     """Resampled contrasts of Sharpe ratios, less the sample's, over their standard errors.
@@ -314,15 +316,15 @@ def _studentised(
     n_blocks = n // length if length >= 1 else 0
     if n_blocks < 2:
         raise ConfigError(f"blocks of {length!r} days: fewer than two fit into {n} days.")
-    if n_boot < 1:
-        raise ConfigError(f"need at least 1 resample, got {n_boot}.")
+    if n_bootstrap < 1:
+        raise ConfigError(f"need at least 1 resample, got {n_bootstrap}.")
     z = (returns - returns.mean(axis=0)) / returns.std(axis=0)
     ones, squares = _circular_sums(z, length), _circular_sums(z * z, length)
-    starts = np.random.default_rng(seed).integers(n, size=(n_boot, n_blocks))
+    starts = np.random.default_rng(seed).integers(n, size=(n_bootstrap, n_blocks))
     centre = contrast(sharpe)
-    out = np.empty((n_boot, len(centre)))
+    out = np.empty((n_bootstrap, len(centre)))
     step = max(1, _CHUNK_VALUES // (n_blocks * returns.shape[1]))
-    for first in range(0, n_boot, step):
+    for first in range(0, n_bootstrap, step):
         rows = starts[first : first + step]
         s1, s2 = ones[rows], squares[rows]  # (resamples, blocks, columns)
         mean = s1.mean(axis=1) / length

@@ -216,7 +216,7 @@ class CrossValidation:
     def settings(self, params: dict[str, Any]) -> StudyConfig:
         """Settings of a trial: the point's, and the plan's number of networks."""
         config = settings_at(self.config, params)
-        return replace(config, network=replace(config.network, seeds=self.plan.seeds))
+        return replace(config, network=replace(config.network, n_seeds=self.plan.n_seeds))
 
     def key(self, params: dict[str, Any]) -> str:
         """Fingerprint of a trial."""

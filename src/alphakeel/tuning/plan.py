@@ -29,7 +29,7 @@ class SearchPlan:
     ----------
     model : str
         The model whose settings are searched.
-    trials : int
+    n_trials : int
         Trials in all, those of earlier runs of the same search included.
     objective : {"rank_ic", "sharpe"}
         Mean validation Rank IC; or the Sharpe ratio of the validation portfolio, where a trial that
@@ -42,7 +42,7 @@ class SearchPlan:
     pruner : {"median", "hyperband", "none"}
         Gives a trial up after a split where it is behind the median of those before; or by
         successive halving over splits.
-    seeds : int
+    n_seeds : int
         Networks averaged in a trial.
     overlay : bool
         Trade a trial's portfolio under the settings' ``[overlay]``: a study shows both, and a
@@ -50,13 +50,13 @@ class SearchPlan:
     """
 
     model: str = "lstm"
-    trials: int = 20
+    n_trials: int = 20
     objective: str = "rank_ic"
     splitter: str = "kfold"
     blocks: int = 4
     held_out: int = 2
     pruner: str = "median"
-    seeds: int = 1
+    n_seeds: int = 1
     overlay: bool = False
 
     def __post_init__(self) -> None:
@@ -71,7 +71,7 @@ class SearchPlan:
                 raise ConfigError(
                     f"{name} must be one of {', '.join(values)}, not {getattr(self, name)!r}."
                 )
-        for name, least in (("trials", 1), ("blocks", 2), ("held_out", 1), ("seeds", 1)):
+        for name, least in (("n_trials", 1), ("blocks", 2), ("held_out", 1), ("n_seeds", 1)):
             if getattr(self, name) < least:
                 raise ConfigError(f"{name} must be at least {least}, not {getattr(self, name)}.")
         if self.splitter == "combinatorial" and self.held_out >= self.blocks:

@@ -105,7 +105,7 @@ def record_run(study: Study, ledger: TrialLedger, *, date: dt.date | None = None
     --------
     >>> import alphakeel as ak
     >>> panel = ak.load_bundled("synthetic", n_assets=12, n_dates=900, seed=1)
-    >>> config = ak.StudyConfig(models=("linear",), report=ak.ReportConfig(bootstrap=100))
+    >>> config = ak.StudyConfig(models=("linear",), report=ak.ReportConfig(n_bootstrap=100))
     >>> ledger = TrialLedger()
     >>> study = ak.run_study(panel, config)
     >>> seen = record_run(study, ledger)

@@ -82,7 +82,7 @@ def tune(
     --------
     >>> import alphakeel as ak
     >>> panel = ak.load_bundled("synthetic", n_assets=12, n_dates=900, seed=1)
-    >>> found = tune(panel, plan=SearchPlan(model="linear", trials=2, blocks=3))
+    >>> found = tune(panel, plan=SearchPlan(model="linear", n_trials=2, blocks=3))
     >>> len(found.trials), found.config.linear.method in ("pooled", "ridge")
     (2, True)
     """
@@ -113,7 +113,7 @@ def _run(
     plan = cv.plan
     for stale in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         study.tell(stale.number, state=TrialState.FAIL)
-    while len(finished := _finished(study)) < plan.trials:
+    while len(finished := _finished(study)) < plan.n_trials:
         _tell_progress(on_progress, finished, plan)
         seed = np.random.SeedSequence([cv.config.seed, len(finished)]).generate_state(1)[0]
         study.sampler = optuna.samplers.TPESampler(
@@ -182,12 +182,12 @@ def _tell_progress(
 ) -> None:
     if on_progress is None:
         return
-    detail = f"{len(finished)} of {plan.trials} trials"
+    detail = f"{len(finished)} of {plan.n_trials} trials"
     complete = [t for t in finished if t.state == TrialState.COMPLETE]
     if complete:
         best = max(complete, key=_standing)
         detail += f", best {OBJECTIVES[plan.objective]} {best.value:.3f} (trial {best.number})"
-    on_progress(Progress("tuning", min(1.0, len(finished) / plan.trials), detail))
+    on_progress(Progress("tuning", min(1.0, len(finished) / plan.n_trials), detail))
 
 
 def _standing(trial: FrozenTrial) -> tuple[float, float]:

@@ -81,7 +81,7 @@ def default_space(model: str, config: StudyConfig, *, n_rows: int, breadth: int 
         return (
             Choice("boosting.leaves", (4, 8, 15, 31)),
             Span("boosting.learning_rate", 0.01, 0.2, log=True),
-            Span("boosting.trees", 50, 600, log=True, whole=True),
+            Span("boosting.n_trees", 50, 600, log=True, whole=True),
         )
     if model not in NETWORKS and model != "lstm_limited":
         raise ConfigError(
