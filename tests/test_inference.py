@@ -153,7 +153,7 @@ class TestIntervals:
         with pytest.raises(ConfigError, match="one value per column"):
             inference.bootstrap_intervals(lambda r: r, x, block_length=2, n_bootstrap=5)
         with pytest.raises(ConfigError, match=r"0\.95 is 95 %"):
-            inference.bootstrap_intervals(_mean, x, block_length=2, n_boot=5, level=95)
+            inference.bootstrap_intervals(_mean, x, block_length=2, n_bootstrap=5, level=95)
 
 
 class TestNeweyWest:
