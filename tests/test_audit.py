@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 import alphakeel as ak
 from alphakeel.audit import Audit, Finding, run_audit
 from alphakeel.audit.evidence import check_targets
+from alphakeel.audit.lookahead import all_values
 from alphakeel.audit.replay import prepare_study
 from alphakeel.audit.setup import check_costs
 from alphakeel.audit.universe import (
@@ -189,6 +190,12 @@ def prepared(panel: AssetPanel) -> Any:
     return prepare_study(panel, QUICK, [f for f in FACTORS if f.name in KEPT])
 
 
+def targets_of(panel: AssetPanel) -> list[Finding]:
+    base = prepared(panel)
+    factors = tuple(f for f in FACTORS if f.name in KEPT)
+    return check_targets(base, all_values(base.dataset.panel, factors, base.dataset.names))
+
+
 class TestSeededFactors:
     @pytest.mark.parametrize("name", LEAKY)
     def test_is_caught_and_named_with_its_date(self, of_factors: Audit, name: str) -> None:
@@ -240,13 +247,13 @@ class TestSeededData:
         ahead = np.full(price.shape, np.nan)
         ahead[:-6] = np.log(price[6:] / price[1:-5])
         ahead += np.random.default_rng(0).normal(0.0, 0.03, ahead.shape)
-        found = check_targets(prepared(with_field(panel, "earnings_to_price", ahead)))
+        found = targets_of(with_field(panel, "earnings_to_price", ahead))
         assert {f.factor for f in found if f.verdict == "leak"} == {"earnings_yield"}
 
     def test_a_field_dated_one_day_early(self, panel: AssetPanel) -> None:
         early = panel["market_cap"].copy()
         early[:-1] = early[1:]
-        (finding,) = check_targets(prepared(with_field(panel, "market_cap", early)))
+        (finding,) = targets_of(with_field(panel, "market_cap", early))
         assert (finding.verdict, finding.factor) == ("leak", "market_cap")
         assert "next day's return" in finding.evidence
 

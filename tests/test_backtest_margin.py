@@ -88,7 +88,7 @@ class TestShorts:
             else:
                 assert (ledger.weights >= 0.0).all()
                 assert not ledger.carry.any()
-        assert (short.portfolios.rungs["Linear"].weights >= 0.0).all()
+        assert (short.portfolios.scores_only["Linear"].weights >= 0.0).all()
 
     def test_the_fee_is_a_252nd_part_of_the_shorts_a_day(self, short: Study) -> None:
         ledger = short.strategies["Linear"]

@@ -21,7 +21,7 @@ from alphakeel.config import NetworkConfig, ReportConfig, StudyConfig, config_to
 from alphakeel.data.panel import panel_to_long
 from alphakeel.data.simulate import simulate_market
 from alphakeel.degree import AXES, DegreePlan, DegreeStudy, run_degree_study, write_degrees
-from alphakeel.degree.bench import Bench
+from alphakeel.degree.bench import CurveRunner
 from alphakeel.degree.curves import (
     METRICS,
     PERIODS,
@@ -339,7 +339,7 @@ def test_an_interrupted_command_goes_on_and_writes_figure_and_numbers(
              str(tmp_path / "study.toml"), "--trials", "2", "--seeds", "2", "--out", str(out)],
         )  # fmt: skip
 
-    forecast, calls = Bench.forecast, itertools.count(1)
+    forecast, calls = CurveRunner.forecast, itertools.count(1)
 
     def interrupted(*args: Any) -> Any:
         if next(calls) == 4:
@@ -347,7 +347,7 @@ def test_an_interrupted_command_goes_on_and_writes_figure_and_numbers(
         return forecast(*args)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Bench, "forecast", interrupted)
+        patch.setattr(CurveRunner, "forecast", interrupted)
         broken = degree()
     assert broken.exit_code == 130
     assert broken.stderr == "alphakeel: interrupted; the same command goes on from here.\n"

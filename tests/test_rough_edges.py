@@ -381,7 +381,7 @@ def test_a_forecast_that_expects_gains_holds_nothing_down() -> None:
         wealth=1.0,
     )
     portfolio = simulator.trade(np.full((20, 3), 1 / 3))
-    settings = OverlayConfig(volatility=None, var_95=0.01, brake_start=None)
+    settings = OverlayConfig(target_volatility=None, var_cap=0.01, brake_start=None)
     for level, exposure in ((-0.01, 1.0), (0.0, 1.0), (0.02, 0.5)):
         risk = TailForecast(np.full(100, level), np.full(100, level))
         plan = put_under_overlay(portfolio, risk, simulator, settings)[1]

@@ -102,7 +102,7 @@ class TestNoLookAhead:
                 )
         for label, rung in study.portfolios.scores_only.items():
             np.testing.assert_array_equal(
-                rung.weights[days], other.portfolios.rungs[label].weights[days]
+                rung.weights[days], other.portfolios.scores_only[label].weights[days]
             )
         for label, forecast in study.portfolios.value_at_risk.items():
             again = other.portfolios.value_at_risk[label]

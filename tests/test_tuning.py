@@ -84,7 +84,7 @@ def scrambled_after(panel: AssetPanel, row: int) -> AssetPanel:
 class TestTestYears:
     @pytest.mark.parametrize("splitter", ["kfold", "combinatorial"])
     def test_scrambling_them_changes_no_number(self, panel: AssetPanel, splitter: str) -> None:
-        plan = replace(LINEAR, trials=3, splitter=splitter, held_out=1)
+        plan = replace(LINEAR, n_trials=3, splitter=splitter, held_out=1)
         days = Plan.of(panel, StudyConfig()).test
         other = scrambled_after(panel, days.start)
         assert hash_panel(other) != hash_panel(panel)
@@ -543,8 +543,8 @@ class TestSeen:
         )
         flat = replace(
             study,
-            books=replace(
-                study.books,
+            portfolios=replace(
+                study.portfolios,
                 strategies={**study.strategies, "Linear": still},
                 overlaid={**study.overlaid, "Linear": still},
             ),

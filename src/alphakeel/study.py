@@ -23,6 +23,7 @@ from alphakeel.config import StudyConfig, config_to_dict
 from alphakeel.evidence.recognition import MarketRegimes, find_regimes
 from alphakeel.evidence.stress import Stress, stress
 from alphakeel.models.state import Store
+from alphakeel.pipeline.dataset import WORK as PREPARE_WORK
 from alphakeel.pipeline.dataset import Dataset, prepare_dataset
 from alphakeel.pipeline.fitting import (
     FitCache,
@@ -46,11 +47,10 @@ from alphakeel.stats.timeseries import simple_returns
 __all__ = ["Progress", "load_data", "run_study"]
 
 # What a stage weighs on the progress bar, where one LSTM's fit weighs its seeds.
-_WORK = {"prepare": 2.0, "explain": 1.0, "risk": 0.5, "trade": 2.0, "stress": 0.5}
+_WORK = {"explain": 1.0, "risk": 0.5, "trade": 2.0, "stress": 0.5}
 _SCREEN = 0.2
 # What the progress bar calls a stage.
 _WORDS = {
-    "prepare": "cleaning and factors",
     "explain": "explaining",
     "risk": "forecasting risk",
     "trade": "backtest",
@@ -104,7 +104,7 @@ def run_study(
     --------
     >>> import alphakeel as ak
     >>> panel = ak.load_bundled("synthetic", n_assets=12, n_dates=900, seed=1)
-    >>> config = ak.StudyConfig(models=("linear",), report=ak.ReportConfig(n_n_bootstrap=100))
+    >>> config = ak.StudyConfig(models=("linear",), report=ak.ReportConfig(n_bootstrap=100))
     >>> study = ak.run_study(panel, config)
     >>> list(study.strategies)
     ['Equal weight', 'Minimum variance', 'Linear']
@@ -116,7 +116,7 @@ def run_study(
     resumed = cache.begin()
 
     with run.stage("prepare"):
-        dataset = prepare_dataset(panel, plan)
+        dataset = prepare_dataset(panel, plan, run.tracker)
     with run.stage("screen"):
         trains = [fold.train for fold in plan.folds]
         screens = screen_factors(dataset, trains, plan.config, plan.models, run.screening)
@@ -149,7 +149,8 @@ class _Run:
         a_fold = _SCREEN + sum(work_of(model, plan.config) for model in plan.models)
         self.plan = plan
         self.clock = Clock()
-        self.tracker = Tracker(on_progress, sum(_WORK.values()) + len(plan.folds) * a_fold)
+        whole = 2.0 * PREPARE_WORK + sum(_WORK.values()) + len(plan.folds) * a_fold
+        self.tracker = Tracker(on_progress, whole)
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:

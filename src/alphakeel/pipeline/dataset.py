@@ -24,6 +24,7 @@ from alphakeel.factors.base import FactorSet, compute_factors, standardise
 from alphakeel.factors.targets import forward_returns, holding_returns, ranked_targets
 from alphakeel.pipeline.plan import Plan
 from alphakeel.portfolio.forecast import ew_volatility
+from alphakeel.progress import Tracker
 from alphakeel.provenance import cautions, describe_fields
 from alphakeel.stats.timeseries import simple_returns, trailing_beta
 
@@ -35,6 +36,8 @@ Rows = npt.NDArray[np.intp]
 
 # Fewer stocks on a date have no correlation worth the name.
 _LEAST_STOCKS = 5
+# What cleaning, and factors, weigh on the progress bar, where one LSTM's fit weighs its seeds.
+WORK = 1.0
 # Days of a market beta, and those it needs.
 BETA_WINDOW, BETA_LEAST = 252, 120
 
@@ -237,7 +240,7 @@ _DAILY = ("sample", "price", "last_price", "returns")
 _DECIDED = ("features", "raw", "targets", "forward", "volatility", "eligible")
 
 
-def prepare_dataset(panel: AssetPanel, plan: Plan) -> Dataset:
+def prepare_dataset(panel: AssetPanel, plan: Plan, tracker: Tracker | None = None) -> Dataset:
     """Clean a panel, compute its factors, and rank them and what came after.
 
     Parameters
@@ -246,6 +249,8 @@ def prepare_dataset(panel: AssetPanel, plan: Plan) -> Dataset:
         No day after its last one is read.
     plan : Plan
         Of this panel, or of more days than it has.
+    tracker : Tracker, optional
+        Told of cleaning and factors, `WORK` each.
 
     Returns
     -------
@@ -267,12 +272,14 @@ def prepare_dataset(panel: AssetPanel, plan: Plan) -> Dataset:
     >>> dataset.targets.shape
     (180, 12, 2)
     """
-    config = plan.config
-    cleaning = clean(panel, **config.cleaning.keywords())
-    factors = compute_factors(cleaning.panel, plan.library)
-    check_factors(plan.custom, cleaning.panel, factors)
-    price = cleaning.panel["accounting_close"]
-    returns = simple_returns(price)
+    config, tracker = plan.config, tracker or Tracker(None, 2.0 * WORK)
+    with tracker.task("cleaning", WORK):
+        cleaning = clean(panel, **config.cleaning.keywords())
+        price = cleaning.panel["accounting_close"]
+        returns = simple_returns(price)
+    with tracker.task("factors", WORK):
+        factors = compute_factors(cleaning.panel, plan.library)
+        check_factors(plan.custom, cleaning.panel, factors)
     dataset = assemble_dataset(
         cleaning.panel,
         factors,
