@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,12 +17,14 @@ from typer.testing import CliRunner, Result
 
 from alphakeel.cli import app
 from alphakeel.config import (
+    AllocationConfig,
     LimitsConfig,
     NetworkConfig,
     ReportConfig,
     StudyConfig,
     TargetConfig,
     WalkForwardConfig,
+    config_from_dict,
     config_to_toml,
     load_config,
 )
@@ -29,6 +32,7 @@ from alphakeel.data.panel import panel_to_long
 from alphakeel.data.simulate import simulate_market
 from alphakeel.errors import ConfigError, DataError
 from alphakeel.pipeline.dataset import prepare_dataset
+from alphakeel.pipeline.fitting import RISK_HORIZON, Forecast, forecast_volatility
 from alphakeel.pipeline.plan import Plan
 from alphakeel.provenance import hash_panel
 from alphakeel.report import verdict
@@ -43,7 +47,7 @@ from alphakeel.tuning import (
     tune,
     write_tuning,
 )
-from alphakeel.tuning.judge import make_splits, over_limits
+from alphakeel.tuning.judge import make_splits, over_limits, trade_block
 from alphakeel.tuning.luck import Luck
 from alphakeel.tuning.space import Choice, Space, Span, default_space, drawn, settings_at
 from alphakeel.tuning.storage import alone
@@ -101,7 +105,71 @@ class TestTestYears:
         assert linear.validated[1] < str(linear.config.walk_forward.test_start)
 
 
+AS_STUDIED = {
+    "default": {},
+    "optimised": {"allocation": {"method": "mean_cvar", "window": 120}},
+    "short": {"allocation": {"neutral": "dollar"}},
+    "network volatility": {"allocation": {"volatility": "network"}, "network": {"max_steps": 2}},
+    "market rules": {"costs": {"preset": "us", "wealth": 1e9}},
+    "tight overlay": {"overlay": {"target_volatility": 0.03, "bear_exposure": 0.2}},
+}
+
+
+class TestTradedAsStudied:
+    """A search judges the portfolio that the study trades, whatever the settings."""
+
+    @pytest.mark.parametrize("case", AS_STUDIED)
+    def test_a_block_is_traded_as_the_test_is(self, panel: AssetPanel, case: str) -> None:
+        quick: dict[str, Any] = {
+            "models": ["linear"],
+            "report": {"n_bootstrap": 100, "drivers": False, "sensitivity": False},
+        }
+        config = config_from_dict({**quick, **AS_STUDIED[case]})
+        study = run_study(panel, config)
+        dataset, block = study.dataset, study.plan.tested
+        forecast = Forecast(study.models["linear"].scores, None)
+        volatility = forecast_volatility(dataset, study.plan)[block]
+        for overlay, ledger in (
+            (False, study.strategies["Linear"]),
+            (True, study.overlaid["Linear"]),
+        ):
+            own = trade_block(dataset, forecast, volatility, block, study.config, overlay=overlay)
+            assert own.days == study.test
+            np.testing.assert_array_equal(own.returns, ledger.net_returns)
+            np.testing.assert_array_equal(own.turnover, ledger.turnover)
+
+    @pytest.mark.parametrize("case", [case for case in AS_STUDIED if case != "default"])
+    def test_what_the_settings_say_changes_the_value_of_a_trial(
+        self, panel: AssetPanel, case: str
+    ) -> None:
+        overlay = case == "tight overlay"
+        plan = replace(LINEAR, n_trials=1, objective="sharpe", overlay=overlay)
+        base = tune(panel, plan=plan).trials["value"][0]
+        other = tune(panel, config_from_dict(AS_STUDIED[case]), plan).trials["value"][0]
+        assert other != base
+
+    def test_the_overlay_is_judged_on_request(self, panel: AssetPanel) -> None:
+        plan = replace(LINEAR, n_trials=1, objective="sharpe")
+        ledger = TrialLedger()
+        without = tune(panel, plan=plan, ledger=ledger).trials["value"][0]
+        under = tune(panel, plan=replace(plan, overlay=True), ledger=ledger).trials["value"][0]
+        assert under != without
+        assert len(ledger.of(hash_panel(panel))) == 2  # no trial stands for the other
+
+
 class TestSplits:
+    def test_labels_of_the_risk_network_are_purged_too(self, panel: AssetPanel) -> None:
+        near = replace(StudyConfig().target, horizons=(1,))
+        config = replace(
+            StudyConfig(), target=near, allocation=AllocationConfig(volatility="network")
+        )
+        study = Plan.of(panel, config)
+        dataset = prepare_dataset(panel[: study.test.start].to_panel(), study.before_test())
+        for split in make_splits(dataset, study.config, LINEAR):
+            train, first = dataset.decisions[split.train], dataset.decisions[split.test[0].start]
+            ahead = train[train < first]
+            assert (ahead + RISK_HORIZON < first).all()
+
     @pytest.mark.parametrize(
         ("plan", "n_splits"),
         [
