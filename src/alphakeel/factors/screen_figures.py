@@ -11,12 +11,14 @@ anew: it is the reference, and the tests bound the difference.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from alphakeel.errors import DataError
 from alphakeel.stats.inference import newey_west_tstat
@@ -50,6 +52,9 @@ DISCOVERY_METHODS = {
 }
 # Below this share of unexplained variance a factor counts as a combination of the others.
 MIN_UNEXPLAINED = 1e-6
+# The number of BLAS threads is a setting of the process: two passes at once would put back
+# each other's.
+_blas_lock = threading.Lock()
 
 
 @dataclass(frozen=True, eq=False)
@@ -224,18 +229,26 @@ def cross_sections(
         min_assets=min_assets,
     )
     step = max(1, BLOCK_VALUES // (len(columns) * n_assets))
-    for start in range(0, n_dates, step):
-        block = slice(start, start + step)
-        rows = _stock_rows(values[block], targets[block], mask[block])
-        _refuse_infinite(rows, start, columns)
-        known = ~np.isnan(rows)
-        ones = known.astype(np.float32)
-        among = _rank_correlation(_ranked(rows, known), ones, min_assets)
-        sections.ic[block] = _pearson(_centred(rows, ones), ones, n_factors, min_assets)
-        sections.rank_ic[block] = among[:, :n_factors, n_factors:]
-        sections.correlation[block] = among[:, :n_factors, :n_factors]
-        sections.known[block] = np.count_nonzero(known[:, :n_factors], axis=2)
+    # The products are small: threads that share one wait for each other longer than they work.
+    with _blas_lock, threadpool_limits(limits=1, user_api="blas"):
+        for start in range(0, n_dates, step):
+            block = slice(start, start + step)
+            rows = _stock_rows(values[block], targets[block], mask[block])
+            _refuse_infinite(rows, start, columns)
+            _fill_block(sections, block, rows)
     return sections
+
+
+def _fill_block(sections: CrossSections, block: slice, rows: NDArray[np.float32]) -> None:
+    """Write the figures of a block of dates, from its stock rows."""
+    n_factors, least = sections.known.shape[1], sections.min_assets
+    known = ~np.isnan(rows)
+    ones = known.astype(np.float32)
+    among = _rank_correlation(_ranked(rows, known), ones, least)
+    sections.ic[block] = _pearson(_centred(rows, ones), ones, n_factors, least)
+    sections.rank_ic[block] = among[:, :n_factors, n_factors:]
+    sections.correlation[block] = among[:, :n_factors, :n_factors]
+    sections.known[block] = np.count_nonzero(known[:, :n_factors], axis=2)
 
 
 def _stock_rows(values: FloatArray, targets: FloatArray, mask: BoolArray) -> NDArray[np.float32]:
