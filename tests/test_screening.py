@@ -12,7 +12,8 @@ from sklearn.base import clone
 from statsmodels.stats.outliers_influence import variance_inflation_factor
 
 from alphakeel.errors import ConfigError, DataError, NotFittedError
-from alphakeel.factors.screening import FactorScreen
+from alphakeel.factors import screen_figures
+from alphakeel.factors.screening import FactorScreen, cross_sections
 from alphakeel.stats.crosssection import ic, rank_ic
 
 T, N = 260, 40
@@ -229,6 +230,84 @@ class TestProperties:
         np.testing.assert_array_equal(fitted.transform(values)[..., 0], values[..., 0])
         assert fitted.transform(values).shape == (T, N, 3)
         assert clone(fitted).get_params() == fitted.get_params()
+
+
+class TestCrossSections:
+    PER_DATE = ("ic", "rank_ic", "correlation", "known", "eligible")
+
+    @pytest.mark.parametrize("block_values", [1, 1 << 12, 1 << 30])
+    @pytest.mark.parametrize("n_factors", [1, 7])
+    @pytest.mark.parametrize(
+        "rows", [slice(0, 150), slice(37, 201), slice(9, 10), np.array([3, 4, 90, 259])]
+    )
+    def test_a_date_follows_from_its_own_row_whatever_the_block(
+        self,
+        monkeypatch: pytest.MonkeyPatch,
+        block_values: int,
+        n_factors: int,
+        rows: slice | np.ndarray,
+    ) -> None:
+        values, targets, mask = planted()
+        values = values[..., :n_factors]
+        whole = cross_sections(values, targets, mask).on(rows)
+        monkeypatch.setattr(screen_figures, "BLOCK_VALUES", block_values)
+        alone = cross_sections(values[rows], targets[rows], mask[rows])
+        for figure in self.PER_DATE:
+            np.testing.assert_array_equal(getattr(whole, figure), getattr(alone, figure))
+
+    def test_what_other_rows_hold_cannot_matter(self) -> None:
+        values, targets, mask = planted()
+        before = cross_sections(values, targets, mask).on(slice(50, 200))
+        rng = np.random.default_rng(13)
+        for outside in (slice(0, 50), slice(200, T)):
+            values[outside] = 1e30 * rng.standard_normal(values[outside].shape)
+            targets[outside] = np.nan
+            mask[outside] = ~mask[outside]
+        after = cross_sections(values, targets, mask).on(slice(50, 200))
+        for figure in self.PER_DATE:
+            np.testing.assert_array_equal(getattr(before, figure), getattr(after, figure))
+
+    def test_a_fold_judged_on_them_is_a_fold_judged_alone(self) -> None:
+        values, targets, mask = planted()
+        sections = cross_sections(values, targets, mask, NAMES)
+        for train in (slice(0, 120), slice(40, 230)):
+            alone = FactorScreen(max_vif=5.0).fit(
+                values[train], targets[train], mask[train], NAMES, FAMILIES, (1, 5)
+            )
+            shared = FactorScreen(max_vif=5.0).fit_cross_sections(
+                sections.on(train), NAMES, FAMILIES, (1, 5)
+            )
+            pd.testing.assert_frame_equal(alone.verdicts_, shared.verdicts_, check_exact=True)
+            pd.testing.assert_frame_equal(alone.by_horizon_, shared.by_horizon_, check_exact=True)
+            np.testing.assert_array_equal(alone.correlation_, shared.correlation_)
+            assert alone.selected_ == shared.selected_
+
+    def test_pooled_figures_are_those_of_their_rows(self) -> None:
+        values, targets, mask = planted()
+        train = slice(20, 170)
+        sections = cross_sections(values, targets, mask).on(train)
+        known = np.isfinite(values[train][mask[train]])
+        np.testing.assert_array_equal(sections.coverage(), known.mean(axis=0))
+        exact = rank_ic(values[train, :, 1], values[train, :, 2], mask[train])
+        assert sections.mean_correlation()[1, 2] == pytest.approx(np.mean(exact), abs=1e-6)
+        assert np.isnan(sections.mean_correlation()[5]).all()
+
+    def test_a_slice_is_not_copied(self) -> None:
+        sections = cross_sections(*planted())
+        assert np.shares_memory(sections.on(slice(3, 9)).correlation, sections.correlation)
+
+    def test_another_min_assets_is_refused(self) -> None:
+        sections = cross_sections(*planted(), min_assets=10)
+        with pytest.raises(ConfigError, match="min_assets=10 but the screen has min_assets=5"):
+            FactorScreen().fit_cross_sections(sections)
+        assert FactorScreen(min_assets=10).fit_cross_sections(sections).selected_
+
+    def test_infinite_value_is_found_in_any_block(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(screen_figures, "BLOCK_VALUES", 1 << 12)
+        values, targets, _ = planted()
+        values[201, 7, 2] = -np.inf
+        with pytest.raises(DataError, match=r"'negative' is infinite at row 201, asset column 7"):
+            cross_sections(values, targets, names=NAMES)
 
 
 class TestValidation:

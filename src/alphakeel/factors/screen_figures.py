@@ -1,7 +1,8 @@
 """The figures that a factor is judged by: IC, Rank IC, correlation, coverage, t and VIF.
 
-One pass over the dates, a block at a time: all factors of the block are ranked at once, and every
-sum that a correlation over jointly known pairs needs is one matrix product, because unknown
+One pass over the dates, a block at a time, keeps what each date's cross-section says; a fold then
+averages the dates of its training rows. Factors and targets of a block are ranked together, and
+every sum that a correlation over jointly known pairs needs is one matrix product, because unknown
 entries are zeros. Factor and target are each ranked among the stocks where *they* are known. Where
 both are known for the same stocks the Rank IC is Spearman's, to rounding; otherwise it is the
 correlation of those ranks over the pairs. `stats.crosssection.rank_ic` ranks every pair of masks
@@ -10,15 +11,19 @@ anew: it is the reference, and the tests bound the difference.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from alphakeel.errors import DataError
-from alphakeel.stats.crosssection import rank_scaled
 from alphakeel.stats.inference import false_discovery_q_values, newey_west_tstat
+from alphakeel.stats.ranks import order_dates, scaled_ranks
+from alphakeel.stats.rows import blocks_of
 
 __all__ = [
     "CrossSections",
@@ -38,23 +43,64 @@ __all__ = [
 FloatArray = NDArray[np.floating[Any]]
 BoolArray = NDArray[np.bool_]
 
-# Dates per block: 32 dates x 35 factors x 500 stocks of float32 are 2 MB, which stays in cache.
-BLOCK_DATES = 32
+# Values in a block of dates: as float32 they are half a megabyte, and a block stays in cache.
+BLOCK_VALUES = 1 << 17
 DISCOVERY_METHODS: dict[str, Literal["bh", "by"]] = {
     "benjamini_hochberg": "bh",
     "benjamini_yekutieli": "by",
 }
 # Below this share of unexplained variance a factor counts as a combination of the others.
 MIN_UNEXPLAINED = 1e-6
+# The number of BLAS threads is a setting of the process: two passes at once would put back
+# each other's.
+_blas_lock = threading.Lock()
 
 
-class CrossSections(NamedTuple):
-    """What one pass over the dates yields; NaN where undefined."""
+@dataclass(frozen=True, eq=False)
+class CrossSections:
+    """What each date's cross-section says of the factors, from that date's row alone.
 
-    ic: FloatArray  # (n_dates, n_factors, n_horizons)
-    rank_ic: FloatArray  # (n_dates, n_factors, n_horizons)
-    correlation: FloatArray  # (n_factors, n_factors), mean over dates of rank correlations
-    coverage: FloatArray  # (n_factors,), fraction of the masked entries that are known
+    Attributes
+    ----------
+    ic, rank_ic : ndarray of shape (n_dates, n_factors, n_horizons)
+        Correlation of each factor, or of its ranks, with what followed; NaN where undefined.
+    correlation : ndarray of shape (n_dates, n_factors, n_factors), float32
+        Rank correlation of every two factors; NaN where undefined.
+    known : ndarray of shape (n_dates, n_factors), int
+        Eligible stocks on which each factor is known.
+    eligible : ndarray of shape (n_dates,), int
+        Stocks inside the mask.
+    min_assets : int
+        Fewest jointly known stocks for which a correlation is defined.
+    """
+
+    ic: FloatArray
+    rank_ic: FloatArray
+    correlation: FloatArray
+    known: NDArray[np.int_]
+    eligible: NDArray[np.int_]
+    min_assets: int
+
+    def on(self, rows: slice | NDArray[np.intp]) -> CrossSections:
+        """Only these dates; views if `rows` is a slice."""
+        return CrossSections(
+            self.ic[rows],
+            self.rank_ic[rows],
+            self.correlation[rows],
+            self.known[rows],
+            self.eligible[rows],
+            self.min_assets,
+        )
+
+    def coverage(self) -> NDArray[np.float64]:
+        """Share of the eligible stock-days on which each factor is known, (n_factors,)."""
+        return self.known.sum(axis=0) / max(int(self.eligible.sum()), 1)
+
+    def mean_correlation(self) -> NDArray[np.float64]:
+        """Mean rank correlation of every two factors, NaN where they never met."""
+        total = np.nansum(self.correlation, axis=0, dtype=np.float64)
+        met = np.isfinite(self.correlation).sum(axis=0)
+        return np.divide(total, met, out=np.full(total.shape, np.nan), where=met > 0)
 
 
 class HorizonFigures(NamedTuple):
@@ -126,92 +172,175 @@ def check_horizons(horizons: Sequence[int] | None, n_horizons: int) -> tuple[int
 def cross_sections(
     values: FloatArray,
     targets: FloatArray,
-    mask: BoolArray,
-    names: Sequence[str],
-    min_assets: int,
+    mask: BoolArray | None = None,
+    names: Sequence[str] | None = None,
+    min_assets: int = 5,
 ) -> CrossSections:
-    """IC, Rank IC, mean rank correlation and coverage from one pass over the dates."""
-    n_dates, _, n_factors = values.shape
-    n_horizons = targets.shape[2]
-    ic = np.empty((n_dates, n_factors, n_horizons))
-    rank_ic = np.empty_like(ic)
-    known = np.zeros(n_factors)
-    total, met = np.zeros((n_factors, n_factors)), np.zeros((n_factors, n_factors))
-    for start in range(0, n_dates, BLOCK_DATES):
-        rows = slice(start, start + BLOCK_DATES)
-        x = _factor_rows(values[rows], mask[rows])
-        y = _factor_rows(targets[rows], mask[rows])
-        _refuse_infinite(x, start, [f"factor {name!r}" for name in names])
-        _refuse_infinite(y, start, [f"target {h}" for h in range(n_horizons)])
-        x_known, y_known = np.isfinite(x), np.isfinite(y)
-        x_rank, y_rank = _ranked(x), _ranked(y)
-        ic[rows] = _pair_correlation(
-            _centred(x, x_known), x_known, _centred(y, y_known), y_known, min_assets
-        )
-        rank_ic[rows] = _pair_correlation(x_rank, x_known, y_rank, y_known, min_assets)
-        among = _pair_correlation(x_rank, x_known, x_rank, x_known, min_assets)
-        total += np.nansum(among, axis=0)
-        met += np.isfinite(among).sum(axis=0)
-        known += x_known.sum(axis=(0, 2))
-    correlation = np.divide(total, met, out=np.full_like(total, np.nan), where=met > 0)
-    return CrossSections(ic, rank_ic, correlation, known / max(int(mask.sum()), 1))
+    """Rank and correlate each date's cross-section, once for all the folds that will average it.
+
+    Parameters
+    ----------
+    values : ndarray of shape (n_dates, n_assets, n_factors)
+        Factor values, raw or ranked, NaN where unknown.
+
+    targets : ndarray of shape (n_dates, n_assets) or (n_dates, n_assets, n_horizons)
+        What followed each row, as log returns or ranks; NaN where unknown.
+
+    mask : ndarray of shape (n_dates, n_assets), bool, optional
+        True where the stock was eligible. None: everywhere.
+
+    names : sequence of str of length n_factors, optional
+        What errors call the factors. Default `factor_0, factor_1, ...`.
+
+    min_assets : int, default=5
+        Fewest jointly known stocks for which a date's correlation is defined.
+
+    Returns
+    -------
+    sections : CrossSections
+        A date's figures follow from its own row alone, to the bit. But the targets of a date look
+        past it: a fold may use ``sections.on(rows)`` of its purged training rows only.
+
+    Raises
+    ------
+    DataError
+        If shapes disagree, names repeat, or a value is infinite.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> values = np.random.default_rng(0).standard_normal((100, 30, 2))
+    >>> sections = cross_sections(values, targets=values[..., 0])
+    >>> sections.on(slice(0, 80)).rank_ic.mean(axis=0).round(2)
+    array([[ 1.  ],
+           [-0.03]])
+    """
+    values, targets, mask = check_arrays(values, targets, mask)
+    (n_dates, n_assets, n_factors), n_horizons = values.shape, targets.shape[2]
+    labels, _ = check_names(names, None, n_factors)
+    columns = [f"factor {name!r}" for name in labels] + [f"target {h}" for h in range(n_horizons)]
+    sections = CrossSections(
+        ic=np.empty((n_dates, n_factors, n_horizons)),
+        rank_ic=np.empty((n_dates, n_factors, n_horizons)),
+        correlation=np.empty((n_dates, n_factors, n_factors), dtype=np.float32),
+        known=np.empty((n_dates, n_factors), dtype=np.int64),
+        eligible=np.count_nonzero(mask, axis=1),
+        min_assets=min_assets,
+    )
+    step = max(1, BLOCK_VALUES // (len(columns) * n_assets))
+    # The products are small: threads that share one wait for each other longer than they work.
+    with _blas_lock, threadpool_limits(limits=1, user_api="blas"):
+        for start in range(0, n_dates, step):
+            block = slice(start, start + step)
+            rows = _stock_rows(values[block], targets[block], mask[block])
+            _refuse_infinite(rows, start, columns)
+            _fill_block(sections, block, rows)
+    return sections
 
 
-def _factor_rows(block: FloatArray, mask: BoolArray) -> NDArray[np.float32]:
-    """(B, N, K) to contiguous (B, K, N), NaN outside the mask: stocks lie side by side."""
+def _fill_block(sections: CrossSections, block: slice, rows: NDArray[np.float32]) -> None:
+    """Write the figures of a block of dates, from its stock rows."""
+    n_factors, least = sections.known.shape[1], sections.min_assets
+    known = ~np.isnan(rows)
+    ones = known.astype(np.float32)
+    among = _rank_correlation(_ranked(rows, known), ones, least)
+    sections.ic[block] = _pearson(_centred(rows, ones), ones, n_factors, least)
+    sections.rank_ic[block] = among[:, :n_factors, n_factors:]
+    sections.correlation[block] = among[:, :n_factors, :n_factors]
+    sections.known[block] = np.count_nonzero(known[:, :n_factors], axis=2)
+
+
+def _stock_rows(values: FloatArray, targets: FloatArray, mask: BoolArray) -> NDArray[np.float32]:
+    """Factors, then targets, as (B, K + H, N): stocks side by side, NaN outside the mask."""
+    n_factors = values.shape[2]
+    rows = np.empty((len(values), n_factors + targets.shape[2], values.shape[1]), dtype=np.float32)
     with np.errstate(over="ignore"):  # beyond float32 becomes infinite, and is refused as such
-        rows = np.ascontiguousarray(block.transpose(0, 2, 1), dtype=np.float32)
-    return np.where(mask[:, None, :], rows, np.float32(np.nan))
+        rows[:, :n_factors] = values.transpose(0, 2, 1)
+        rows[:, n_factors:] = targets.transpose(0, 2, 1)
+    np.copyto(rows, np.float32(np.nan), where=~mask[:, None, :])
+    return rows
 
 
-def _refuse_infinite(rows: NDArray[np.float32], start: int, names: Sequence[str]) -> None:
+def _refuse_infinite(rows: NDArray[np.float32], start: int, columns: Sequence[str]) -> None:
     infinite = np.isinf(rows)
     if infinite.any():
         date, k, asset = np.argwhere(infinite)[0]
         raise DataError(
-            f"{names[k]} is infinite at row {start + date}, asset column {asset}; set it to NaN, "
+            f"{columns[k]} is infinite at row {start + date}, asset column {asset}; set it to NaN, "
             "or mend its computation, before screening."
         )
 
 
-def _ranked(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+def _ranked(rows: NDArray[np.float32], known: BoolArray) -> NDArray[np.float32]:
     """Ranks over the last axis, mean 0 and unit variance, 0 where unknown."""
-    flat = rank_scaled(rows.reshape(-1, rows.shape[-1]))
-    return np.nan_to_num(flat.astype(np.float32, copy=False), nan=0.0).reshape(rows.shape)
+    flat, valid = rows.reshape(-1, rows.shape[-1]), known.reshape(-1, rows.shape[-1])
+    ranks = np.empty_like(flat)
+    for part in blocks_of(flat):
+        ok = valid[part]
+        ranks[part] = scaled_ranks(order_dates(flat[part], ok), ok, np.float32)
+    return ranks.reshape(rows.shape)
 
 
-def _centred(rows: NDArray[np.float32], known: BoolArray) -> NDArray[np.float32]:
+def _rank_correlation(
+    ranks: NDArray[np.float32], ones: NDArray[np.float32], min_assets: int
+) -> NDArray[np.float64]:
+    """Correlation of every two rows of ranks over the stocks where both are known, (B, M, M)."""
+    ones_turned = ones.transpose(0, 2, 1)
+    total, square = ranks @ ones_turned, np.square(ranks) @ ones_turned
+    return _correlation(
+        ones @ ones_turned,
+        (total, total.transpose(0, 2, 1)),
+        (square, square.transpose(0, 2, 1)),
+        ranks @ ranks.transpose(0, 2, 1),
+        min_assets,
+    )
+
+
+def _pearson(
+    centred: NDArray[np.float32], ones: NDArray[np.float32], n_factors: int, min_assets: int
+) -> NDArray[np.float64]:
+    """Correlation of each factor with each target where both are known, (B, K, H)."""
+    x, x_ones = centred[:, :n_factors], ones[:, :n_factors]
+    y, y_ones = (part[:, n_factors:].transpose(0, 2, 1) for part in (centred, ones))
+    return _correlation(
+        x_ones @ y_ones,
+        (x @ y_ones, x_ones @ y),
+        (np.square(x) @ y_ones, x_ones @ np.square(y)),
+        x @ y,
+        min_assets,
+    )
+
+
+def _centred(rows: NDArray[np.float32], ones: NDArray[np.float32]) -> NDArray[np.float32]:
     """Z-scores over the last axis, 0 where unknown, so that float32 products keep their digits."""
-    clean = np.where(known, rows, np.float32(0.0))
-    count = np.maximum(known.sum(axis=-1, keepdims=True), 1)
+    clean = np.where(np.isnan(rows), np.float32(0.0), rows)
+    count = np.maximum(ones.sum(axis=-1, keepdims=True), 1)
     clean -= (clean.sum(axis=-1, keepdims=True, dtype=np.float64) / count).astype(np.float32)
-    clean *= known
-    scale = np.abs(clean).max(axis=-1, keepdims=True)  # first, so that squares cannot overflow
-    clean /= np.where(scale > 0, scale, np.float32(1.0))
-    spread = np.sqrt(np.square(clean).sum(axis=-1, keepdims=True) / count.astype(np.float32))
+    clean *= ones
+    # The largest goes first, so that squares cannot overflow.
+    largest = np.maximum(clean.max(axis=-1, keepdims=True), -clean.min(axis=-1, keepdims=True))
+    clean /= np.where(largest > 0, largest, np.float32(1.0))
+    spread = np.sqrt(np.square(clean).sum(axis=-1, keepdims=True) / count)
     clean /= np.where(spread > 0, spread, np.float32(1.0))
     return clean
 
 
-def _pair_correlation(
-    x: NDArray[np.float32],
-    x_known: BoolArray,
-    y: NDArray[np.float32],
-    y_known: BoolArray,
+def _correlation(
+    count: NDArray[np.float32],
+    total: tuple[NDArray[np.float32], NDArray[np.float32]],
+    square: tuple[NDArray[np.float32], NDArray[np.float32]],
+    product: NDArray[np.float32],
     min_assets: int,
-) -> FloatArray:
-    """Pearson over jointly known pairs: (B, K, N) and (B, H, N) to (B, K, H).
+) -> NDArray[np.float64]:
+    """Pearson from sums over the pairs of x, y, x², y² and xy; NaN where undefined.
 
-    Each of the six sums over pairs is a matrix product, because unknown entries are zeros.
+    Every such sum is a matrix product, because unknown entries are zeros.
     """
-    xk, yk = x_known.astype(np.float32), y_known.astype(np.float32).transpose(0, 2, 1)
-    yt = y.transpose(0, 2, 1)
-    count = (xk @ yk).astype(np.float64)
-    safe = np.maximum(count, 1.0)
-    mean_x, mean_y = (x @ yk) / safe, (xk @ yt) / safe
-    var_x = (np.square(x) @ yk) / safe - mean_x**2
-    var_y = (xk @ np.square(yt)) / safe - mean_y**2
-    cov = (x @ yt) / safe - mean_x * mean_y
+    safe = np.maximum(count, 1.0).astype(np.float64)
+    mean_x, mean_y = (part / safe for part in total)
+    var_x = square[0] / safe - mean_x**2
+    var_y = square[1] / safe - mean_y**2
+    cov = product / safe - mean_x * mean_y
     # Float32 sums of unit-variance values leave a constant with a variance of about 1e-7.
     defined = (count >= min_assets) & (var_x > 1e-6) & (var_y > 1e-6)
     scale = np.sqrt(np.where(defined, var_x * var_y, 1.0))
@@ -219,13 +348,13 @@ def _pair_correlation(
 
 
 def judge_horizons(
-    sums: CrossSections, names: Sequence[str], horizons: Sequence[int], n_subperiods: int
+    sections: CrossSections, names: Sequence[str], horizons: Sequence[int], n_subperiods: int
 ) -> list[HorizonFigures]:
     """Summarise the daily IC of every factor at every horizon, factor by factor.
 
     Parameters
     ----------
-    sums : CrossSections
+    sections : CrossSections
     names : sequence of str of length n_factors
     horizons : sequence of int of length n_horizons
         Rows that each target reaches over.
@@ -235,9 +364,9 @@ def judge_horizons(
     rows = []
     for k, name in enumerate(names):
         for h, horizon in enumerate(horizons):
-            series = sums.rank_ic[:, k, h]
+            series = sections.rank_ic[:, k, h]
             defined = series[np.isfinite(series)]
-            mean_ic, ic_t, _ = _mean_and_t(sums.ic[:, k, h], horizon)
+            mean_ic, ic_t, _ = _mean_and_t(sections.ic[:, k, h], horizon)
             mean_rank_ic, nw_t, p = _mean_and_t(series, horizon)
             rows.append(
                 HorizonFigures(

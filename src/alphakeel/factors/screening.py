@@ -27,8 +27,8 @@ from sklearn.base import BaseEstimator
 from alphakeel.errors import ConfigError, DataError, NotFittedError
 from alphakeel.factors.screen_figures import (
     DISCOVERY_METHODS,
+    CrossSections,
     best_horizons,
-    check_arrays,
     check_horizons,
     check_names,
     cross_sections,
@@ -37,7 +37,7 @@ from alphakeel.factors.screen_figures import (
 )
 from alphakeel.factors.screen_verdicts import Candidates, Rules, choose, verdict_table
 
-__all__ = ["FactorScreen"]
+__all__ = ["CrossSections", "FactorScreen", "cross_sections"]
 
 FloatArray = NDArray[np.floating[Any]]
 BoolArray = NDArray[np.bool_]
@@ -209,19 +209,67 @@ class FactorScreen(BaseEstimator):
             If shapes disagree, names repeat, a value is infinite, or no factor can be judged.
         """
         self._check_settings()
-        values, targets, mask = check_arrays(values, targets, mask)
-        n_factors, n_horizons = values.shape[2], targets.shape[2]
+        sections = cross_sections(values, targets, mask, names, self.min_assets)
+        return self.fit_cross_sections(sections, names, families, horizons)
+
+    def fit_cross_sections(
+        self,
+        sections: CrossSections,
+        names: Sequence[str] | None = None,
+        families: Sequence[str] | None = None,
+        horizons: Sequence[int] | None = None,
+    ) -> Self:
+        """Judge every factor on cross-sections that were ranked before: `fit`, without its pass.
+
+        Parameters
+        ----------
+        sections : CrossSections
+            From `cross_sections`, restricted to the training rows by ``sections.on(rows)``.
+
+        names, families, horizons
+            As in `fit`.
+
+        Returns
+        -------
+        self : FactorScreen
+
+        Raises
+        ------
+        ConfigError
+            If a setting is out of range, or `min_assets` is not that of the sections.
+        DataError
+            If lengths disagree, names repeat, or no factor can be judged.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> rng = np.random.default_rng(0)
+        >>> values = rng.standard_normal((250, 40, 3))
+        >>> targets = 0.1 * values[..., 0] + rng.standard_normal((250, 40))
+        >>> sections = cross_sections(values, targets)
+        >>> screen = FactorScreen(min_keep=1, min_abs_t=2.0)
+        >>> for train in (slice(0, 150), slice(0, 200)):
+        ...     screen.fit_cross_sections(sections.on(train)).selected_
+        ('factor_0',)
+        ('factor_0',)
+        """
+        self._check_settings()
+        if sections.min_assets != self.min_assets:
+            raise ConfigError(
+                f"the cross-sections were computed with min_assets={sections.min_assets} but the "
+                f"screen has min_assets={self.min_assets}; give both the same."
+            )
+        _, n_factors, n_horizons = sections.rank_ic.shape
         labels, groups = check_names(names, families, n_factors)
         reach = check_horizons(horizons, n_horizons)
 
-        sums = cross_sections(values, targets, mask, labels, self.min_assets)
         self.names_, self.families_ = labels, groups
-        self.rank_ic_, self.correlation_ = sums.rank_ic, sums.correlation
-        figures = judge_horizons(sums, labels, reach, self.n_subperiods)
+        self.rank_ic_, self.correlation_ = sections.rank_ic, sections.mean_correlation()
+        figures = judge_horizons(sections, labels, reach, self.n_subperiods)
         self.by_horizon_ = pd.DataFrame(figures)
         best = best_horizons(figures, n_horizons)
         q_values = discovery_q_values(best, n_horizons, self.discovery_method)
-        found = Candidates(labels, groups, sums.coverage, best, q_values, sums.correlation)
+        found = Candidates(labels, groups, sections.coverage(), best, q_values, self.correlation_)
         if not (found.strength >= 0).any():
             raise DataError(
                 "no factor can be judged: no date has enough stocks on which a factor and a "

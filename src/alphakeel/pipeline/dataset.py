@@ -21,6 +21,7 @@ from alphakeel.data.cleaning import CleaningLedger, clean
 from alphakeel.data.panel import market_index, universe_mask
 from alphakeel.errors import DataError
 from alphakeel.factors.base import FactorSet, compute_factors, standardise
+from alphakeel.factors.screening import CrossSections, cross_sections
 from alphakeel.factors.targets import forward_returns, holding_returns, ranked_targets
 from alphakeel.pipeline.plan import Plan
 from alphakeel.portfolio.forecast import ew_volatility
@@ -155,6 +156,14 @@ class Dataset:
         """Level of the market index on every day, (n_dates,); None without one, or with gaps."""
         level = market_index(self.panel)
         return level if level is not None and np.isfinite(level).all() else None
+
+    @cached_property
+    def sections(self) -> CrossSections:
+        """What each decision's cross-section says of every factor, from its own row alone.
+
+        A row knows its target: a fold may read those of its training rows.
+        """
+        return cross_sections(self.raw, self.targets, self.eligible, self.names)
 
     @cached_property
     def betas(self) -> Floats | None:

@@ -63,22 +63,20 @@ def judge_factors(
     Screens
     """
     screen = config.screen
-    rows: dict[str, Any] = {
-        "values": dataset.raw[train],
-        "targets": dataset.targets[train],
-        "mask": dataset.eligible[train],
+    about: dict[str, Any] = {
+        "sections": dataset.sections.on(train),
         "names": dataset.names,
         "families": dataset.families,
         "horizons": tuple(-(-horizon // dataset.step) for horizon in dataset.horizons),
     }
     linear = FactorScreen(**screen.keywords(without=("networks_keep_weak",)))
-    linear.fit(**rows)
+    linear.fit_cross_sections(**about)
     if not screen.networks_keep_weak or models == ("linear",):
         return Screens(linear, linear)
     network = clone(linear).set_params(
         min_abs_t=0.0, min_sign_stability=0.0, false_discovery_rate=None
     )
-    return Screens(linear, network.fit(**rows))
+    return Screens(linear, network.fit_cross_sections(**about))
 
 
 def screen_factors(
@@ -107,6 +105,7 @@ def screen_factors(
         with task(number):
             return judge_factors(dataset, trains[number], config, models)
 
+    _ = dataset.sections  # computed before there are threads that would each compute them
     parallel = joblib.Parallel(n_jobs=config.jobs, prefer="threads")
     screens: list[Screens] = parallel(joblib.delayed(screen)(n) for n in range(len(trains)))
     return screens

@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from alphakeel.errors import ConfigError
 from alphakeel.stats.correlation import ic, rank_ic
-from alphakeel.stats.ranks import centred_ranks, order_dates
+from alphakeel.stats.ranks import centred_ranks, order_dates, scaled_ranks
 from alphakeel.stats.rows import (
     Bools,
     Floats,
@@ -94,8 +94,8 @@ def rank_scaled(x: ArrayLike, mask: ArrayLike | None = None) -> Floats:
     out = np.empty_like(values)
     for rows in blocks_of(values):
         ok = valid[rows]
-        ranks = centred_ranks(order_dates(values[rows], ok), ok)
-        out[rows] = np.where(ok, _unit_variance(ranks, count_valid(ok)), np.nan)
+        ranks = scaled_ranks(order_dates(values[rows], ok), ok)
+        out[rows] = np.where(ok, ranks, np.nan)
     return out
 
 

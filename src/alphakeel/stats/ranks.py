@@ -12,7 +12,14 @@ from numpy.typing import NDArray
 
 from alphakeel.stats.rows import Bools, Floats, count_valid
 
-__all__ = ["Ordering", "centred_ranks", "centred_ranks_among", "doubled_positions", "order_dates"]
+__all__ = [
+    "Ordering",
+    "centred_ranks",
+    "centred_ranks_among",
+    "doubled_positions",
+    "order_dates",
+    "scaled_ranks",
+]
 
 
 class Ordering(NamedTuple):
@@ -65,6 +72,19 @@ def centred_ranks(ordering: Ordering, valid: Bools) -> NDArray[np.float64]:
     ranks = np.empty(valid.shape)
     ranks.reshape(-1)[ordering.order.ravel()] = doubled.ravel()
     ranks *= valid
+    return ranks
+
+
+def scaled_ranks(ordering: Ordering, valid: Bools, dtype: type[np.floating] = np.float64) -> Floats:
+    """Ranks of mean 0 and population variance 1 per date; 0 where not valid, or all are tied."""
+    count = count_valid(valid)
+    doubled = doubled_positions(ordering)
+    doubled -= count - 1.0
+    doubled *= np.arange(valid.shape[1]) < count
+    variance = np.vecdot(doubled, doubled)[:, None] / np.maximum(count, 1.0)
+    doubled /= np.sqrt(np.where(variance > 0.0, variance, 1.0))
+    ranks = np.empty(valid.shape, dtype=dtype)
+    ranks.reshape(-1)[ordering.order.ravel()] = doubled.astype(dtype, copy=False).ravel()
     return ranks
 
 
