@@ -65,7 +65,7 @@ def test_every_name_on_the_page_exists(name: str) -> None:
 def test_a_name_that_is_nowhere_is_noticed() -> None:
     assert len(NAMES) > 60
     assert is_setting("cleaning.gap_fill")
-    assert is_in_the_code("results.study.Study.table_1")
+    assert is_in_the_code("results.Study.table_1")
     for name in ("cleaning.gap_filled", "stats.metrics.sharp", "stats.nothing.mse", "nothing.mse"):
         assert not is_setting(name)
         assert not is_in_the_code(name)
