@@ -14,9 +14,8 @@ import torch
 
 from alphakeel.models.losses import ScoreLoss
 from alphakeel.models.networks import LSTMNetwork, run
-from alphakeel.models.optimizer import AdamW, clip, one_cycle
-from alphakeel.models.training import one_thread
-from alphakeel.stats.crosssection import rank_ic
+from alphakeel.models.training import AdamW, clip, one_cycle, one_thread
+from alphakeel.stats.cross_section import rank_ic
 
 
 @dataclass(frozen=True)

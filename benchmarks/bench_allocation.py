@@ -11,11 +11,10 @@ import time
 import numpy as np
 import numpy.typing as npt
 
-from alphakeel.portfolio.covariance import FactorCovariance
-from alphakeel.portfolio.decisions import drifted
-from alphakeel.portfolio.limits import Decision, Limits
-from alphakeel.portfolio.optimise import allocate
+from alphakeel.portfolio.constraints import Decision, Limits, drifted
+from alphakeel.portfolio.optimisation import allocate
 from alphakeel.portfolio.programmes import Objective, WarmStart, solve
+from alphakeel.risk.covariance import FactorCovariance
 
 N_ASSETS, N_SCENARIOS, N_DAYS = 500, 500, 252
 CAP, TURNOVER, COST, CVAR_PRICE = 0.03, 0.2, 0.0002, 1.0

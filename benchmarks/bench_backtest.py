@@ -12,10 +12,10 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from alphakeel.portfolio.allocation import minimum_variance
-from alphakeel.portfolio.backtest import backtest
-from alphakeel.portfolio.costs import ProportionalCost
-from alphakeel.portfolio.presets import cn_market
+from alphakeel.backtest.costs import ProportionalCost
+from alphakeel.backtest.engine import backtest
+from alphakeel.backtest.market_rules import cn_market
+from alphakeel.portfolio.heuristics import minimum_variance
 
 N_DATES, N_ASSETS = 2770, 500
 COST_RATE = 0.001

@@ -16,7 +16,7 @@ for _threads in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 
 import numpy as np  # noqa: E402  (the thread count must be set before)
 
-from alphakeel.data.simulate import simulate_market  # noqa: E402
+from alphakeel.data.simulation import simulate_market  # noqa: E402
 from alphakeel.factors import compute_factors, standardise  # noqa: E402
 
 N_DATES, N_ASSETS = 2770, 500

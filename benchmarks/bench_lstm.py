@@ -12,7 +12,7 @@ from _clock import best_cpu_seconds, peak_memory_mb
 from _windows import plant, train_on_windows
 from alphakeel.errors import ConfigError
 from alphakeel.models.sequence import LSTMForecaster
-from alphakeel.stats.crosssection import rank_ic
+from alphakeel.stats.cross_section import rank_ic
 
 N_DATES, N_ASSETS, N_FACTORS, N_SERIES = 2770, 500, 25, 10
 N_STEPS = 15

@@ -11,15 +11,15 @@ import numpy as np
 import numpy.typing as npt
 
 from _clock import best_cpu_seconds
-from alphakeel.portfolio.var_forecast import book_var
-from alphakeel.stats import metrics
+from alphakeel.risk.value_at_risk import book_var
+from alphakeel.stats import performance
 
 N_DATES, N_PORTFOLIOS = 2770, 1000
 FOUR = (
-    metrics.annual_volatility,
-    metrics.max_drawdown,
-    metrics.value_at_risk,
-    metrics.conditional_value_at_risk,
+    performance.annual_volatility,
+    performance.max_drawdown,
+    performance.value_at_risk,
+    performance.conditional_value_at_risk,
 )
 
 

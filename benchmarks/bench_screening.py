@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 
 from _clock import best_cpu_seconds
-from alphakeel.factors.screening import FactorScreen, cross_sections
-from alphakeel.stats.crosssection import rank_ic
+from alphakeel.factors.screening import FactorScreen
+from alphakeel.factors.screening_statistics import cross_sections
+from alphakeel.stats.cross_section import rank_ic
 
 N_DATES, N_ASSETS, N_FACTORS = 2770, 500, 35
 HORIZONS = (1, 5, 20)

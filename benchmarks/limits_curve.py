@@ -23,16 +23,16 @@ from numpy.typing import NDArray
 from _chart import write_chart
 from alphakeel.data.bundled import load_bundled
 from alphakeel.data.cleaning import clean
-from alphakeel.data.files import load_panel
+from alphakeel.data.loading import load_panel
 from alphakeel.data.panel import universe_mask
 from alphakeel.factors import FACTORS
 from alphakeel.factors.base import compute_factors, standardise
 from alphakeel.factors.targets import ranked_targets
-from alphakeel.models.allocating import RiskLimitedLSTM
-from alphakeel.models.limits import Limits
-from alphakeel.portfolio.forecast import ew_volatility
-from alphakeel.stats.metrics import held_path, sharpe
-from alphakeel.stats.timeseries import simple_returns
+from alphakeel.models.allocation_network import Limits
+from alphakeel.models.constrained import RiskLimitedLSTM
+from alphakeel.risk.volatility import ew_volatility
+from alphakeel.stats.performance import held_path, sharpe
+from alphakeel.stats.rolling import simple_returns
 
 STEP, LAG, HORIZONS = 5, 1, (5, 20)
 TRAIN_SHARE = 0.6

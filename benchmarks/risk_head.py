@@ -18,9 +18,9 @@ from scipy.stats import norm
 import alphakeel as ak
 from alphakeel.data.panel import universe_mask
 from alphakeel.models.har import HARForecaster, returns_ahead, volatility_target
-from alphakeel.models.risk import RiskForecaster
-from alphakeel.portfolio.forecast import ew_volatility
-from alphakeel.stats.inference import newey_west_tstat
+from alphakeel.models.risk_network import RiskForecaster
+from alphakeel.risk.volatility import ew_volatility
+from alphakeel.stats.newey_west import newey_west_tstat
 
 Floats = NDArray[np.float64]
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from _clock import peak_memory_mb
 from alphakeel.models.sequence import LSTMForecaster
-from alphakeel.stats.crosssection import rank_ic
+from alphakeel.stats.cross_section import rank_ic
 
 N_DAYS, N_ASSETS, N_FACTORS, N_SERIES, N_FOLDS, SEEDS, JOBS = 2770, 500, 25, 10, 6, 5, 2
 

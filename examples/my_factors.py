@@ -67,7 +67,7 @@ def main() -> pd.DataFrame:
     """Print each factor's Rank IC with the return of the five days after the next close."""
     import alphakeel as ak
     from alphakeel.factors.targets import forward_returns
-    from alphakeel.stats.crosssection import rank_ic
+    from alphakeel.stats.cross_section import rank_ic
 
     panel = ak.simulate_market(n_assets=60, n_dates=600, seed=1, signal=0.2).panel
     custom = ak.load_factors(__file__)

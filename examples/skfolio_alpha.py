@@ -19,7 +19,7 @@ from skfolio.prior import CharacteristicsFactorModel
 from sklearn import config_context
 
 import alphakeel as ak
-from alphakeel.alpha import DeepAlpha
+from alphakeel.skfolio_alpha import DeepAlpha
 
 
 def main() -> pd.Series:

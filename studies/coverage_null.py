@@ -20,19 +20,19 @@ import time
 import numpy as np
 import pandas as pd
 
+from alphakeel.backtest.costs import ProportionalCost
+from alphakeel.backtest.engine import backtest
+from alphakeel.backtest.ledger import Ledger
 from alphakeel.data.cleaning import clean
 from alphakeel.data.panel import universe_mask
-from alphakeel.data.simulate import simulate_market
-from alphakeel.evidence.tables import strategy_tables
-from alphakeel.portfolio.allocation import equal_weight, top_quantile
-from alphakeel.portfolio.backtest import Ledger, backtest
-from alphakeel.portfolio.costs import ProportionalCost
-from alphakeel.stats.blocks import optimal_block_length
-from alphakeel.stats.bootstrap import bootstrap_samples
-from alphakeel.stats.metrics import sharpe
-from alphakeel.stats.overfitting import overfitting_probability
-from alphakeel.stats.sharpe_tests import sharpe_differences
-from alphakeel.stats.timeseries import ew_volatility
+from alphakeel.data.simulation import simulate_market
+from alphakeel.evaluation.performance import strategy_tables
+from alphakeel.portfolio.heuristics import equal_weight, top_quantile
+from alphakeel.stats.bootstrap import bootstrap_samples, optimal_block_length
+from alphakeel.stats.performance import sharpe
+from alphakeel.stats.rolling import ew_volatility
+from alphakeel.stats.selection_bias import overfitting_probability
+from alphakeel.stats.sharpe import sharpe_differences
 
 N_ASSETS, N_DATES, FIRST, EVERY = 60, 1500, 260, 5
 N_BOOKS = 20  # random books a seed: ten pairs that share no book

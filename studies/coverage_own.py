@@ -24,10 +24,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from alphakeel.stats import metrics
-from alphakeel.stats.blocks import optimal_block_length
-from alphakeel.stats.bootstrap import bootstrap_samples
-from alphakeel.stats.sharpe_tests import sharpe_intervals
+from alphakeel.stats import performance
+from alphakeel.stats.bootstrap import bootstrap_samples, optimal_block_length
+from alphakeel.stats.sharpe import sharpe_intervals
 from alphakeel.stats.var_intervals import value_at_risk_changes, value_at_risk_intervals
 
 Array = NDArray[np.float64]
@@ -35,9 +34,9 @@ Array = NDArray[np.float64]
 SHARPE, DAILY, AR, ALPHA, PERSISTENCE, DEGREES = 0.7, 0.01, 0.05, 0.08, 0.98, 7
 N_BOOT, LEVEL, BURN_IN = 500, 0.95, 500
 FIGURES = {
-    "sharpe": metrics.sharpe,
-    "var_95": metrics.value_at_risk,
-    "max_drawdown": metrics.max_drawdown,
+    "sharpe": performance.sharpe,
+    "var_95": performance.value_at_risk,
+    "max_drawdown": performance.max_drawdown,
 }
 
 
@@ -55,7 +54,7 @@ def simulate(n_dates: int, n_histories: int, *, seed: int, leverage: bool) -> Ar
         variance = 1.0 - PERSISTENCE + (PERSISTENCE - ALPHA) * variance + response * shock**2
         row[:] = away
     out *= np.sqrt(1.0 - AR**2)
-    return DAILY * (SHARPE / np.sqrt(metrics.PERIODS_PER_YEAR) + out[BURN_IN:])
+    return DAILY * (SHARPE / np.sqrt(performance.PERIODS_PER_YEAR) + out[BURN_IN:])
 
 
 def intervals(
@@ -89,7 +88,7 @@ def coverage(
     estimates = {name: np.asarray(figure(returns)) for name, figure in FIGURES.items()}
     truths: dict[tuple[str, str], float | Array] = {
         ("sharpe", ""): SHARPE,
-        ("var_95", ""): float(metrics.value_at_risk(returns.ravel())),
+        ("var_95", ""): float(performance.value_at_risk(returns.ravel())),
         ("max_drawdown", ""): float(estimates["max_drawdown"].mean()),
         ("max_drawdown", "of another history"): np.append(
             estimates["max_drawdown"][1:], estimates["max_drawdown"][0]
@@ -123,7 +122,7 @@ def refusals(n_dates: int, n_histories: int, *, leverage: bool) -> pd.DataFrame:
     market, *own = (
         simulate(n_dates, n_histories, seed=n_dates + k, leverage=leverage) for k in (0, 100, 200)
     )
-    drift = DAILY * SHARPE / np.sqrt(metrics.PERIODS_PER_YEAR)
+    drift = DAILY * SHARPE / np.sqrt(performance.PERIODS_PER_YEAR)
     pairs = np.stack([np.sqrt(0.8) * market + np.sqrt(0.2) * (x - drift) for x in own])
     found: dict[tuple[str, str], list[tuple[bool, float]]] = {}
     tails = ((1.0 - LEVEL) / 2.0, (1.0 + LEVEL) / 2.0)

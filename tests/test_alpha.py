@@ -17,11 +17,11 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.utils.validation import check_is_fitted
 
 import alphakeel as ak
-from alphakeel.alpha import DeepAlpha
 from alphakeel.errors import ConfigError, DataError
 from alphakeel.factors.base import standardise
 from alphakeel.factors.targets import forward_returns
-from alphakeel.stats.crosssection import rank_ic
+from alphakeel.skfolio_alpha import DeepAlpha
+from alphakeel.stats.cross_section import rank_ic
 
 EXAMPLE = Path(__file__).resolve().parents[1] / "examples" / "skfolio_alpha.py"
 FACTOR_NAMES = ("reversal_21", "momentum_12_1", "volatility_20")

@@ -140,8 +140,10 @@ def test_arithmetic_wings_never_see_a_panel() -> None:
     for path in FILES:
         if wing_of(path) in {"stats", "models", "portfolio"}:
             names = {name.split(".")[0] for name, _ in imports_of(path)}
-            # skfolio is barred for its panel; `classic.py` hands plain arrays to its optimisers.
-            barred = {"pathlib", "io", "os"} | (set() if path.name == "classic.py" else {"skfolio"})
+            # skfolio is barred for its panel; `heuristics.py` hands plain arrays to its optimisers.
+            barred = {"pathlib", "io", "os"} | (
+                set() if path.name == "heuristics.py" else {"skfolio"}
+            )
             assert not names & barred, path
 
 

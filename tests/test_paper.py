@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alphakeel.config import StudyConfig, config_from_dict
-from alphakeel.evidence.regimes import regime_table
-from alphakeel.stats import metrics
+from alphakeel.evaluation.regimes import regime_table
+from alphakeel.stats import performance
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "src" / "alphakeel"
@@ -66,7 +66,12 @@ def test_a_name_that_is_nowhere_is_noticed() -> None:
     assert len(NAMES) > 60
     assert is_setting("cleaning.gap_fill")
     assert is_in_the_code("results.Study.table_1")
-    for name in ("cleaning.gap_filled", "stats.metrics.sharp", "stats.nothing.mse", "nothing.mse"):
+    for name in (
+        "cleaning.gap_filled",
+        "stats.performance.sharp",
+        "stats.nothing.mse",
+        "nothing.mse",
+    ):
         assert not is_setting(name)
         assert not is_in_the_code(name)
 
@@ -115,7 +120,7 @@ def test_our_table_ii_obeys_the_bounds() -> None:
         ).xs("book", level="strategy")
         regimes = table.drop(index="all")
         whole = table.loc["all"]
-        assert whole["sharpe"] == pytest.approx(metrics.sharpe(days))
+        assert whole["sharpe"] == pytest.approx(performance.sharpe(days))
         assert 0.0 < whole["sharpe"] < regimes["sharpe"].max()
         assert regimes["var_95"].min() < whole["var_95"] < regimes["var_95"].max()
         assert regimes["drawdown_share"].sum() == pytest.approx(1.0)

@@ -18,22 +18,22 @@ import pytest
 from skfolio.containers import AssetPanel
 
 from alphakeel import cli
-from alphakeel.artifacts import save_run, summary_json
 from alphakeel.config import OverlayConfig, StudyConfig, config_from_dict, config_to_toml
-from alphakeel.custom_factors import load_factors
 from alphakeel.data.bundled import load_bundled
 from alphakeel.data.panel import panel_from_long, panel_to_long
 from alphakeel.errors import ConfigError, DataError
-from alphakeel.evidence.tables import with_interval
+from alphakeel.evaluation.performance import with_interval
 from alphakeel.factors import FACTORS
+from alphakeel.factors.custom import load_factors
 from alphakeel.factors.screening import FactorScreen
 from alphakeel.pipeline.fitting import DECAY
 from alphakeel.pipeline.simulator import Simulator
 from alphakeel.pipeline.strategies import put_under_overlay
-from alphakeel.portfolio.var_forecast import TailForecast
 from alphakeel.results import Study
+from alphakeel.risk.value_at_risk import TailForecast
+from alphakeel.selection.trial_log import TrialLedger
+from alphakeel.storage.runs import save_run, summary_json
 from alphakeel.study import run_study
-from alphakeel.tuning import TrialLedger
 
 LONG = panel_to_long(load_bundled("synthetic", n_assets=8, n_dates=560, seed=1))
 DAYS = np.sort(LONG["date"].unique())
@@ -311,7 +311,7 @@ class TestLostFiles:
                 raise KeyboardInterrupt
             replace(source, target)
 
-        monkeypatch.setattr("alphakeel.artifacts.os.replace", once)
+        monkeypatch.setattr("alphakeel.storage.runs.os.replace", once)
         with pytest.raises(KeyboardInterrupt):
             save_run(study, tmp_path)
         assert [path.name for path in tmp_path.iterdir()] == [run.name]

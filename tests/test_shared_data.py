@@ -9,8 +9,9 @@ import pandas as pd
 import pytest
 from skfolio.containers import AssetPanel
 
-from alphakeel.data.files import inspect_path, load_panel
-from alphakeel.data.panel import join_asof, market_index, universe_mask
+from alphakeel.data.assembly import join_asof
+from alphakeel.data.loading import inspect_path, load_panel
+from alphakeel.data.panel import market_index, universe_mask
 
 
 @pytest.fixture(scope="module")

@@ -29,20 +29,20 @@ from alphakeel.config import (
     WalkForwardConfig,
 )
 from alphakeel.data.cleaning import clean
-from alphakeel.data.simulate import simulate_market
+from alphakeel.data.simulation import simulate_market
 from alphakeel.errors import ConfigError, ConvergenceError, DataError
 from alphakeel.factors.screening import FactorScreen
-from alphakeel.models.boosting import LightGBMForecaster
+from alphakeel.model_factory import LABELS
 from alphakeel.models.linear import LinearForecaster
 from alphakeel.models.sequence import LSTMForecaster
+from alphakeel.models.tabular import LightGBMForecaster
 from alphakeel.pipeline.strategies import _limits_of
-from alphakeel.portfolio.limits import Limits
+from alphakeel.portfolio.constraints import Limits
 from alphakeel.portfolio.overlay import Brake
 from alphakeel.progress import Progress
 from alphakeel.provenance import hash_panel
 from alphakeel.results import Study
-from alphakeel.roster import LABELS
-from alphakeel.stats.inference import newey_west_tstat
+from alphakeel.stats.newey_west import newey_west_tstat
 from alphakeel.study import run_study
 
 QUICK = StudyConfig(

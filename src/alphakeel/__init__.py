@@ -39,8 +39,8 @@ _DOOR = {
     "WalkForwardConfig": "config",
     "load_config": "config",
     "load_bundled": "data.bundled",
-    "simulate_market": "data.simulate",
-    "load_panel": "data.files",
+    "simulate_market": "data.simulation",
+    "load_panel": "data.loading",
     "panel_from_long": "data.panel",
     "panel_from_wide": "data.panel",
     "clean": "data.cleaning",
@@ -48,34 +48,34 @@ _DOOR = {
     "Factor": "factors.base",
     "compute_factors": "factors.base",
     "factor": "factors.custom",
-    "load_factors": "custom_factors",
+    "load_factors": "factors.custom",
     "FactorScreen": "factors.screening",
-    "DeepAlpha": "alpha",
-    "explain_score": "models.explain",
+    "DeepAlpha": "skfolio_alpha",
+    "explain_score": "models.importance",
     "LinearForecaster": "models.linear",
     "LSTMForecaster": "models.sequence",
-    "GRUForecaster": "models.zoo",
-    "AttentionForecaster": "models.zoo",
-    "CNNLSTMForecaster": "models.zoo",
-    "MLPForecaster": "models.zoo",
-    "LightGBMForecaster": "models.boosting",
-    "SupportVectorForecaster": "models.kernel",
-    "backtest": "portfolio.backtest",
-    "Ledger": "portfolio.backtest",
+    "GRUForecaster": "models.sequence",
+    "AttentionForecaster": "models.sequence",
+    "CNNLSTMForecaster": "models.sequence",
+    "MLPForecaster": "models.sequence",
+    "LightGBMForecaster": "models.tabular",
+    "SupportVectorForecaster": "models.tabular",
+    "backtest": "backtest.engine",
+    "Ledger": "backtest.ledger",
     "Study": "results",
-    "load_data": "study",
+    "load_data": "provenance",
     "run_study": "study",
     "run_audit": "audit",
-    "save_run": "artifacts",
-    "write_report": "report.html",
+    "save_run": "storage.runs",
+    "write_report": "report.page",
 }
 
 __all__ = ["__version__", *_DOOR]
 
 if TYPE_CHECKING:
-    from alphakeel.alpha import DeepAlpha
-    from alphakeel.artifacts import save_run
     from alphakeel.audit import run_audit
+    from alphakeel.backtest.engine import backtest
+    from alphakeel.backtest.ledger import Ledger
     from alphakeel.config import (
         AllocationConfig,
         CleaningConfig,
@@ -92,32 +92,32 @@ if TYPE_CHECKING:
         WalkForwardConfig,
         load_config,
     )
-    from alphakeel.custom_factors import load_factors
     from alphakeel.data.bundled import load_bundled
     from alphakeel.data.cleaning import clean
-    from alphakeel.data.files import load_panel
+    from alphakeel.data.loading import load_panel
     from alphakeel.data.panel import panel_from_long, panel_from_wide
-    from alphakeel.data.simulate import simulate_market
+    from alphakeel.data.simulation import simulate_market
     from alphakeel.errors import AlphakeelError, ConfigError, DataError
     from alphakeel.factors import FACTORS
     from alphakeel.factors.base import Factor, compute_factors
-    from alphakeel.factors.custom import factor
+    from alphakeel.factors.custom import factor, load_factors
     from alphakeel.factors.screening import FactorScreen
-    from alphakeel.models.boosting import LightGBMForecaster
-    from alphakeel.models.explain import explain_score
-    from alphakeel.models.kernel import SupportVectorForecaster
+    from alphakeel.models.importance import explain_score
     from alphakeel.models.linear import LinearForecaster
-    from alphakeel.models.sequence import LSTMForecaster
-    from alphakeel.models.zoo import (
+    from alphakeel.models.sequence import (
         AttentionForecaster,
         CNNLSTMForecaster,
         GRUForecaster,
+        LSTMForecaster,
         MLPForecaster,
     )
-    from alphakeel.portfolio.backtest import Ledger, backtest
-    from alphakeel.report.html import write_report
+    from alphakeel.models.tabular import LightGBMForecaster, SupportVectorForecaster
+    from alphakeel.provenance import load_data
+    from alphakeel.report.page import write_report
     from alphakeel.results import Study
-    from alphakeel.study import load_data, run_study
+    from alphakeel.skfolio_alpha import DeepAlpha
+    from alphakeel.storage.runs import save_run
+    from alphakeel.study import run_study
 
 
 def __getattr__(name: str) -> Any:

@@ -14,7 +14,7 @@ from skfolio.containers import AssetPanel
 
 from alphakeel.config import StudyConfig
 from alphakeel.data.bundled import BUNDLED, load_bundled
-from alphakeel.data.files import load_panel
+from alphakeel.data.loading import load_panel
 from alphakeel.data.panel import market_index
 from alphakeel.errors import ConfigError
 from alphakeel.factors.base import FactorSet

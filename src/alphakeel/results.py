@@ -10,26 +10,26 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from alphakeel.backtest.ledger import Ledger
 from alphakeel.config import StudyConfig
 from alphakeel.data.cleaning import CleaningLedger
 from alphakeel.data.panel import market_index
-from alphakeel.evidence import ladder, risk, sweeps, tables
-from alphakeel.evidence.recognition import MarketRegimes, agreement_table, lag_table
-from alphakeel.evidence.regimes import regime_table
-from alphakeel.evidence.stress import Stress
-from alphakeel.evidence.track import Track, outcome_of
+from alphakeel.evaluation import attribution, risk
+from alphakeel.evaluation import performance as performance_tables
+from alphakeel.evaluation.performance import Track, outcome_of
+from alphakeel.evaluation.regimes import MarketRegimes, agreement_table, lag_table, regime_table
+from alphakeel.evaluation.risk import Stress
+from alphakeel.model_factory import EQUAL_WEIGHT, LABELS, under_overlay
 from alphakeel.pipeline.dataset import Dataset, Provenance
 from alphakeel.pipeline.fitting import DECAY, ModelResult
 from alphakeel.pipeline.plan import Plan
 from alphakeel.pipeline.screening import Screens
 from alphakeel.pipeline.strategies import Portfolios
-from alphakeel.portfolio.backtest import Ledger
-from alphakeel.portfolio.regimes import label_of_day
-from alphakeel.portfolio.tails import TailForecast
-from alphakeel.roster import EQUAL_WEIGHT, LABELS, under_overlay
-from alphakeel.stats import metrics
-from alphakeel.stats.crosssection import rank_ic
-from alphakeel.stats.timeseries import simple_returns
+from alphakeel.risk.regimes import label_of_day
+from alphakeel.risk.value_at_risk import TailForecast
+from alphakeel.stats import performance as metrics
+from alphakeel.stats.cross_section import rank_ic
+from alphakeel.stats.rolling import simple_returns
 
 __all__ = ["FoldResult", "Study"]
 
@@ -249,17 +249,19 @@ def _performance_tables(study: Study) -> dict[str, pd.DataFrame]:
     every, linear = study.every_ledger(), LABELS["linear"]
     overlaid = {under_overlay(name): ledger for name, ledger in study.overlaid.items()}
     market, days = study.market_returns, study.dates[study.test]
-    performance, difference = tables.strategy_tables(every, market, baseline=linear, **_boot(study))
-    _, fair = tables.strategy_tables(
+    performance, difference = performance_tables.strategy_tables(
+        every, market, baseline=linear, **_boot(study)
+    )
+    _, fair = performance_tables.strategy_tables(
         overlaid, market, baseline=under_overlay(linear), **_boot(study)
     )
     return {
         "table_1": performance,
         "table_1_difference": difference,
         "table_1_fair": fair,
-        "by_year": tables.by_year_table(every, days),
-        "periods": sweeps.period_table(every, days, cuts=_cuts(study)),
-        "costs": tables.cost_table(every),
+        "by_year": performance_tables.by_year_table(every, days),
+        "periods": performance_tables.period_table(every, days, cuts=_cuts(study)),
+        "costs": performance_tables.cost_table(every),
     }
 
 
@@ -278,8 +280,12 @@ def _confirmation_tables(study: Study) -> dict[str, pd.DataFrame]:
     held = {label: every[label] for label in map(under_overlay, study.overlaid)}
     market = None if study.market_returns is None else study.market_returns[days]
     linear = LABELS["linear"]
-    table, change = tables.strategy_tables(every, market, baseline=linear, **_boot(study))
-    _, fair = tables.strategy_tables(held, market, baseline=under_overlay(linear), **_boot(study))
+    table, change = performance_tables.strategy_tables(
+        every, market, baseline=linear, **_boot(study)
+    )
+    _, fair = performance_tables.strategy_tables(
+        held, market, baseline=under_overlay(linear), **_boot(study)
+    )
     rungs: dict[str, list[tuple[str, Track]]] = {
         model: [(rung, outcome_of(ledger, days)) for rung, ledger in steps]
         for model, steps in study.ladder().items()
@@ -292,19 +298,21 @@ def _confirmation_tables(study: Study) -> dict[str, pd.DataFrame]:
         "confirm_table_1": table,
         "confirm_table_1_difference": change,
         "confirm_table_1_fair": fair,
-        "confirm_ladder": ladder.ladder_table(rungs, **_boot(study)),
+        "confirm_ladder": attribution.ladder_table(rungs, **_boot(study)),
         "confirm_value_at_risk": risk.var_table(every, forecasts),
     }
 
 
 def _origin_tables(study: Study) -> dict[str, pd.DataFrame]:
     """Where results come from, and what they depend on."""
-    rungs = ladder.ladder_table(study.ladder(), **_boot(study))
+    rungs = attribution.ladder_table(study.ladder(), **_boot(study))
     return {
         "ladder": rungs,
-        "attribution": ladder.attribution_table(rungs),
-        "cost_sweep": sweeps.sweep_table(study.portfolios.cost_sweep, over="cost_per_side"),
-        "capacity": sweeps.sweep_table(study.portfolios.size_sweep, over="wealth"),
+        "attribution": attribution.attribution_table(rungs),
+        "cost_sweep": performance_tables.sweep_table(
+            study.portfolios.cost_sweep, over="cost_per_side"
+        ),
+        "capacity": performance_tables.sweep_table(study.portfolios.size_sweep, over="wealth"),
         "decisions": risk.decision_table(study.portfolios.records),
     }
 
@@ -347,10 +355,12 @@ def _score_tables(study: Study) -> dict[str, pd.DataFrame]:
     decay = {model.label: model.decay for model in study.models.values()}
     horizons, step = study.config.target.horizons, _step(study)
     return {
-        "ic": tables.ic_table(series, horizons, step=step, **_boot(study)),
-        "seeds": tables.seed_table(study.portfolios.members, _member_rank_ic(study)),
-        "decay": sweeps.decay_table(decay, DECAY, step=step, **_boot(study)),
-        "drivers": tables.importance_table(drivers, lags=-(-max(horizons) // step), **_boot(study)),
+        "ic": performance_tables.ic_table(series, horizons, step=step, **_boot(study)),
+        "seeds": performance_tables.seed_table(study.portfolios.members, _member_rank_ic(study)),
+        "decay": performance_tables.decay_table(decay, DECAY, step=step, **_boot(study)),
+        "drivers": performance_tables.importance_table(
+            drivers, lags=-(-max(horizons) // step), **_boot(study)
+        ),
     }
 
 

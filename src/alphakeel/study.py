@@ -20,9 +20,10 @@ from contextlib import contextmanager
 from skfolio.containers import AssetPanel
 
 from alphakeel.config import StudyConfig, config_to_dict
-from alphakeel.evidence.recognition import MarketRegimes, find_regimes
-from alphakeel.evidence.stress import Stress, stress
-from alphakeel.models.state import Store
+from alphakeel.evaluation.regimes import MarketRegimes, find_regimes
+from alphakeel.evaluation.risk import Stress, stress
+from alphakeel.model_factory import work_of
+from alphakeel.models.persistence import Store
 from alphakeel.pipeline.dataset import WORK as PREPARE_WORK
 from alphakeel.pipeline.dataset import Dataset, prepare_dataset
 from alphakeel.pipeline.fitting import (
@@ -39,12 +40,12 @@ from alphakeel.pipeline.screening import screen_factors
 from alphakeel.pipeline.simulator import Simulator
 from alphakeel.pipeline.strategies import Portfolios, trade_all
 from alphakeel.progress import Clock, Progress, Tracker
-from alphakeel.provenance import load_data
 from alphakeel.results import Study
-from alphakeel.roster import work_of
-from alphakeel.stats.timeseries import simple_returns
+from alphakeel.stats.rolling import simple_returns
 
-__all__ = ["Progress", "load_data", "run_study"]
+__all__ = [
+    "run_study",
+]
 
 # What a stage weighs on the progress bar, where one LSTM's fit weighs its seeds.
 _WORK = {"explain": 1.0, "risk": 0.5, "trade": 2.0, "stress": 0.5}
@@ -79,8 +80,8 @@ def run_study(
     on_progress : callable, optional
         Called with a `Progress` now and then, possibly from several threads.
     store : Store, optional
-        Keeps the progress of every fit, such as `alphakeel.checkpoints.DiskStore`. A study that
-        was killed goes on from there when it is run again on the same data with the same
+        Keeps the progress of every fit, such as `alphakeel.storage.checkpoints.DiskStore`. A study
+        that was killed goes on from there when it is run again on the same data with the same
         settings, to the same numbers; what others left in the store does not count.
 
     Returns

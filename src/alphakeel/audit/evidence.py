@@ -10,19 +10,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alphakeel.audit.findings import Finding, day_text, leak, ok, warn
-from alphakeel.audit.replay import Prepared
+from alphakeel.audit.lookahead import Prepared
+from alphakeel.backtest.costs import ProportionalCost
+from alphakeel.backtest.engine import backtest
+from alphakeel.backtest.market_rules import Margin
 from alphakeel.factors.targets import forward_returns
 from alphakeel.pipeline.fitting import fit_and_score
 from alphakeel.pipeline.screening import judge_factors
 from alphakeel.pipeline.simulator import short_margin
-from alphakeel.portfolio.backtest import backtest
-from alphakeel.portfolio.costs import ProportionalCost
-from alphakeel.portfolio.long_short import cap_gross
-from alphakeel.portfolio.rules import Margin
+from alphakeel.portfolio.heuristics import cap_gross
 from alphakeel.results import Study
-from alphakeel.stats.crosssection import rank_ic
-from alphakeel.stats.inference import newey_west_tstat
-from alphakeel.stats.metrics import sharpe
+from alphakeel.stats.cross_section import rank_ic
+from alphakeel.stats.newey_west import newey_west_tstat
+from alphakeel.stats.performance import sharpe
 
 __all__ = ["check_duplicates", "check_lag", "check_shuffled_labels", "check_targets"]
 

@@ -3,34 +3,46 @@
 The strongest test there is, because it needs no idea of how a leak would look. Stage by stage:
 the cleaned data, each factor, the scaled features, the screen, the scores, the weights. What a
 stage gets wrong, the stages after it repeat; so the first one at fault is named.
+
+The same study on other pasts and other futures: panels cut, scrambled, or with holes in them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from alphakeel.audit.findings import Finding, day_text, leak, ok
-from alphakeel.audit.replay import Prepared, cut, prepare_study, punched, scrambled, until
-from alphakeel.custom_factors import differs
-from alphakeel.data.cleaning import CleanResult
-from alphakeel.errors import AlphakeelError
+from alphakeel.config import StudyConfig
+from alphakeel.data.cleaning import CleaningLedger, CleanResult
+from alphakeel.errors import AlphakeelError, LookAheadWarning
 from alphakeel.factors.base import Factor, compute_factors
+from alphakeel.factors.custom import CustomFactors, differs
+from alphakeel.pipeline.dataset import Dataset, prepare_dataset
+from alphakeel.pipeline.plan import Plan
 from alphakeel.results import Study
 from alphakeel.study import run_study
 
 __all__ = [
+    "Prepared",
     "all_values",
     "check_cleaning",
     "check_factor_values",
     "check_study",
+    "cut",
     "factor_cuts",
+    "linear_only",
     "nothing_moved",
+    "prepare_study",
+    "punched",
+    "scrambled",
     "study_cuts",
+    "until",
 ]
 
 Floats = NDArray[np.floating[Any]]
@@ -40,6 +52,9 @@ _HOW = {
     "holes": "later days are removed (tried with gaps in the data)",
     "scramble": "later days are replaced by noise",
 }
+
+_HOLE_ROWS = 3
+_HOLE_SHARE = 0.3
 
 
 def factor_cuts(n_dates: int, test_start: int) -> tuple[int, ...]:
@@ -326,3 +341,85 @@ def _moved_weights(study: Study, other: Study, row: int, edge: str) -> Finding |
 def nothing_moved(test: str, what: str, times: int) -> Finding:
     """The finding of a test that found nothing."""
     return ok(test, f"{what} stay the same whatever comes after ({times} dates tried).")
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A panel as handed in, the plan of its study, and the data set that the fits read."""
+
+    panel: Any
+    plan: Plan
+    dataset: Dataset
+
+    @property
+    def ledger(self) -> CleaningLedger:
+        """What cleaning changed."""
+        assert self.dataset.provenance is not None  # noqa: S101  (prepared from a panel)
+        return self.dataset.provenance.ledger
+
+
+def prepare_study(panel: Any, config: StudyConfig, factors: Sequence[Factor]) -> Prepared:
+    """Plan and prepare, as `run_study` does before its first fit, with the factors given.
+
+    What is wrong with a factor of the user's own is a finding here, and so nothing is refused.
+    """
+    plan = replace(Plan.of(panel, config), custom=CustomFactors(), library=tuple(factors))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", LookAheadWarning)  # a finding of its own
+        return Prepared(panel, plan, prepare_dataset(panel, plan))
+
+
+def cut(panel: Any, row: int) -> Any:
+    """The panel as it was at the close of a row: nothing later."""
+    return panel[np.arange(row + 1)].to_panel()
+
+
+def linear_only(config: StudyConfig) -> StudyConfig:
+    """The study with its cheap model: the machinery is the same."""
+    report = replace(config.report, drivers=False, sensitivity=False)
+    return replace(config, models=("linear",), report=report)
+
+
+def until(config: StudyConfig, day: np.datetime64) -> StudyConfig:
+    """Settings whose test ends on a day."""
+    walk = replace(config.walk_forward, test_end=day.astype("datetime64[D]").astype(object))
+    return replace(config, walk_forward=walk)
+
+
+def scrambled(panel: Any, row: int, rng: np.random.Generator) -> Any:
+    """The panel with every number after a row replaced by another; masks and gaps are kept.
+
+    Numbers are multiplied by log-normal noise, memberships and ST flags are drawn anew.
+    """
+    copy = panel.copy(deep=True)
+    for name, field in copy.fields.items():
+        values = field.values.copy()
+        if not np.issubdtype(values.dtype, np.floating):
+            continue
+        future = values[row + 1 :]
+        if name in ("member", "st"):
+            drawn = rng.integers(0, 2, future.shape).astype(np.float64)
+            values[row + 1 :] = np.where(np.isnan(future), np.nan, drawn)
+        else:
+            noise = np.exp(rng.normal(0.0, 1.0, future.shape))
+            if name == "market_index":
+                noise[:] = noise[:, :1]
+            values[row + 1 :] = future * noise
+        copy.fields[name] = field.with_values(values)
+    return copy
+
+
+def punched(panel: Any, row: int, rng: np.random.Generator) -> Any:
+    """The panel with gaps: some stocks lose their numbers on a row and the two before it."""
+    copy = panel.copy(deep=True)
+    holes = np.zeros(copy.active_mask.shape, dtype=np.bool_)
+    chosen = rng.random(holes.shape[1]) < _HOLE_SHARE
+    chosen[rng.integers(len(chosen))] = True
+    holes[max(0, row + 1 - _HOLE_ROWS) : row + 1, chosen] = True
+    for name, field in copy.fields.items():
+        if np.issubdtype(field.values.dtype, np.floating) and name not in (
+            "market_index",
+            "member",
+        ):
+            copy.fields[name] = field.with_values(np.where(holes, np.nan, field.values))
+    return copy

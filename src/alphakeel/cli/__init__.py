@@ -14,8 +14,7 @@ from typing import Annotated
 import typer
 
 from alphakeel import __version__
-from alphakeel.cli.commands import audit, check, init, run
-from alphakeel.cli.searches import degree, tune
+from alphakeel.cli.commands import audit, check, degree, init, run, tune
 from alphakeel.cli.shell import INTERRUPTED
 
 __all__ = ["app", "main"]

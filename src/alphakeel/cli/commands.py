@@ -1,4 +1,7 @@
-"""Commands: run a study, check and audit what it stands on, write its settings."""
+"""Commands: run a study, check and audit what it stands on, write its settings.
+
+Commands: search settings on the years before the test, and measure what searching gives.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from alphakeel.cli.checks import print_audit, print_check
-from alphakeel.cli.printing import print_study
+from alphakeel.cli.printing import print_audit, print_check, print_study
 from alphakeel.cli.shell import (
     ConfigOption,
     DataOption,
@@ -24,11 +26,18 @@ from alphakeel.cli.shell import (
 )
 from alphakeel.errors import AlphakeelError, ConfigError
 
+__all__ = [
+    "audit",
+    "check",
+    "degree",
+    "init",
+    "run",
+    "tune",
+]
+
 if TYPE_CHECKING:
     from alphakeel.results import Study
-    from alphakeel.tuning import Seen
-
-__all__ = ["audit", "check", "init", "run"]
+    from alphakeel.selection.trial_log import Seen
 
 
 def run(
@@ -47,9 +56,10 @@ def run(
     """
     with plain_errors(resumes=True):
         settings = read_settings(data, config)
-        from alphakeel.artifacts import forget_progress, save_run, summary_json
-        from alphakeel.checkpoints import DiskStore
-        from alphakeel.study import load_data, run_study
+        from alphakeel.provenance import load_data
+        from alphakeel.storage.checkpoints import DiskStore
+        from alphakeel.storage.runs import forget_progress, save_run, summary_json
+        from alphakeel.study import run_study
 
         with progress_bar(hidden=quiet or as_json) as on_progress:
             panel, settings, name = load_data(settings)
@@ -71,7 +81,7 @@ def run(
 
 def _counted(study: Study, path: Path) -> Seen | None:
     """Write the study into the ledger of trials; where that cannot be, say so and go on."""
-    from alphakeel.tuning import TrialLedger, record_run
+    from alphakeel.selection.trial_log import TrialLedger, record_run
 
     try:
         ledger = TrialLedger(path)
@@ -89,7 +99,7 @@ def _counted(study: Study, path: Path) -> Seen | None:
 
 def _write_report(study: Study, folder: Path, seen: Seen | None) -> None:
     """Put the report, and the count of trials that it tells of, into the folder of a run."""
-    from alphakeel.report.html import write_report
+    from alphakeel.report.page import write_report
 
     write_report(study, folder / "report.html", seen)
     if seen is not None:
@@ -107,7 +117,7 @@ def check(
     Exit code 0 when a study can run on it, 2 when it cannot.
     """
     with plain_errors():
-        from alphakeel.data.files import inspect_path
+        from alphakeel.data.loading import inspect_path
 
         report = inspect_path(path)
         if as_json:
@@ -138,9 +148,8 @@ def audit(
     with plain_errors():
         settings = read_settings(data, config)
         from alphakeel.audit import run_audit
-        from alphakeel.data.files import load_panel
-        from alphakeel.data.reports import read_reports
-        from alphakeel.study import load_data
+        from alphakeel.data.loading import load_panel, read_reports
+        from alphakeel.provenance import load_data
 
         with progress_bar(hidden=quiet or as_json) as on_progress:
             panel, settings, name = load_data(settings)
@@ -179,3 +188,124 @@ def init(
         except OSError as error:
             raise ConfigError(f"cannot write {path}: {error.strerror}.") from error
         typer.echo(f"Wrote {path}. Edit it, then: alphakeel run --config {path}")
+
+
+def tune(
+    data: DataOption = None,
+    config: ConfigOption = None,
+    model: Annotated[str, typer.Option("--model", help="Model whose settings are searched.")] = (
+        "lstm"
+    ),
+    trials: Annotated[
+        int, typer.Option("--trials", help="Trials in all; those of earlier runs count.")
+    ] = 20,
+    objective: Annotated[
+        str,
+        typer.Option("--objective", help="rank_ic, or sharpe under the limits of the settings."),
+    ] = "rank_ic",
+    splitter: Annotated[
+        str, typer.Option("--splitter", help="kfold or combinatorial, purged and embargoed.")
+    ] = "kfold",
+    blocks: Annotated[
+        int, typer.Option("--blocks", help="Blocks that the years before the test are cut into.")
+    ] = 4,
+    pruner: Annotated[str, typer.Option("--pruner", help="median, hyperband or none.")] = "median",
+    seeds: Annotated[int, typer.Option("--seeds", help="Networks averaged in a trial.")] = 1,
+    out: Annotated[
+        Path, typer.Option("--out", help="Folder that keeps the search, to go on from.")
+    ] = Path("tuning"),
+    ledger: LedgerOption = None,
+    jobs: Annotated[
+        int | None, typer.Option("--jobs", help="Splits fitted at the same time.", min=1)
+    ] = None,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Search a model's settings by purged cross-validation on the years before the test.
+
+    A search that was killed goes on where it was when the same command is given again; more
+    trials go on from those there are. The best settings are in best.toml, ready to run.
+    """
+    with plain_errors(resumes=True):
+        settings = read_settings(data, config, jobs)
+        from alphakeel.provenance import load_data
+        from alphakeel.selection.search import tune as search
+        from alphakeel.selection.search_space import SearchPlan, write_tuning
+        from alphakeel.selection.trial_log import TrialLedger
+
+        plan = SearchPlan(
+            model=model,
+            n_trials=trials,
+            objective=objective,
+            splitter=splitter,
+            blocks=blocks,
+            pruner=pruner,
+            n_seeds=seeds,
+        )
+        with progress_bar(hidden=quiet or as_json) as on_progress:
+            panel, settings, name = load_data(settings)
+            found = search(
+                panel,
+                settings,
+                plan,
+                folder=out,
+                ledger=TrialLedger(ledger or out / "trials.jsonl"),
+                name=name,
+                on_progress=on_progress,
+            )
+        best = write_tuning(found, out)
+        if as_json:
+            typer.echo(json.dumps({**found.summary(), "settings": str(best)}, ensure_ascii=False))
+        elif not quiet:
+            typer.echo("\n".join([*found.in_words(), f"Run it: alphakeel run --config {best}"]))
+
+
+def degree(
+    data: DataOption = None,
+    config: ConfigOption = None,
+    model: Annotated[str, typer.Option("--model", help="Network that is trained.")] = "lstm",
+    trials: Annotated[int, typer.Option("--trials", help="Settings tried.")] = 12,
+    seeds: Annotated[int, typer.Option("--seeds", help="Networks at each degree.")] = 3,
+    out: Annotated[Path, typer.Option("--out", help="Folder for the figure.")] = Path("tuning"),
+    ledger: LedgerOption = None,
+    jobs: Annotated[
+        int | None, typer.Option("--jobs", help="Fits at the same time.", min=1)
+    ] = None,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+    fresh: FreshOption = False,
+) -> None:
+    """Measure what more steps, trials and units give, in validation and out of sample.
+
+    The paper's Figure 2: a few minutes on the bundled prices. What was killed goes on where it
+    was when the same command is given again.
+    """
+    with plain_errors(resumes=True):
+        settings = read_settings(data, config, jobs)
+        from alphakeel.provenance import load_data
+        from alphakeel.report.validation_curve import write_degree_page
+        from alphakeel.selection.trial_log import TrialLedger
+        from alphakeel.selection.validation_curve import run_degree_study
+        from alphakeel.selection.validation_curve_fits import DegreePlan, write_degrees
+        from alphakeel.storage.checkpoints import DiskStore
+
+        plan = DegreePlan(model=model, n_trials=trials, n_seeds=seeds)
+        with progress_bar(hidden=quiet or as_json) as on_progress:
+            panel, settings, name = load_data(settings)
+            store = DiskStore(out / ".resume", fresh=fresh)
+            found = run_degree_study(
+                panel,
+                settings,
+                plan,
+                ledger=TrialLedger(ledger or out / "trials.jsonl"),
+                name=name,
+                on_progress=on_progress if quiet else telling_of_resumption(on_progress),
+                store=store,
+            )
+        write_degrees(found, out)
+        page = write_degree_page(found, out / "degrees.html")
+        store.discard(found.key)
+        if as_json:
+            typer.echo(json.dumps({**found.summary(), "page": str(page)}, ensure_ascii=False))
+        elif not quiet:
+            typer.echo("\n".join([*found.in_words(), f"Figure  {page}"]))

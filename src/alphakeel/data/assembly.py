@@ -1,25 +1,37 @@
-"""Aligned arrays to a panel: listing, delisting and suspension are read off the prices."""
+"""Aligned arrays to a panel: listing, delisting and suspension are read off the prices.
+
+What stands beside the prices: sectors, the market index, membership in the universe.
+
+Point-in-time joins: a published figure is known from the first close after its day on.
+"""
 
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from skfolio.containers import AssetPanel, Field2D, FieldCategorical, InactivePolicy
 
-from alphakeel.data.checks import PANEL_FIELDS, place, previous_valid, raise_first
-from alphakeel.data.grid import Grid, check_grid
+from alphakeel.data.grid import Grid, Matrix, check_grid, numeric
+from alphakeel.data.parsing import parse_dates
+from alphakeel.data.validation import PANEL_FIELDS, place, previous_valid, raise_first
 from alphakeel.errors import DataError
 
 __all__ = [
     "active_from_prices",
     "assemble",
     "check_counts",
+    "index_on_dates",
+    "join_asof",
+    "member_grid",
     "panel_from_grid",
+    "place_rows",
+    "sector_grid",
     "traded_mask",
     "with_adjusted_close",
 ]
@@ -154,3 +166,205 @@ def check_counts(grid: Grid, min_dates: int, min_assets: int, source: str = "") 
         if count < least:
             found = f"there is 1 {what}" if count == 1 else f"there are {count} {what}s"
             raise DataError(f"{found}, but at least {least} are needed{place(source)}.")
+
+
+def sector_grid(
+    tickers: NDArray[np.str_], labels: Mapping[str, str], n_dates: int
+) -> tuple[NDArray[np.str_], NDArray[np.int32]]:
+    """Return sector names and codes (n_dates, n_assets) from one label per ticker."""
+    known = [labels.get(str(ticker)) for ticker in tickers]
+    names = [None if pd.isna(name) or not str(name).strip() else str(name) for name in known]
+    levels = np.unique([name for name in names if name is not None]).astype(np.str_)
+    positions = {str(level): code for code, level in enumerate(levels)}
+    codes = np.array([-1 if name is None else positions[name] for name in names], dtype=np.int32)
+    return levels, np.tile(codes, (n_dates, 1))
+
+
+def index_on_dates(index: pd.Series, dates: NDArray[np.datetime64]) -> NDArray[np.float64]:
+    """Return an index level per panel date, NaN where the index has none."""
+    days, faults = parse_dates(index.index)
+    if faults:
+        raise DataError(
+            f"the market index has a date in row {faults[0][0] + 1} that {faults[0][1]}."
+        )
+    if len(np.unique(days)) < len(days):
+        raise DataError("the market index has two values for one date: keep one row per date.")
+    values, bad = numeric(index)
+    if bad:
+        raise DataError(f"the market index has in row {bad[0][0] + 1} {bad[0][1]}.")
+    return np.asarray(pd.Series(values, index=days).reindex(dates), dtype=np.float64)
+
+
+def member_grid(
+    spells: pd.DataFrame, dates: NDArray[np.datetime64], tickers: NDArray[np.str_]
+) -> Matrix:
+    """Return membership per date and stock from spells.
+
+    Parameters
+    ----------
+    spells : DataFrame
+        Columns `ticker`, `start_date`, `end_date` (first day outside; missing: not ended).
+    dates : ndarray of shape (n_dates,), datetime64[D]
+    tickers : ndarray of shape (n_assets,)
+
+    Returns
+    -------
+    ndarray of shape (n_dates, n_assets)
+        1.0 or 0.0; NaN on dates before the first spell, when membership is unknown.
+
+    Raises
+    ------
+    DataError
+        If a column is missing or a date cannot be read.
+    """
+    for needed in ("ticker", "start_date", "end_date"):
+        if needed not in spells.columns:
+            raise DataError(f"column {needed!r} is missing in the table of index membership.")
+    starts, faults = parse_dates(spells["start_date"])
+    ends, end_faults = parse_dates(spells["end_date"])
+    faults += [(row, fault) for row, fault in end_faults if fault != "is missing"]
+    if faults:
+        row, fault = faults[0]
+        raise DataError(f"index membership has a date in row {row + 1} that {fault}.")
+    codes = pd.Index(tickers).get_indexer(pd.Index(spells["ticker"].astype(str)))
+    known = (codes >= 0) & spells["ticker"].notna().to_numpy()
+    first = np.searchsorted(dates, starts)
+    last = np.where(np.isnat(ends), len(dates), np.searchsorted(dates, ends))
+    steps = np.zeros((len(dates) + 1, len(tickers)), dtype=np.int32)
+    np.add.at(steps, (first[known], codes[known]), 1)
+    np.add.at(steps, (np.maximum(last, first)[known], codes[known]), -1)
+    member = (np.cumsum(steps[:-1], axis=0) > 0).astype(np.float64)
+    if len(starts):
+        member[dates < starts.min()] = np.nan
+    return member
+
+
+def place_rows(
+    values: Mapping[str, NDArray[np.float64]],
+    days: NDArray[np.datetime64],
+    row_tickers: pd.Series,
+    grid: Grid,
+) -> dict[str, Matrix]:
+    """Place further columns (one entry per date and stock) on the axes of a grid.
+
+    Parameters
+    ----------
+    values : mapping of str to ndarray of shape (n_rows,)
+    days : ndarray of shape (n_rows,), datetime64[D]
+    row_tickers : Series of length n_rows
+    grid : Grid
+        Rows for other dates and stocks are left out.
+
+    Returns
+    -------
+    dict of str to ndarray of shape (n_dates, n_assets)
+        NaN where there is no row.
+    """
+    codes, names = pd.factorize(row_tickers)
+    columns = np.append(
+        pd.Index(grid.tickers).get_indexer(pd.Index([str(name) for name in names])), -1
+    )
+    column = columns[codes]
+    row = np.minimum(np.searchsorted(grid.dates, days), len(grid.dates) - 1)
+    inside = (column >= 0) & (grid.dates[row] == days)
+    cells = row[inside] * len(grid.tickers) + column[inside]
+    placed = {}
+    for name, entries in values.items():
+        placed[name] = np.full((len(grid.dates), len(grid.tickers)), np.nan)
+        placed[name].ravel()[cells] = entries[inside]
+    return placed
+
+
+def join_asof(
+    panel: AssetPanel,
+    fundamentals: pd.DataFrame,
+    columns: Sequence[str],
+    *,
+    max_age_days: int,
+) -> dict[str, NDArray[np.float64]]:
+    """Bring published figures to the dates on which they were known.
+
+    A row that becomes public on day d is taken as public after that day's close: it is used on
+    the panel's next date and later, never on d itself. For each column the latest known number
+    counts; a missing one does not replace an older one. With a column `period_end`, a late
+    filing for an older period does not replace the figures of a newer one.
+
+    Parameters
+    ----------
+    panel : AssetPanel
+    fundamentals : DataFrame
+        `ticker`, `available_date` and the columns asked for, in any order of rows; of rows with
+        the same date (and period) the last one counts. Stocks not in the panel are left out.
+    columns : sequence of str
+        Names of numeric columns.
+    max_age_days : int
+        A figure is used for at most this many calendar days after `available_date`.
+
+    Returns
+    -------
+    dict of str to ndarray of shape (n_dates, n_assets)
+        NaN where nothing is known, where it is too old, and outside `active_mask`.
+
+    Raises
+    ------
+    DataError
+        If a column is missing, a date cannot be read, or a number is infinite.
+
+    Examples
+    --------
+    >>> from alphakeel.data.panel import panel_from_wide
+    >>> days = pd.to_datetime(["2015-01-02", "2015-01-05", "2015-01-06"])
+    >>> panel = panel_from_wide({"adj_close": pd.DataFrame(1.0, index=days, columns=["A", "B"])})
+    >>> report = pd.DataFrame({"ticker": ["A"], "available_date": ["2015-01-05"], "eps": [3.0]})
+    >>> join_asof(panel, report, ["eps"], max_age_days=400)["eps"][:, 0]
+    array([nan, nan,  3.])
+    """
+    for needed in ("ticker", "available_date", *columns):
+        if needed not in fundamentals.columns:
+            raise DataError(f"column {needed!r} is missing in the table of fundamentals.")
+    available, faults = parse_dates(fundamentals["available_date"])
+    if faults:
+        row, fault = faults[0]
+        raise DataError(f"available_date in row {row + 1} of the fundamentals {fault}.")
+    table = pd.DataFrame(index=range(len(fundamentals)))
+    for name in columns:
+        table[name], bad = numeric(fundamentals[name])
+        if bad:
+            raise DataError(f"{name} in row {bad[0][0] + 1} of the fundamentals is {bad[0][1]}.")
+    table["code"] = pd.Index(panel.asset_names).get_indexer(
+        pd.Index(fundamentals["ticker"].astype(str))
+    )
+    table["available"] = available.astype(np.int64)
+    keys = ["code", "available"]
+    if "period_end" in fundamentals.columns:
+        table["period"] = parse_dates(fundamentals["period_end"])[0].astype(np.int64)
+        keys.append("period")
+    table = table[table["code"] >= 0].sort_values(keys, kind="stable")
+    if "period" in table.columns:
+        table = table[table["period"] >= table.groupby("code")["period"].cummax()]
+    result = {}
+    for name in columns:
+        rows = table[table[name].notna()]
+        if np.isinf(rows[name]).any():
+            raise DataError(f"column {name!r} of the fundamentals holds an infinite number.")
+        result[name] = _spread(panel, rows, name, max_age_days)
+    return result
+
+
+def _spread(
+    panel: AssetPanel, rows: pd.DataFrame, name: str, max_age_days: int
+) -> NDArray[np.float64]:
+    """Carry each stock's sorted rows forward from the first date after they were public."""
+    dates = panel.observations.astype("datetime64[D]")
+    available = rows["available"].to_numpy().astype("datetime64[D]")
+    start = np.searchsorted(dates, available, side="right")
+    inside = start < len(dates)
+    latest = np.full(panel.active_mask.shape, -1, dtype=np.int64)
+    # Rows are sorted by date within each stock, so the last write to a cell is the newest.
+    latest[start[inside], rows["code"].to_numpy()[inside]] = np.flatnonzero(inside)
+    latest = np.maximum.accumulate(latest, axis=0)
+    if not len(rows):
+        return np.full(latest.shape, np.nan)
+    age = dates[:, None] - available[latest]
+    fresh = (latest >= 0) & (age <= np.timedelta64(max_age_days, "D")) & panel.active_mask
+    return np.where(fresh, rows[name].to_numpy(dtype=np.float64)[latest], np.nan)

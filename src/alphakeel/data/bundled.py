@@ -13,7 +13,7 @@ from skfolio.containers import AssetPanel
 from skfolio.datasets import load_sp500_dataset, load_sp500_index
 
 from alphakeel.data.panel import panel_from_wide
-from alphakeel.data.simulate import simulate_market
+from alphakeel.data.simulation import simulate_market
 from alphakeel.errors import ConfigError, DataError
 
 __all__ = ["BUNDLED", "SECTORS", "BundledData", "load_bundled"]

@@ -4,30 +4,42 @@ Nothing here reads a later day: a price that looks wrong is only provisional on 
 appears, and the next day's price is believed whatever it is. A bad tick so never arrives in the
 research prices, and a real jump arrives one day late. What a portfolio truly earns is kept
 apart, untouched, in the field `accounting_close`.
+
+Rules of cleaning on plain arrays: (n_dates, n_assets) in, masks or values out, all causal.
+
+The record of everything that cleaning changed or left out.
 """
 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from skfolio.containers import AssetPanel, Field2D
 
-from alphakeel.data.cleaning_ledger import ELIGIBLE, CleaningLedger, LedgerWriter
-from alphakeel.data.cleaning_rules import (
-    last_known,
-    liquidity,
-    smallest,
-    stale,
-    suspects,
-    too_many_missing,
-)
 from alphakeel.errors import ConfigError, LookAheadWarning
-from alphakeel.stats.crosssection import winsorize
+from alphakeel.stats.cross_section import rank, winsorize
+from alphakeel.stats.rolling import trailing_mean
 
-__all__ = ["RULES", "CleanResult", "CleaningLedger", "clean"]
+__all__ = [
+    "CleanResult",
+    "CleaningLedger",
+    "ELIGIBLE",
+    "LedgerWriter",
+    "RULES",
+    "clean",
+    "last_known",
+    "liquidity",
+    "smallest",
+    "stale",
+    "suspects",
+    "too_many_missing",
+]
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -73,6 +85,15 @@ _PRICED = (
     "book_to_price",
 )
 _RATIOS = ("earnings_to_price", "book_to_price")
+
+_RECORD_WINDOW = 252
+_LIQUIDITY_WINDOW = 60
+_KNOWN_SCALE = 20  # returns before a stock's own scale is trusted
+_SCALE_STEP = 0.02  # weight of the newest return: half-life of 34 days
+_MEAN_TO_SIGMA = np.sqrt(np.pi / 2.0)  # mean |x| to standard deviation, under a normal
+_CAP = 4.0  # sigmas that one return may contribute to the scale
+
+ELIGIBLE = "eligible"
 
 
 @dataclass(frozen=True, eq=False)
@@ -172,7 +193,7 @@ def clean(
 
     Examples
     --------
-    >>> from alphakeel.data.simulate import simulate_market
+    >>> from alphakeel.data.simulation import simulate_market
     >>> result = clean(simulate_market(n_assets=30, n_dates=400, seed=1).panel)
     >>> bool(result.eligible[:251].any()), bool(result.eligible[300:].any())
     (False, True)
@@ -330,3 +351,316 @@ def _winsorise(
         return values
     ledger.changed(name, WINSORISED, moved, values, out)
     return out
+
+
+def suspects(prices: Floats, sigmas: float, min_move: float) -> Bools:
+    """Prices that jump too far to be believed before they are confirmed.
+
+    Parameters
+    ----------
+    prices : ndarray of shape (n_dates, n_assets)
+        Positive; NaN where missing.
+    sigmas : float
+        Robust standard deviations, per square root of days since the last good price ...
+    min_move : float
+        ... and fraction of that price, both of which a suspect move exceeds.
+
+    Returns
+    -------
+    bool ndarray of shape (n_dates, n_assets)
+        Never two suspect prices of a stock in succession.
+
+    Examples
+    --------
+    >>> prices = np.tile([[100.0, 50.0, 20.0]], (30, 1))
+    >>> prices[1::2] *= 1.01
+    >>> prices[25, 0] = 1000.0
+    >>> np.argwhere(suspects(prices, 8.0, 0.2)).tolist()
+    [[25, 0]]
+    """
+    n_dates, n_assets = prices.shape
+    logs = np.log(prices)
+    suspect = np.zeros(prices.shape, dtype=bool)
+    up = np.log1p(min_move)
+    down = np.log1p(-min_move) if min_move < 1.0 else -np.inf
+
+    last = np.full(n_assets, np.nan)  # last good log price
+    last_row = np.zeros(n_assets)
+    seen = np.zeros(n_assets, dtype=np.int32)  # returns that made the scale
+    scale = np.zeros(n_assets)
+    doubted = np.zeros(n_assets, dtype=bool)  # the stock's newest price was suspect
+    for row in range(n_dates):
+        now = logs[row]
+        known = ~np.isnan(now)
+        move = now - last
+        root_days = np.sqrt(np.maximum(row - last_row, 1.0))
+        own = seen >= _KNOWN_SCALE
+        yardstick = scale
+        if not own.all():
+            typical = np.median(scale[own]) if own.any() else np.inf
+            yardstick = np.where(own, scale, typical)
+        jump = ((move > up) | (move < down)) & ~doubted
+        if jump.any():
+            jump &= np.abs(move) > sigmas * yardstick * root_days
+            if 2 * np.count_nonzero(jump) > np.count_nonzero(known):
+                jump[:] = False
+            suspect[row] = jump
+        good = known & ~jump
+        size = np.minimum(_MEAN_TO_SIGMA * np.abs(move) / root_days, _CAP * yardstick)
+        measured = good & ~np.isnan(size)
+        step = np.maximum(_SCALE_STEP, 1.0 / (seen + 1.0))
+        scale = np.where(measured, scale + step * (size - scale), scale)
+        seen += measured
+        last = np.where(good, now, last)
+        last_row[good] = row
+        doubted = np.where(known, jump, doubted)
+    return suspect
+
+
+def last_known(values: Floats) -> tuple[Floats, NDArray[np.int32]]:
+    """Last value that is not NaN, the row itself included, and its row (-1: none).
+
+    Examples
+    --------
+    >>> values, source = last_known(np.array([[np.nan], [2.0], [np.nan]]))
+    >>> values.ravel(), source.ravel()
+    (array([nan,  2.,  2.]), array([-1,  1,  1], dtype=int32))
+    """
+    rows = np.arange(len(values), dtype=np.int32)[:, None]
+    source = np.where(np.isnan(values), np.int32(-1), rows)
+    np.maximum.accumulate(source, axis=0, out=source)
+    # Rows without any known value point at row 0 of their column, which is NaN there.
+    return np.take_along_axis(values, np.maximum(source, 0), axis=0), source
+
+
+def too_many_missing(missing: Bools, active: Bools, max_missing: float) -> Bools:
+    """Share of days without a price among the listed days of the trailing year."""
+    lost, listed = (np.cumsum(mask, axis=0, dtype=np.int32) for mask in (missing, active))
+    for total in (lost, listed):
+        total[_RECORD_WINDOW:] -= total[:-_RECORD_WINDOW].copy()
+    return lost > max_missing * listed
+
+
+def stale(prices: Floats, volume: Floats | None, stale_days: int) -> Bools:
+    """`stale_days` rows in a row whose price is not new and comes without volume.
+
+    Parameters
+    ----------
+    prices : ndarray of shape (n_dates, n_assets)
+        With gaps carried forward.
+    volume : ndarray of shape (n_dates, n_assets), optional
+        NaN or None: unknown, which cannot vouch for a repeated price.
+    stale_days : int
+
+    Returns
+    -------
+    bool ndarray of shape (n_dates, n_assets)
+
+    Examples
+    --------
+    >>> stale(np.array([[5.0], [5.0], [5.0], [6.0]]), None, 2).ravel()
+    array([False, False,  True, False])
+    """
+    idle = np.zeros(prices.shape, dtype=bool)
+    idle[1:] = prices[1:] == prices[:-1]
+    if volume is not None:
+        idle &= ~(volume > 0.0)
+    rows = np.arange(len(idle), dtype=np.int32)[:, None]
+    awake = np.where(idle, np.int32(-1), rows)
+    np.maximum.accumulate(awake, axis=0, out=awake)
+    # A column idle since row 0 would start at -1, but row 0 is never idle.
+    return rows - awake >= stale_days
+
+
+def liquidity(prices: Floats, volume: Floats) -> Floats:
+    """Mean of price x volume over the last 60 days, in the data's currency; NaN if none known."""
+    # Absurd numbers may overflow to infinity: the top of any ranking, which is what they are.
+    with np.errstate(over="ignore"):
+        return trailing_mean(prices * volume, _LIQUIDITY_WINDOW, min_count=1)
+
+
+def smallest(values: Floats, share: float, active: Bools) -> Bools:
+    """Lowest `share` of each date's known values."""
+    ranks = rank(values, active)
+    known = np.count_nonzero(~np.isnan(ranks), axis=1)[:, None]
+    return ranks <= share * known
+
+
+@dataclass(frozen=True, eq=False)
+class CleaningLedger:
+    """Every change, one row each, in columns.
+
+    A changed number has its value before and after. A stock that a rule takes out of the sample
+    has a row with field ``"eligible"`` going from 1 to 0 on the first day out, and one going from
+    0 to 1 on the day the rule lets it back in: a stock is eligible while listed and held out by
+    no rule. Rows follow the order in which rules were applied.
+
+    Attributes
+    ----------
+    row, column : int32 ndarray of shape (n_changes,)
+        Position in `dates` and `asset_names`.
+    field_code, rule_code : int8 ndarray of shape (n_changes,)
+        Position in `field_names` and `rule_names`.
+    before, after : float64 ndarray of shape (n_changes,)
+        In the field's unit; NaN: missing.
+    days_out : int64 ndarray of shape (n_rules,)
+        Stock-days that the rule held out of the sample; 0 for rules that change numbers.
+    dates : datetime64[D] ndarray of shape (n_dates,)
+    asset_names : str ndarray of shape (n_assets,)
+    field_names, rule_names : tuple of str
+    """
+
+    row: NDArray[np.int32]
+    column: NDArray[np.int32]
+    field_code: NDArray[np.int8]
+    rule_code: NDArray[np.int8]
+    before: NDArray[np.float64]
+    after: NDArray[np.float64]
+    days_out: NDArray[np.int64]
+    dates: NDArray[np.datetime64]
+    asset_names: NDArray[np.str_]
+    field_names: tuple[str, ...]
+    rule_names: tuple[str, ...]
+
+    def __len__(self) -> int:
+        """Return the number of rows."""
+        return len(self.row)
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return all rows by date, ticker and field.
+
+        Returns
+        -------
+        DataFrame
+            Columns `ticker`, `date`, `field`, `before`, `after`, `rule`.
+        """
+        order = np.lexsort((self.field_code, self.column, self.row))
+        return pd.DataFrame(
+            {
+                "ticker": self.asset_names[self.column[order]],
+                "date": self.dates[self.row[order]].astype("datetime64[s]"),
+                "field": _labels(self.field_code[order], self.field_names),
+                "before": self.before[order],
+                "after": self.after[order],
+                "rule": _labels(self.rule_code[order], self.rule_names),
+            }
+        )
+
+    def counts(self) -> pd.DataFrame:
+        """Return what each rule did, rules that did nothing included.
+
+        Returns
+        -------
+        DataFrame
+            Columns `rule`, `cells` (numbers changed, or stock-days held out of the sample) and
+            `tickers` (stocks concerned).
+        """
+        changed = np.bincount(self.rule_code[self._is_change()], minlength=len(self.rule_names))
+        tickers = [
+            len(np.unique(self.column[self.rule_code == code]))
+            for code in range(len(self.rule_names))
+        ]
+        return pd.DataFrame(
+            {"rule": list(self.rule_names), "cells": changed + self.days_out, "tickers": tickers}
+        )
+
+    def counts_by_ticker(self) -> pd.DataFrame:
+        """Return the numbers changed by stock and rule.
+
+        Returns
+        -------
+        DataFrame of shape (n_assets, n_rules)
+            Changed numbers; for rules that hold stocks out, how often they did.
+        """
+        n_rules = len(self.rule_names)
+        begins = self._is_change() | (self.after == 0.0)
+        cell = self.column[begins].astype(np.int64) * n_rules + self.rule_code[begins]
+        table = np.bincount(cell, minlength=len(self.asset_names) * n_rules)
+        return pd.DataFrame(
+            table.reshape(-1, n_rules),
+            index=pd.Index(self.asset_names, name="ticker"),
+            columns=pd.Index(self.rule_names, name="rule"),
+        )
+
+    def _is_change(self) -> NDArray[np.bool_]:
+        return self.field_code != self.field_names.index(ELIGIBLE)
+
+
+def _labels(codes: NDArray[np.int8], names: Sequence[str]) -> pd.Categorical[str]:
+    return pd.Categorical.from_codes(codes, categories=pd.Index(names))
+
+
+class LedgerWriter:
+    """Collects changes while cleaning runs.
+
+    Parameters
+    ----------
+    field_names, rule_names : sequence of str
+        All that may occur, `ELIGIBLE` among the fields.
+    """
+
+    def __init__(self, field_names: Sequence[str], rule_names: Sequence[str]) -> None:
+        self._fields = tuple(field_names)
+        self._rules = tuple(rule_names)
+        self._days_out = np.zeros(len(self._rules), dtype=np.int64)
+        self._pieces: list[tuple[NDArray[Any], ...]] = []
+
+    def changed(
+        self,
+        field: str,
+        rule: str,
+        where: NDArray[np.bool_],
+        before: NDArray[np.float64],
+        after: NDArray[np.float64],
+    ) -> None:
+        """Record the cells of `where` whose value really changed."""
+        row, column = np.nonzero(where)
+        old, new = before[row, column], after[row, column]
+        differ = ~((old == new) | (np.isnan(old) & np.isnan(new)))
+        self._append(field, rule, row[differ], column[differ], old[differ], new[differ])
+
+    def held_out(self, rule: str, out: NDArray[np.bool_], active: NDArray[np.bool_]) -> None:
+        """Record when a rule starts and stops to hold listed stocks out of the sample."""
+        self._days_out[self._rules.index(rule)] = np.count_nonzero(out)
+        begins, ends = out.copy(), np.zeros_like(out)
+        begins[1:] &= ~out[:-1]
+        ends[1:] = out[:-1] & ~out[1:] & active[1:]
+        for where, before, after in ((begins, 1.0, 0.0), (ends, 0.0, 1.0)):
+            row, column = np.nonzero(where)
+            ones = np.ones(len(row))
+            self._append(ELIGIBLE, rule, row, column, before * ones, after * ones)
+
+    def _append(
+        self,
+        field: str,
+        rule: str,
+        row: NDArray[np.intp],
+        column: NDArray[np.intp],
+        before: NDArray[np.float64],
+        after: NDArray[np.float64],
+    ) -> None:
+        codes = (self._fields.index(field), self._rules.index(rule))
+        field_code, rule_code = (np.full(len(row), code, dtype=np.int8) for code in codes)
+        self._pieces.append(
+            (row.astype(np.int32), column.astype(np.int32), field_code, rule_code, before, after)
+        )
+
+    def close(self, dates: NDArray[np.datetime64], asset_names: NDArray[np.str_]) -> CleaningLedger:
+        """Return the finished ledger."""
+        joined = [np.concatenate(piece) for piece in zip(*self._pieces, strict=True)]
+        for values in joined:
+            values.flags.writeable = False
+        row, column, field_code, rule_code, before, after = joined
+        return CleaningLedger(
+            row=row,
+            column=column,
+            field_code=field_code,
+            rule_code=rule_code,
+            before=before,
+            after=after,
+            days_out=self._days_out,
+            dates=dates,
+            asset_names=asset_names,
+            field_names=self._fields,
+            rule_names=self._rules,
+        )

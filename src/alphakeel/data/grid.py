@@ -15,7 +15,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from alphakeel.data.checks import (
+from alphakeel.data.parsing import parse_dates
+from alphakeel.data.validation import (
     MAX_PROBLEMS,
     PANEL_FIELDS,
     Problem,
@@ -24,7 +25,6 @@ from alphakeel.data.checks import (
     check_values,
     place,
 )
-from alphakeel.data.dates import parse_dates
 from alphakeel.errors import DataError
 
 __all__ = [

@@ -11,12 +11,10 @@ import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from alphakeel.data.checks import PANEL_FIELDS, Problem, place
-from alphakeel.data.dates import looks_like_dates, parse_dates
 from alphakeel.data.grid import Grid, grid_from_long, grid_from_wide
-from alphakeel.data.names import field_of, plain, recognise, stock_and_field
-from alphakeel.data.numerals import read_numbers
-from alphakeel.data.tables import Table
+from alphakeel.data.parsing import looks_like_dates, parse_dates, read_numbers
+from alphakeel.data.tables import Table, field_of, plain, recognise, stock_and_field
+from alphakeel.data.validation import PANEL_FIELDS, Problem, place
 from alphakeel.errors import DataError
 
 __all__ = [

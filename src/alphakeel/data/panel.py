@@ -15,17 +15,18 @@ import pandas as pd
 from numpy.typing import NDArray
 from skfolio.containers import AssetPanel, FieldCategorical
 
-from alphakeel.data.asof import join_asof
-from alphakeel.data.assembly import panel_from_grid
-from alphakeel.data.checks import PANEL_FIELDS, raise_first
+from alphakeel.data.assembly import (
+    index_on_dates,
+    member_grid,
+    panel_from_grid,
+    sector_grid,
+)
 from alphakeel.data.grid import Grid, check_grid, grid_from_long, grid_from_wide
-from alphakeel.data.reference import index_on_dates, member_grid, sector_grid
+from alphakeel.data.validation import PANEL_FIELDS, raise_first
 from alphakeel.errors import DataError
 
 __all__ = [
-    "join_asof",
     "market_index",
-    "panel_from_grid",
     "panel_from_long",
     "panel_from_wide",
     "panel_to_long",

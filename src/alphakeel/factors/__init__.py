@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from alphakeel.factors.base import Factor, FactorSet, compute_factors, factor_table, standardise
-from alphakeel.factors.fundamental import FUNDAMENTAL_FACTORS
-from alphakeel.factors.market import MARKET_FACTORS
-from alphakeel.factors.price import PRICE_FACTORS
-from alphakeel.factors.volume import VOLUME_FACTORS
+from alphakeel.factors.market_factors import MARKET_FACTORS
+from alphakeel.factors.stock_factors import FUNDAMENTAL_FACTORS, PRICE_FACTORS, VOLUME_FACTORS
 
 __all__ = ["FACTORS", "Factor", "FactorSet", "compute_factors", "factor_table", "standardise"]
 

@@ -19,10 +19,9 @@ from numpy.typing import NDArray
 
 from alphakeel.data.panel import market_index, sector_codes, universe_mask
 from alphakeel.errors import ConfigError, DataError
-from alphakeel.factors.arrays import CrossSection, PanelArrays
-from alphakeel.factors.cross_section import cross_section
-from alphakeel.stats.crosssection import rank_scaled
-from alphakeel.stats.doubling import column_blocks
+from alphakeel.factors.arrays import CrossSection, PanelArrays, cross_section
+from alphakeel.stats.cross_section import rank_scaled
+from alphakeel.stats.rolling import column_blocks
 
 __all__ = ["Factor", "FactorSet", "compute_factors", "factor_table", "standardise"]
 

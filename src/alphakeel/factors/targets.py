@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alphakeel.errors import ConfigError, DataError
-from alphakeel.stats.crosssection import rank_scaled
+from alphakeel.stats.cross_section import rank_scaled
 
 __all__ = ["forward_returns", "holding_returns", "ranked_targets"]
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from alphakeel.errors import ConfigError, DataError, NotFittedError
-from alphakeel.models.state import ModelState
+from alphakeel.models.persistence import ModelState
 
 __all__ = [
     "Forecaster",

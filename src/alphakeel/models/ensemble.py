@@ -14,11 +14,10 @@ from torch import Generator
 
 from alphakeel.errors import ConfigError, DataError
 from alphakeel.models.base import check_integers, check_number
-from alphakeel.models.checkpoint import Slot, member_slots
 from alphakeel.models.losses import LossParts
 from alphakeel.models.networks import SequenceNetwork
+from alphakeel.models.persistence import Persistent, Slot, Store, expect, member_slots
 from alphakeel.models.sampling import ChunkSampler, MarketScale
-from alphakeel.models.state import Persistent, Store, expect
 from alphakeel.models.training import Training, train
 
 __all__ = ["Ensemble", "Member", "choose_device", "shows_shared_parameters"]

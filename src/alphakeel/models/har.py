@@ -16,13 +16,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from alphakeel.errors import DataError
 from alphakeel.models.base import check_fitted, check_integer
-from alphakeel.models.state import Persistent
-from alphakeel.stats.timeseries import (
-    realised_volatility,
-    trailing_max,
-    trailing_mean,
-    trailing_sum,
-)
+from alphakeel.models.persistence import Persistent
+from alphakeel.stats.rolling import realised_volatility, trailing_max, trailing_mean, trailing_sum
 
 __all__ = [
     "HAR_INPUTS",

@@ -25,7 +25,7 @@ from alphakeel.models.base import (
     check_number,
     check_targets,
 )
-from alphakeel.models.state import Persistent, expect
+from alphakeel.models.persistence import Persistent, expect
 
 __all__ = ["LinearForecaster"]
 

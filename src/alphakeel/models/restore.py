@@ -5,20 +5,19 @@ from __future__ import annotations
 from typing import Any
 
 from alphakeel.errors import DataError
-from alphakeel.models.allocating import RiskLimitedLSTM
-from alphakeel.models.boosting import LightGBMForecaster
+from alphakeel.models.constrained import RiskLimitedLSTM
 from alphakeel.models.har import HARForecaster
-from alphakeel.models.kernel import SupportVectorForecaster
 from alphakeel.models.linear import LinearForecaster
-from alphakeel.models.risk import RiskForecaster
-from alphakeel.models.sequence import LSTMForecaster
-from alphakeel.models.state import ModelState, Persistent
-from alphakeel.models.zoo import (
+from alphakeel.models.persistence import ModelState, Persistent
+from alphakeel.models.risk_network import RiskForecaster
+from alphakeel.models.sequence import (
     AttentionForecaster,
     CNNLSTMForecaster,
     GRUForecaster,
+    LSTMForecaster,
     MLPForecaster,
 )
+from alphakeel.models.tabular import LightGBMForecaster, SupportVectorForecaster
 
 __all__ = ["KNOWN", "restore"]
 

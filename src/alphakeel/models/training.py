@@ -3,34 +3,71 @@
 Sequence to sequence: the network runs once over a long stretch of dates for many stocks, and
 every date after a burn-in gives a cross-section to the loss. One pass serves thousands of
 predictions, where a window per sample would compute each of them from scratch.
+
+How a network's weights move: the step, its size over time, and its limit.
+
+In how many bits a network is trained.
+
+Keeps memory between training steps, where the C library would hand it back at each one.
+
+A training step allocates and frees the same buffers of some ten megabytes again and again. By
+default glibc returns them to the system each time, and every page of them is cleared and mapped
+anew at the next step: that was about half of the processor time of an LSTM's training. Torch has
+no pool of its own on a CPU.
 """
 
 from __future__ import annotations
 
+import ctypes
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from math import isfinite
-from typing import Any
+from math import cos, isfinite, pi, sqrt
+from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import Generator, Tensor
 
-from alphakeel.errors import ConvergenceError
-from alphakeel.models.allocator import kept_memory
-from alphakeel.models.checkpoint import Checkpoint, Slot
+from alphakeel.errors import ConfigError, ConvergenceError
 from alphakeel.models.losses import LossParts
 from alphakeel.models.networks import SequenceNetwork
-from alphakeel.models.optimizer import AdamW, clip, one_cycle
-from alphakeel.models.sampling import Batch, ChunkSampler, MarketScale
+from alphakeel.models.persistence import Checkpoint, Slot
+from alphakeel.models.sampling import Batch, ChunkSampler
 
-__all__ = ["Batch", "ChunkSampler", "MarketScale", "Training", "one_thread", "train"]
+__all__ = [
+    "AdamW",
+    "PRECISIONS",
+    "Training",
+    "clip",
+    "kept_memory",
+    "one_cycle",
+    "one_thread",
+    "train",
+    "training_dtype",
+]
 
 _thread_lock = threading.Lock()
 _thread_holders = 0
 _threads_before = 1
+
+CLIP_NORM = 1.0
+
+PRECISIONS = ("float32", "bfloat16", "auto")
+
+MEBIBYTE = 1 << 20
+# Names in glibc's malloc.h.
+TRIM_THRESHOLD, TOP_PAD, MMAP_THRESHOLD = -1, -2, -3
+# Blocks below 1 GiB come from the heap, which shrinks only when as much lies free at its end, and
+# grows by 256 MiB of address space (memory is taken page by page, when it is first used).
+WHILE_FITTING = {MMAP_THRESHOLD: 1024, TRIM_THRESHOLD: 1024, TOP_PAD: 256}
+# What glibc's own rule tends to in a process that frees large blocks; its starting point, 128 KiB,
+# would slow down everything that comes later, for to set a threshold switches the rule off.
+AFTERWARDS = {MMAP_THRESHOLD: 32, TRIM_THRESHOLD: 64, TOP_PAD: 0}
+
+_lock = threading.Lock()
+_holders = 0
 
 
 @contextmanager
@@ -265,3 +302,192 @@ def _diverged(
         factor=factor,
         asset=asset,
     )
+
+
+def one_cycle(step: int, n_steps: int, peak: float) -> float:
+    """Learning rate of a step: up from peak / 25 over 30 % of the steps, then down to peak / 25e4.
+
+    Both halves follow a cosine. See Smith, Topin (2019), "Super-convergence",
+    https://doi.org/10.1117/12.2520589; the constants are those of torch's `OneCycleLR`.
+
+    Examples
+    --------
+    >>> [round(one_cycle(step, 10, 1.0), 3) for step in (0, 2, 9)]
+    [0.04, 1.0, 0.0]
+    """
+    top = max(0.3 * n_steps - 1.0, 0.0)
+    low, high = peak / 25.0, peak
+    if step <= top:
+        share = step / top if top else 1.0
+        start, end = low, high
+    else:
+        share = (step - top) / max(n_steps - 1.0 - top, 1.0)
+        start, end = high, low / 1e4
+    return end + (start - end) * (1.0 + cos(pi * min(share, 1.0))) / 2.0
+
+
+class AdamW:
+    """Adam with decoupled weight decay (Loshchilov, Hutter, 2019, https://arxiv.org/abs/1711.05101).
+
+    The same arithmetic as `torch.optim.AdamW` (a test compares them). Written out because
+    torch's imports a compiler, for more than a second of every process, that is not used here
+    (docs/decisions/0009-own-adamw.md).
+
+    Parameters
+    ----------
+    parameters : list of Parameter
+        Updated in place.
+    weight_decay : float
+        Share of a weight removed per unit of learning rate.
+    """
+
+    def __init__(self, parameters: list[torch.nn.Parameter], weight_decay: float) -> None:
+        self.parameters = parameters
+        self.weight_decay = weight_decay
+        self.steps = 0
+        self.mean = [torch.zeros_like(p) for p in parameters]
+        self.square = [torch.zeros_like(p) for p in parameters]
+
+    @torch.no_grad()
+    def step(self, learning_rate: float) -> None:
+        """Move by the gradients held in the parameters, then drop them."""
+        self.steps += 1
+        first, second = 1.0 - 0.9**self.steps, 1.0 - 0.999**self.steps
+        for p, mean, square in zip(self.parameters, self.mean, self.square, strict=True):
+            if p.grad is None:
+                continue
+            p.mul_(1.0 - learning_rate * self.weight_decay)
+            mean.lerp_(p.grad, 0.1)
+            square.mul_(0.999).addcmul_(p.grad, p.grad, value=0.001)
+            p.addcdiv_(
+                mean, (square.sqrt() / sqrt(second)).add_(1e-8), value=-learning_rate / first
+            )
+            p.grad = None
+
+    def state(self) -> dict[str, Any]:
+        """Number of steps and both moments, for a fit that may have to go on from here."""
+        moments = enumerate(zip(self.mean, self.square, strict=True))
+        return {
+            "steps": self.steps,
+            "moments": {str(i): {"mean": mean, "square": square} for i, (mean, square) in moments},
+        }
+
+    @torch.no_grad()
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Go back to where `state` was taken."""
+        self.steps = state["steps"]
+        for i, (mean, square) in enumerate(zip(self.mean, self.square, strict=True)):
+            kept = state["moments"][str(i)]
+            mean.copy_(torch.as_tensor(kept["mean"]))
+            square.copy_(torch.as_tensor(kept["square"]))
+
+
+def clip(parameters: list[torch.nn.Parameter]) -> float:
+    """Scale gradients down to a joint norm of `CLIP_NORM`; return the norm that they had."""
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    norm = float(torch.sqrt(sum(((g * g).sum() for g in gradients), torch.zeros(()))))
+    if norm > CLIP_NORM:
+        for gradient in gradients:
+            gradient.mul_(CLIP_NORM / norm)
+    return norm
+
+
+def training_dtype(precision: str, device: torch.device) -> torch.dtype:
+    """Type of the matrix products of training; weights, losses and predictions stay float32.
+
+    Parameters
+    ----------
+    precision : {"float32", "bfloat16", "auto"}
+        ``"bfloat16"`` keeps 8 bits of the factors of a product and adds in float32; the exponent
+        is float32's, so that gradients need no scaling. ``"auto"`` takes it where the processor
+        multiplies in it (GPU from Ampere on, CPU with AVX512-BF16 or AMX), where it is nearly twice
+        as fast. Elsewhere it would be emulated, and slower.
+    device : torch.device
+        Where training runs.
+
+    Raises
+    ------
+    ConfigError
+        If `precision` is not one of the three, or the device has no bfloat16 to offer.
+
+    Examples
+    --------
+    >>> training_dtype("float32", torch.device("cpu"))
+    torch.float32
+    """
+    if precision not in PRECISIONS:
+        raise ConfigError(
+            f"precision must be one of {', '.join(map(repr, PRECISIONS))}, not {precision!r}"
+        )
+    if precision == "float32":
+        return torch.float32
+    if _is_native(device):
+        return torch.bfloat16
+    if precision == "bfloat16":
+        raise ConfigError(
+            f"device {str(device)!r} does not multiply in bfloat16, which would be slower than "
+            "float32; set precision to 'float32' or 'auto'"
+        )
+    return torch.float32
+
+
+def _is_native(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+
+
+@contextmanager
+def kept_memory() -> Iterator[None]:
+    """Let the C library keep freed memory for the next step; hand it back when the last one leaves.
+
+    The thresholds are settings of the whole process. They are raised when the first of several
+    fits running in threads enters; when the last leaves, what is free goes back to the system and
+    the thresholds fall to 32 and 64 MiB, where glibc's own rule would have taken them. They
+    concern speed and resident memory, never a result. It has an effect with glibc (Linux) only:
+    elsewhere, and with another allocator preloaded, nothing happens. In a thread other than the
+    main one, glibc still hands back single buffers above 64 MiB.
+
+    See mallopt(3), https://man7.org/linux/man-pages/man3/mallopt.3.html.
+
+    Examples
+    --------
+    >>> with kept_memory():
+    ...     pass
+    """
+    global _holders
+    with _lock:
+        _holders += 1
+        if _holders == 1:
+            _set(WHILE_FITTING)
+    try:
+        yield
+    finally:
+        with _lock:
+            _holders -= 1
+            if _holders == 0:
+                _set(AFTERWARDS)
+                _trim()
+
+
+def _set(sizes: dict[int, int]) -> None:
+    change = _glibc("mallopt")
+    if change is not None:
+        for name, mebibytes in sizes.items():
+            change(name, mebibytes * MEBIBYTE)
+
+
+def _trim() -> None:
+    give_back = _glibc("malloc_trim")
+    if give_back is not None:
+        give_back(ctypes.c_size_t(0))
+
+
+def _glibc(name: str) -> Callable[..., int] | None:
+    """A function of glibc, or None where the C library is another one."""
+    try:
+        library = ctypes.CDLL(None)
+        library.gnu_get_libc_version  # noqa: B018  (raises where it is not glibc)
+        return cast("Callable[..., int]", getattr(library, name))
+    except (AttributeError, OSError, TypeError):  # TypeError: Windows has no library None
+        return None

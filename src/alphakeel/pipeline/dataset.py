@@ -16,18 +16,18 @@ import numpy.typing as npt
 import pandas as pd
 from skfolio.containers import AssetPanel
 
-from alphakeel.custom_factors import check_factors
 from alphakeel.data.cleaning import CleaningLedger, clean
 from alphakeel.data.panel import market_index, universe_mask
 from alphakeel.errors import DataError
 from alphakeel.factors.base import FactorSet, compute_factors, standardise
-from alphakeel.factors.screening import CrossSections, cross_sections
+from alphakeel.factors.custom import check_factors
+from alphakeel.factors.screening_statistics import CrossSections, cross_sections
 from alphakeel.factors.targets import forward_returns, holding_returns, ranked_targets
 from alphakeel.pipeline.plan import Plan
-from alphakeel.portfolio.forecast import ew_volatility
 from alphakeel.progress import Tracker
 from alphakeel.provenance import cautions, describe_fields
-from alphakeel.stats.timeseries import simple_returns, trailing_beta
+from alphakeel.risk.volatility import ew_volatility
+from alphakeel.stats.rolling import simple_returns, trailing_beta
 
 __all__ = ["Dataset", "assemble_dataset", "prepare_dataset"]
 

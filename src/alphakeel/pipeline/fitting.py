@@ -19,21 +19,28 @@ import pandas as pd
 from alphakeel.config import StudyConfig
 from alphakeel.errors import ConvergenceError
 from alphakeel.factors.targets import forward_returns
-from alphakeel.models.allocating import AllocatingForecaster
+from alphakeel.model_factory import LABELS, make_forecaster, work_of
 from alphakeel.models.base import Forecaster
-from alphakeel.models.checkpoint import Prefixed, Slot
-from alphakeel.models.explain import Drivers, find_drivers
+from alphakeel.models.constrained import AllocatingForecaster
+from alphakeel.models.importance import Drivers, find_drivers
+from alphakeel.models.persistence import (
+    ModelState,
+    Prefixed,
+    Slot,
+    Store,
+    fingerprint,
+    pack,
+    unpack,
+)
 from alphakeel.models.restore import restore
-from alphakeel.models.risk import RiskForecaster
+from alphakeel.models.risk_network import RiskForecaster
 from alphakeel.models.sequence import SequenceForecaster
-from alphakeel.models.state import ModelState, Store, fingerprint, pack, unpack
 from alphakeel.pipeline.dataset import Dataset
 from alphakeel.pipeline.plan import Plan
 from alphakeel.pipeline.screening import Screens
 from alphakeel.progress import Task, Tracker
-from alphakeel.roster import LABELS, make_forecaster, work_of
-from alphakeel.stats.crosssection import ic, rank_ic
-from alphakeel.stats.folds import Fold
+from alphakeel.stats.cross_section import ic, rank_ic
+from alphakeel.stats.splits import Fold
 
 __all__ = [
     "DECAY",

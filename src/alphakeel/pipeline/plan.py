@@ -12,14 +12,14 @@ import numpy.typing as npt
 from skfolio.containers import AssetPanel
 
 from alphakeel.config import StudyConfig
-from alphakeel.custom_factors import CustomFactors, load_factors
 from alphakeel.data.panel import market_index
 from alphakeel.errors import ConfigError, DataError
 from alphakeel.factors import FACTORS
 from alphakeel.factors.base import Factor
+from alphakeel.factors.custom import CustomFactors, load_factors
+from alphakeel.model_factory import check_models
 from alphakeel.provenance import hash_panel, versions_at_work
-from alphakeel.roster import check_models
-from alphakeel.stats.folds import Fold, purge_length, walk_forward
+from alphakeel.stats.splits import Fold, purge_length, walk_forward
 
 __all__ = ["Plan", "purge_of"]
 
@@ -122,7 +122,7 @@ class Plan:
 
 
 def purge_of(config: StudyConfig, *further: int) -> dict[str, int]:
-    """Purge and embargo in decisions, as the splitters of `stats.folds` take them.
+    """Purge and embargo in decisions, as the splitters of `stats.splits` take them.
 
     Parameters
     ----------

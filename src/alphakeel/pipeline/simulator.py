@@ -12,15 +12,15 @@ import numpy as np
 import numpy.typing as npt
 from skfolio.containers import AssetPanel
 
+from alphakeel.backtest.costs import CostModel, ProportionalCost
+from alphakeel.backtest.engine import backtest
+from alphakeel.backtest.ledger import Ledger
+from alphakeel.backtest.market_rules import Margin, Market, boards_of, cn_market, us_market
 from alphakeel.config import StudyConfig
 from alphakeel.errors import DataError
 from alphakeel.pipeline.dataset import Dataset
-from alphakeel.portfolio.backtest import Ledger, backtest
-from alphakeel.portfolio.costs import CostModel, ProportionalCost
-from alphakeel.portfolio.phases import Regime
-from alphakeel.portfolio.presets import Market, boards_of, cn_market, us_market
-from alphakeel.portfolio.regimes import trend_volatility_regimes
-from alphakeel.portfolio.rules import Margin
+from alphakeel.risk.market_phases import Regime
+from alphakeel.risk.regimes import trend_volatility_regimes
 
 __all__ = [
     "Portfolio",

@@ -13,8 +13,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from alphakeel.backtest.costs import ProportionalCost
+from alphakeel.backtest.ledger import Ledger
+from alphakeel.backtest.market_rules import Margin
 from alphakeel.config import OverlayConfig, StudyConfig
-from alphakeel.evidence.track import Outcome, outcome_of
+from alphakeel.evaluation.performance import Outcome, outcome_of
+from alphakeel.model_factory import BENCHMARKS, EQUAL_WEIGHT, MINIMUM_VARIANCE, under_overlay
 from alphakeel.pipeline.dataset import Dataset
 from alphakeel.pipeline.fitting import ModelResult
 from alphakeel.pipeline.simulator import (
@@ -25,24 +29,13 @@ from alphakeel.pipeline.simulator import (
     market_of,
     short_margin,
 )
-from alphakeel.portfolio import allocation
-from alphakeel.portfolio.backtest import Ledger
-from alphakeel.portfolio.costs import ProportionalCost
-from alphakeel.portfolio.limits import Limits
-from alphakeel.portfolio.long_short import cap_gross, long_short_quantile
-from alphakeel.portfolio.optimise import Record, allocate
-from alphakeel.portfolio.overlay import (
-    Brake,
-    Overlay,
-    book_returns,
-    book_volatility,
-    overlay,
-    overlay_targets,
-)
-from alphakeel.portfolio.rules import Margin
-from alphakeel.portfolio.tails import TailForecast
-from alphakeel.portfolio.var_forecast import book_var
-from alphakeel.roster import BENCHMARKS, EQUAL_WEIGHT, MINIMUM_VARIANCE, under_overlay
+from alphakeel.portfolio import heuristics
+from alphakeel.portfolio.constraints import Limits
+from alphakeel.portfolio.heuristics import cap_gross, long_short_quantile
+from alphakeel.portfolio.optimisation import Record, allocate
+from alphakeel.portfolio.overlay import Brake, Overlay, overlay, overlay_targets
+from alphakeel.risk.value_at_risk import TailForecast, book_var
+from alphakeel.risk.volatility import book_returns, book_volatility
 
 __all__ = [
     "Portfolios",
@@ -227,8 +220,8 @@ def compose(
     """
     alloc = config.allocation
     weights = {
-        EQUAL_WEIGHT: allocation.equal_weight(simulator.eligible),
-        MINIMUM_VARIANCE: allocation.minimum_variance(
+        EQUAL_WEIGHT: heuristics.equal_weight(simulator.eligible),
+        MINIMUM_VARIANCE: heuristics.minimum_variance(
             simulator.returns,
             simulator.decisions,
             simulator.eligible,
@@ -279,7 +272,7 @@ def weigh(
             "smoothing": alloc.smoothing,
         }
         if alloc.neutral is None:
-            return allocation.top_quantile(known, risk, **terms), ()
+            return heuristics.top_quantile(known, risk, **terms), ()
         terms |= {"gross": alloc.gross, "betas": simulator.betas}
         return long_short_quantile(known, risk, **terms), ()
     optimised = allocate(
@@ -406,7 +399,7 @@ def _scores_only(
     allocates by itself has none.
     """
     return {
-        result.label: allocation.top_quantile(
+        result.label: heuristics.top_quantile(
             np.asarray(result.scores[-len(simulator.decisions) :], np.float64),
             np.ones(simulator.eligible.shape),
             eligible=simulator.eligible,

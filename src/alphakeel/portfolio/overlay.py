@@ -14,9 +14,14 @@ import numpy as np
 import numpy.typing as npt
 
 from alphakeel.errors import ConfigError, DataError
-from alphakeel.portfolio.own_risk import book_returns, book_volatility, check_series
+from alphakeel.risk.volatility import check_series
 
-__all__ = ["Brake", "Overlay", "book_returns", "book_volatility", "overlay", "overlay_targets"]
+__all__ = [
+    "Brake",
+    "Overlay",
+    "overlay",
+    "overlay_targets",
+]
 
 FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]

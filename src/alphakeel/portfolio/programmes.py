@@ -5,24 +5,51 @@ limits. A scenario's row enters only once the solution needs it (its loss passes
 and so does a stretch of the path whose fall passes the drawdown limit: the optimum is the one
 of the full programme, at a tenth of the work. From one decision to the next HiGHS keeps its
 basis: the newest day takes the place of the one that dropped out of the window.
+
+A portfolio programme handed to HiGHS (linear) or Clarabel (quadratic, volatility bound).
+
+Both minimise ``-alpha'w + cost * sum|w - held| + prices'aux + w'Qw / 2`` subject to rows
+``low <= g'w + trades * sum|w - held| + size * sum|w| + coefficients'aux <= high`` and bounds on
+each weight.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from typing import Any
 
+import clarabel
+import highspy
 import numpy as np
 import numpy.typing as npt
+from scipy import sparse
 
 from alphakeel.errors import AlphakeelError
-from alphakeel.portfolio.limits import PERIODS, TOLERANCE, Decision, Limits, bound_of
-from alphakeel.portfolio.solvers import Answer, Key, Programme, Row, WarmStart, conic, linear
+from alphakeel.portfolio.constraints import PERIODS, TOLERANCE, Decision, Limits, bound_of
+from alphakeel.risk.covariance import FactorCovariance
 
-__all__ = ["Objective", "Solution", "solve"]
+__all__ = [
+    "Answer",
+    "Key",
+    "Objective",
+    "Programme",
+    "Row",
+    "Solution",
+    "WarmStart",
+    "conic",
+    "linear",
+    "solve",
+]
 
 FloatArray = npt.NDArray[np.float64]
-Solver = Callable[[Programme, WarmStart], Answer | None]
+IntArray = npt.NDArray[np.int64]
+Key = tuple[str, int]
+
+# Interior-point solutions carry dust of this size where the optimum is zero or no trade.
+DUST = 1e-7
+SOLVED = (clarabel.SolverStatus.Solved, clarabel.SolverStatus.AlmostSolved)
+INFEASIBLE = (clarabel.SolverStatus.PrimalInfeasible, clarabel.SolverStatus.AlmostPrimalInfeasible)
 
 # A scenario or stretch joins the programme when it is this far beyond the solution.
 LAZY_TOLERANCE = 1e-9
@@ -30,6 +57,301 @@ MAX_ROUNDS = 200
 ZETA: Key = ("zeta", 0)
 # Scenarios to start with, over those in the tail: fewer means more rounds.
 TAIL_MARGIN = 2.4
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Row:
+    """One linear limit; `g` None stands for zeros."""
+
+    key: Key
+    low: float
+    high: float
+    g: FloatArray | None = None
+    trades: float = 0.0
+    size: float = 0.0
+    aux: dict[Key, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Programme:
+    """Everything that a solver needs to know, per candidate stock and per helper column.
+
+    Attributes
+    ----------
+    columns : ndarray of shape (n,) of int
+        Which stocks of the whole they are: names for the warm start.
+    held, lower, upper, alpha : ndarray of shape (n,)
+        Weights before trading, bounds after it, expected returns.
+    cost : float
+        Price of trading one unit.
+    rows : list of Row
+    aux : dict
+        Price and lower bound of each helper column; no upper bound.
+    covariance : FactorCovariance or None
+        Of the quadratic price and the volatility bound.
+    aversion, ridge : float
+        ``Q = aversion * S + ridge * I``.
+    volatility : float or None
+        Bound on the root of ``w'Sw``, in its units; ``("e:volatility", 0)`` adds to it.
+    """
+
+    columns: IntArray
+    held: FloatArray
+    lower: FloatArray
+    upper: FloatArray
+    alpha: FloatArray
+    cost: float
+    rows: list[Row]
+    aux: dict[Key, tuple[float, float]]
+    covariance: FactorCovariance | None = None
+    aversion: float = 0.0
+    ridge: float = 0.0
+    volatility: float | None = None
+
+
+@dataclass(slots=True)
+class WarmStart:
+    """What the next decision takes over: HiGHS's basis and the stretches of the path."""
+
+    columns: dict[Key, highspy.HighsBasisStatus] = field(default_factory=dict)
+    rows: dict[Key, highspy.HighsBasisStatus] = field(default_factory=dict)
+    stretches: set[tuple[int, int]] = field(default_factory=set)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Answer:
+    """Weights, objective and helper columns of a solved programme."""
+
+    weights: FloatArray
+    objective: float
+    aux: dict[Key, float]
+
+
+def linear(programme: Programme, warm: WarmStart) -> Answer | None:
+    """Solve without quadratic terms by the dual simplex method, from the basis in `warm`.
+
+    Weights are bought and sold from what is held, ``w = held + b - s``, so that trades need no
+    rows of their own. Updates `warm`; None where the limits cannot be met.
+    """
+    p, n = programme, len(programme.held)
+    aux = list(p.aux)
+    place = {key: 2 * n + j for j, key in enumerate(aux)}
+    matrix = np.zeros((len(p.rows), 2 * n + len(aux)))
+    shift = np.zeros(len(p.rows))
+    for i, row in enumerate(p.rows):
+        if row.g is not None:
+            matrix[i, :n], matrix[i, n : 2 * n] = row.g, -row.g
+            shift[i] = row.g @ p.held
+        matrix[i, : 2 * n] += row.trades
+        for key, value in row.aux.items():
+            matrix[i, place[key]] = value
+    filled = sparse.csr_matrix(matrix)
+
+    prices = np.array([price for price, _ in p.aux.values()])
+    floors = np.array([floor for _, floor in p.aux.values()])
+    up, down = p.upper - p.held, p.held - p.lower
+    lp = highspy.HighsLp()
+    lp.num_col_, lp.num_row_ = matrix.shape[1], matrix.shape[0]
+    lp.col_cost_ = np.concatenate([p.cost - p.alpha, p.cost + p.alpha, prices])
+    lp.col_lower_ = np.concatenate([np.maximum(-down, 0.0), np.maximum(-up, 0.0), floors])
+    ceilings = np.full(len(aux), highspy.kHighsInf)
+    lp.col_upper_ = np.concatenate([np.maximum(up, 0.0), np.maximum(down, 0.0), ceilings])
+    lp.row_lower_ = np.array([row.low for row in p.rows]) - shift
+    lp.row_upper_ = np.array([row.high for row in p.rows]) - shift
+    lp.a_matrix_.format_ = highspy.MatrixFormat.kRowwise
+    lp.a_matrix_.start_, lp.a_matrix_.index_ = filled.indptr, filled.indices
+    lp.a_matrix_.value_ = filled.data
+
+    names: list[Key] = [(side, c) for side in ("buy", "sell") for c in p.columns.tolist()]
+    names += aux
+    keys = [row.key for row in p.rows]
+    solver = highspy.Highs()
+    solver.setOptionValue("output_flag", False)
+    solver.setOptionValue("threads", 1)
+    solver.passModel(lp)
+    if warm.rows:
+        lower, basic = highspy.HighsBasisStatus.kLower, highspy.HighsBasisStatus.kBasic
+        basis = highspy.HighsBasis()
+        basis.col_status = [warm.columns.get(name, lower) for name in names]
+        basis.row_status = [warm.rows.get(key, basic) for key in keys]
+        solver.setBasis(basis)
+    solver.run()
+    status = solver.getModelStatus()
+    if status in (
+        highspy.HighsModelStatus.kInfeasible,
+        highspy.HighsModelStatus.kUnboundedOrInfeasible,
+    ):
+        return None
+    if status != highspy.HighsModelStatus.kOptimal:
+        raise AlphakeelError(
+            f"HiGHS stopped with '{solver.modelStatusToString(status)}': check the returns and "
+            "expected returns for extreme values"
+        )
+    basis = solver.getBasis()
+    warm.columns = dict(zip(names, basis.col_status, strict=True))
+    warm.rows = dict(zip(keys, basis.row_status, strict=True))
+    x = np.asarray(solver.getSolution().col_value)
+    weights = np.clip(p.held + x[:n] - x[n : 2 * n], p.lower, p.upper)
+    value = float(solver.getInfo().objective_function_value - p.alpha @ p.held)
+    return Answer(weights, value, dict(zip(aux, x[2 * n :].tolist(), strict=True)))
+
+
+def conic(programme: Programme, warm: WarmStart) -> Answer | None:
+    """Solve with quadratic terms and a volatility bound by an interior-point method.
+
+    Columns are the weights, sizes of trades, sizes of weights (where a row asks for them),
+    factor exposures ``L'w`` and the helpers. None where the limits cannot be met.
+    """
+    p, n = programme, len(programme.held)
+    loadings, specific, unit = _scaled_risk(p)
+    k, sized = loadings.shape[1], any(row.size for row in p.rows)
+    # Without a price or a limit trades would be columns without an upper end.
+    traded = p.cost > 0.0 or any(row.trades for row in p.rows)
+    aux = list(p.aux)
+    starts = np.cumsum([0, n, n if traded else 0, n if sized else 0, k, len(aux)])
+    w, t, a, y = (slice(starts[i], starts[i + 1]) for i in range(4))
+    place = {key: int(starts[4]) + j for j, key in enumerate(aux)}
+    width = int(starts[5])
+
+    zero, positive = _Block(width), _Block(width)
+    eye = sparse.identity(n, format="csr")
+    fixed = p.upper <= p.lower
+    zero.add([(w, eye[fixed])], p.lower[fixed])
+    if k:
+        zero.add([(w, loadings.T), (y, -sparse.identity(k))], np.zeros(k))
+    free = ~fixed
+    positive.add([(w, eye[free])], p.upper[free])
+    positive.add([(w, -eye[free])], -p.lower[free])
+    if traded:
+        positive.add([(w, eye), (t, -eye)], p.held)
+        positive.add([(w, -eye), (t, -eye)], -p.held)
+    if sized:
+        positive.add([(w, eye), (a, -eye)], np.zeros(n))
+        positive.add([(w, -eye), (a, -eye)], np.zeros(n))
+    floors = np.array([floor for _, floor in p.aux.values()])
+    kept = np.isfinite(floors)
+    helpers = slice(int(starts[4]), width)
+    positive.add([(helpers, -sparse.identity(len(aux), format="csr")[kept])], -floors[kept])
+    dense = np.zeros((len(p.rows), width))
+    for i, row in enumerate(p.rows):
+        dense[i, w] = row.g if row.g is not None else 0.0
+        dense[i, t] = row.trades
+        if sized:
+            dense[i, a] = row.size
+        for key, value in row.aux.items():
+            dense[i, place[key]] = value
+    low, high = np.array([r.low for r in p.rows]), np.array([r.high for r in p.rows])
+    everything = slice(0, width)
+    positive.add([(everything, dense[np.isfinite(high)])], high[np.isfinite(high)])
+    positive.add([(everything, -dense[np.isfinite(low)])], -low[np.isfinite(low)])
+
+    parts, sides = [zero.matrix, positive.matrix], [zero.side, positive.side]
+    cones = [clarabel.ZeroConeT(len(zero.side)), clarabel.NonnegativeConeT(len(positive.side))]
+    if p.volatility is not None:
+        bound = p.volatility / unit
+        second = _Block(width)
+        scale = max(bound, 1e-3)
+        top = np.zeros((1, width))
+        if ("e:volatility", 0) in place:
+            top[0, place[("e:volatility", 0)]] = -1.0 / (unit * scale)
+        second.add([(everything, top)], np.array([bound / scale]))
+        second.add([(y, -sparse.identity(k) / scale)], np.zeros(k))
+        second.add([(w, -sparse.diags(np.sqrt(specific)) / scale)], np.zeros(n))
+        parts.append(second.matrix)
+        sides.append(second.side)
+        cones.append(clarabel.SecondOrderConeT(len(second.side)))
+
+    diagonal = np.zeros(width)
+    diagonal[w] = p.ridge + p.aversion * unit**2 * specific
+    diagonal[y] = p.aversion * unit**2
+    price = np.zeros(width)
+    price[w], price[t] = -p.alpha, p.cost
+    price[helpers] = [value for value, _ in p.aux.values()]
+    status, x, value = _clarabel(diagonal, price, sparse.vstack(parts, format="csc"), sides, cones)
+    if status in INFEASIBLE:
+        return None
+    if status not in SOLVED:
+        # Next to the border of what is possible Clarabel may find neither answer nor proof.
+        if not sized and linear(replace(p, volatility=None), WarmStart()) is None:
+            return None
+        if p.volatility is not None and p.aversion != 1.0:
+            calm = replace(p, volatility=None, aversion=1.0, ridge=0.0, alpha=0.0 * p.alpha)
+            least = conic(calm, warm)
+            if least is None:
+                return None
+            variance = p.covariance.portfolio_variance(least.weights) if p.covariance else 0.0
+            # Where there is hardly any choice left, the calmest portfolio is the answer.
+            return least if np.sqrt(variance) <= p.volatility else None
+        raise AlphakeelError(
+            f"Clarabel stopped with '{status}': check the returns and expected returns for "
+            "extreme values"
+        )
+    weights = np.clip(x[w], p.lower, p.upper)
+    weights[(np.abs(weights) < DUST) & (p.lower <= 0.0) & (p.upper >= 0.0)] = 0.0
+    return Answer(weights, value, dict(zip(aux, x[helpers].tolist(), strict=True)))
+
+
+class _Block:
+    """Rows of one cone, gathered piece by piece: ``matrix x + s = side``, s in the cone."""
+
+    def __init__(self, width: int) -> None:
+        self.width, self.pieces, self.sides = width, [sparse.csr_matrix((0, width))], [np.zeros(0)]
+
+    def add(self, parts: list[tuple[slice, Any]], side: FloatArray) -> None:
+        if not len(side):
+            return
+        row = []
+        at = 0
+        for columns, part in sorted(parts, key=lambda item: item[0].start):
+            row.append(sparse.csr_matrix((len(side), columns.start - at)))
+            row.append(sparse.csr_matrix(part))
+            at = columns.stop
+        row.append(sparse.csr_matrix((len(side), self.width - at)))
+        self.pieces.append(sparse.hstack(row, format="csr"))
+        self.sides.append(np.asarray(side, np.float64))
+
+    @property
+    def matrix(self) -> sparse.csr_matrix:
+        return sparse.vstack(self.pieces, format="csr")
+
+    @property
+    def side(self) -> FloatArray:
+        return np.concatenate(self.sides)
+
+
+def _scaled_risk(p: Programme) -> tuple[FloatArray, FloatArray, float]:
+    """Loadings and specific variances in units of the typical volatility, at most n factors."""
+    n = len(p.held)
+    if p.covariance is None or (p.aversion == 0.0 and p.volatility is None):
+        return np.zeros((n, 0)), np.zeros(n), 1.0
+    unit = float(np.sqrt(max(p.covariance.variance.mean(), 1e-12)))
+    loadings = p.covariance.loadings / unit
+    if loadings.shape[1] > n:  # a triangular root of the same matrix has n columns only
+        loadings = np.asarray(np.linalg.qr(loadings.T, mode="r")).T
+    return loadings, p.covariance.specific / unit**2, unit
+
+
+def _clarabel(
+    diagonal: FloatArray,
+    price: FloatArray,
+    matrix: sparse.csc_matrix,
+    sides: list[FloatArray],
+    cones: list[object],
+) -> tuple[object, FloatArray, float]:
+    """Status, columns and objective."""
+    settings = clarabel.DefaultSettings()
+    settings.verbose = False
+    settings.max_threads = 1
+    settings.tol_gap_abs = settings.tol_gap_rel = settings.tol_feas = 1e-9
+    quadratic = sparse.diags(diagonal, format="csc")
+    solver = clarabel.DefaultSolver(
+        quadratic, price, matrix, np.concatenate(sides), cones, settings
+    )
+    answer = solver.solve()
+    return answer.status, np.asarray(answer.x), float(answer.obj_val)
+
+
+Solver = Callable[[Programme, WarmStart], Answer | None]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

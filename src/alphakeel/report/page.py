@@ -1,175 +1,219 @@
-"""What a section is made of, and the view of a study that all sections share."""
+"""One self-contained HTML file: sections, figures and the drawing library, nothing from the net.
+
+Text from data is escaped by the template engine, and figures travel as JSON in which no tag can
+begin. The page also carries a content security policy that forbids every connection.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import hashlib
+import json
+import os
+import secrets
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import numpy.typing as npt
-import pandas as pd
+import jinja2
 import plotly.graph_objects as go
+from markupsafe import Markup
+from plotly.offline import get_plotlyjs
 
-from alphakeel.portfolio.backtest import Ledger
-from alphakeel.report.cells import Table, make_table, show
+from alphakeel.errors import DataError
+from alphakeel.report import method, models, performance, risk
+from alphakeel.report.sections import Chart, Section, View
+from alphakeel.report.style import swatch
 from alphakeel.results import Study
-from alphakeel.roster import EQUAL_WEIGHT, LABELS, under_overlay
 
 if TYPE_CHECKING:
-    from alphakeel.tuning.runs import Seen
+    from alphakeel.selection.trial_log import Seen
 
-__all__ = [
-    "YEAR",
-    "Array",
-    "Block",
-    "Chart",
-    "Section",
-    "View",
-    "Words",
-    "hero_of",
-    "listing",
-    "pivot",
-]
+__all__ = ["build_sections", "figures_json", "render_report", "write_report"]
 
-Array = npt.NDArray[np.float64]
-
-YEAR = 252
-LONGEST_TABLE = 12
-
-
-@dataclass(frozen=True)
-class Chart:
-    """A figure, what it shows, its numbers in words, and (unseen) where else to find them."""
-
-    key: str
-    figure: go.Figure
-    caption: str
-    note: str = ""
-    alt: str = ""
-    narrow: bool = False
-    kind: str = "chart"
+# The report in the order in which it is read: what came out, why, and what to hold against it.
+SECTIONS = (
+    performance.summary,
+    performance.performance,
+    performance.ladder,
+    performance.confirmation,
+    performance.course,
+    risk.risk,
+    risk.regimes,
+    risk.stress,
+    performance.calendar,
+    performance.sensitivity,
+    performance.forecasts,
+    models.factors,
+    models.drivers,
+    models.portfolio,
+    models.limits,
+    models.costs,
+    models.training,
+    method.data,
+    method.method,
+    method.cautions,
+)
+_SHARED_FROM = 40  # values from which an array that occurs twice is stored once
 
 
-@dataclass(frozen=True)
-class Words:
-    """Paragraphs, a list, pairs of term and meaning, or preformatted text."""
+def write_report(study: Study, path: str | Path, seen: Seen | None = None) -> Path:
+    """Write a study's report as one HTML file that needs no network.
 
-    kind: str
-    items: tuple[Any, ...]
-    title: str = ""
+    Parameters
+    ----------
+    study : Study
+    path : str or Path
+        The file, ending in ``.html`` or ``.htm``; missing folders are made. A file that is
+        there is replaced in one step, so that a reader never sees half a report.
+    seen : Seen, optional
+        How many studies of these data there were, as `alphakeel.selection.trial_log.record_run`
+        counts them.
 
+    Returns
+    -------
+    Path
+        Where the report is, as an absolute path.
 
-Block = Chart | Table | Words
-
-
-@dataclass(frozen=True)
-class Section:
-    """One heading of the report and what stands under it."""
-
-    key: str
-    title: str
-    lead: str
-    blocks: tuple[Block, ...]
-
-
-@dataclass(frozen=True)
-class View:
-    """A study with its tables computed once, cut to the days of the test.
-
-    `net` has every strategy, bare and then under the overlay. `focus` names those that charts
-    show unasked: the hero and the linear benchmark, bare and under the overlay. `seen` tells how
-    many studies of these data there were, where they are counted.
-    """
-
-    study: Study
-    tables: Mapping[str, pd.DataFrame]
-    dates: npt.NDArray[np.datetime64]
-    net: Mapping[str, Array]
-    hero: str
-    focus: tuple[str, ...]
-    seen: Seen | None = None
-
-    @classmethod
-    def of(cls, study: Study, seen: Seen | None = None) -> View:
-        """Compute the tables (the bootstrap runs here) and pick the strategy in focus."""
-        hero = hero_of(study)
-        net = {name: ledger.net_returns for name, ledger in study.every_ledger().items()}
-        pair = [n for n in dict.fromkeys((hero, LABELS["linear"])) if n in net]
-        focus = (*pair, *(n for n in map(under_overlay, pair) if n in net))
-        return cls(study, study.tables(), study.dates[study.test], net, hero, focus, seen)
-
-    @property
-    def book(self) -> Ledger:
-        """The ledger of the strategy in focus."""
-        return self.study.strategies[self.hero]
-
-    @property
-    def rest(self) -> tuple[str, ...]:
-        """The other bare strategies: charts have them, but show them only when asked."""
-        return tuple(name for name in self.study.strategies if name not in self.focus)
-
-    def drawn(self) -> dict[str, Array]:
-        """Net returns of what charts have: the focus first, then the rest."""
-        return {name: self.net[name] for name in (*self.focus, *self.rest)}
-
-    def in_focus(self, frame: pd.DataFrame) -> pd.DataFrame:
-        """Rows about the focus and equal weight of a table indexed by strategy or model."""
-        level = "strategy" if "strategy" in frame.index.names else "model"
-        return frame[frame.index.get_level_values(level).isin((*self.focus, EQUAL_WEIGHT))]
-
-    def laid_out(self, frame: pd.DataFrame, caption: str, **options: Any) -> tuple[Table, ...]:
-        """One table; where it would be long, the focus, with every strategy folded below.
-
-        Options are those of `make_table`.
-        """
-        short = self.in_focus(frame)
-        if len(frame) <= LONGEST_TABLE or len(short) == len(frame):
-            return (make_table(frame, caption, **options),)
-        whole = make_table(frame, "The same for every strategy", **{**options, "folded": True})
-        return make_table(short, caption, **options), whole
-
-    def with_market(self) -> dict[str, Array]:
-        """Net returns of what charts have, and of the index where the data know it every day."""
-        market = self.study.market_returns
-        if market is None or not np.isfinite(market).all():
-            return self.drawn()
-        return {**self.drawn(), "Market index": market.astype(np.float64)}
-
-    def on_market(self) -> str:
-        """Why the index is not in the charts, where it is not."""
-        market = self.study.market_returns
-        if market is None:
-            return " The data have no market index."
-        gaps = int(np.sum(~np.isfinite(market)))
-        return f" The market index is left out: {gaps} of its days are unknown." if gaps else ""
-
-
-def hero_of(study: Study) -> str:
-    """The strategy in focus: the LSTM, or else the last one."""
-    names = list(study.strategies)
-    return "LSTM" if "LSTM" in names else names[-1]
-
-
-def listing(values: Mapping[str, float], kind: str) -> str:
-    """Values by name in one line, the same numbers as a chart shows."""
-    return ", ".join(f"{name} {show(value, kind)}" for name, value in values.items()) + "."
-
-
-def pivot(
-    frame: pd.DataFrame, rows: str, columns: str, values: str, names: Sequence[str]
-) -> pd.DataFrame:
-    """One row a strategy (in the order of `names`) or one column a strategy, of a long table.
+    Raises
+    ------
+    DataError
+        If the path is a folder, does not end in ``.html`` or cannot be written.
 
     Examples
     --------
-    >>> long = pd.DataFrame({"strategy": ["a", "b"], "year": [2010, 2010], "x": [0.1, 0.2]})
-    >>> pivot(long, "strategy", "year", "x", ["b", "a"])
-              2010
-    strategy
-    b          0.2
-    a          0.1
+    >>> write_report(study=None, path="/")
+    Traceback (most recent call last):
+    alphakeel.errors.DataError: cannot write the report to /: it is a folder; name a file in it.
     """
-    wide = frame.pivot(index=rows, columns=columns, values=values).rename_axis(columns=None)
-    held = [name for name in names if name in (wide.index if rows == "strategy" else wide.columns)]
-    return wide.loc[held] if rows == "strategy" else wide[held]
+    target = Path(path).expanduser()
+    if target.is_dir():
+        raise DataError(f"cannot write the report to {target}: it is a folder; name a file in it.")
+    if target.suffix.lower() not in (".html", ".htm"):
+        raise DataError(
+            f"cannot write the report to {target}: its name must end in .html, so that a browser "
+            "opens it."
+        )
+    page = render_report(study, seen)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _replace(target, page)
+    except OSError as error:
+        raise DataError(f"cannot write the report to {target}: {error.strerror}.") from error
+    return target.resolve()
+
+
+def render_report(study: Study, seen: Seen | None = None) -> str:
+    """Text of the report's page; the same study gives the same text.
+
+    Parameters
+    ----------
+    study : Study
+    seen : Seen, optional
+
+    Returns
+    -------
+    str
+    """
+    sections = build_sections(study, seen)
+    days = study.dates[study.test]
+    return _template().render(
+        title=f"alphakeel: {study.name}",
+        name=study.name,
+        period=f"{days[0]} to {days[-1]}",
+        version=study.versions.get("alphakeel", ""),
+        sections=sections,
+        swatches={name: swatch(name) for name in study.every_ledger()},
+        figures=Markup(figures_json(_charts(sections))),  # noqa: S704  (no "<" left in it)
+        plotly=Markup(_library()),  # noqa: S704  (a constant of the plotly package)
+    )
+
+
+def build_sections(study: Study, seen: Seen | None = None) -> tuple[Section, ...]:
+    """Every section of the report, in the order in which it is read.
+
+    Parameters
+    ----------
+    study : Study
+    seen : Seen, optional
+
+    Returns
+    -------
+    tuple of Section
+    """
+    view = View.of(study, seen)
+    return tuple(make(view) for make in SECTIONS)
+
+
+def figures_json(figures: dict[str, go.Figure]) -> str:
+    """All figures as one JSON text that is safe inside a script element.
+
+    Long arrays that occur more than once (the dates, above all) are stored once, under
+    ``arrays``, and referred to by ``{"$": key}``.
+
+    Parameters
+    ----------
+    figures : dict of str to Figure
+        By the id of the element that each is drawn in.
+
+    Returns
+    -------
+    str
+        Without the character ``<``.
+
+    Examples
+    --------
+    >>> text = figures_json({"a": go.Figure(go.Scatter(x=[1], y=[2], name="</script>"))})
+    >>> "<" in text, json.loads(text)["figures"]["a"]["data"][0]["name"]
+    (False, '</script>')
+    """
+    pool: dict[str, list[Any]] = {}
+    plain = {key: _intern(figure.to_plotly_json(), pool) for key, figure in figures.items()}
+    text = json.dumps({"arrays": pool, "figures": plain}, separators=(",", ":"), allow_nan=False)
+    return text.replace("<", "\\u003c")
+
+
+def _intern(value: Any, pool: dict[str, list[Any]]) -> Any:
+    """Move long flat lists into the pool, under a key made of their content."""
+    if isinstance(value, dict):
+        return {key: _intern(item, pool) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        flat = not any(isinstance(item, (list, tuple, dict)) for item in value)
+        if flat and len(value) >= _SHARED_FROM:
+            text = json.dumps(list(value), allow_nan=False)
+            key = hashlib.sha256(text.encode()).hexdigest()[:12]
+            pool[key] = list(value)
+            return {"$": key}
+        return [_intern(item, pool) for item in value]
+    return value
+
+
+def _charts(sections: tuple[Section, ...]) -> dict[str, go.Figure]:
+    blocks = [block for section in sections for block in section.blocks]
+    return {block.key: block.figure for block in blocks if isinstance(block, Chart)}
+
+
+def _library() -> str:
+    """Plotly's script, with the one sequence that would end its element early made harmless."""
+    return get_plotlyjs().replace("</script", "<\\/script").replace("<!--", "<\\!--")
+
+
+def _template() -> jinja2.Template:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("alphakeel", "report"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("template.html")
+
+
+def _replace(target: Path, text: str) -> None:
+    """Write beside the target, then move over it: whole or not at all."""
+    scratch = target.with_name(f".{target.name[:80]}.{secrets.token_hex(6)}.part")
+    try:
+        # A name from data may hold half a surrogate pair, which UTF-8 cannot write.
+        with scratch.open("x", encoding="utf-8", errors="xmlcharrefreplace", newline="\n") as file:
+            file.write(text)
+        os.replace(scratch, target)
+    finally:
+        scratch.unlink(missing_ok=True)

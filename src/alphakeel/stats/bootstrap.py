@@ -1,10 +1,15 @@
 """How sure is a figure: intervals of any statistic by block bootstrap.
 
 All columns of a call share the same resampled days; the same seed gives the same days, whatever
-is measured on them. Which days are drawn, and in blocks of what length, is in `stats.blocks`.
+is measured on them.
 
 A `statistic` is a function of returns of shape (n_dates, n_columns) that gives one value per
-column, shape (n_columns,): the functions of `stats.metrics`, or a `functools.partial` of one.
+column, shape (n_columns,): the functions of `stats.performance`, or a `functools.partial` of one.
+
+Days resampled in blocks: which rows a block bootstrap draws, and how long a block should be.
+
+Returns are nearly uncorrelated from day to day, but their size is not: volatility clusters, and
+drawdowns and VaR feel it. So days are resampled in blocks.
 """
 
 from __future__ import annotations
@@ -16,14 +21,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from alphakeel.errors import ConfigError
-from alphakeel.stats.blocks import bootstrap_indices, check_returns, default_block_length
+from alphakeel.errors import ConfigError, DataError
 
 __all__ = [
     "Interval",
+    "bootstrap_indices",
     "bootstrap_interval",
     "bootstrap_intervals",
     "bootstrap_samples",
+    "check_returns",
+    "default_block_length",
+    "optimal_block_length",
 ]
 
 Array = NDArray[np.float64]
@@ -200,3 +208,151 @@ def bootstrap_intervals(
         Interval(estimate=float(e), low=float(a), high=float(b), level=level)
         for e, a, b in zip(estimates, low, high, strict=True)
     )
+
+
+def bootstrap_indices(
+    n_dates: int,
+    block_length: float,
+    n_bootstrap: int,
+    seed: int | np.random.Generator = 0,
+    *,
+    stationary: bool = True,
+) -> NDArray[np.intp]:
+    """Rows of block-bootstrap resamples; the rows form a circle, so that all are equally likely.
+
+    Parameters
+    ----------
+    n_dates : int
+        Rows to draw from, and rows per resample.
+    block_length : float
+        Mean length of a block, >= 1; rounded up for blocks of fixed length.
+    n_bootstrap : int
+        Resamples.
+    seed : int or numpy.random.Generator, default=0
+    stationary : bool, default=True
+        Blocks of geometric length, which keep a stationary series stationary; else blocks of
+        fixed length (circular bootstrap).
+
+    Returns
+    -------
+    ndarray of int of shape (n_bootstrap, n_dates)
+
+    References
+    ----------
+    Politis, D. N. and Romano, J. P. (1994). The stationary bootstrap. JASA 89, 1303-1313.
+    https://doi.org/10.1080/01621459.1994.10476870
+    Politis, D. N. and Romano, J. P. (1992). A circular block-resampling procedure for stationary
+    data. In: Exploring the Limits of Bootstrap, 263-270. Wiley.
+
+    Examples
+    --------
+    >>> bootstrap_indices(100, 10, n_bootstrap=5, seed=1).shape
+    (5, 100)
+    """
+    if n_dates < 1 or n_bootstrap < 1:
+        raise ConfigError(f"need at least 1 date and 1 resample, got {n_dates} and {n_bootstrap}.")
+    if not block_length >= 1:
+        raise ConfigError(f"block_length must be at least 1 day, got {block_length!r}.")
+    rng = np.random.default_rng(seed)
+    if not stationary:
+        length = min(int(np.ceil(block_length)), n_dates)
+        starts = rng.integers(n_dates, size=(n_bootstrap, -(-n_dates // length), 1))
+        rows = starts + np.arange(length)
+        return np.asarray(rows.reshape(n_bootstrap, -1)[:, :n_dates] % n_dates, dtype=np.intp)
+    fresh = rng.random((n_bootstrap, n_dates)) < 1.0 / block_length
+    fresh[:, 0] = True
+    # A block begun at draw j with row s continues s, s + 1, ...: keep s - j until the next begins.
+    begins = np.flatnonzero(fresh)
+    offsets = rng.integers(n_dates, size=begins.size) - begins % n_dates
+    rows = np.repeat(offsets, np.diff(begins, append=fresh.size)).reshape(fresh.shape)
+    rows += np.arange(n_dates)
+    return np.asarray(rows % n_dates, dtype=np.intp)
+
+
+def optimal_block_length(series: ArrayLike, *, stationary: bool = True) -> float:
+    """Mean block length with the least mean square error for the variance of a series' mean.
+
+    Parameters
+    ----------
+    series : array of shape (n_dates,)
+        Any stationary series, without NaN.
+    stationary : bool, default=True
+        For the stationary bootstrap; else for the circular one.
+
+    Returns
+    -------
+    float
+        At least 1, at most ``min(3 * sqrt(n), n / 3)``; 1 for a constant series.
+
+    Notes
+    -----
+    With R(k) the autocovariances, lambda the flat-top window up to lag M, g = sum lambda |k| R(k)
+    and s = sum lambda R(k), the length is ``(g**2 / s**2 * n) ** (1/3)``, times ``1.5 ** (1/3)``
+    for the circular bootstrap. M is twice the lag after which max(5, log10 n) autocorrelations
+    in a row are within ``2 sqrt(log10(n) / n)``; if there is none, twice the last beyond it.
+
+    References
+    ----------
+    Politis, D. N. and White, H. (2004). Automatic block-length selection for the dependent
+    bootstrap. Econometric Reviews 23, 53-70. https://doi.org/10.1081/ETC-120028836
+    Patton, A., Politis, D. N. and White, H. (2009). Correction. Econometric Reviews 28, 372-375.
+    https://doi.org/10.1080/07474930802459016
+
+    Examples
+    --------
+    >>> steps = np.random.default_rng(0).standard_normal(4000)
+    >>> bool(optimal_block_length(steps) < 5 < optimal_block_length(np.cumsum(steps)))
+    True
+    """
+    x = check_returns(series, "series", ndim=(1,))
+    n = len(x)
+    longest = float(max(1.0, min(3.0 * np.sqrt(n), n / 3.0)))
+    if n < 9 or x.max() == x.min():
+        return 1.0
+    run = max(5, int(np.log10(n)))
+    n_lags = min(int(np.ceil(np.sqrt(n))) + run, n - 1)
+    deviation = x - x.mean()
+    covariance = np.array([deviation[k:] @ deviation[: n - k] for k in range(n_lags + 1)]) / n
+    small = np.abs(covariance[1:] / covariance[0]) < 2.0 * np.sqrt(np.log10(n) / n)
+    quiet = np.convolve(small, np.ones(run), mode="valid") == run
+    if quiet.any():
+        last_lag = int(np.argmax(quiet))
+    else:
+        last_lag = int(np.flatnonzero(~small).max(initial=-1)) + 1
+    width = min(2 * max(last_lag, 1), n_lags)
+    lags = np.arange(1, width + 1)
+    window = np.minimum(1.0, 2.0 * (1.0 - lags / width))
+    weighted = 2.0 * window * covariance[1 : width + 1]
+    slope, spectrum = float(lags @ weighted), float(covariance[0] + weighted.sum())
+    if spectrum == 0.0:
+        return longest
+    ratio = (slope / spectrum) ** 2 * (1.0 if stationary else 1.5)
+    return float(np.clip((ratio * n) ** (1.0 / 3.0), 1.0, longest))
+
+
+def default_block_length(r: Array, *, stationary: bool = True) -> float:
+    """Longest optimal block of any column, and of the size of its deviations."""
+    sizes = np.abs(r - r.mean(axis=0))
+    return max(
+        optimal_block_length(column, stationary=stationary)
+        for column in np.column_stack([r, sizes]).T
+    )
+
+
+def check_returns(values: ArrayLike, name: str, *, ndim: tuple[int, ...]) -> Array:
+    """Finite float64 of the right number of axes and at least two dates."""
+    x = np.ascontiguousarray(values, dtype=np.float64)
+    if x.ndim not in ndim or np.ndim(values) not in ndim:
+        shape = "(n_dates,)" if ndim == (1,) else "(n_dates, n_columns)"
+        raise DataError(f"{name} must have shape {shape}, got {np.shape(values)}.")
+    if len(x) < 2 or x.size == 0:
+        raise DataError(f"{name} of shape {x.shape} are too few; at least 2 dates are needed.")
+    bad = np.argwhere(~np.isfinite(x))
+    if len(bad):
+        where = tuple(int(i) for i in bad[0])
+        raise DataError(
+            f"{name} hold {x[where]} at row {where[0]}"
+            + (f", column {where[1]}" if x.ndim == 2 else "")
+            + "; resampling needs every day."
+        )
+    return x

@@ -9,7 +9,7 @@ by the mean over days of
 with VaR(q) the loss that a share q of the days exceeds (Bahadur's representation with Siddiqui's
 slope of the quantile). Days beyond the VaR come in spells that last for months; a
 kernel with an automatic bandwidth sees next to nothing of them from one day to the next. So the
-variance of the mean is read from its slowest waves (`long_run.cosine_variance`), and the price of
+variance of the mean is read from its slowest waves (`sharpe.cosine_variance`), and the price of
 having only a few is Student's t of as many degrees of freedom in place of the normal.
 
 One VaR takes 6 waves and h = 0.6: so wide a chord is steeper than the tangent, by a tenth for
@@ -28,10 +28,9 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import stdtr, stdtrit
 
 from alphakeel.errors import ConfigError, DataError
-from alphakeel.stats.blocks import check_returns
-from alphakeel.stats.bootstrap import Interval
-from alphakeel.stats.long_run import cosine_variance
-from alphakeel.stats.tail_risk import tail_share, value_at_risk
+from alphakeel.stats.bootstrap import Interval, check_returns
+from alphakeel.stats.performance import tail_share, value_at_risk
+from alphakeel.stats.sharpe import cosine_variance
 
 __all__ = ["value_at_risk_changes", "value_at_risk_intervals"]
 

@@ -1,0 +1,1 @@
+"""Target weights to returns: the day loop, costs, market rules, and the ledger."""

@@ -1,0 +1,429 @@
+"""From target weights and prices to what a portfolio truly earns, day by day.
+
+Day t is its close. Weights decided on row t are traded at the close of row t + lag, at that
+close's price, and earn from then on; between rebalances the holdings drift with the prices. The
+conventions, with the hand-computed example, are in ``docs/backtest.md``.
+
+Many days of plain rebalancing at once: proportional costs, no order stopped.
+
+A day on which every order is carried out and costs are proportional starts from the weights of
+the rebalance before and the returns since, whatever the wealth: so the days of a stretch are solved
+together, a few passes over a block that fits the processor's cache, and wealth is the running
+product of their growth. Each row of a block is computed by itself, in the same order of
+operations, so that a result does not depend on the rows that follow.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from alphakeel.backtest.costs import CostModel, ProportionalCost
+from alphakeel.backtest.holdings import MAX_SOLVER_STEPS, SOLVER_TOLERANCE, Book
+from alphakeel.backtest.ledger import Ledger
+from alphakeel.backtest.market_rules import Margin, MarketRules
+from alphakeel.errors import AlphakeelError, ConfigError, DataError
+
+__all__ = [
+    "Stretch",
+    "backtest",
+]
+
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
+BoolArray = npt.NDArray[np.bool_]
+
+# Weights that come from float32 sum to one within about 1e-7: more than this is a mistake.
+SUM_TOLERANCE = 1e-6
+# Weights of float64 that were divided by their sum: not worth a copy.
+ROUNDING = 1e-14
+BLOCK = 256
+
+# Values of one buffer (256 KiB): the five arrays of a block stay in a second-level cache.
+BLOCK_VALUES = 32_768
+
+
+def backtest(
+    target_weights: FloatArray,
+    prices: FloatArray,
+    *,
+    tradable: BoolArray | None = None,
+    lag: int = 1,
+    cost: CostModel | None = None,
+    rules: MarketRules | None = None,
+    margin: Margin | None = None,
+    initial: float = 1.0,
+) -> Ledger:
+    """Trade target weights against prices and keep the books.
+
+    Parameters
+    ----------
+    target_weights : ndarray of shape (n_dates, n_assets)
+        Long-only weights decided at each close, as fractions of the wealth that is left after
+        costs; a row sums to at most 1 and the rest is cash (earning nothing). A row of NaN
+        decides nothing: holdings drift.
+    prices : ndarray of shape (n_dates, n_assets)
+        Accounting closes: total-return prices, NaN before listing and from delisting on. A
+        missing price in between is refused; carry the last one over it.
+    tradable : ndarray of shape (n_dates, n_assets) of bool, optional
+        False where a stock could not be traded at that close (suspended): its shares are kept
+        and the order is dropped, not retried until the next rebalance. All True by default.
+    lag : int, default=1
+        Rows between decision and trade. 0 trades at the very close that the decision used.
+    cost : CostModel, optional
+        Cost of the orders; 10 basis points a side by default.
+    rules : MarketRules, optional
+        Price limits, lots, volume and same-day sales; none by default.
+    margin : Margin, optional
+        Leave to borrow cash and stock; long-only without leverage by default.
+    initial : float, default=1.0
+        Wealth before the first row, all in cash.
+
+    Returns
+    -------
+    Ledger
+        Weights, trades, costs, returns, cash and wealth by date.
+
+    Raises
+    ------
+    DataError
+        If prices or weights have the wrong shape or impossible values; names row and column.
+    ConfigError
+        If `lag` or `initial` is out of range.
+
+    Notes
+    -----
+    Orders of a date solve ``x + C(w x - h) = W``: from wealth `W` in holdings `h` and cash, the
+    orders that leave exactly the weights `w` of the wealth `x` that remains after their own
+    cost `C`. So costs never push cash below zero. If a position that cannot be sold leaves too
+    little cash, sells are carried out in full and all buys are scaled by one factor (`fill`).
+    A stock whose price ends is turned into cash at its last price on the first date without
+    one, at the cost of an ordinary sale.
+
+    Examples
+    --------
+    >>> prices = np.array([[10.0, 5.0], [10.0, 5.0], [11.0, 5.0]])
+    >>> weights = np.array([[0.5, 0.5], [np.nan, np.nan], [np.nan, np.nan]])
+    >>> backtest(weights, prices, cost=ProportionalCost(0.0)).wealth
+    array([1.  , 1.  , 1.05])
+    """
+    if lag != int(lag) or lag < 0:
+        raise ConfigError(f"lag is {lag!r}; give a whole number of rows, at least 0")
+    if not 0.0 < initial < np.inf:
+        raise ConfigError(f"initial wealth is {initial!r}; give a positive amount")
+    rules, margin = rules or MarketRules(), margin or Margin()
+    values, priced = _check_prices(np.ascontiguousarray(prices, dtype=np.float64))
+    targets, decided = _check_targets(
+        np.ascontiguousarray(target_weights, dtype=np.float64), values.shape, margin
+    )
+    free = _check_tradable(tradable, priced, values.shape)
+    rules.check(values.shape)
+    cost = cost or ProportionalCost()
+    book = Book(values, cost, rules, margin, float(initial))
+    plain = isinstance(cost, ProportionalCost) and margin.default and not rules.binds
+    stretch = (
+        Stretch(book, cost.cost_per_side) if plain and isinstance(cost, ProportionalCost) else None
+    )
+    _trade(book, stretch, targets, decided, free, _exits(priced), int(lag))
+    return book.ledger()
+
+
+def _trade(
+    book: Book,
+    stretch: Stretch | None,
+    targets: FloatArray,
+    decided: BoolArray,
+    free: BoolArray | None,
+    exits: dict[int, IntArray],
+    lag: int,
+) -> None:
+    """Walk through the rows on which something happens, in stretches where nothing hinders."""
+    n_dates = len(targets)
+    trades_on = np.zeros(n_dates, dtype=np.bool_)
+    trades_on[lag:] = decided[: n_dates - lag] if lag < n_dates else False
+    events = np.union1d(np.flatnonzero(trades_on), np.fromiter(exits, dtype=np.int64))
+    if book.margin.carries:
+        events = np.arange(n_dates)
+    book.begin(events)
+    bounds = [*events.tolist(), n_dates]
+    alone = np.array([len(events)])  # events that need a day of their own
+    if stretch:
+        hindered = _hindered(targets, events, trades_on, free, lag)
+        alone = np.append(np.flatnonzero(hindered), len(events))
+    here = 0
+    while here < len(events):
+        row = bounds[here]
+        stop = int(alone[np.searchsorted(alone, here)]) if stretch else here
+        if stretch and stop > here and (free is None or not book.now[~free[row]].any()):
+            stretch.run(events[here:stop], targets, lag, bounds[stop])
+            here = stop
+            continue
+        book.open(row)
+        if row in exits:
+            book.pay_out(row, exits[row])
+        if trades_on[row]:
+            open_to = None if free is None or free[row].all() else free[row]
+            book.rebalance(row, targets[row - lag], open_to)
+        here += 1
+        book.close(row, bounds[here])
+
+
+def _hindered(
+    targets: FloatArray,
+    events: IntArray,
+    trades_on: BoolArray,
+    free: BoolArray | None,
+    lag: int,
+) -> BoolArray:
+    """Events without a trade, or with one in a stock that cannot be traded.
+
+    Holdings are taken to be the targets of the event before, which is so in a stretch.
+    """
+    hindered = ~trades_on[events]
+    trades = events[trades_on[events]]
+    if free is None or not len(trades):
+        return hindered
+    stopped = np.empty(len(trades), dtype=np.bool_)
+    before = np.zeros((1, targets.shape[1]), dtype=np.bool_)
+    for start in range(0, len(trades), BLOCK):
+        rows = trades[start : start + BLOCK]
+        wanted = targets[rows - lag] != 0.0
+        touched = np.concatenate([before, wanted[:-1]])
+        before = wanted[-1:]
+        touched |= wanted
+        touched &= ~free[rows]
+        stopped[start : start + BLOCK] = touched.any(axis=1)
+    hindered[trades_on[events]] = stopped
+    return hindered
+
+
+def _check_prices(prices: FloatArray) -> tuple[FloatArray, BoolArray | None]:
+    """Finite values for every cell, and where a true price stands (None: everywhere)."""
+    if prices.ndim != 2 or prices.shape[0] < 1 or prices.shape[1] < 1:
+        raise DataError(f"prices have shape {prices.shape}; give (n_dates, n_assets)")
+    if prices.min() > 0.0 and prices.max() < np.inf:
+        return prices, None
+    priced = prices > 0.0
+    if np.fmax.reduce(prices, axis=None) == np.inf:
+        row, column = np.argwhere(np.isposinf(prices))[0]
+        raise DataError(f"prices[{row}, {column}] is infinite; mark a missing price with NaN")
+    wrong = np.fmin.reduce(prices, axis=None) <= 0.0
+    if wrong:
+        row, column = np.argwhere(prices <= 0.0)[0]
+        raise DataError(
+            f"prices[{row}, {column}] is {prices[row, column]}; prices are positive, "
+            "mark a missing one with NaN"
+        )
+    values = prices.copy()
+    for column in np.flatnonzero(~priced.all(axis=0)).tolist():
+        values[:, column] = _fill_ends(prices[:, column], priced[:, column], column)
+    return values, priced
+
+
+def _fill_ends(prices: FloatArray, priced: BoolArray, column: int) -> FloatArray:
+    """One stock's prices with a finite number before the first and after the last."""
+    if not priced.any():
+        return np.ones_like(prices)
+    first, last = int(priced.argmax()), len(prices) - 1 - int(priced[::-1].argmax())
+    if not priced[first : last + 1].all():
+        row = first + int((~priced[first:]).argmax())
+        raise DataError(
+            f"prices[{row}, {column}] is missing between two prices of that stock; carry the "
+            "last close over the gap and mark the days as not tradable"
+        )
+    # Before listing no shares are held, so any number does; after delisting the last price counts.
+    filled = prices.copy()
+    filled[:first], filled[last + 1 :] = 1.0, prices[last]
+    return filled
+
+
+def _check_targets(
+    weights: FloatArray, shape: tuple[int, ...], margin: Margin
+) -> tuple[FloatArray, BoolArray]:
+    """Weights within the margin, and the rows on which something was decided."""
+    if weights.shape != shape:
+        raise DataError(f"target weights have shape {weights.shape} but prices have {shape}")
+    with np.errstate(invalid="ignore"):  # inf - inf is NaN, and refused below
+        total = np.vecdot(weights, np.ones(shape[1]))
+    decided = ~np.isnan(total)
+    if not decided.all():
+        partial = ~decided & ~np.isnan(weights).all(axis=1)
+        if partial.any():
+            row = int(partial.argmax())
+            column = int(np.isfinite(weights[row]).argmin())
+            raise DataError(
+                f"target_weights[{row}, {column}] is {weights[row, column]} in a row with "
+                "weights; give 0.0 for a stock that is not wanted, or a whole row of NaN for "
+                "no rebalance"
+            )
+    negative = bool(np.fmin.reduce(weights, axis=None) < 0.0)
+    if negative and not margin.short:
+        row, column = np.argwhere(weights < 0.0)[0]
+        raise DataError(
+            f"target_weights[{row}, {column}] is {weights[row, column]}; the backtest is long-only"
+        )
+    gross, most = np.abs(weights).sum(axis=1) if negative else total, margin.max_gross
+    over = decided & ~(gross <= most + SUM_TOLERANCE)
+    if over.any():
+        row = int(over.argmax())
+        raise DataError(
+            f"target_weights[{row}] sum to {gross[row]}; "
+            + (
+                "a row sums to at most 1 (no leverage)"
+                if most == 1.0
+                else f"their sizes sum to at most max_gross, which is {most}"
+            )
+        )
+    above = np.flatnonzero(decided & (gross > most * (1.0 + ROUNDING)))
+    if above.size:
+        weights = weights.copy()
+        weights[above] *= most / gross[above, None]
+    return weights, decided
+
+
+def _check_tradable(
+    tradable: BoolArray | None, priced: BoolArray | None, shape: tuple[int, ...]
+) -> BoolArray | None:
+    """Where an order can be carried out; None means everywhere."""
+    if tradable is None:
+        return priced
+    tradable = np.asarray(tradable)
+    if tradable.shape != shape or tradable.dtype != np.bool_:
+        raise DataError(
+            f"tradable has shape {tradable.shape} and type {tradable.dtype}; give bool of {shape}"
+        )
+    return tradable if priced is None else tradable & priced
+
+
+def _exits(priced: BoolArray | None) -> dict[int, IntArray]:
+    """Columns whose price ended the row before, by row."""
+    if priced is None:
+        return {}
+    rows, columns = np.nonzero(priced[:-1] & ~priced[1:])
+    return {int(row) + 1: columns[rows == row] for row in np.unique(rows)}
+
+
+class Stretch:
+    """Trades a book to the targets of many rows; `rate` is the cost of a side, a fraction."""
+
+    def __init__(self, book: Book, rate: float) -> None:
+        self.book, self.rate = book, rate
+        n_assets = book.values.shape[1]
+        self.size = max(1, BLOCK_VALUES // n_assets)
+        self.buffers = np.empty((3, self.size, n_assets))
+
+    def run(self, rows: IntArray, targets: FloatArray, lag: int, until: int) -> None:
+        """Rebalance on all `rows` to the targets decided `lag` rows before.
+
+        Parameters
+        ----------
+        rows : ndarray of shape (n_rows,) of int
+            Increasing; no order of these rows is stopped.
+        targets : ndarray of shape (n_dates, n_assets)
+            Weights decided, long-only, summing to at most 1.
+        lag : int
+            Rows between decision and trade.
+        until : int
+            Row of the next event after the last of `rows`; the shares drift until then.
+        """
+        for start in range(0, len(rows), self.size):
+            block = rows[start : start + self.size]
+            end = until if start + self.size >= len(rows) else int(rows[start + self.size])
+            self._block(block, _rows_of(targets, block - lag), end)
+
+    def _block(self, rows: IntArray, target: FloatArray, until: int) -> None:
+        book, ones, n = self.book, self.book.ones, len(rows)
+        price = _rows_of(book.values, rows)
+        held, order, size = self.buffers[:, :n]
+        initial = book.wealth_path[rows[0] - 1] if rows[0] else book.initial
+
+        # Everything as a share of the wealth after the rebalance before.
+        np.multiply(book.now, price[0] / initial, out=held[0])
+        np.divide(price[1:], price[:-1], out=held[1:])
+        held[1:] *= target[:-1]
+        invested = np.vecdot(target, ones)
+        wealth = np.vecdot(held, ones)
+        wealth[0] += book.cash / initial
+        idle = np.maximum(1.0 - invested, 0.0)
+        wealth[1:] += idle[:-1]
+        growth, fee = self._solve(target, held, wealth, order, size, int(rows[0]))
+
+        after = initial * np.multiply.accumulate(growth)
+        before = np.concatenate([[initial], after[:-1]])
+        where = _index(rows)
+        book.weights[where] = target
+        if isinstance(where, slice):
+            np.multiply(order, before[:, None], out=book.trades[where])
+        else:
+            book.trades[where] = order * before[:, None]
+        book.wealth_path[where] = after
+        book.cash_path[where] = cash = after * idle
+        book.costs[where] = fee * before
+        np.abs(order, out=size)
+        book.turnover[where] = np.vecdot(size, ones) / wealth
+
+        gaps = np.append(rows[1:], until) - rows - 1
+        if gaps.any():
+            self._drift(rows, gaps, target, price, after, cash)
+        np.divide(target[-1] * after[-1], price[-1], out=book.now)
+        book.cash = float(cash[-1])
+
+    def _solve(
+        self,
+        target: FloatArray,
+        held: FloatArray,
+        wealth: FloatArray,
+        order: FloatArray,
+        size: FloatArray,
+        row: int,
+    ) -> tuple[FloatArray, FloatArray]:
+        """Root x of x + rate sum|target x - held| = wealth on every row, and the cost.
+
+        The secant of :meth:`Book._solve`, on all rows; a row that has settled stays as it is.
+        """
+        ones, rate = self.book.ones, self.rate
+        x, last_x, last_fee = wealth.copy(), np.full(len(wealth), np.inf), np.zeros(len(wealth))
+        going = np.ones(len(wealth), dtype=np.bool_)
+        for _ in range(MAX_SOLVER_STEPS):
+            np.multiply(target, x[:, None], out=order)
+            order -= held
+            np.abs(order, out=size)
+            fee = rate * np.vecdot(size, ones)
+            gap = x + fee - wealth
+            going &= np.abs(gap) > SOLVER_TOLERANCE * wealth
+            if not going.any():
+                return x, fee
+            step, rise = x - last_x, fee - last_fee
+            slope = 1.0 + np.divide(rise, step, out=np.zeros_like(x), where=going)
+            last_x, last_fee = np.where(going, x, last_x), np.where(going, fee, last_fee)
+            x = np.where(going, x - gap / slope, x)
+        raise AlphakeelError(f"the costs of the orders from row {row} on do not settle")
+
+    def _drift(
+        self,
+        rows: IntArray,
+        gaps: IntArray,
+        target: FloatArray,
+        price: FloatArray,
+        wealth: FloatArray,
+        cash: FloatArray,
+    ) -> None:
+        """The days between the rebalances of a block, a block's worth at a time."""
+        shares = target / price
+        shares *= wealth[:, None]
+        source = np.repeat(np.arange(len(rows)), gaps)
+        first = np.cumsum(gaps) - gaps
+        quiet = rows[source] + 1 + np.arange(len(source)) - first[source]
+        for start in range(0, len(quiet), self.size):
+            part = slice(start, start + self.size)
+            self.book.drift(quiet[part], shares[source[part]], cash[source[part]])
+
+
+def _index(rows: IntArray) -> slice | IntArray:
+    """Rows as a slice where they are consecutive: a view, not a copy."""
+    first, last = int(rows[0]), int(rows[-1])
+    return slice(first, last + 1) if last - first == len(rows) - 1 else rows
+
+
+def _rows_of(values: FloatArray, rows: IntArray) -> FloatArray:
+    return values[_index(rows)]

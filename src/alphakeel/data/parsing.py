@@ -1,0 +1,359 @@
+"""Numbers from text: one decimal sign per file, read rightly or refused.
+
+Calendar dates from whatever a file or a frame writes: never a guess between two readings.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from alphakeel.data.validation import MAX_PROBLEMS, place
+from alphakeel.errors import DataError
+
+__all__ = [
+    "MISSING",
+    "as_flags",
+    "looks_like_dates",
+    "parse_dates",
+    "read_numbers",
+]
+
+MISSING = (
+    *("", "-", "--", ".", "na", "n/a", "#n/a", "nan", "null", "none", "nil", "<na>"),
+    *("\u2013", "\u2014"),
+)
+
+# What stands for 1 and 0 in a column of yes and no, besides 1 and 0.
+YES, NO = ("true", "t", "yes", "y"), ("false", "f", "no", "n")
+
+_SPACES = "[\\s\u00a0\u202f'\u2019]"
+_PLAIN = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
+# "1,234,567", "1,234.5": certainly commas between thousands, points before decimals.
+_POINT_STYLE = r"^[+-]?(\d{1,3}(,\d{3})+\.\d*|\d{1,3}(,\d{3}){2,})$"
+# "12.5", "1234.567", "0.123", "1e5": no thousands can be meant by the point.
+_POINT_DECIMAL = r"^[+-]?(\d*\.(\d{0,2}|\d{4,})|\d{4,}\.\d{3}|0+\.\d+)$"
+# "12,5", "1.234,56", "1.234.567": certainly the other way round.
+_COMMA_STYLE = (
+    r"^[+-]?(\d*,(\d{1,2}|\d{4,})|\d{4,},\d{3}|0+,\d+|\d{1,3}(\.\d{3})+,\d*|\d{1,3}(\.\d{3}){2,})$"
+)
+# "1,234" alone: either.
+_EITHER = r"^[+-]?[1-9]\d{0,2},\d{3}$"
+
+Numbers = dict[str, NDArray[np.float64]]
+Faults = dict[str, list[tuple[int, str]]]
+
+_CLOCK = r"(?:[T ]+\d{1,2}:\d{2}(?::\d{2}(?:[.,]\d+)?)?)?"
+_ZONE = r"\s*(Z|UTC|GMT|[+-]\d{2}:?\d{2})?"
+_YEAR_FIRST = re.compile(rf"(\d{{4}})([-/.])(\d{{1,2}})\2(\d{{1,2}}){_CLOCK}{_ZONE}")
+_COMPACT = re.compile(r"(\d{4})(\d{2})(\d{2})(?:\.0)?")
+_YEAR_LAST = re.compile(rf"(\d{{1,2}})([-/.])(\d{{1,2}})\2(\d{{4}}){_CLOCK}")
+_MONTH_NAMED = ("%b %d, %Y", "%B %d, %Y", "%d %b %Y", "%d-%b-%Y", "%d-%b-%y", "%d%b%Y")
+
+DateFaults = list[tuple[int, str]]
+
+
+def read_numbers(
+    columns: Mapping[str, Any], *, where: str, flags: Collection[str] = ()
+) -> tuple[Numbers, Faults, str]:
+    """Read all numeric columns of one file.
+
+    Parameters
+    ----------
+    columns : mapping of str to pyarrow ChunkedArray
+        Numbers or text by column name.
+    where : str
+        File name for messages.
+    flags : collection of str
+        Columns that say yes or no: the words of `as_flags` are read as 1 and 0 there.
+
+    Returns
+    -------
+    numbers : dict of str to ndarray of shape (n_rows,)
+        NaN where missing ("", "NA", "null", "-" and the like) or not a number.
+    faults : dict of str to list of (int, str)
+        Row and text of every entry that is not a number.
+    note : str
+        How decimals were read, if not with a point; else empty.
+
+    Raises
+    ------
+    DataError
+        If decimals are written in two ways, or can be read in two ways.
+
+    Examples
+    --------
+    >>> read_numbers({"close": pa.chunked_array([["1.234,50", "99,5", "-"]])}, where="")[0]
+    {'close': array([1234.5,   99.5,    nan])}
+    """
+    numbers: Numbers = {}
+    faults: Faults = {}
+    texts: dict[str, Any] = {}
+    hard = False
+    for name, given in columns.items():
+        column = as_flags(given) if name in flags else given
+        try:
+            if _is_text(column.type):
+                texts[name] = _without_missing(column.cast(pa.string()))
+                numbers[name] = _floats(texts[name])
+            else:
+                numbers[name] = _floats(column)
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+            if name not in texts:
+                raise DataError(
+                    f"column {name!r} holds {column.type} where numbers are needed{place(where)}."
+                ) from error
+            hard = True
+    if not hard:
+        return numbers, faults, ""
+    # One odd column decides how all text in the file is read.
+    texts = {name: _closed_up(text) for name, text in texts.items()}
+    comma = _decimal_comma(texts, where)
+    for name, text in texts.items():
+        numbers[name], bad = _converted(text, comma)
+        if len(bad):
+            originals = columns[name].take(pa.array(bad[:MAX_PROBLEMS])).to_pylist()
+            faults[name] = [
+                (int(row), str(value)) for row, value in zip(bad, originals, strict=False)
+            ]
+    note = "numbers are read with a decimal comma (1.234,56)" if comma else ""
+    return numbers, faults, note
+
+
+def as_flags(column: Any) -> Any:
+    """Write the words for yes and no of a column as "1" and "0"; the rest stays as it is.
+
+    Parameters
+    ----------
+    column : pyarrow ChunkedArray
+        Truth values, numbers or text (true, t, yes, y; false, f, no, n; in any case).
+
+    Returns
+    -------
+    pyarrow ChunkedArray
+
+    Examples
+    --------
+    >>> as_flags(pa.chunked_array([["True", "0", "no", "", "maybe"]])).to_pylist()
+    ['1', '0', '0', '', 'maybe']
+    """
+    if not _is_text(column.type):
+        return column
+    text = pc.utf8_trim_whitespace(column.cast(pa.string()))
+    lower = pc.utf8_lower(text)
+    for words, digit in ((YES, "1"), (NO, "0")):
+        said = pc.fill_null(pc.is_in(lower, value_set=pa.array(words)), fill_value=False)
+        text = pc.if_else(said, pa.scalar(digit), text)
+    return text
+
+
+def _is_text(kind: Any) -> bool:
+    """Return whether entries are words, or truth values, which are no numbers either."""
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    return bool(
+        pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_boolean(kind)
+    )
+
+
+def _without_missing(column: Any) -> Any:
+    """Return trimmed text with null for what means missing."""
+    text = pc.utf8_trim_whitespace(column)
+    missing = pc.is_in(pc.utf8_lower(text), value_set=pa.array(MISSING, type=text.type))
+    return pc.if_else(missing, pa.scalar(None, type=text.type), text)
+
+
+def _closed_up(text: Any) -> Any:
+    """Take out spaces and apostrophes between digits."""
+    inner = pc.match_substring_regex(text, rf"^[+-]?\d{{1,3}}({_SPACES}\d{{3}})+([.,]\d*)?$")
+    return pc.if_else(inner, pc.replace_substring_regex(text, _SPACES, ""), text)
+
+
+def _floats(column: Any) -> NDArray[np.float64]:
+    """Return float64 with NaN for null; fails on text that is not a plain number."""
+    values = pc.cast(column, pa.float64(), safe=False)
+    return np.asarray(pc.fill_null(values, float("nan")).to_numpy())
+
+
+def _decimal_comma(texts: Mapping[str, Any], where: str) -> bool:
+    """Decide from every column of a file whether the comma is its decimal sign."""
+    tail = place(where)
+    point = _first_match(texts, _POINT_STYLE) or _first_match(texts, _POINT_DECIMAL)
+    comma = _first_match(texts, _COMMA_STYLE)
+    if point and comma:
+        raise DataError(
+            f"numbers are written in two ways, {point!r} and {comma!r}: use one decimal sign{tail}."
+        )
+    either = _first_match(texts, _EITHER)
+    if either and not point and not comma:
+        raise DataError(
+            f"{either!r} can mean a thousand or a decimal: write numbers without marks between "
+            f"thousands{tail}."
+        )
+    return bool(comma)
+
+
+def _first_match(texts: Mapping[str, Any], pattern: str) -> str:
+    """Return the first entry that matches, or an empty string."""
+    for text in texts.values():
+        hits = text.filter(pc.fill_null(pc.match_substring_regex(text, pattern), False))
+        if len(hits):
+            return str(hits[0].as_py())
+    return ""
+
+
+def _converted(text: Any, comma: bool) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Return numbers, and the rows that hold none though they are not missing."""
+    if comma:
+        grouped = r"^[+-]?(\d{1,3}(\.\d{3})+|\d*)(,\d*)?$"
+        fits = pc.match_substring_regex(text, grouped)
+        swapped = pc.replace_substring(pc.replace_substring(text, ".", ""), ",", ".")
+    else:
+        fits = pc.match_substring_regex(text, r"^[+-]?\d{1,3}(,\d{3})+(\.\d*)?$")
+        swapped = pc.replace_substring(text, ",", "")
+    ready = pc.if_else(fits, swapped, text)
+    infinite = pc.match_substring_regex(pc.utf8_lower(ready), r"^[+-]?inf(inity)?$")
+    good = pc.fill_null(pc.or_(pc.match_substring_regex(ready, _PLAIN), infinite), True)
+    bad = np.flatnonzero(~np.asarray(good.to_numpy()))
+    return _floats(pc.if_else(good, ready, pa.scalar(None, type=ready.type))), bad
+
+
+def parse_dates(values: Any) -> tuple[NDArray[np.datetime64], DateFaults]:
+    """Read calendar days from a column of dates, times or text.
+
+    Accepted are datetimes (with a time zone: the day on that zone's wall clock), `2015-01-31`,
+    `2015/01/31`, `20150131`, `31.01.2015`, `Jan 31, 2015` and, where at least one day above 12
+    settles the order, `31/01/2015` or `01/31/2015`; a time of day is dropped.
+
+    Parameters
+    ----------
+    values : Series, Index or array of length n
+        Dates in any of these forms.
+
+    Returns
+    -------
+    days : ndarray of shape (n,), datetime64[D]
+        NaT where the entry cannot be read.
+    faults : list of (int, str)
+        Position of each such entry, and what is wrong with it (to follow the word "date").
+
+    Examples
+    --------
+    >>> parse_dates(pd.Series(["2015-01-31", "31 January"]))
+    (array(['2015-01-31',        'NaT'], dtype='datetime64[D]'),
+     [(1, "'31 January' cannot be read: write it like 2015-01-31")])
+    """
+    series = pd.Series(values).reset_index(drop=True)
+    if isinstance(series.dtype, pd.DatetimeTZDtype):
+        series = series.dt.tz_localize(None)
+    if pd.api.types.is_datetime64_dtype(series.dtype):
+        days = series.to_numpy().astype("datetime64[D]")
+        return days, [(int(row), "is missing") for row in np.flatnonzero(np.isnat(days))]
+    # A long table repeats each date once per stock: read every distinct text only once.
+    codes, distinct = pd.factorize(series, use_na_sentinel=True)
+    texts = [str(value).strip() for value in distinct]
+    known, wrong = _parse_texts(texts)
+    table = np.append(known, np.datetime64("NaT"))
+    days = table[codes]
+    reasons = {**wrong, -1: "is missing"}
+    bad = np.flatnonzero(np.isnat(days))
+    return days, [(int(row), reasons[int(codes[row])]) for row in bad]
+
+
+def looks_like_dates(values: Any) -> bool:
+    """Return whether most of the first entries of a column can be read as dates."""
+    sample = pd.Series(values).head(50)
+    if pd.api.types.is_float_dtype(sample.dtype) or sample.empty:
+        return False
+    return len(parse_dates(sample)[1]) <= len(sample) // 2
+
+
+def _parse_texts(texts: Sequence[str]) -> tuple[NDArray[np.datetime64], dict[int, str]]:
+    """Read distinct texts; faults by position."""
+    wrong: dict[int, str] = {}
+    days: list[dt.date | None] = []
+    zones: list[str | None] = []
+    day_first = _day_comes_first(texts)
+    for position, text in enumerate(texts):
+        day, zone, fault = _parse_one(text, day_first)
+        days.append(day)
+        zones.append(zone)
+        if fault:
+            wrong[position] = fault
+    for position in _foreign_zones(zones):
+        if position not in wrong:
+            days[position] = None
+            wrong[position] = (
+                f"{texts[position]!r} is in another time zone than {texts[0]!r}: "
+                "write all dates in the exchange's own time"
+            )
+    return np.array(days, dtype="datetime64[D]"), wrong
+
+
+def _parse_one(text: str, day_first: bool | None) -> tuple[dt.date | None, str | None, str]:
+    """Return day, zone (None: not part of the text's form; '' : none given) and fault."""
+    fault = f"{text[:40]!r} cannot be read: write it like 2015-01-31"
+    if text.lower() in ("", "nan", "nat", "none", "null", "na"):
+        return None, None, "is missing"
+    try:
+        if match := _YEAR_FIRST.fullmatch(text):
+            year, _, month, day, zone = match.groups()
+            return dt.date(int(year), int(month), int(day)), zone or "", ""
+        if match := _COMPACT.fullmatch(text):
+            return dt.date(*map(int, match.groups())), "", ""
+        if match := _YEAR_LAST.fullmatch(text):
+            first, mark, second, year = match.groups()
+            # Dots are the day-first form wherever they are in use.
+            order = True if mark == "." else day_first
+            if order is None:
+                other = f"{text[:40]!r} can be read as two different days: write it like 2015-01-31"
+                return None, None, other
+            day, month = (first, second) if order else (second, first)
+            return dt.date(int(year), int(month), int(day)), "", ""
+    except ValueError:
+        return None, None, fault
+    for form in _MONTH_NAMED:
+        try:
+            return dt.datetime.strptime(text, form).date(), "", ""
+        except ValueError:
+            continue
+    return None, None, fault
+
+
+def _day_comes_first(texts: Sequence[str]) -> bool | None:
+    """Return the order of day and month if the texts settle it, else None."""
+    parts = [match.groups() for text in texts if (match := _YEAR_LAST.fullmatch(text))]
+    marked = [(int(first), int(second)) for first, mark, second, _ in parts if mark != "."]
+    first_is_day = any(first > 12 for first, _ in marked)
+    second_is_day = any(second > 12 for _, second in marked)
+    return None if first_is_day == second_is_day else first_is_day
+
+
+def _foreign_zones(zones: Sequence[str | None]) -> list[int]:
+    """Return positions whose zone differs from the first one's by more than summer time."""
+    known = [zone for zone in zones if zone is not None]
+    if len(set(known)) < 2:
+        return []
+    offsets = {zone: _minutes(zone) for zone in set(known) if zone}
+    # One zone with winter and summer time writes two offsets, one hour apart.
+    summer = len(set(offsets.values())) == 2 and np.ptp(list(offsets.values())) == 60
+    if "" not in known and (summer or len(set(offsets.values())) == 1):
+        return []
+    home = known[0]
+    return [at for at, zone in enumerate(zones) if zone is not None and zone != home]
+
+
+def _minutes(zone: str) -> int:
+    """Return the offset from Greenwich in minutes."""
+    if zone in ("Z", "UTC", "GMT"):
+        return 0
+    sign = -1 if zone[0] == "-" else 1
+    return sign * (int(zone[1:3]) * 60 + int(zone[-2:]))

@@ -1,0 +1,294 @@
+"""What makes market data unfit for use, each finding one sentence with ticker, date and field.
+
+The checks collect instead of raising, so that a whole file can be judged in one pass; `panel`
+raises the first finding, `loading` lists them all.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from alphakeel.errors import DataError
+
+__all__ = [
+    "FIRST_DATE",
+    "MAX_PROBLEMS",
+    "PANEL_FIELDS",
+    "PRICE_FIELDS",
+    "Problem",
+    "check_dates",
+    "check_tickers",
+    "check_values",
+    "place",
+    "previous_valid",
+    "raise_first",
+    "ticker_fault",
+]
+
+PRICE_FIELDS = ("open", "high", "low", "close", "adj_close")
+PANEL_FIELDS = (*PRICE_FIELDS, "volume", "market_cap", "earnings_to_price", "book_to_price", "st")
+
+FIRST_DATE = np.datetime64("1900-01-01")
+MAX_PROBLEMS = 1000
+MAX_TICKER_LENGTH = 64
+# No currency quotes a share at a million million; back-adjusted prices of stocks with many
+# reverse splits do reach thousands of millions.
+MAX_PRICE = 1e12
+MAX_GROWTH = 101.0  # + 10,000 % between two prices
+MIN_GROWTH = 1e-4  # - 99.99 %
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong with the data.
+
+    Parameters
+    ----------
+    ticker, date, field : str
+        Where it is wrong; empty where the problem concerns no single one.
+    message : str
+        The whole story in one sentence that ends with a full stop.
+
+    Examples
+    --------
+    >>> Problem("AAPL", "2015-01-02", "close", "close of AAPL on 2015-01-02 is 0.").ticker
+    'AAPL'
+    """
+
+    ticker: str
+    date: str
+    field: str
+    message: str
+
+
+def raise_first(problems: Sequence[Problem], hint: str = "") -> None:
+    """Raise the first problem, if any, and say how many more there are.
+
+    Parameters
+    ----------
+    problems : sequence of Problem
+        Findings, the most basic one first.
+    hint : str
+        What to do to see the others.
+
+    Raises
+    ------
+    DataError
+        If `problems` is not empty.
+    """
+    if not problems:
+        return
+    message = problems[0].message.rstrip(".")
+    if len(problems) > 1:
+        many = "at least " if len(problems) >= MAX_PROBLEMS else ""
+        message += f" (and {many}{len(problems) - 1} more{hint})"
+    raise DataError(f"{message}.")
+
+
+def place(where: str) -> str:
+    """Return the end of a sentence that names the file, or nothing for a frame."""
+    return f" (in {where})" if where else ""
+
+
+def check_dates(dates: NDArray[np.datetime64], *, today: dt.date, where: str) -> list[Problem]:
+    """Judge a date axis: known, increasing, from 1900 on, not in the future.
+
+    Parameters
+    ----------
+    dates : ndarray of shape (n_dates,), datetime64[D]
+    today : date
+        The last date that can be data; one day more is allowed for markets east of here.
+    where : str
+        File or frame, for the message.
+
+    Returns
+    -------
+    list of Problem
+    """
+    tail = place(where)
+    last = np.datetime64(today, "D") + 1
+    found = [
+        Problem("", "", "date", f"the date in row {row + 1} is missing{tail}.")
+        for row in np.flatnonzero(np.isnat(dates))[:MAX_PROBLEMS]
+    ]
+    for row in np.flatnonzero(dates < FIRST_DATE)[:MAX_PROBLEMS]:
+        day = str(dates[row])
+        text = f"date {day} lies before {FIRST_DATE}, the first date accepted: correct it{tail}."
+        found.append(Problem("", day, "date", text))
+    for row in np.flatnonzero(dates > last)[:MAX_PROBLEMS]:
+        day = str(dates[row])
+        text = f"date {day} lies in the future (today is {today}): correct it{tail}."
+        found.append(Problem("", day, "date", text))
+    steps = np.diff(dates).astype(np.int64)
+    for row in np.flatnonzero(steps == 0)[:MAX_PROBLEMS]:
+        day = str(dates[row])
+        text = f"date {day} occurs more than once: keep one row per date{tail}."
+        found.append(Problem("", day, "date", text))
+    if not np.isnat(dates).any():
+        for row in np.flatnonzero(steps < 0)[:MAX_PROBLEMS]:
+            day = str(dates[row + 1])
+            text = f"dates are not sorted: {day} comes after {dates[row]}: sort them{tail}."
+            found.append(Problem("", day, "date", text))
+    return found[:MAX_PROBLEMS]
+
+
+def ticker_fault(ticker: str) -> str:
+    """Return why a ticker cannot be used, or an empty string.
+
+    Examples
+    --------
+    >>> ticker_fault("BRK.B")
+    ''
+    >>> ticker_fault("<b>AAPL</b>")
+    'holds markup'
+    """
+    if not ticker:
+        return "is empty"
+    if len(ticker) > MAX_TICKER_LENGTH:
+        return f"has {len(ticker)} characters, more than {MAX_TICKER_LENGTH}"
+    if "<" in ticker or ">" in ticker:
+        return "holds markup"
+    if not ticker.isprintable():
+        return "holds characters that cannot be printed"
+    return ""
+
+
+def check_tickers(tickers: Sequence[str] | NDArray[np.str_], *, where: str) -> list[Problem]:
+    """Judge the asset axis: unique, short, printable names.
+
+    Parameters
+    ----------
+    tickers : sequence of str of length n_assets
+    where : str
+        File or frame, for the message.
+
+    Returns
+    -------
+    list of Problem
+    """
+    found = []
+    tail = place(where)
+    seen: set[str] = set()
+    for ticker in map(str, tickers):
+        fault = ticker_fault(ticker)
+        if fault:
+            short = ticker if len(ticker) <= 24 else f"{ticker[:24]}..."
+            text = f"ticker {short!r} {fault}: give the stock's plain symbol{tail}."
+            found.append(Problem(short, "", "ticker", text))
+        elif ticker in seen:
+            text = f"ticker {ticker} occurs more than once: keep one column per stock{tail}."
+            found.append(Problem(ticker, "", "ticker", text))
+        seen.add(ticker)
+    return found[:MAX_PROBLEMS]
+
+
+def check_values(
+    dates: NDArray[np.datetime64],
+    tickers: NDArray[np.str_],
+    fields: Mapping[str, NDArray[np.float64]],
+    *,
+    where: str,
+) -> list[Problem]:
+    """Judge every number: finite, prices positive and credible, no negative volume, st 0 or 1.
+
+    Parameters
+    ----------
+    dates : ndarray of shape (n_dates,), datetime64[D]
+    tickers : ndarray of shape (n_assets,)
+    fields : mapping of str to ndarray of shape (n_dates, n_assets)
+        NaN where missing, which is never a problem.
+    where : str
+        File or frame, for the message.
+
+    Returns
+    -------
+    list of Problem
+        At most `MAX_PROBLEMS`, ordered by field.
+    """
+    found: list[Problem] = []
+    tail = place(where)
+
+    def add(name: str, bad: NDArray[np.bool_], values: NDArray[np.float64], fault: str) -> None:
+        if len(found) >= MAX_PROBLEMS or not bad.any():
+            return
+        for t, i in np.argwhere(bad)[: MAX_PROBLEMS - len(found)]:
+            ticker, day = str(tickers[i]), str(dates[t])
+            text = f"{name} of {ticker} on {day} is {values[t, i]:.6g}, {fault}{tail}."
+            found.append(Problem(ticker, day, name, text))
+
+    for name, values in fields.items():
+        if name == "adj_close" and fields.get("close") is values:
+            continue  # the close stands in for it, and is judged under its own name
+        infinite = np.isinf(values)
+        add(name, infinite, values, "not a finite number: correct it or leave it empty")
+        if name in PRICE_FIELDS:
+            fault = "but a price must be positive: correct it or leave it empty"
+            add(name, (values <= 0) & ~infinite, values, fault)
+            fault = f"above {MAX_PRICE:.0e}, which no price reaches: correct it or leave it empty"
+            add(name, (values > MAX_PRICE) & ~infinite, values, fault)
+        elif name == "volume":
+            fault = "but a volume cannot be negative: correct it or leave it empty"
+            add(name, (values < 0) & ~infinite, values, fault)
+        elif name == "market_cap":
+            fault = "but a market value must be positive: correct it or leave it empty"
+            add(name, (values <= 0) & ~infinite, values, fault)
+        elif name == "st":
+            fault = "but special treatment is 1 (yes) or 0 (no): correct it or leave it empty"
+            add(name, ~np.isin(values, (0.0, 1.0)) & np.isfinite(values), values, fault)
+    if not found and "adj_close" in fields:
+        found += _check_growth(dates, tickers, fields["adj_close"], tail)
+    return found
+
+
+def previous_valid(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the last value before each row that is not NaN.
+
+    Parameters
+    ----------
+    values : ndarray of shape (n_dates, n_assets)
+
+    Returns
+    -------
+    ndarray of shape (n_dates, n_assets)
+        NaN where no earlier value is known.
+
+    Examples
+    --------
+    >>> previous_valid(np.array([[1.0], [np.nan], [3.0]])).ravel()
+    array([nan,  1.,  1.])
+    """
+    rows = np.where(np.isnan(values), -1, np.arange(len(values), dtype=np.int32)[:, None])
+    rows = np.maximum.accumulate(rows, axis=0)
+    previous = np.full(values.shape, np.nan)
+    if len(values) > 1:
+        carried = np.take_along_axis(values, np.maximum(rows[:-1], 0), axis=0)
+        previous[1:] = np.where(rows[:-1] >= 0, carried, np.nan)
+    return previous
+
+
+def _check_growth(
+    dates: NDArray[np.datetime64],
+    tickers: NDArray[np.str_],
+    prices: NDArray[np.float64],
+    tail: str,
+) -> list[Problem]:
+    """Judge the change from one known price to the next; prices are positive here."""
+    previous = previous_valid(prices)
+    growth = prices / previous
+    bad = (growth > MAX_GROWTH) | (growth < MIN_GROWTH)
+    found = []
+    for t, i in np.argwhere(bad)[:MAX_PROBLEMS]:
+        ticker, day = str(tickers[i]), str(dates[t])
+        before, after = previous[t, i], prices[t, i]
+        text = (
+            f"adj_close of {ticker} goes from {before:.6g} to {after:.6g} on {day}, a return of "
+            f"{after / before - 1:.4g}, outside -0.9999 to 100: correct the price or leave it "
+            f"empty{tail}."
+        )
+        found.append(Problem(ticker, day, "adj_close", text))
+    return found

@@ -1,0 +1,1 @@
+"""Tables from ledgers: performance with its intervals, attribution, regimes, risk."""

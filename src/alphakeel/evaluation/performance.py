@@ -1,0 +1,572 @@
+"""The numbers of a study, as tables: ledgers and correlations in, frames out.
+
+Every fraction is a fraction (0.01 is 1 %), a year has 252 days, VaR is the historical one of one
+day at 95 %. Intervals of Sharpe ratios are studentised block-bootstrap ones (`stats.sharpe`),
+those of VaR come from the slow waves of its exceedances (`stats.var_intervals`), the others are
+percentiles of a block bootstrap. All strategies share the days, resampled or not, so that
+differences between them are paired.
+
+How a result depends on what nobody knows for sure: costs, size, horizon, period.
+
+The record of a portfolio that tables read: returns before and after costs, and turnover.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from alphakeel.backtest.ledger import Ledger
+from alphakeel.models.importance import Drivers
+from alphakeel.stats import bootstrap, newey_west
+from alphakeel.stats import performance as metrics
+from alphakeel.stats.sharpe import SharpeEstimate, sharpe_differences, sharpe_intervals
+from alphakeel.stats.var_intervals import value_at_risk_changes, value_at_risk_intervals
+
+__all__ = [
+    "Outcome",
+    "Track",
+    "by_year_table",
+    "cost_table",
+    "decay_table",
+    "ic_figures",
+    "ic_table",
+    "importance_table",
+    "outcome_of",
+    "period_table",
+    "seed_table",
+    "strategy_tables",
+    "sweep_table",
+]
+
+Floats = npt.NDArray[np.floating[Any]]
+
+
+def strategy_tables(
+    ledgers: Mapping[str, Track],
+    market_returns: Floats | None,
+    *,
+    baseline: str,
+    level: float,
+    n_bootstrap: int,
+    seed: int,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Table I, and every strategy against the baseline.
+
+    Parameters
+    ----------
+    ledgers : mapping of str to Track
+        One backtest a strategy, all over the same days.
+    market_returns : ndarray of shape (n_days,) or None
+        Simple daily returns of the index, for beta; NaN beta without it.
+    baseline : str
+        The strategy that the others are compared with.
+    level : float
+        Confidence of the intervals, for example 0.95.
+    n_bootstrap : int
+        Resamples.
+    seed : int
+
+    Returns
+    -------
+    performance : DataFrame, one row a strategy
+        annual_return, annual_volatility, sharpe, max_drawdown, var_95 (these three with _low and
+        _high; those of the drawdown are the range of other orders of the same days), cvar_95,
+        calmar, sortino, turnover (value bought and sold in a year over wealth, halved: 1.0 replaces
+        the portfolio once), cost_drag (annual return lost to costs), beta.
+    difference : DataFrame, one row a strategy but the baseline
+        sharpe_difference with _low, _high and two-sided _p (Ledoit-Wolf: studentised block
+        bootstrap); sharpe_change, max_drawdown_change and var_95_change as shares of the
+        baseline's figure, as the paper states them (-0.3: 30 % lower), the first NaN where the
+        baseline's ratio is not above 0; the latter two with _low, _high and _p (percentiles for
+        the drawdown, slow waves for VaR).
+    """
+    names = list(ledgers)
+    returns = np.column_stack([ledger.net_returns for ledger in ledgers.values()])
+    tails = ((1.0 - level) / 2.0, (1.0 + level) / 2.0)
+    drawn = resampled_drawdowns(returns, n_bootstrap=n_bootstrap, seed=seed)
+    limits = {
+        "sharpe": _limits(
+            sharpe_intervals(returns, level=level, n_bootstrap=n_bootstrap, seed=seed)
+        ),
+        "max_drawdown": np.quantile(drawn, tails, axis=0),
+        "var_95": _limits(value_at_risk_intervals(returns, level=level)),
+    }
+    performance = pd.DataFrame(
+        [_performance(ledger, market_returns) for ledger in ledgers.values()],
+        index=pd.Index(names, name="strategy"),
+    )
+    for what, (low, high) in limits.items():
+        place = list(performance.columns).index(what)
+        performance.insert(place + 1, f"{what}_low", low)
+        performance.insert(place + 2, f"{what}_high", high)
+
+    base = names.index(baseline)
+    tests = sharpe_differences(
+        returns, returns[:, base], level=level, n_bootstrap=n_bootstrap, seed=seed
+    )
+    sharpe = np.asarray(metrics.sharpe(returns))
+    drawdown = np.asarray(metrics.max_drawdown(returns))
+    losses = value_at_risk_changes(returns, returns[:, base], level=level)
+    rows = []
+    for i in (i for i in range(len(names)) if i != base):
+        with np.errstate(divide="ignore", invalid="ignore"):
+            change = float(drawdown[i] / drawdown[base] - 1.0)
+            changes = drawn[:, i] / drawn[:, base] - 1.0
+        rows.append(
+            _sharpe_gap(float(sharpe[i]), float(sharpe[base]), tests[i])
+            | with_interval("max_drawdown_change", change, changes, tails)
+            | _var_change(losses[i])
+        )
+    others = [name for name in names if name != baseline]
+    return performance, pd.DataFrame(rows, index=pd.Index(others, name="strategy"))
+
+
+def _sharpe_gap(own: float, base: float, test: SharpeEstimate) -> dict[str, float]:
+    return {
+        "sharpe_difference": own - base,
+        "sharpe_difference_low": test.low,
+        "sharpe_difference_high": test.high,
+        "sharpe_difference_p": test.p_value,
+        # Of a benchmark that earned nothing there are no per cent.
+        "sharpe_change": (own - base) / base if base > 0.0 else np.nan,
+    }
+
+
+def _var_change(test: bootstrap.Interval) -> dict[str, float]:
+    p = np.nan if test.p_value is None else test.p_value
+    ends = (test.estimate, test.low, test.high, p)
+    names = (f"var_95_change{end}" for end in ("", "_low", "_high", "_p"))
+    return dict(zip(names, ends, strict=True))
+
+
+def _limits(found: Sequence[SharpeEstimate] | Sequence[bootstrap.Interval]) -> Floats:
+    """Lower and upper limits, (2, n_strategies)."""
+    return np.array([[one.low for one in found], [one.high for one in found]])
+
+
+def _performance(ledger: Track, market_returns: Floats | None) -> dict[str, float]:
+    net = ledger.net_returns
+    figures = metrics.summary(net, benchmark=market_returns)
+    names = ("annual_return", "annual_volatility", "sharpe", "max_drawdown", "var_95", "cvar_95")
+    return {
+        **{name: figures[name] for name in (*names, "calmar", "sortino")},
+        "turnover": float(ledger.turnover.mean() * metrics.PERIODS_PER_YEAR / 2.0),
+        "cost_drag": float(metrics.annual_return(ledger.gross_returns)) - figures["annual_return"],
+        "beta": figures.get("beta", np.nan),
+    }
+
+
+def resampled_drawdowns(returns: Floats, *, n_bootstrap: int, seed: int) -> Floats:
+    """Maximum drawdowns of resampled histories, (n_bootstrap, n_strategies); all share the days."""
+    block = max(bootstrap.optimal_block_length(np.abs(column)) for column in returns.T)
+    return bootstrap.bootstrap_samples(
+        metrics.max_drawdown, returns, n_bootstrap=n_bootstrap, block_length=block, seed=seed
+    )
+
+
+def with_interval(
+    name: str, estimate: float, drawn: Floats, tails: tuple[float, float]
+) -> dict[str, float]:
+    """An estimate with its percentile interval and two-sided p of `no difference`.
+
+    NaN where the estimate is not finite, as a share of 0; interval and p also where a resample
+    is not.
+    """
+    row = dict.fromkeys((name, f"{name}_low", f"{name}_high", f"{name}_p"), np.nan)
+    if not np.isfinite(estimate):
+        return row
+    if not np.isfinite(drawn).all():
+        return row | {name: estimate}
+    low, high = np.quantile(drawn, tails)
+    fewer = min((drawn <= 0.0).sum(), (drawn >= 0.0).sum())
+    p = min(1.0, 2.0 * (float(fewer) + 1.0) / (len(drawn) + 1.0))
+    return {name: estimate, f"{name}_low": low, f"{name}_high": high, f"{name}_p": p}
+
+
+def ic_table(
+    series: Mapping[str, tuple[Floats, Floats]],
+    horizons: tuple[int, ...],
+    *,
+    step: int,
+    level: float,
+    n_bootstrap: int,
+    seed: int,
+) -> pd.DataFrame:
+    """How well scores rank what comes after, by model and horizon.
+
+    Parameters
+    ----------
+    series : mapping of str to (ic, rank_ic)
+        Each of shape (n_decisions, n_horizons); NaN where there is none.
+    horizons : tuple of int
+        In trading days.
+    step : int
+        Trading days between two decisions: labels longer than this overlap, and the t statistic
+        and the bootstrap blocks allow for it.
+    level, n_bootstrap, seed
+        As in `strategy_tables`.
+
+    Returns
+    -------
+    DataFrame indexed by (model, horizon)
+        ic, rank_ic with _low and _high, nw_t (Newey-West t of the mean Rank IC), icir (mean over
+        standard deviation of the Rank IC, per decision), hit_rate (share of decisions with a
+        positive Rank IC), n (decisions); NaN with fewer than two decisions whose horizon has
+        passed.
+    """
+    rows = {}
+    for model, (pearson, spearman) in series.items():
+        for h, horizon in enumerate(horizons):
+            known = pearson[np.isfinite(pearson[:, h]), h]
+            rows[model, horizon] = {
+                "ic": float(known.mean()) if len(known) else np.nan,
+                **ic_figures(
+                    spearman[:, h],
+                    lags=-(-horizon // step),
+                    level=level,
+                    n_bootstrap=n_bootstrap,
+                    seed=seed,
+                ),
+            }
+    table = pd.DataFrame.from_dict(rows, orient="index")
+    table.index = pd.MultiIndex.from_tuples(rows, names=["model", "horizon"])
+    return table
+
+
+def ic_figures(
+    series: Floats, *, lags: int, level: float, n_bootstrap: int, seed: int
+) -> dict[str, float]:
+    """Mean, interval and strength of a series of Rank ICs; NaN with fewer than two of them."""
+    n = int(np.isfinite(series).sum())
+    if n < 2:
+        names = ("rank_ic", "rank_ic_low", "rank_ic_high", "nw_t", "icir", "hit_rate")
+        return {**dict.fromkeys(names, np.nan), "n": n}
+    figures = newey_west.ic_summary(
+        series, lags=lags, level=level, n_bootstrap=n_bootstrap, seed=seed
+    )
+    return {
+        "rank_ic": figures.mean,
+        "rank_ic_low": figures.interval.low,
+        "rank_ic_high": figures.interval.high,
+        "nw_t": figures.t,
+        "icir": figures.icir,
+        "hit_rate": figures.hit_rate,
+        "n": n,
+    }
+
+
+def importance_table(
+    parts: Mapping[str, Sequence[Drivers]],
+    *,
+    lags: int,
+    level: float,
+    n_bootstrap: int,
+    seed: int,
+) -> pd.DataFrame:
+    """Which factors drive each model's scores, over all folds in which it was given them.
+
+    Parameters
+    ----------
+    parts : mapping of str to sequence of Drivers
+        By model, one a fold, in order of time.
+    lags : int
+        Decisions by which two labels can overlap: the bootstrap's blocks are longer.
+    level, n_bootstrap, seed
+        As in `strategy_tables`.
+
+    Returns
+    -------
+    DataFrame indexed by (model, factor), per model the largest loss first
+        rank_ic_drop with _low and _high (Rank IC lost, on average over dates, with the factor
+        shuffled across stocks; above 0: it helps; NaN with fewer than two dates),
+        score_share (mean absolute contribution to the scores, as a share of all factors'),
+        top_lag (the row back, in decisions, from which most of it came), mean_lag (the average
+        row back, weighted by contribution), folds (folds in which the model was given it).
+    """
+    rows: dict[tuple[str, str], dict[str, float]] = {}
+    for model, folds in parts.items():
+        found: dict[tuple[str, str], dict[str, float]] = {}
+        for factor in dict.fromkeys(name for fold in folds for name in fold.names):
+            given = [(fold, fold.names.index(factor)) for fold in folds if factor in fold.names]
+            drop = np.concatenate([fold.drop[:, k] for fold, k in given])
+            figures = ic_figures(drop, lags=lags, level=level, n_bootstrap=n_bootstrap, seed=seed)
+            row = {f"rank_ic_drop{end}": figures[f"rank_ic{end}"] for end in ("", "_low", "_high")}
+            by_lag = _mean_by_lag([fold.attribution[:, k] for fold, k in given])
+            total = by_lag.sum()
+            found[model, factor] = row | {
+                "score_share": float(total),
+                "top_lag": int(by_lag.argmax()),
+                "mean_lag": float(np.arange(len(by_lag)) @ by_lag / total) if total else np.nan,
+                "folds": len(given),
+            }
+        order = sorted(found, key=lambda key: -np.nan_to_num(found[key]["rank_ic_drop"]))
+        rows |= {key: found[key] for key in order}
+    table = pd.DataFrame.from_dict(rows, orient="index")
+    table.index = pd.MultiIndex.from_tuples(rows, names=["model", "factor"])
+    return table
+
+
+def _mean_by_lag(parts: list[Floats]) -> Floats:
+    """Mean over folds, lag by lag; a fold with fewer lags has nothing at the others."""
+    mean = np.zeros(max(len(part) for part in parts))
+    for part in parts:
+        mean[: len(part)] += part / len(parts)
+    return mean
+
+
+def seed_table(
+    runs: Mapping[tuple[str, int], Track], rank_ics: Mapping[tuple[str, int], Floats]
+) -> pd.DataFrame:
+    """How much of a result is the draw of the seed: each network of an ensemble by itself.
+
+    Parameters
+    ----------
+    runs : mapping of (str, int) to Track
+        Backtests by model and seed, without the overlay.
+    rank_ics : mapping of (str, int) to ndarray of shape (n_decisions,)
+        Rank IC of each at the longest horizon.
+
+    Returns
+    -------
+    DataFrame
+        model, seed, rank_ic (mean), annual_return, annual_volatility, sharpe, max_drawdown, var_95.
+    """
+    columns = ("annual_return", "annual_volatility", "sharpe", "max_drawdown", "var_95")
+    rows = []
+    for (model, seed), run in runs.items():
+        known = rank_ics[model, seed][np.isfinite(rank_ics[model, seed])]
+        figures = metrics.summary(run.net_returns)
+        rows.append(
+            {"model": model, "seed": seed, "rank_ic": float(known.mean()) if known.size else np.nan}
+            | {name: figures[name] for name in columns}
+        )
+    return pd.DataFrame(rows, columns=["model", "seed", "rank_ic", *columns])
+
+
+def by_year_table(ledgers: Mapping[str, Track], dates: npt.NDArray[np.datetime64]) -> pd.DataFrame:
+    """Return, volatility, Sharpe ratio and deepest drawdown of each calendar year.
+
+    The drawdown of a year is the deepest point reached in it below the highest wealth so far,
+    years before included, so that a fall across New Year is not cut in two.
+    """
+    years = dates.astype("datetime64[Y]").astype(int) + 1970
+    rows = []
+    for name, ledger in ledgers.items():
+        falls = metrics.drawdown_series(ledger.net_returns)
+        for year in np.unique(years):
+            days = years == year
+            r = ledger.net_returns[days]
+            rows.append(
+                {
+                    "year": int(year),
+                    "strategy": name,
+                    "days": int(days.sum()),
+                    "total_return": float(np.prod(1.0 + r) - 1.0),
+                    "annual_volatility": _if_long(metrics.annual_volatility, r),
+                    "sharpe": _if_long(metrics.sharpe, r),
+                    "max_drawdown": float(falls[days].max()),
+                }
+            )
+    return pd.DataFrame(rows).sort_values(["year", "strategy"], kind="stable", ignore_index=True)
+
+
+def _if_long(statistic: Any, r: Floats) -> float:
+    """A statistic of a year, NaN for a year of fewer than 20 days."""
+    return float(statistic(r)) if len(r) >= 20 else float("nan")
+
+
+def cost_table(ledgers: Mapping[str, Ledger]) -> pd.DataFrame:
+    """What trading cost: turnover, costs, and orders that a market did not carry out in full.
+
+    Orders are counted by reason: blocked (suspended, no price), limit (at a price limit), cut
+    (to the allowed share of the volume), small (less than one lot).
+    """
+    rows = [
+        {
+            "annual_turnover": float(ledger.turnover.mean() * metrics.PERIODS_PER_YEAR / 2.0),
+            "cost_share_of_initial_wealth": float(ledger.costs.sum() / ledger.initial),
+            "gross_annual_return": float(metrics.annual_return(ledger.gross_returns)),
+            "net_annual_return": float(metrics.annual_return(ledger.net_returns)),
+            "trading_days": int((ledger.turnover > 0).sum()),
+            "blocked_orders": int(ledger.blocked.sum()),
+            "limit_orders": int(ledger.up_limit.sum() + ledger.down_limit.sum()),
+            "cut_orders": int(ledger.cut.sum()),
+            "small_orders": int(ledger.small.sum()),
+            "forced_sales": int(ledger.forced_sales.sum()),
+            "mean_cash": float((ledger.cash / ledger.wealth).mean()),
+        }
+        for ledger in ledgers.values()
+    ]
+    return pd.DataFrame(rows, index=pd.Index(list(ledgers), name="strategy"))
+
+
+def sweep_table(runs: Mapping[tuple[str, float], Track], *, over: str) -> pd.DataFrame:
+    """Performance of every strategy at every value of one assumption.
+
+    Parameters
+    ----------
+    runs : mapping of (str, float) to Track
+        Backtests of the same decisions, by strategy and value.
+    over : str
+        What was varied: the name of the column, such as ``cost_per_side`` or ``wealth``.
+
+    Returns
+    -------
+    DataFrame
+        strategy, the value, annual_return, sharpe, max_drawdown, cost_drag (annual return lost
+        to costs), annual_turnover (value bought and sold in a year over wealth, halved),
+        mean_invested (share of wealth in stocks: a book whose orders are cut stays in cash).
+    """
+    rows = []
+    for (strategy, value), run in runs.items():
+        net = float(metrics.annual_return(run.net_returns))
+        rows.append(
+            {
+                "strategy": strategy,
+                over: value,
+                "annual_return": net,
+                "sharpe": float(metrics.sharpe(run.net_returns)),
+                "max_drawdown": float(metrics.max_drawdown(run.net_returns)),
+                "cost_drag": float(metrics.annual_return(run.gross_returns)) - net,
+                "annual_turnover": float(run.turnover.mean() * metrics.PERIODS_PER_YEAR / 2.0),
+                "mean_invested": float(run.invested.mean()),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def decay_table(
+    series: Mapping[str, Floats],
+    horizons: tuple[int, ...],
+    *,
+    step: int,
+    level: float,
+    n_bootstrap: int,
+    seed: int,
+) -> pd.DataFrame:
+    """How far ahead scores rank stocks: the mean Rank IC at each horizon.
+
+    Parameters
+    ----------
+    series : mapping of str to ndarray of shape (n_decisions, n_horizons)
+        Rank IC of each model; NaN where there is none.
+    horizons : tuple of int
+        In trading days from the trade on.
+    step : int
+        Trading days between two decisions.
+    level, n_bootstrap, seed
+        As in `strategy_tables`.
+
+    Returns
+    -------
+    DataFrame
+        model, horizon, rank_ic with _low and _high, nw_t (Newey-West t); NaN with fewer than two
+        decisions whose horizon has passed.
+    """
+    rows = []
+    for model, rank_ics in series.items():
+        for h, horizon in enumerate(horizons):
+            figures = ic_figures(
+                rank_ics[:, h],
+                lags=-(-horizon // step),
+                level=level,
+                n_bootstrap=n_bootstrap,
+                seed=seed,
+            )
+            rows.append({"model": model, "horizon": horizon, **figures})
+    columns = ["model", "horizon", "rank_ic", "rank_ic_low", "rank_ic_high", "nw_t"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def period_table(
+    ledgers: Mapping[str, Track],
+    dates: npt.NDArray[np.datetime64],
+    *,
+    cuts: Sequence[np.datetime64] = (),
+) -> pd.DataFrame:
+    """Every strategy in parts of the test, one after the other.
+
+    Parameters
+    ----------
+    ledgers : mapping of str to Track
+    dates : ndarray of shape (n_days,), datetime64[D]
+    cuts : sequence of datetime64, optional
+        First days of the parts but the first, ascending; by default three equal parts.
+
+    Returns
+    -------
+    DataFrame
+        strategy, first and last day, annual_return, annual_volatility, sharpe, var_95,
+        max_drawdown (the deepest point reached in the period below the highest wealth so far,
+        earlier periods included).
+    """
+    ends: Any = np.searchsorted(dates, np.array(cuts, dtype=dates.dtype)) if cuts else 3
+    parts = [days for days in np.array_split(np.arange(len(dates)), ends) if len(days) > 1]
+    rows = []
+    for name, ledger in ledgers.items():
+        falls = metrics.drawdown_series(ledger.net_returns)
+        for days in parts:
+            r = ledger.net_returns[days]
+            rows.append(
+                {
+                    "strategy": name,
+                    "first": str(dates[days[0]]),
+                    "last": str(dates[days[-1]]),
+                    "annual_return": float(metrics.annual_return(r)),
+                    "annual_volatility": float(metrics.annual_volatility(r)),
+                    "sharpe": float(metrics.sharpe(r)),
+                    "var_95": float(metrics.value_at_risk(r)),
+                    "max_drawdown": float(falls[days].max()),
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+class Track(Protocol):
+    """What a table needs of a backtest; a `Ledger` has it, and so has an `Outcome`."""
+
+    @property
+    def net_returns(self) -> Floats:
+        """Simple returns of each day after costs."""
+        ...
+
+    @property
+    def gross_returns(self) -> Floats:
+        """The same before that day's costs."""
+        ...
+
+    @property
+    def turnover(self) -> Floats:
+        """Value bought plus sold, over wealth."""
+        ...
+
+    @property
+    def invested(self) -> Floats:
+        """Share of wealth in stocks after each day's trades."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """What is kept of a backtest that was one of many, or of some of its days."""
+
+    net_returns: Floats
+    gross_returns: Floats
+    turnover: Floats
+    invested: Floats
+
+
+def outcome_of(track: Track, days: slice = slice(None)) -> Outcome:
+    """Returns, turnover and share of wealth invested of a backtest, on some of its days."""
+    return Outcome(
+        track.net_returns[days],
+        track.gross_returns[days],
+        track.turnover[days],
+        track.invested[days],
+    )

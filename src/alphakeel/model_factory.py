@@ -1,0 +1,159 @@
+"""The models of a study by name: what a reader calls each, and how the settings make it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from alphakeel.config import StudyConfig
+from alphakeel.models.base import Forecaster
+from alphakeel.models.constrained import RiskLimitedLSTM
+from alphakeel.models.linear import LinearForecaster
+from alphakeel.models.sequence import (
+    AttentionForecaster,
+    CNNLSTMForecaster,
+    GRUForecaster,
+    LSTMForecaster,
+    MLPForecaster,
+    SequenceForecaster,
+)
+from alphakeel.models.tabular import LightGBMForecaster, SupportVectorForecaster, import_lightgbm
+from alphakeel.stats.splits import purge_length
+
+__all__ = [
+    "BENCHMARKS",
+    "EQUAL_WEIGHT",
+    "LABELS",
+    "MINIMUM_VARIANCE",
+    "NETWORKS",
+    "check_models",
+    "make_forecaster",
+    "under_overlay",
+    "work_of",
+]
+
+EQUAL_WEIGHT, MINIMUM_VARIANCE = "Equal weight", "Minimum variance"
+# Further benchmarks: names of `portfolio.optimisation` and what a reader calls them.
+BENCHMARKS = {
+    "inverse_volatility": "Inverse volatility",
+    "risk_parity": "Risk parity",
+    "hrp": "Hierarchical risk parity",
+}
+
+NETWORKS: dict[str, type[SequenceForecaster]] = {
+    "lstm": LSTMForecaster,
+    "gru": GRUForecaster,
+    "attention": AttentionForecaster,
+    "cnn_lstm": CNNLSTMForecaster,
+    "mlp": MLPForecaster,
+}
+LABELS = {
+    "linear": LinearForecaster.label,
+    **{name: network.label for name, network in NETWORKS.items()},
+    "lstm_limited": RiskLimitedLSTM.label,
+    "lightgbm": LightGBMForecaster.label,
+    "svr": SupportVectorForecaster.label,
+}
+# CPU time of one member's fit, where that of an LSTM is 1 (measured on 500 x 550 x 25): the
+# progress bar goes by it.
+_WORK = {
+    "lstm_limited": 4.0,
+    "gru": 1.7,
+    "attention": 2.3,
+    "cnn_lstm": 1.6,
+    "mlp": 0.4,
+    "lightgbm": 1.3,
+    "svr": 0.5,
+}
+# Options of [network] that `RiskLimitedLSTM` does not take: it has values of its own.
+_NOT_OF_LIMITED = (
+    "learning_rate",
+    "weight_decay",
+    "mse_weight",
+    "validation_share",
+    "evaluate_every",
+    "patience",
+)
+
+
+def check_models(config: StudyConfig) -> None:
+    """Refuse a model whose package is absent before a long study begins.
+
+    Raises
+    ------
+    ConfigError
+        If LightGBM is asked for and cannot be imported.
+    """
+    if "lightgbm" in config.models:
+        import_lightgbm()
+
+
+def under_overlay(label: str) -> str:
+    """What a reader calls a strategy that stands under the overlay.
+
+    Examples
+    --------
+    >>> under_overlay("LSTM")
+    'LSTM + overlay'
+    """
+    return f"{label} + overlay"
+
+
+def work_of(model: str, config: StudyConfig) -> float:
+    """Rough CPU time of one fit, in those of one LSTM.
+
+    Examples
+    --------
+    >>> work_of("lstm", StudyConfig())
+    3.0
+    """
+    return 0.1 if model == "linear" else _WORK.get(model, 1.0) * config.network.n_seeds
+
+
+def make_forecaster(
+    model: str, config: StudyConfig, on_progress: Callable[[int, int, int, float], object]
+) -> Forecaster:
+    """Build a model that is still to be fitted.
+
+    Parameters
+    ----------
+    model : str
+        One of `alphakeel.config.MODELS`.
+    config : StudyConfig
+        Section ``[network]`` makes every network; of it LightGBM (with ``[boosting]``) and
+        support vectors take the number of seeds.
+    on_progress : callable
+        Told (member, step, max_steps, loss) by networks.
+
+    Examples
+    --------
+    >>> make_forecaster("gru", StudyConfig(), print).hidden
+    32
+    """
+    if model == "linear":
+        return LinearForecaster(**config.linear.keywords())
+    network = config.network.keywords()
+    seeds: dict[str, Any] = {"n_seeds": network["n_seeds"], "seed": config.seed}
+    if model == "svr":
+        return SupportVectorForecaster(**seeds)
+    purge = purge_length(
+        lag=config.target.lag,
+        horizons=config.target.horizons,
+        step=config.walk_forward.rebalance_every,
+    )
+    if model == "lightgbm":
+        return LightGBMForecaster(**config.boosting.keywords(), purge=purge, **seeds)
+    if model == "lstm_limited":
+        own = config.network.keywords(without=_NOT_OF_LIMITED)
+        # Twice the steps, and all rows: limits take longer to settle than ranks, and should have
+        # seen all there is.
+        own["max_steps"] *= 2
+        return RiskLimitedLSTM(
+            **own,
+            limits={name: x for name, x in config.limits.keywords().items() if x is not None},
+            weight_cap=config.allocation.weight_cap,
+            cost_per_side=config.costs.cost_per_side,
+            seed=config.seed,
+            on_progress=on_progress,
+        )
+    return NETWORKS[model](**network, purge=purge, seed=config.seed, on_progress=on_progress)

@@ -1,0 +1,547 @@
+r"""A book of stocks: what it meets in the market, and the network that decides its weights.
+
+Risk limits in the user's units, and the multipliers that make a training keep them.
+
+Minimising f subject to :math:`v_k \le l_k` is done by an augmented Lagrangian: with the violation
+
+.. math:: g_k = \begin{cases} v_k / l_k - 1 & v_k \le l_k \\
+          \log (v_k / l_k) & v_k > l_k \end{cases}
+
+(the logarithm, because a risk of five times its limit should not pull forty times as hard as one
+of a tenth above it) the loss gains
+
+.. math:: \frac{1}{2 \rho_k} \bigl( \max(0, \lambda_k + \rho_k g_k)^2 - \lambda_k^2 \bigr)
+
+and every few steps :math:`\lambda_k \leftarrow \max(0, \lambda_k + \rho_k g_k)` with the violation
+of the whole training path. A limit that holds with room to spare has a multiplier of 0 and costs
+nothing; one that binds gets just the weight that holds it, its shadow price per relative unit.
+
+References
+----------
+Hestenes (1969), "Multiplier and gradient methods", J. Optim. Theory Appl. 4,
+https://doi.org/10.1007/BF00927673; Rockafellar (1973), "The multiplier method of Hestenes and
+Powell applied to convex programming", J. Optim. Theory Appl. 12,
+https://doi.org/10.1007/BF00934777.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from numbers import Real
+from typing import Self, TypedDict
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Generator, Tensor, nn
+
+from alphakeel.errors import ConfigError, DataError
+from alphakeel.models import losses
+from alphakeel.models.losses import VARIANCE_FLOOR
+from alphakeel.models.networks import SequenceNetwork, State
+from alphakeel.stats import performance
+
+__all__ = [
+    "AllocatingNetwork",
+    "LimitRecord",
+    "Limits",
+    "Market",
+    "Multipliers",
+    "cap_shares",
+    "smooth_risks",
+    "sparsemax",
+]
+
+Floats = NDArray[np.float64]
+Floats32 = NDArray[np.float32]
+Bools = NDArray[np.bool_]
+
+# The gate starts almost open: sigmoid(3) is 0.95.
+OPEN_GATE = 3.0
+# The gate's level has a longer way to go than its slopes: from 0.95 to a fifth, if limits say so.
+LEVEL_PACE = 6.0
+CAP_ROUNDS = 4
+
+# How hard a violation is met at first, per relative unit, and at most; where a limit is broken
+# by more than 2 % and did not come closer by a tenth since the last look, the next is harder.
+FIRST_STIFFNESS = 0.5
+GREATEST_STIFFNESS = 4.0
+STIFFER = 1.25
+ENOUGH_PROGRESS = 0.9
+SERIOUS = 0.02
+# Multipliers answer where a violation is heading, this many looks ahead: weights follow them with
+# a delay, and without foresight both would swing. (A proportional term in control's words; below 1
+# it is stable for weights that follow at once. See Stooke, Achiam, Abbeel, 2020, ICML,
+# https://arxiv.org/abs/2007.03964.)
+LOOKS_AHEAD = 0.8
+
+_HINTS = {
+    "volatility": "an annual fraction: 0.12 is 12 % a year",
+    "max_drawdown": "a fraction: 0.1 is 10 %",
+    "var_95": "a fraction per day: 0.015 is 1.5 %",
+    "cvar_95": "a fraction per day: 0.02 is 2 %",
+    "turnover": "multiples of wealth per year, both sides: 12 is twelve times",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Market:
+    """What a portfolio meets: returns between trades, and which stocks it may hold.
+
+    Attributes
+    ----------
+    returns : float64 ndarray of shape (n_priced, n_days, n_assets)
+        Simple returns per day; 0 where a stock is not priced. No rows where only weights are
+        asked for.
+    log_volatility : float32 ndarray of shape (n_dates, n_assets)
+        0 where a stock may not be held.
+    investable : bool ndarray of shape (n_dates, n_assets)
+        Present, with a known volatility.
+    n_priced : int
+        Rows whose returns are known.
+    """
+
+    returns: Floats
+    log_volatility: Floats32
+    investable: Bools
+    n_priced: int
+
+    @classmethod
+    def of(cls, returns: ArrayLike | None, volatility: ArrayLike, present: Bools) -> Self:
+        """Check returns (n_dates, n_days, n_assets) and volatilities (n_dates, n_assets).
+
+        Raises
+        ------
+        DataError
+            If shapes do not fit, a return is below -1, or rows in the middle have no returns.
+        """
+        known = np.asarray(volatility, dtype=np.float64)
+        if known.shape != present.shape:
+            raise DataError(
+                f"volatility has shape {known.shape}, but the features have {present.shape[0]} "
+                f"dates and {present.shape[1]} assets"
+            )
+        investable = present & np.isfinite(known) & (known > 0.0)
+        log_volatility = np.log(np.where(investable, known, 1.0)).astype(np.float32)
+        if returns is None:
+            empty = np.empty((0, 1, present.shape[1]))
+            return cls(empty, log_volatility, investable, 0)
+        gains = np.asarray(returns, dtype=np.float64)
+        if gains.ndim != 3 or (gains.shape[0], gains.shape[2]) != present.shape or not gains.size:
+            raise DataError(
+                f"returns have shape {gains.shape}; give (dates, days of a step, assets) with "
+                f"{present.shape[0]} dates and {present.shape[1]} assets"
+            )
+        finite = np.isfinite(gains)
+        priced: Bools = np.all(np.any(finite, axis=2), axis=1)
+        n_priced = int(priced.sum())
+        if not priced[:n_priced].all() or n_priced == 0:
+            raise DataError(
+                f"row {int(np.argmin(priced))} has a day on which no stock has a return; only the "
+                "last rows may be unknown"
+            )
+        gains = np.where(finite, gains, 0.0)[:n_priced]
+        if gains.min() < -1.0:
+            row = int(np.argwhere(gains < -1.0)[0][0])
+            raise DataError(f"returns fall below -1 at row {row}: a stock cannot lose more")
+        return cls(gains, log_volatility, investable, n_priced)
+
+    def cut(self, rows: slice) -> Self:
+        """The same market on some of its rows."""
+        returns = self.returns[rows]
+        return type(self)(returns, self.log_volatility[rows], self.investable[rows], len(returns))
+
+
+class AllocatingNetwork(SequenceNetwork):
+    """A network that scores, and what turns its scores into weights.
+
+    Parameters
+    ----------
+    trunk : SequenceNetwork
+        Gives scores; its state is the state.
+    n_market : int
+        Market series that the gate reads; without any its level alone is learned.
+    limits : Limits
+        Their multipliers travel with the network's state.
+    weighting : {"softmax", "sparsemax"}
+    weight_cap : float
+        Largest share of the book in one stock.
+    temperature : float, optional
+        None learns it.
+    gate_pace : float
+        Learning rate of the gate over that of the rest.
+    """
+
+    def __init__(
+        self,
+        trunk: SequenceNetwork,
+        n_market: int,
+        limits: Limits,
+        *,
+        weighting: str,
+        weight_cap: float,
+        temperature: float | None,
+        gate_pace: float,
+    ) -> None:
+        super().__init__()
+        self.trunk = trunk
+        self.weighting, self.weight_cap = weighting, weight_cap
+        self.temperature, self.gate_pace = temperature, gate_pace
+        self.gate_weight = nn.Parameter(torch.zeros(n_market))
+        self.gate_level = nn.Parameter(torch.zeros(()))
+        self.log_sharpness = nn.Parameter(torch.zeros(()))
+        self.log_tilt = nn.Parameter(torch.zeros(()))
+        self.log_threshold = nn.Parameter(torch.zeros(()))
+        self.multipliers = Multipliers(limits)
+
+    def forward(
+        self, inputs: Tensor, state: State | None = None, noise: Generator | None = None
+    ) -> tuple[Tensor, State]:
+        """Scores of the trunk; see `SequenceNetwork.forward`."""
+        outputs: tuple[Tensor, State] = self.trunk(inputs, state, noise)
+        return outputs
+
+    def exposure(self, market: Tensor) -> Tensor:
+        """Share of wealth at risk, (...,), given scaled market series (..., n_series)."""
+        level = OPEN_GATE + _paced(self.gate_level, LEVEL_PACE * self.gate_pace)
+        return torch.sigmoid(market @ _paced(self.gate_weight, self.gate_pace) + level)
+
+    def threshold(self) -> Tensor:
+        """Learned threshold of the CVaR: a daily loss, 2 % at first."""
+        return 0.02 * torch.exp(_paced(self.log_threshold, LEVEL_PACE * self.gate_pace))
+
+    def weights(
+        self, heads: Tensor, market: Tensor, log_volatility: Tensor, investable: Tensor
+    ) -> Tensor:
+        """Weights of shape (..., n_assets).
+
+        Parameters
+        ----------
+        heads : Tensor of shape (..., n_assets, n_heads)
+        market : Tensor of shape (..., n_series)
+        log_volatility : Tensor of shape (..., n_assets)
+        investable : bool Tensor of shape (..., n_assets)
+            Elsewhere the weight is 0. A date without any is all cash.
+        """
+        score = _standardise(heads, investable.unsqueeze(-1), dim=-2).mean(dim=-1)
+        score = _standardise(score, investable, dim=-1)
+        if self.temperature is None:
+            sharpness = torch.exp(self.log_sharpness)
+        else:
+            sharpness = torch.as_tensor(1.0 / self.temperature).to(score)
+        tilt = torch.exp(self.log_tilt)
+        merit = sharpness * score - tilt * log_volatility
+        spread = sparsemax if self.weighting == "sparsemax" else torch.softmax
+        # Far below any merit, yet finite: a date without a stock then has slopes of 0, not NaN.
+        shares = spread(merit.masked_fill(~investable, -1e4), dim=-1) * investable
+        if self.weight_cap < 1.0:
+            shares = cap_shares(shares, self.weight_cap)
+        return shares * self.exposure(market).unsqueeze(-1)
+
+    @torch.inference_mode()
+    def weigh(self, heads: Floats32, series: Floats32, found: Market) -> Floats:
+        """Weights of the first ``len(heads)`` rows of a market, in NumPy."""
+        rows, device = slice(0, len(heads)), self.gate_weight.device
+        given = (heads, series, found.log_volatility[rows], found.investable[rows])
+        weights = self.weights(*(torch.from_numpy(x).to(device) for x in given))
+        return weights.cpu().numpy().astype(np.float64)
+
+
+def sparsemax(x: Tensor, dim: int = -1) -> Tensor:
+    """Euclidean projection onto the simplex: like softmax, but with exact zeros.
+
+    See Martins, Astudillo (2016), "From Softmax to Sparsemax", ICML,
+    https://arxiv.org/abs/1602.02068.
+
+    Examples
+    --------
+    >>> sparsemax(torch.tensor([1.0, 0.8, -1.0]))
+    tensor([0.6000, 0.4000, 0.0000])
+    """
+    x = x.movedim(dim, -1)
+    ordered = x.sort(dim=-1, descending=True).values
+    place = torch.arange(1, x.shape[-1] + 1, device=x.device, dtype=x.dtype)
+    excess = ordered.cumsum(dim=-1) - 1.0
+    size = (ordered * place > excess).sum(dim=-1, keepdim=True)
+    cut = excess.gather(-1, size - 1) / size
+    return (x - cut).clamp_min(0.0).movedim(-1, dim)
+
+
+def cap_shares(shares: Tensor, cap: float) -> Tensor:
+    """Hold shares down to a cap, and hand what is cut to the others in proportion.
+
+    A few rounds of handing on: what is still over the cap then, or finds no taker because there
+    are too few stocks, is left out.
+
+    Examples
+    --------
+    >>> cap_shares(torch.tensor([0.7, 0.2, 0.1]), 0.5)
+    tensor([0.5000, 0.3333, 0.1667])
+    >>> cap_shares(torch.tensor([0.9, 0.1]), 0.3)
+    tensor([0.3000, 0.3000])
+    """
+    for _ in range(CAP_ROUNDS):
+        cut = (shares - cap).clamp_min(0.0).sum(dim=-1, keepdim=True)
+        shares = shares.clamp_max(cap)
+        takers = torch.where(shares < cap, shares, 0.0)
+        shares = shares + takers * (cut / takers.sum(dim=-1, keepdim=True).clamp_min(1e-12))
+    return shares.clamp_max(cap)
+
+
+def _paced(parameter: Tensor, pace: float) -> Tensor:
+    """`pace` times a parameter, with the slope of the parameter itself.
+
+    The optimiser moves every parameter by about the learning rate; this one then counts as if
+    its own were `pace` times that.
+    """
+    return parameter + (pace - 1.0) * parameter.detach()
+
+
+def _standardise(x: Tensor, known: Tensor, dim: int) -> Tensor:
+    """Mean 0 and variance 1 over the known entries of a dimension; 0 elsewhere."""
+    weight = known.to(x.dtype)
+    share = weight / weight.sum(dim=dim, keepdim=True).clamp_min(1.0)
+    centred = (x - (x * share).sum(dim=dim, keepdim=True)) * weight
+    variance = (centred * centred * share).sum(dim=dim, keepdim=True)
+    return centred / torch.sqrt(variance + VARIANCE_FLOOR)
+
+
+class LimitRecord(TypedDict):
+    """One limit at one look: what was realised on the training path, and what answers it."""
+
+    value: float
+    limit: float
+    violation: float
+    multiplier: float
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a portfolio may risk, in the units of the person who bears it; None is no limit.
+
+    Parameters
+    ----------
+    volatility : float, optional
+        Annual standard deviation of daily returns, a fraction: 0.12 is 12 % a year.
+    max_drawdown : float, optional
+        Largest loss from a peak of compounded wealth, a fraction.
+    var_95, cvar_95 : float, optional
+        Historical value at risk and expected shortfall of one day at 95 %, fractions.
+    turnover : float, optional
+        Value traded per year over wealth, both sides: 12 is twelve times.
+
+    Raises
+    ------
+    ConfigError
+        If a limit is not above 0, or a share of wealth is above 1.
+
+    Examples
+    --------
+    >>> Limits(volatility=0.12, max_drawdown=0.1).active()
+    {'volatility': 0.12, 'max_drawdown': 0.1}
+    >>> Limits(volatility=0.0)
+    Traceback (most recent call last):
+        ...
+    alphakeel.errors.ConfigError: limit volatility must be above 0 and at most 1, not 0.0 (an \
+annual fraction: 0.12 is 12 % a year); leave it out for no limit
+    """
+
+    volatility: float | None = None
+    max_drawdown: float | None = None
+    var_95: float | None = None
+    cvar_95: float | None = None
+    turnover: float | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be a limit."""
+        for name, limit in self._given().items():
+            most = np.inf if name == "turnover" else 1.0
+            real = isinstance(limit, Real) and not isinstance(limit, bool)
+            number = float(limit) if real else np.nan  # type: ignore[arg-type]
+            if not (0.0 < number <= most and np.isfinite(number)):
+                bounds = "a number above 0" if name == "turnover" else "above 0 and at most 1"
+                raise ConfigError(
+                    f"limit {name} must be {bounds}, not {limit!r} ({_HINTS[name]}); leave it out "
+                    "for no limit"
+                )
+
+    def active(self) -> dict[str, float]:
+        """The limits that are set, by name."""
+        return {name: float(limit) for name, limit in self._given().items()}  # type: ignore[arg-type]
+
+    def measure(
+        self,
+        returns: NDArray[np.float64],
+        turnover: NDArray[np.float64],
+    ) -> dict[str, float]:
+        """Realised value of each active limit on a path, by `alphakeel.stats.performance`.
+
+        Parameters
+        ----------
+        returns : float64 ndarray of shape (n_days,)
+            Simple net returns per day.
+        turnover : float64 ndarray of shape (n_steps,)
+            Share of wealth traded per step; the steps divide the days evenly.
+        """
+        found = {
+            "volatility": performance.annual_volatility,
+            "max_drawdown": performance.max_drawdown,
+            "var_95": performance.value_at_risk,
+            "cvar_95": performance.conditional_value_at_risk,
+        }
+        per_year = performance.PERIODS_PER_YEAR * len(turnover) / len(returns)
+        return {
+            name: float(turnover.mean() * per_year if name == "turnover" else found[name](returns))
+            for name in self.active()
+        }
+
+    def price(self, values: Mapping[str, float]) -> float:
+        """What broken limits cost: half the greatest stiffness times each squared violation.
+
+        0 while every limit holds. Unlike the multipliers it is the same at every step, so that
+        states of one training can be compared by it.
+
+        Parameters
+        ----------
+        values : mapping
+            As from `measure`.
+
+        Examples
+        --------
+        >>> round(Limits(volatility=0.10).price({"volatility": 0.12}), 4)
+        0.0665
+        """
+        ratios = torch.tensor([values[name] / limit for name, limit in self.active().items()])
+        excess = _violation(ratios).clamp_min(0.0)
+        return float(0.5 * GREATEST_STIFFNESS * (excess * excess).sum())
+
+    def _given(self) -> dict[str, object]:
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: value for name, value in values.items() if value is not None}
+
+
+def smooth_risks(
+    names: Mapping[str, float], returns: Tensor, turnover: Tensor, threshold: Tensor
+) -> Tensor:
+    """What `Limits.measure` measures, differentiable: (n_limits, ...) in the order of `names`.
+
+    Parameters
+    ----------
+    names : mapping
+        Names of active limits.
+    returns : Tensor of shape (n_days, ...)
+        Simple net returns per day.
+    turnover : Tensor of shape (n_steps, ...)
+        Share of wealth traded per step.
+    threshold : Tensor
+        Learned threshold of the CVaR.
+    """
+    per_year = performance.PERIODS_PER_YEAR * len(turnover) / len(returns)
+
+    def risk(name: str) -> Tensor:
+        if name == "volatility":
+            return losses.annual_volatility(returns)
+        if name == "max_drawdown":
+            return losses.max_drawdown(returns)
+        if name == "var_95":
+            return losses.value_at_risk(returns)
+        if name == "cvar_95":
+            return losses.conditional_value_at_risk(returns, threshold)
+        return turnover.mean(dim=0) * per_year
+
+    return torch.stack([risk(name) for name in names])
+
+
+class Multipliers(nn.Module):
+    r"""Multipliers :math:`\lambda` of some limits and their stiffness :math:`\rho`.
+
+    Both are buffers, in relative units, and so are saved and restored with the network's state.
+
+    Parameters
+    ----------
+    limits : Limits
+
+    Examples
+    --------
+    >>> multipliers = Multipliers(Limits(volatility=0.10))
+    >>> multipliers.update({"volatility": 0.12})["volatility"]["violation"]
+    0.2
+    >>> round(float(multipliers.penalty(torch.tensor([0.12]))), 3)
+    0.025
+    """
+
+    multiplier: Tensor
+    stiffness: Tensor
+    violation: Tensor
+    limit: Tensor
+
+    def __init__(self, limits: Limits) -> None:
+        super().__init__()
+        self.limits = limits.active()
+        n = len(self.limits)
+        self.register_buffer("limit", torch.tensor(list(self.limits.values())))
+        self.register_buffer("multiplier", torch.zeros(n))
+        self.register_buffer("stiffness", torch.full((n,), FIRST_STIFFNESS))
+        self.register_buffer("violation", torch.full((n,), torch.inf))
+
+    def penalty(self, risks: Tensor) -> Tensor:
+        """Terms of the augmented Lagrangian, summed over limits, averaged over paths.
+
+        Parameters
+        ----------
+        risks : Tensor of shape (n_limits, ...)
+            As from `smooth_risks`.
+        """
+        shape = (-1,) + (1,) * (risks.ndim - 1)
+        limit, multiplier, stiffness = (
+            x.to(risks.dtype).view(shape) for x in (self.limit, self.multiplier, self.stiffness)
+        )
+        pressed = (multiplier + stiffness * _violation(risks / limit)).clamp_min(0.0)
+        terms = (pressed * pressed - multiplier * multiplier) / (2.0 * stiffness)
+        return terms.sum(dim=0).mean()
+
+    @torch.no_grad()
+    def update(self, values: Mapping[str, float], pace: float = 1.0) -> dict[str, LimitRecord]:
+        """Answer what was realised on the whole training path; return it for the record.
+
+        Parameters
+        ----------
+        values : mapping
+            As from `Limits.measure`.
+        pace : float, default=1.0
+            Share of the full step, in [0, 1]: multipliers that run ahead of weights that cannot
+            follow yet would have to come back later.
+
+        Returns
+        -------
+        dict of str to LimitRecord
+            `violation` is the excess over the limit as a share of it, 0 if the limit holds.
+        """
+        if not self.limits:
+            return {}
+        found = torch.tensor([values[name] for name in self.limits], dtype=torch.float64)
+        limits = torch.tensor(list(self.limits.values()), dtype=torch.float64)
+        excess = _violation(found / limits).to(self.limit)
+        before = torch.where(torch.isfinite(self.violation), self.violation, excess)
+        stuck = (excess > SERIOUS) & (excess > ENOUGH_PROGRESS * self.violation)
+        self.stiffness.mul_(torch.where(stuck, 1.0 + (STIFFER - 1.0) * pace, 1.0))
+        self.stiffness.clamp_max_(GREATEST_STIFFNESS)
+        heading = excess + LOOKS_AHEAD * (excess - before)
+        self.multiplier.add_(pace * self.stiffness * heading).clamp_min_(0.0)
+        self.violation.copy_(excess)
+        return {
+            name: LimitRecord(
+                value=values[name],
+                limit=limit,
+                violation=max(0.0, round(values[name] / limit - 1.0, 12)),
+                multiplier=float(self.multiplier[k]),
+            )
+            for k, (name, limit) in enumerate(self.limits.items())
+        }
+
+
+def _violation(ratio: Tensor) -> Tensor:
+    """Violation of risks given over their limits; 0 is at the limit, slope 1 on both sides."""
+    above = torch.log(ratio.clamp_min(1.0))
+    return above + ratio.clamp_max(1.0) - 1.0

@@ -1,0 +1,253 @@
+"""What it takes to train on a portfolio's path: its batches, its loss, and its calibration."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from alphakeel.models import losses
+from alphakeel.models.allocation_network import AllocatingNetwork, Limits, Market, smooth_risks
+from alphakeel.models.losses import LossParts, ScoreLoss
+from alphakeel.models.networks import assemble
+from alphakeel.models.sampling import Batch, ChunkSampler
+from alphakeel.stats.performance import held_path
+
+__all__ = ["PathBatch", "PathObjective", "PathSampler", "calibrate"]
+
+Floats = NDArray[np.float64]
+Floats32 = NDArray[np.float32]
+
+# Halvings in the search for the largest share of the learned exposure that keeps the limits.
+HALVINGS = 20
+
+
+@dataclass(frozen=True, eq=False)
+class PathBatch(Batch):
+    """Stretches of the training path, one portfolio each; after the burn-in.
+
+    Attributes
+    ----------
+    market : Tensor of shape (n_steps, n_stretches, n_series)
+        Scaled market series.
+    growth : Tensor of shape (n_steps, n_days, n_stretches, n_assets)
+        Cumulative simple return since the trade.
+    log_volatility : Tensor of shape (n_steps, n_stretches, n_assets)
+    investable : bool Tensor of shape (n_steps, n_stretches, n_assets)
+    """
+
+    market: Tensor
+    growth: Tensor
+    log_volatility: Tensor
+    investable: Tensor
+
+    def loss(self, outputs: Tensor, loss_function: Callable[..., LossParts]) -> LossParts:
+        """Judge the path as well as the cross-sections."""
+        return loss_function(self.cross_sections(outputs), self)
+
+
+class PathSampler(ChunkSampler):
+    """Draws random stretches of the training path; see `ChunkSampler`.
+
+    Parameters
+    ----------
+    features, market, targets, **settings
+        As in `ChunkSampler`, for rows whose returns are known.
+    found : Market
+    """
+
+    def __init__(
+        self,
+        features: Floats32,
+        market: Floats32,
+        targets: Floats32,
+        found: Market,
+        **settings: Any,
+    ) -> None:
+        super().__init__(features, market, targets, **settings)
+        self.found = found
+        self.growth = (np.cumprod(1.0 + found.returns, axis=1) - 1.0).astype(np.float32)
+
+    def draw(self) -> PathBatch:
+        """Draw the next batch."""
+        parts: list[tuple[NDArray[Any], ...]] = []
+        for start in self.rng.choice(self.starts, size=self.n_stretches):
+            first, stop = start + self.burn_in, start + self.burn_in + self.chunk
+            assets = self._assets(slice(first, stop))
+            parts.append(
+                (
+                    assemble(self.features[start:stop, assets], self.market[start:stop]),
+                    self.targets[first:stop, assets],
+                    self.market[first:stop],
+                    self.growth[first:stop, :, assets],
+                    self.found.log_volatility[first:stop, assets],
+                    self.found.investable[first:stop, assets],
+                )
+            )
+        inputs, targets, market, growth, log_volatility, investable = zip(*parts, strict=True)
+
+        def side_by_side(pieces: tuple[NDArray[Any], ...], axis: int) -> Tensor:
+            return torch.from_numpy(np.stack(pieces, axis=axis)).to(self.device)
+
+        goals = side_by_side(targets, 1).flatten(0, 1)
+        known = torch.isfinite(goals)
+        return PathBatch(
+            torch.from_numpy(np.concatenate(inputs, axis=1)).to(self.device),
+            torch.where(known, goals, 0.0),
+            known,
+            side_by_side(market, 1),
+            side_by_side(growth, 2),
+            side_by_side(log_volatility, 1),
+            side_by_side(investable, 1),
+        )
+
+
+class PathObjective:
+    """Loss of a stretch of the path, and the look at the whole of it that moves the multipliers.
+
+    Parameters
+    ----------
+    network : AllocatingNetwork
+    look : callable
+        Gives realised values of the limits on the whole training path, and further figures.
+    ic_weight, mse_weight, sharpe_weight, return_weight, cost_per_side : float
+        As in `RiskLimitedLSTM`.
+    pace : callable
+        Gives the pace of the multipliers at look 0, 1, 2, ...
+    rank_ic : callable, optional
+        Validation Rank IC of the network as it is.
+    worth : callable, optional
+        What the path of the validation block is worth under the limits, the network as it is.
+    select_by : {"objective", "rank_ic"}
+        Which of the two `evaluate` answers.
+
+    Attributes
+    ----------
+    records : list of dict
+        What each look found.
+    """
+
+    def __init__(
+        self,
+        network: AllocatingNetwork,
+        *,
+        look: Callable[[], tuple[dict[str, float], dict[str, float]]],
+        ic_weight: float,
+        mse_weight: float,
+        sharpe_weight: float,
+        return_weight: float,
+        cost_per_side: float,
+        pace: Callable[[int], float],
+        rank_ic: Callable[[], float] | None,
+        worth: Callable[[], float] | None,
+        select_by: str,
+    ) -> None:
+        self.network, self.look, self.pace = network, look, pace
+        self.rank_ic, self.worth, self.select_by = rank_ic, worth, select_by
+        self.scores = ScoreLoss(ic_weight, mse_weight)
+        self.sharpe_weight, self.return_weight = sharpe_weight, return_weight
+        self.cost_per_side = cost_per_side
+        self.records: list[dict[str, Any]] = []
+
+    def __call__(self, heads: Tensor, batch: PathBatch) -> LossParts:
+        """Loss of (n_steps * n_stretches, n_assets, n_horizons) scores."""
+        parts = self.scores(heads, batch.targets, batch.known)
+        weights = self.network.weights(
+            heads.unflatten(0, batch.investable.shape[:2]),
+            batch.market,
+            batch.log_volatility,
+            batch.investable,
+        )
+        returns, traded = losses.held_path(
+            weights, batch.growth, cost_per_side=self.cost_per_side, from_cash=False
+        )
+        total = parts.total + self.sharpe_weight * losses.negative_sharpe(returns).mean()
+        total = total - self.return_weight * losses.mean_annual_return(returns).mean()
+        multipliers = self.network.multipliers
+        if multipliers.limits:
+            threshold = self.network.threshold()
+            risks = smooth_risks(multipliers.limits, returns, traded, threshold)
+            total = total + multipliers.penalty(risks)
+        return LossParts(total, parts.ic)
+
+    def evaluate(self) -> float:
+        """Measure the whole path, move the multipliers, and return what to select a state by.
+
+        NaN without a validation block: no state is better than another, and the last one stays.
+        """
+        values, figures = self.look()
+        limits = self.network.multipliers.update(values, self.pace(len(self.records)))
+        validated = {
+            "rank_ic": float("nan") if self.rank_ic is None else self.rank_ic(),
+            "objective": float("nan") if self.worth is None else self.worth(),
+        }
+        named = {f"validation_{name}": value for name, value in validated.items()}
+        self.records.append({**figures, **named, "limits": limits})
+        return validated[self.select_by]
+
+    def state(self) -> dict[str, Any]:
+        """The records, for a fit that may have to go on from here."""
+        return {"records": self.records}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Go back to where `state` was taken."""
+        self.records = list(state["records"])
+
+
+def calibrate(
+    weights: Floats, returns: Floats, limits: Limits, *, cost_per_side: float
+) -> tuple[float, dict[str, dict[str, float]]]:
+    """Reduce a portfolio's exposure by the least factor that keeps every limit on its path.
+
+    Parameters
+    ----------
+    weights, returns, cost_per_side
+        As in `stats.performance.held_path`.
+    limits : Limits
+
+    Returns
+    -------
+    scale : float
+        From 0 to 1; 1 where the limits hold already.
+    limits : dict
+        As `RiskLimitedLSTM.limits_`.
+
+    Examples
+    --------
+    >>> returns = np.random.default_rng(0).normal(0.0, 0.01, (60, 1, 2))
+    >>> scale, found = calibrate(
+    ...     np.full((60, 2), 0.5), returns, Limits(volatility=0.06), cost_per_side=0.0
+    ... )
+    >>> scale < 1.0, found["volatility"]["trained"] > 0.06 >= found["volatility"]["value"]
+    (True, True)
+    """
+    active = limits.active()
+
+    def realised(scale: float) -> dict[str, float]:
+        path, traded = held_path(scale * weights, returns, cost_per_side=cost_per_side)
+        return limits.measure(path, traded)
+
+    def holds(scale: float) -> bool:
+        return all(value <= active[name] for name, value in realised(scale).items())
+
+    before, scale = realised(1.0), 1.0
+    if not holds(1.0):
+        scale, high = 0.0, 1.0
+        for _ in range(HALVINGS):
+            middle = 0.5 * (scale + high)
+            scale, high = (middle, high) if holds(middle) else (scale, middle)
+    after = realised(scale)
+    return scale, {
+        name: {
+            "limit": limit,
+            "trained": before[name],
+            "value": after[name],
+            "violation": max(0.0, after[name] / limit - 1.0),
+        }
+        for name, limit in active.items()
+    }

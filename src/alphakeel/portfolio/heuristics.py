@@ -1,0 +1,585 @@
+"""Target weights at decision rows, from scores, volatilities and limits.
+
+Every function takes plain arrays with one row a decision and answers weights of the same shape:
+long-only, at most 1 in sum, the rest in cash. A row of NaN means that nothing was decided. The
+weights of a decision depend on that row and earlier ones only.
+
+The best stocks long and the worst ones short, neutral in money or in market beta.
+
+Allocators that need no expected returns, computed by skfolio on one window of returns.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from functools import lru_cache
+
+import clarabel
+import numpy as np
+import numpy.typing as npt
+from scipy import sparse
+from skfolio.optimization import (
+    HierarchicalRiskParity,
+    InverseVolatility,
+    RiskBudgeting,
+)
+
+from alphakeel.errors import AlphakeelError, ConfigError, DataError
+from alphakeel.risk.covariance import ledoit_wolf_matrix
+from alphakeel.risk.volatility import check_rows, portfolio_volatility
+
+__all__ = [
+    "CLASSIC",
+    "cap_gross",
+    "capped_proportional",
+    "classic_weights",
+    "equal_weight",
+    "long_short_quantile",
+    "minimum_variance",
+    "scale_to_volatility",
+    "top_quantile",
+]
+
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
+BoolArray = npt.NDArray[np.bool_]
+
+# Weights under a basis point cost a ticket and change nothing.
+MIN_WEIGHT = 1e-4
+# Interior-point solutions carry dust of this size where the optimum is zero.
+SOLVER_DUST = 1e-9
+
+CLASSIC: dict[str, Callable[[], object]] = {
+    "inverse_volatility": InverseVolatility,
+    "risk_parity": RiskBudgeting,
+    "hrp": HierarchicalRiskParity,
+}
+
+
+def top_quantile(
+    scores: FloatArray,
+    volatility: FloatArray,
+    *,
+    eligible: BoolArray,
+    tradable: BoolArray | None = None,
+    quantile: float = 0.2,
+    weight_cap: float = 0.1,
+    smoothing: float = 0.25,
+    min_names: int = 1,
+    target_volatility: float | None = None,
+    returns: FloatArray | None = None,
+    rows: IntArray | None = None,
+) -> FloatArray:
+    """Hold the best-scored stocks in inverse proportion to their volatility.
+
+    Parameters
+    ----------
+    scores : ndarray of shape (n_rows, n_assets)
+        Higher is better; NaN where the model has no opinion. A row without any score decides
+        nothing (weights NaN).
+    volatility : ndarray of shape (n_rows, n_assets)
+        Volatility forecasts, any unit; a stock without a positive one is not selected.
+    eligible : ndarray of shape (n_rows, n_assets) of bool
+        Stocks that may be held; any other gets weight zero at once.
+    tradable : ndarray of shape (n_rows, n_assets) of bool, optional
+        False where a stock is known to be suspended: it is not selected anew and keeps the
+        weight that it had; the others share what that leaves of the whole.
+    quantile : float, default=0.2
+        Share of the candidates that is selected (rounded up), in (0, 1].
+    weight_cap : float, default=0.1
+        Largest weight of a stock, in (0, 1]. What the cap cuts off goes to the others in
+        proportion; if too few are selected to be fully invested under the cap
+        (``n_selected * weight_cap < 1``), the rest stays in cash.
+    smoothing : float, default=0.25
+        Share of the way from the old composition to the new one that is traded at each
+        decision; 1 goes all the way. Only the composition is smoothed, never the exposure.
+    min_names : int, default=1
+        Least number of stocks to select; with fewer candidates the row stays in cash.
+    target_volatility : float, optional
+        Annual volatility above which exposure is reduced by :func:`scale_to_volatility`. Needs
+        `returns` and `rows`.
+    returns : ndarray of shape (n_dates, n_assets), optional
+        Daily simple returns for the volatility of the whole portfolio.
+    rows : ndarray of shape (n_rows,) of int, optional
+        Row of `returns` on which each decision is made.
+
+    Returns
+    -------
+    ndarray of shape (n_rows, n_assets)
+        Target weights.
+
+    Raises
+    ------
+    ConfigError
+        If a setting is out of range, or `target_volatility` comes without `returns` and `rows`.
+    DataError
+        If shapes differ.
+
+    Notes
+    -----
+    Equal scores are ranked by lower volatility, then by column. The weights of stocks that are
+    no longer selected are dropped once they have faded below a basis point.
+
+    Examples
+    --------
+    >>> scores = np.array([[0.9, 0.5, 0.1, 0.7]])
+    >>> volatility = np.array([[0.2, 0.1, 0.1, 0.1]])
+    >>> eligible = np.ones((1, 4), dtype=bool)
+    >>> top_quantile(scores, volatility, eligible=eligible, quantile=0.5, weight_cap=1.0).round(3)
+    array([[0.333, 0.   , 0.   , 0.667]])
+    """
+    _check_settings(quantile=quantile, weight_cap=weight_cap, smoothing=smoothing)
+    if min_names < 1:
+        raise ConfigError(f"min_names is {min_names!r}; give at least 1")
+    scores, volatility = np.asarray(scores, np.float64), np.asarray(volatility, np.float64)
+    eligible = _check_mask("eligible", eligible, scores.shape)
+    if volatility.shape != scores.shape:
+        raise DataError(f"volatility has shape {volatility.shape} but scores have {scores.shape}")
+    usable = np.isfinite(scores) & np.isfinite(volatility) & (volatility > 0.0) & eligible
+    stuck = np.zeros_like(usable)
+    if tradable is not None:
+        stuck = eligible & ~_check_mask("tradable", tradable, scores.shape)
+        usable &= ~stuck
+
+    selected = _select_top(scores, volatility, usable, quantile, min_names)
+    inverse = np.divide(1.0, volatility, out=np.zeros_like(volatility), where=selected)
+    fresh = capped_proportional(inverse, cap=weight_cap)
+    silent = np.asarray(np.isnan(scores).all(axis=1))
+    weights = _smooth(fresh, eligible, stuck, silent, weight_cap, smoothing)
+    if target_volatility is not None:
+        if returns is None or rows is None:
+            raise ConfigError("target_volatility needs the stocks' returns and the decision rows")
+        forecast = portfolio_volatility(weights, returns, rows)
+        weights = scale_to_volatility(weights, forecast, target=target_volatility)
+    return weights
+
+
+def equal_weight(eligible: BoolArray) -> FloatArray:
+    """Hold every eligible stock with the same weight.
+
+    Parameters
+    ----------
+    eligible : ndarray of shape (n_rows, n_assets) of bool
+        Stocks that may be held.
+
+    Returns
+    -------
+    ndarray of shape (n_rows, n_assets)
+        Weights that sum to one, or zeros (cash) where no stock is eligible.
+
+    Examples
+    --------
+    >>> equal_weight(np.array([[True, False, True], [False, False, False]]))
+    array([[0.5, 0. , 0.5],
+           [0. , 0. , 0. ]])
+    """
+    eligible = _check_mask("eligible", eligible, np.shape(eligible))
+    return np.asarray(eligible / np.maximum(eligible.sum(axis=1, keepdims=True), 1))
+
+
+def minimum_variance(
+    returns: FloatArray,
+    rows: IntArray,
+    eligible: BoolArray,
+    *,
+    window: int = 252,
+    weight_cap: float = 0.1,
+    min_share: float = 0.8,
+) -> FloatArray:
+    """Long-only portfolio of least variance under a weight cap.
+
+    Minimises ``w' S w`` subject to ``sum w = 1``, ``0 <= w <= weight_cap``, with S the
+    Ledoit-Wolf covariance of the window that ends on the decision's row.
+
+    Parameters
+    ----------
+    returns : ndarray of shape (n_dates, n_assets)
+        Simple returns as fractions; NaN where there is none.
+    rows : ndarray of shape (n_rows,) of int
+        Row of `returns` on which each decision is made: the last one that it uses.
+    eligible : ndarray of shape (n_rows, n_assets) of bool
+        Stocks that may be held at each decision.
+    window : int, default=252
+        Rows of returns used; fewer at the start of the history.
+    weight_cap : float, default=0.1
+        Largest weight, in (0, 1]; with too few stocks to be fully invested under it, all are
+        held at the cap and the rest stays in cash.
+    min_share : float, default=0.8
+        Share of `window` (not of what there is of it) in which a stock needs a return to be
+        considered.
+
+    Returns
+    -------
+    ndarray of shape (n_rows, n_assets)
+        Target weights; zeros (cash) where no stock has enough history.
+
+    Raises
+    ------
+    ConfigError
+        If a setting is out of range.
+    DataError
+        If shapes do not fit.
+    AlphakeelError
+        If the solver fails; names the decision's row.
+
+    References
+    ----------
+    R. Clarke, H. de Silva, S. Thorley (2011), Minimum-variance portfolio composition, Journal
+    of Portfolio Management 37(2), doi:10.3905/jpm.2011.37.2.031.
+
+    Examples
+    --------
+    >>> returns = np.random.default_rng(0).normal(0.0, [0.01, 0.02], (300, 2))
+    >>> eligible = np.ones((1, 2), dtype=bool)
+    >>> minimum_variance(returns, np.array([299]), eligible, weight_cap=1.0).round(1)
+    array([[0.8, 0.2]])
+    """
+    _check_settings(weight_cap=weight_cap, min_share=min_share)
+    if window < 2:
+        raise ConfigError(f"window is {window!r}; give at least 2 rows")
+    returns = np.asarray(returns, np.float64)
+    eligible = _check_mask("eligible", eligible, (len(rows), returns.shape[1]))
+    rows = check_rows(rows, len(eligible), len(returns))
+    weights = np.zeros(eligible.shape)
+    for i, row in enumerate(rows.tolist()):
+        past = returns[max(0, row - window + 1) : row + 1]
+        enough = (~np.isnan(past)).sum(axis=0) >= max(2.0, min_share * window)
+        columns = np.flatnonzero(eligible[i] & enough)
+        if columns.size * weight_cap <= 1.0:
+            weights[i, columns] = weight_cap
+            continue
+        matrix, kept = ledoit_wolf_matrix(past[:, columns], min_share=min_share)
+        solution = _least_variance(matrix, weight_cap)
+        if solution is None:
+            raise AlphakeelError(
+                f"the solver found no minimum-variance portfolio on row {row}: check the returns "
+                f"of rows {max(0, row - window + 1)} to {row} for extreme values"
+            )
+        weights[i, columns[kept]] = solution
+    return weights
+
+
+def scale_to_volatility(weights: FloatArray, forecast: FloatArray, *, target: float) -> FloatArray:
+    """Move a share of each portfolio to cash so that its forecast volatility meets a target.
+
+    Parameters
+    ----------
+    weights : ndarray of shape (n_rows, n_assets)
+        Weights by decision; rows of NaN stay.
+    forecast : ndarray of shape (n_rows,)
+        Volatility forecast of each portfolio, in the unit of `target`. Where it is NaN the risk
+        is unknown and the portfolio stays in cash.
+    target : float
+        Largest volatility, as a fraction. Exposure is only ever reduced: no leverage.
+
+    Returns
+    -------
+    ndarray of shape (n_rows, n_assets)
+        Scaled weights.
+
+    Raises
+    ------
+    ConfigError
+        If `target` is not positive.
+
+    Examples
+    --------
+    >>> scale_to_volatility(np.array([[0.5, 0.5]]), np.array([0.2]), target=0.1)
+    array([[0.25, 0.25]])
+    """
+    if not 0.0 < target < np.inf:
+        raise ConfigError(f"target volatility is {target!r}; give a positive fraction a year")
+    exposure = np.ones(len(weights))
+    np.divide(target, forecast, out=exposure, where=forecast > target)
+    exposure[np.isnan(forecast)] = 0.0
+    return weights * exposure[:, None]
+
+
+def capped_proportional(
+    raw: FloatArray, *, cap: float, budget: FloatArray | float = 1.0
+) -> FloatArray:
+    """Weights in proportion to `raw` under a cap, by exact water-filling.
+
+    The answer is ``min(cap, s * raw)`` with the one scale `s` a row that spends the budget: the
+    excess of capped stocks goes to the others in proportion.
+
+    Parameters
+    ----------
+    raw : ndarray of shape (n_rows, n_assets)
+        Non-negative; zero means no weight.
+    cap : float
+        Largest weight.
+    budget : float or ndarray of shape (n_rows,), default=1.0
+        Sum of each row. Where all positive entries at the cap do not reach it, they stay there.
+
+    Returns
+    -------
+    ndarray of shape (n_rows, n_assets)
+        Weights.
+
+    Examples
+    --------
+    >>> capped_proportional(np.array([[4.0, 2.0, 1.0, 1.0]]), cap=0.4)
+    array([[0.4 , 0.3 , 0.15, 0.15]])
+    """
+    raw = raw / np.maximum(raw.max(axis=1, keepdims=True, initial=0.0), np.finfo(float).tiny)
+    spend = np.broadcast_to(np.asarray(budget, np.float64), raw.shape[:1])[:, None]
+    largest = -np.sort(-raw, axis=1)
+    # tail[k]: what is left to share in proportion once the k largest stand at the cap.
+    tail = np.cumsum(largest[:, ::-1], axis=1)[:, ::-1]
+    left = spend - cap * np.arange(raw.shape[1])
+    scale = np.divide(left, tail, out=np.zeros_like(tail), where=(tail > 0.0) & (left > 0.0))
+    fits = (scale > 0.0) & (scale * largest <= cap)
+    chosen = np.take_along_axis(scale, fits.argmax(axis=1)[:, None], axis=1)
+    at_cap = np.where(raw > 0.0, cap, 0.0)
+    found = fits.any(axis=1, keepdims=True)
+    weights = np.where(found, np.minimum(chosen * raw, cap), at_cap)
+    return np.where(spend > 0.0, weights, 0.0)
+
+
+def _select_top(
+    scores: FloatArray, volatility: FloatArray, usable: BoolArray, quantile: float, min_names: int
+) -> BoolArray:
+    """Mask of the best-scored share of the usable stocks of each row."""
+    n_usable = usable.sum(axis=1)
+    # The small slack keeps 0.2 * 20 at four names whatever its last bit.
+    wanted = np.maximum(np.ceil(quantile * n_usable - 1e-9), min_names)
+    wanted = np.where(n_usable >= min_names, wanted, 0)
+    order = np.lexsort((volatility, np.where(usable, -scores, np.inf)), axis=1)
+    place = np.empty_like(order)
+    np.put_along_axis(place, order, np.arange(order.shape[1])[None, :], axis=1)
+    return np.asarray(usable & (place < wanted[:, None]))
+
+
+def _smooth(
+    fresh: FloatArray,
+    eligible: BoolArray,
+    stuck: BoolArray,
+    silent: BoolArray,
+    cap: float,
+    smoothing: float,
+) -> FloatArray:
+    """Move a share of the way to each fresh composition, at the fresh exposure.
+
+    After a row in cash the next composition is taken whole: there is nothing to smooth from.
+    """
+    weights = np.full(fresh.shape, np.nan)
+    last = np.zeros(fresh.shape[1])
+    for i in np.flatnonzero(~silent).tolist():
+        held = np.where(eligible[i], last, 0.0)
+        kept = np.where(stuck[i], held, 0.0)
+        budget = min(fresh[i].sum(), 1.0 - kept.sum())
+        blend = fresh[i]
+        if held.any() and smoothing < 1.0:
+            blend = (1.0 - smoothing) * held + smoothing * fresh[i]
+        faded = (blend < MIN_WEIGHT) & (fresh[i] == 0.0)
+        blend = np.where(stuck[i] | faded, 0.0, blend)
+        last = kept + capped_proportional(blend[None], cap=cap, budget=budget)[0]
+        weights[i] = last
+    return weights
+
+
+def _least_variance(covariance: FloatArray, cap: float) -> FloatArray | None:
+    """Solve the quadratic programme, or None if the solver does not."""
+    n = len(covariance)
+    columns, upper = np.tril_indices(n)  # column-major upper triangle: column j, rows 0..j
+    pointers = np.concatenate([[0], np.cumsum(np.arange(1, n + 1))])
+    # In units of the mean variance the solver's absolute tolerances mean something.
+    entries = covariance[columns, upper] / np.trace(covariance) * n
+    quadratic = sparse.csc_matrix((entries, upper, pointers), shape=(n, n))
+    bounds = np.concatenate([[1.0], np.zeros(n), np.full(n, cap)])
+    settings = clarabel.DefaultSettings()
+    settings.verbose = False
+    settings.max_threads = 1
+    settings.tol_gap_abs = settings.tol_gap_rel = settings.tol_feas = 1e-10
+    cones = [clarabel.ZeroConeT(1), clarabel.NonnegativeConeT(2 * n)]
+    solver = clarabel.DefaultSolver(
+        quadratic, np.zeros(n), _budget_and_box(n), bounds, cones, settings
+    )
+    answer = solver.solve()
+    if answer.status not in (clarabel.SolverStatus.Solved, clarabel.SolverStatus.AlmostSolved):
+        return None
+    weights = np.clip(np.asarray(answer.x), 0.0, cap)
+    weights[weights < SOLVER_DUST] = 0.0
+    return np.asarray(weights / max(1.0, weights.sum()))
+
+
+@lru_cache(maxsize=8)
+def _budget_and_box(n: int) -> sparse.csc_matrix:
+    """Rows for ``sum w``, ``-w`` and ``w``; the same at every decision with `n` stocks."""
+    rows = np.column_stack([np.zeros(n), np.arange(1, n + 1), np.arange(n + 1, 2 * n + 1)])
+    entries = np.tile([1.0, -1.0, 1.0], n)
+    return sparse.csc_matrix(
+        (entries, rows.astype(np.int64).ravel(), np.arange(0, 3 * n + 1, 3)), shape=(2 * n + 1, n)
+    )
+
+
+def _check_settings(**shares: float) -> None:
+    for name, value in shares.items():
+        if not 0.0 < value <= 1.0:
+            raise ConfigError(f"{name} is {value!r}; give a fraction in (0, 1]")
+
+
+def _check_mask(name: str, mask: BoolArray, shape: tuple[int, ...]) -> BoolArray:
+    mask = np.asarray(mask)
+    if mask.ndim != 2 or mask.shape != shape or mask.dtype != np.bool_:
+        raise DataError(
+            f"{name} has shape {mask.shape} and type {mask.dtype}; give bool of {shape}"
+        )
+    return mask
+
+
+def long_short_quantile(
+    scores: FloatArray,
+    volatility: FloatArray,
+    *,
+    eligible: BoolArray,
+    betas: FloatArray | None = None,
+    gross: float = 2.0,
+    quantile: float = 0.2,
+    weight_cap: float = 0.1,
+    smoothing: float = 0.25,
+) -> FloatArray:
+    """Hold the best-scored stocks and sell the worst ones short, by inverse volatility.
+
+    Each side is a :func:`top_quantile` book (the short one of the scores with their
+    sign turned) worth half of `gross`. Then the heavier side is scaled down to the other: in money,
+    or, with `betas`, in weight times beta. So `gross` is never exceeded.
+
+    Parameters
+    ----------
+    scores, volatility, eligible
+        As for :func:`top_quantile`.
+    betas : ndarray of shape (n_rows, n_assets), optional
+        Market betas known at each decision: the sides are then equal in beta, not in money. NaN
+        counts as 1.
+    gross : float, default=2.0
+        Longs plus shorts over wealth.
+    quantile : float, default=0.2
+        Share of the candidates on each side, in (0, 0.5].
+    weight_cap : float, default=0.1
+        Largest size of a weight over wealth.
+    smoothing : float, default=0.25
+        As for :func:`top_quantile`, on each side by itself.
+
+    Returns
+    -------
+    ndarray of shape (n_rows, n_assets)
+        Target weights, negative for shorts; NaN where nothing was decided. Zeros (cash) where
+        a side is empty, or where the betas of a side do not sum to more than zero: no scaling
+        makes the two neutral then.
+
+    Raises
+    ------
+    ConfigError
+        If a setting is out of range.
+    DataError
+        If shapes differ.
+
+    Notes
+    -----
+    A stock that fades out of one side while it enters the other is held at the difference, so
+    that with smoothing the gross may be less than asked for.
+
+    References
+    ----------
+    E. Fama, K. French (1993), Common risk factors in the returns on stocks and bonds, Journal of
+    Financial Economics 33, doi:10.1016/0304-405X(93)90023-5 (one unit long, one unit short).
+
+    Examples
+    --------
+    >>> scores = np.array([[0.9, 0.5, 0.1, 0.7]])
+    >>> even = {"volatility": np.full((1, 4), 0.2), "eligible": np.ones((1, 4), dtype=bool)}
+    >>> long_short_quantile(scores, **even, quantile=0.25, weight_cap=1.0)
+    array([[ 1.,  0., -1.,  0.]])
+    >>> betas = np.array([[2.0, 1.0, 1.0, 1.0]])
+    >>> long_short_quantile(scores, **even, betas=betas, quantile=0.25, weight_cap=1.0)
+    array([[ 0.5,  0. , -1. ,  0. ]])
+    """
+    if not 0.0 < gross < np.inf or not 0.0 < quantile <= 0.5:
+        raise ConfigError(
+            f"gross is {gross!r} and quantile {quantile!r}; give a positive sum and at most half "
+            "of the stocks a side"
+        )
+    scores, half = np.asarray(scores, np.float64), 0.5 * gross
+    if betas is not None and np.shape(betas) != scores.shape:
+        raise DataError(f"betas have shape {np.shape(betas)} but scores have {scores.shape}")
+    best, worst = (
+        top_quantile(
+            sign * scores,
+            volatility,
+            eligible=eligible,
+            quantile=quantile,
+            weight_cap=min(weight_cap / half, 1.0),
+            smoothing=smoothing,
+        )
+        for sign in (1.0, -1.0)
+    )
+    load = np.ones(scores.shape) if betas is None else np.nan_to_num(betas, nan=1.0)
+    longs, shorts = (best * load).sum(axis=1), (worst * load).sum(axis=1)
+    lighter = np.where((longs > 0.0) & (shorts > 0.0), np.minimum(longs, shorts), 0.0)
+    lighter[np.isnan(longs)] = np.nan
+    one = np.divide(lighter, longs, out=lighter.copy(), where=longs > 0.0)
+    other = np.divide(lighter, shorts, out=lighter.copy(), where=shorts > 0.0)
+    return np.asarray(half * (one[:, None] * best - other[:, None] * worst))
+
+
+def cap_gross(weights: FloatArray, gross: float) -> FloatArray:
+    """Scale down the rows whose sizes sum to more than `gross`; rows of NaN stay.
+
+    Examples
+    --------
+    >>> cap_gross(np.array([[1.5, -1.5], [0.5, -0.5]]), 2.0)
+    array([[ 1. , -1. ],
+           [ 0.5, -0.5]])
+    """
+    size = np.abs(weights).sum(axis=1)
+    share = np.divide(gross, size, out=np.ones(len(size)), where=size > gross)
+    return np.asarray(weights * share[:, None])
+
+
+def classic_weights(method: str, returns: FloatArray) -> FloatArray:
+    """Fully invested long-only weights of one of the classic allocators.
+
+    Parameters
+    ----------
+    method : {"inverse_volatility", "risk_parity", "hrp"}
+        In proportion to one over volatility; equal contributions to variance; hierarchical
+        risk parity.
+    returns : ndarray of shape (n_dates, n_assets)
+        Simple returns without gaps.
+
+    Returns
+    -------
+    ndarray of shape (n_assets,)
+
+    Raises
+    ------
+    AlphakeelError
+        If skfolio finds no solution.
+
+    References
+    ----------
+    S. Maillard, T. Roncalli, J. Teiletche (2010), The properties of equally weighted risk
+    contribution portfolios, Journal of Portfolio Management 36(4), doi:10.3905/jpm.2010.36.4.060.
+    M. Lopez de Prado (2016), Building diversified portfolios that outperform out of sample,
+    Journal of Portfolio Management 42(4), doi:10.3905/jpm.2016.42.4.059.
+
+    Examples
+    --------
+    >>> returns = np.random.default_rng(0).normal(0.0, [0.01, 0.03], (250, 2))
+    >>> classic_weights("inverse_volatility", returns).round(2)
+    array([0.75, 0.25])
+    """
+    if returns.shape[1] == 1:
+        return np.ones(1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            model = CLASSIC[method]().fit(returns)  # type: ignore[attr-defined]
+        except Exception as error:  # whatever a solver raises becomes one sentence
+            raise AlphakeelError(
+                f"skfolio found no {method} portfolio of {returns.shape[1]} stocks: {error}"
+            ) from error
+    return np.asarray(model.weights_, np.float64)

@@ -1,0 +1,1 @@
+"""Forecasts of risk on plain arrays: volatility, covariance, VaR, regimes and stress."""

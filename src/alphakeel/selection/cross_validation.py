@@ -1,0 +1,343 @@
+"""One setting over all splits of the years before the test, and its line in the trial log.
+
+A split's test rows are decisions; their portfolio is decided with the scores made there and traded
+as the study trades them (`[allocation]`, `[costs]`, and `[overlay]` on request), from the block's
+first day to the day before the decision after its last. Every block starts in cash and pays for
+its own entry.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import joblib
+import numpy as np
+import numpy.typing as npt
+
+from alphakeel.config import StudyConfig, config_to_dict
+from alphakeel.errors import ConfigError
+from alphakeel.models.persistence import fingerprint
+from alphakeel.pipeline.dataset import Dataset
+from alphakeel.pipeline.fitting import (
+    RISK_HORIZON,
+    Forecast,
+    fit_and_score,
+    volatility_of_block,
+)
+from alphakeel.pipeline.plan import Plan, purge_of
+from alphakeel.pipeline.screening import screen_factors
+from alphakeel.pipeline.simulator import Simulator
+from alphakeel.pipeline.strategies import trade_scores
+from alphakeel.selection.search_space import SearchPlan, settings_at
+from alphakeel.selection.trial_log import TrialLedger, TrialRecord, written
+from alphakeel.stats import performance
+from alphakeel.stats import splits as folds
+from alphakeel.stats.cross_section import rank_ic
+
+__all__ = [
+    "BlockReturns",
+    "CrossValidation",
+    "Split",
+    "make_splits",
+    "over_limits",
+    "rank_ic_of",
+    "trade_block",
+]
+
+# Training rows of a split, below which nothing can be judged.
+LEAST_ROWS = 20
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Rows to train on, in order, and one or more blocks of rows that judge."""
+
+    train: npt.NDArray[np.intp]
+    test: tuple[slice, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class BlockReturns:
+    """A block's portfolio: its days, net simple returns and turnover a day."""
+
+    days: slice
+    returns: Floats
+    turnover: Floats
+
+
+def make_splits(dataset: Dataset, config: StudyConfig, plan: SearchPlan) -> tuple[Split, ...]:
+    """Purged, embargoed splits of the decisions from the first with a stock on.
+
+    Raises
+    ------
+    ConfigError
+        If a split leaves too few rows to train on.
+    """
+    shift = dataset.first
+    # Training rows lie before a block too, so that labels of the risk network are purged as well.
+    risk = (RISK_HORIZON,) if config.allocation.volatility == "network" else ()
+    n_rows, gaps = len(dataset.decisions) - shift, purge_of(config, *risk)
+    made: Sequence[folds.PurgedFold | folds.CombinatorialFold]
+    if plan.splitter == "kfold":
+        made = folds.purged_kfold(n_rows, plan.blocks, **gaps)
+    else:
+        made = folds.combinatorial_purged(n_rows, plan.blocks, plan.held_out, **gaps)
+    splits = tuple(
+        Split(
+            fold.train_rows() + shift,
+            tuple(
+                slice(block.start + shift, block.stop + shift)
+                for block in (fold.test if isinstance(fold.test, tuple) else (fold.test,))
+            ),
+        )
+        for fold in made
+    )
+    shortest = min(len(split.train) for split in splits)
+    if shortest < LEAST_ROWS:
+        raise ConfigError(
+            f"a split leaves {shortest} of {n_rows} decision rows to train on, and {LEAST_ROWS} "
+            "are the least; use fewer blocks, or hold out fewer of them, or start the test later."
+        )
+    return splits
+
+
+def rank_ic_of(dataset: Dataset, scores: npt.NDArray[np.floating[Any]], block: slice) -> Floats:
+    """Rank IC of each row of a block, the mean over horizons; NaN where none can be had."""
+    by_horizon = rank_ic(scores[block], dataset.forward[block])
+    known = np.isfinite(by_horizon)
+    total = np.where(known, by_horizon, 0.0).sum(axis=-1)
+    count = known.sum(axis=-1)
+    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
+
+
+def trade_block(
+    dataset: Dataset,
+    forecast: Forecast,
+    volatility: npt.NDArray[np.floating[Any]],
+    block: slice,
+    config: StudyConfig,
+    *,
+    overlay: bool,
+) -> BlockReturns:
+    """Trade the forecast of a block of decisions as the study trades it.
+
+    Parameters
+    ----------
+    dataset : Dataset
+    forecast : Forecast
+    volatility : ndarray of shape (n_block, n_assets)
+        As `volatility_of_block` gives it.
+    block : slice
+    config : StudyConfig
+    overlay : bool
+        Under the overlay.
+    """
+    days = dataset.days_of(block)
+    ledger = trade_scores(
+        forecast.scores[block],
+        None if forecast.weights is None else forecast.weights[block],
+        volatility,
+        Simulator.of(dataset, config, days),
+        config,
+        under=overlay,
+    )
+    return BlockReturns(days, ledger.net_returns, ledger.turnover)
+
+
+def over_limits(
+    returns: Floats, turnover: Floats, limits: Mapping[str, float | None]
+) -> dict[str, float]:
+    """By how much a portfolio exceeds each limit: realised over allowed, less 1; <= 0 keeps it.
+
+    Parameters
+    ----------
+    returns, turnover : ndarray of shape (n_days,)
+        Simple returns, and value traded over wealth, a day.
+    limits : mapping of str to float or None
+        volatility and turnover a year, max_drawdown, var_95 and cvar_95 of one day, as fractions;
+        None is no limit.
+
+    Examples
+    --------
+    >>> days = np.array([0.0, -0.1, 0.0, 0.05])
+    >>> over = over_limits(days, np.zeros(4), {"max_drawdown": 0.2, "var_95": None})
+    >>> {name: round(value, 6) for name, value in over.items()}
+    {'max_drawdown': -0.5}
+    """
+    realised = {
+        "volatility": lambda: performance.annual_volatility(returns),
+        "max_drawdown": lambda: performance.max_drawdown(returns),
+        "var_95": lambda: performance.value_at_risk(returns),
+        "cvar_95": lambda: performance.conditional_value_at_risk(returns),
+        "turnover": lambda: turnover.mean() * performance.PERIODS_PER_YEAR,
+    }
+    return {
+        name: float(realised[name]()) / limit - 1.0
+        for name, limit in limits.items()
+        if limit is not None
+    }
+
+
+class CrossValidation:
+    """Runs one setting over the splits, and writes down what came out.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        Of the days before the test.
+    splits : tuple of Split
+    config : StudyConfig
+        Settings that a trial starts from.
+    plan : SearchPlan
+    study : Plan
+        Of the study that the search is for: its data and versions name the trials.
+    ledger : TrialLedger
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        splits: tuple[Split, ...],
+        config: StudyConfig,
+        plan: SearchPlan,
+        study: Plan,
+        ledger: TrialLedger,
+    ) -> None:
+        self.dataset, self.splits = dataset, splits
+        self.config, self.plan = config, plan
+        self.data_hash, self.versions, self.ledger = study.panel_hash, study.versions, ledger
+        screens = screen_factors(dataset, [s.train for s in splits], config, (plan.model,))
+        self.names = [screen.names(plan.model) for screen in screens]
+
+    def settings(self, params: dict[str, Any]) -> StudyConfig:
+        """Settings of a trial: the point's, and the plan's number of networks."""
+        config = settings_at(self.config, params)
+        return replace(config, network=replace(config.network, n_seeds=self.plan.n_seeds))
+
+    def key(self, params: dict[str, Any]) -> str:
+        """Fingerprint of a trial."""
+        settings = config_to_dict(self.settings(params))
+        deciding = {k: v for k, v in settings.items() if k not in ("jobs", "models", "report")}
+        way: list[Any] = [self.plan.model, self.plan.splitter, self.plan.blocks, self.plan.held_out]
+        way += ["overlay"] if self.plan.overlay else []
+        return fingerprint(self.data_hash, deciding, self.versions, way)
+
+    def run(
+        self, params: dict[str, Any], report: Callable[[int, float], bool]
+    ) -> tuple[TrialRecord, bool]:
+        """Run splits until `report(split, value so far)` says to stop; a known trial is not run.
+
+        Returns
+        -------
+        record : TrialRecord
+        fitted : bool
+            False if the ledger knew the trial.
+        """
+        key = self.key(params)
+        known = self.ledger.find(key)
+        if known is not None:
+            return known, False
+        config = self.settings(params)
+        done = _Done(self.dataset, len(self.splits))
+        jobs = self.config.jobs
+        stopped = False
+        for start in range(0, len(self.splits), jobs):
+            wave = range(start, min(start + jobs, len(self.splits)))
+            fits = (joblib.delayed(self._run_split)(number, config) for number in wave)
+            for number, (correlation, blocks) in zip(wave, self._parallel()(fits), strict=True):
+                done.add(correlation, blocks)
+                last = number == len(self.splits) - 1
+                behind = report(number, done.value(self.plan.objective))
+                stopped = behind and not last and not self._may_be_feasible(done)
+                if stopped:
+                    break
+            if stopped:
+                break
+        record = done.record(key, self.data_hash, self.plan.model, params, self.config)
+        self.ledger.add(record)
+        return record, True
+
+    def _may_be_feasible(self, done: _Done) -> bool:
+        """Under limits a trial that keeps them so far is not given up for a lower value."""
+        return self.plan.objective == "sharpe" and max([0.0, *done.over(self.config).values()]) == 0
+
+    def _run_split(self, number: int, config: StudyConfig) -> tuple[float, list[BlockReturns]]:
+        split, dataset = self.splits[number], self.dataset
+        until = max(block.stop for block in split.test)
+        names, model = self.names[number], self.plan.model
+        forecast = fit_and_score(dataset, split.train, until, names, model, config)
+        rows = [rank_ic_of(dataset, forecast.scores, block) for block in split.test]
+        by_row = np.concatenate(rows)
+        known = by_row[np.isfinite(by_row)]
+        correlation = float(known.mean()) if len(known) else 0.0
+        return correlation, [self._trade(split, forecast, block, config) for block in split.test]
+
+    def _trade(
+        self, split: Split, forecast: Forecast, block: slice, config: StudyConfig
+    ) -> BlockReturns:
+        volatility = volatility_of_block(self.dataset, split.train, block, config)
+        return trade_block(
+            self.dataset, forecast, volatility, block, config, overlay=self.plan.overlay
+        )
+
+    def _parallel(self) -> joblib.Parallel:
+        return joblib.Parallel(n_jobs=self.config.jobs, prefer="threads")
+
+
+class _Done:
+    """The splits of a trial that were run; a day that several judged counts with their mean."""
+
+    def __init__(self, dataset: Dataset, n_splits: int) -> None:
+        self.dates, self.n_splits = dataset.dates, n_splits
+        self.correlations: list[float] = []
+        self.total, self.turnover = np.zeros(len(self.dates)), np.zeros(len(self.dates))
+        self.count = np.zeros(len(self.dates))
+
+    def add(self, correlation: float, blocks: list[BlockReturns]) -> None:
+        self.correlations.append(correlation)
+        for block in blocks:
+            self.total[block.days] += block.returns
+            self.turnover[block.days] += block.turnover
+            self.count[block.days] += 1
+
+    def returns(self) -> Floats:
+        return self.total[self.count > 0] / self.count[self.count > 0]
+
+    def value(self, objective: str) -> float:
+        if objective == "rank_ic":
+            return float(np.mean(self.correlations))
+        value = float(performance.sharpe(self.returns()))
+        return value if np.isfinite(value) else 0.0
+
+    def over(self, config: StudyConfig) -> dict[str, float]:
+        """Excess over the limits of the settings."""
+        turnover = self.turnover[self.count > 0] / self.count[self.count > 0]
+        return over_limits(self.returns(), turnover, config_to_dict(config)["limits"])
+
+    def record(
+        self, key: str, data: str, model: str, params: dict[str, Any], config: StudyConfig
+    ) -> TrialRecord:
+        judged = self.count > 0
+        days = np.flatnonzero(judged)
+        span = slice(int(days[0]), int(days[-1]) + 1)
+        spread = np.full(len(judged), np.nan)
+        spread[judged] = self.returns()
+        return TrialRecord(
+            key=key,
+            data=data,
+            source="tune",
+            model=model,
+            params=params,
+            complete=len(self.correlations) == self.n_splits,
+            split_rank_ic=self.correlations,
+            rank_ic=self.value("rank_ic"),
+            sharpe=self.value("sharpe"),
+            over=self.over(config),
+            first=str(self.dates[span.start]),
+            last=str(self.dates[span.stop - 1]),
+            returns=written(spread[span]),
+        )

@@ -1,0 +1,343 @@
+"""The search: Optuna proposes, purged cross-validation judges, the ledger remembers.
+
+Only days before the test are handed to anything here. A study lives in an SQLite file and goes on
+where it was: trial k is proposed from the trials before it and a seed of its own, so that a search
+that was killed and run again ends where an uninterrupted one does. `jobs` fits the splits of a
+trial side by side; splits are still judged in order, and no number depends on it.
+
+Where a search is kept: Optuna's study in an SQLite file, held by one search at a time.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+import pandas as pd
+from optuna.storages import BaseStorage, InMemoryStorage, RDBStorage
+from optuna.trial import FrozenTrial, Trial, TrialState
+from skfolio.containers import AssetPanel
+
+from alphakeel.config import StudyConfig
+from alphakeel.errors import ConfigError, ConvergenceError, DataError
+from alphakeel.models.persistence import fingerprint
+from alphakeel.pipeline.dataset import prepare_dataset
+from alphakeel.pipeline.plan import Plan
+from alphakeel.progress import Progress
+from alphakeel.selection.cross_validation import CrossValidation, make_splits
+from alphakeel.selection.deflation import luck_of
+from alphakeel.selection.search_space import (
+    OBJECTIVES,
+    Choice,
+    SearchPlan,
+    Space,
+    Tuning,
+    default_space,
+    settings_at,
+)
+from alphakeel.selection.trial_log import TrialLedger, TrialRecord
+
+__all__ = [
+    "STARTUP",
+    "alone",
+    "open_study",
+    "study_name",
+    "tune",
+]
+
+Listener = Callable[[Progress], None]
+
+# Trials drawn at random, and never pruned, before anything is learned from them.
+STARTUP = 5
+
+
+def tune(
+    panel: AssetPanel,
+    config: StudyConfig | None = None,
+    plan: SearchPlan | None = None,
+    *,
+    space: Space | None = None,
+    folder: str | Path | None = None,
+    ledger: TrialLedger | None = None,
+    name: str = "panel",
+    on_progress: Listener | None = None,
+) -> Tuning:
+    """Search a model's settings on the days before the test.
+
+    Parameters
+    ----------
+    panel : AssetPanel
+        The whole data set: it is cut at ``walk_forward.test_start`` before anything is computed.
+    config : StudyConfig, optional
+        Settings to start from; ``jobs`` splits are fitted at the same time.
+    plan : SearchPlan, optional
+    space : tuple of Choice and Span, optional
+        What is searched; `default_space` by default.
+    folder : str or Path, optional
+        Where the study (``study.db``) is kept, to go on from; None keeps it in memory.
+    ledger : TrialLedger, optional
+        By default ``trials.jsonl`` in the folder.
+    name : str
+        What the data are called.
+    on_progress : callable, optional
+        Called with a `Progress` after each trial, the best so far in its detail.
+
+    Returns
+    -------
+    Tuning
+
+    Raises
+    ------
+    ConfigError
+        If the plan cannot work, or no trial could be fitted.
+    DataError
+        If the years before the test are too short, or the folder cannot be used.
+
+    Examples
+    --------
+    >>> import alphakeel as ak
+    >>> panel = ak.load_bundled("synthetic", n_assets=12, n_dates=900, seed=1)
+    >>> found = tune(panel, plan=SearchPlan(model="linear", n_trials=2, blocks=3))
+    >>> len(found.trials), found.config.linear.method in ("pooled", "ridge")
+    (2, True)
+    """
+    config, plan = config or StudyConfig(), plan or SearchPlan()
+    study_plan = Plan.of(panel, replace(config, models=(plan.model,)), name)
+    config = replace(study_plan.config, models=config.models)
+    before = panel[: study_plan.test.start].to_panel()
+    dataset = prepare_dataset(before, study_plan.before_test())
+    splits = make_splits(dataset, config, plan)
+    if space is None:
+        shortest = min(len(split.train) for split in splits)
+        breadth = int(np.median(dataset.eligible[dataset.first :].sum(axis=1)))
+        space = default_space(plan.model, config, n_rows=shortest, breadth=breadth)
+    settings_at(config, {part.name: _any_value(part) for part in space})
+    if ledger is None:
+        ledger = TrialLedger(None if folder is None else Path(folder) / "trials.jsonl")
+    cv = CrossValidation(dataset, splits, config, plan, study_plan, ledger)
+    with alone(folder):
+        study = open_study(folder, study_name(cv.key({}), plan, space), plan, len(splits))
+        trials = _run(study, cv, space, on_progress)
+    return _found(trials, cv, space, name)
+
+
+def _run(
+    study: optuna.Study, cv: CrossValidation, space: Space, on_progress: Listener | None
+) -> list[FrozenTrial]:
+    """Ask, run and tell until the plan's number of trials is done."""
+    plan = cv.plan
+    for stale in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        study.tell(stale.number, state=TrialState.FAIL)
+    while len(finished := _finished(study)) < plan.n_trials:
+        _tell_progress(on_progress, finished, plan)
+        seed = np.random.SeedSequence([cv.config.seed, len(finished)]).generate_state(1)[0]
+        study.sampler = optuna.samplers.TPESampler(
+            seed=int(seed), n_startup_trials=STARTUP, multivariate=False
+        )
+        trial = study.ask()
+        params = _suggest(trial, space)
+
+        def report(split: int, value: float, trial: Trial = trial) -> bool:
+            trial.report(value, split)
+            return trial.should_prune()
+
+        try:
+            record, fitted = cv.run(params, report)
+        except (DataError, ConfigError, ConvergenceError) as error:
+            trial.set_user_attr("reason", str(error))
+            study.tell(trial, state=TrialState.FAIL)
+            continue
+        trial.set_user_attr("reason", "" if fitted else "known from the ledger")
+        trial.set_user_attr("key", record.key)
+        if not record.complete:
+            study.tell(trial, state=TrialState.PRUNED)
+            continue
+        if plan.objective == "sharpe":
+            for limit, excess in record.over.items():
+                trial.set_constraint(limit, excess)
+        study.tell(trial, _value(record, plan))
+    _tell_progress(on_progress, finished, plan)
+    return finished
+
+
+def _finished(study: optuna.Study) -> list[FrozenTrial]:
+    """Trials that ran to an end of their own; one that was killed is proposed again."""
+    return [t for t in study.get_trials(deepcopy=False) if "reason" in t.user_attrs]
+
+
+def _value(record: TrialRecord, plan: SearchPlan) -> float:
+    value = record.rank_ic if plan.objective == "rank_ic" else record.sharpe
+    return value if np.isfinite(value) else 0.0
+
+
+def _suggest(trial: Trial, space: Space) -> dict[str, Any]:
+    params: dict[str, Any] = {}
+    for part in space:
+        if part.when is not None and params.get(part.when[0]) != part.when[1]:
+            continue
+        if isinstance(part, Choice):
+            params[part.name] = trial.suggest_categorical(part.name, list(part.values))
+        elif part.whole:
+            params[part.name] = trial.suggest_int(
+                part.name, int(part.low), int(part.high), log=part.log
+            )
+        else:
+            params[part.name] = trial.suggest_float(part.name, part.low, part.high, log=part.log)
+    return params
+
+
+def _any_value(part: Any) -> Any:
+    if isinstance(part, Choice):
+        return part.values[0]
+    return int(part.low) if part.whole else part.low
+
+
+def _tell_progress(
+    on_progress: Listener | None, finished: list[FrozenTrial], plan: SearchPlan
+) -> None:
+    if on_progress is None:
+        return
+    detail = f"{len(finished)} of {plan.n_trials} trials"
+    complete = [t for t in finished if t.state == TrialState.COMPLETE]
+    if complete:
+        best = max(complete, key=_standing)
+        detail += f", best {OBJECTIVES[plan.objective]} {best.value:.3f} (trial {best.number})"
+    on_progress(Progress("tuning", min(1.0, len(finished) / plan.n_trials), detail))
+
+
+def _standing(trial: FrozenTrial) -> tuple[float, float]:
+    """Order of trials: first those that keep all limits, then the higher value."""
+    excess = max([0.0, *trial.constraints.values()])
+    return -excess, float(trial.value or 0.0)
+
+
+def _found(trials: list[FrozenTrial], cv: CrossValidation, space: Space, name: str) -> Tuning:
+    complete = [t for t in trials if t.state == TrialState.COMPLETE]
+    if not complete:
+        reasons = [t.user_attrs["reason"] for t in trials if t.state == TrialState.FAIL]
+        raise ConfigError(f"no trial of {cv.plan.model} could be fitted: {reasons[0]}")
+    best = max(complete, key=_standing)
+    record = cv.ledger.find(best.user_attrs["key"])
+    if record is None:
+        raise DataError(
+            f"trial {best.number} is in the study but not in the ledger {cv.ledger.path}; give "
+            "the ledger that it was written to, or another folder."
+        )
+    config = replace(
+        settings_at(cv.config, record.params),
+        models=tuple(dict.fromkeys(("linear", cv.plan.model))),
+    )
+    limited = cv.plan.objective == "sharpe"
+    returns = np.array(record.returns)
+    return Tuning(
+        config=config,
+        plan=cv.plan,
+        best={
+            "number": best.number,
+            "value": best.value,
+            "rank_ic": record.rank_ic,
+            "sharpe": record.sharpe,
+            "params": record.params,
+            "over": record.over if limited else {},
+            "feasible": not limited or max([0.0, *record.over.values()]) <= 0.0,
+        },
+        trials=_trials_table(trials, cv, space),
+        luck=luck_of(
+            returns[np.isfinite(returns)],
+            cv.ledger.returns(cv.data_hash),
+            n_trials=cv.ledger.count(cv.data_hash),
+            sharpes=cv.ledger.sharpes(cv.data_hash),
+        ),
+        data_hash=cv.data_hash,
+        name=name,
+        validated=(record.first, record.last),
+    )
+
+
+def _trials_table(trials: list[FrozenTrial], cv: CrossValidation, space: Space) -> pd.DataFrame:
+    by_key = {r.key: r for r in cv.ledger.of(cv.data_hash)}
+    rows = []
+    for trial in trials:
+        record = by_key.get(trial.user_attrs.get("key", ""))
+        state = {"FAIL": "failed"}.get(trial.state.name, trial.state.name.lower())
+        row: dict[str, Any] = {"number": trial.number, "state": state, "value": trial.value}
+        row["rank_ic"] = record.rank_ic if record else np.nan
+        row["sharpe"] = record.sharpe if record else np.nan
+        row["max_excess"] = max(record.over.values()) if record and record.over else np.nan
+        row |= {part.name: trial.params.get(part.name) for part in space}
+        rows.append({**row, "reason": trial.user_attrs["reason"]})
+    return pd.DataFrame(rows)
+
+
+def study_name(key: str, plan: SearchPlan, space: Space) -> str:
+    """The same search, the same name: whatever decides it is in it, the number of trials apart."""
+    parts = [repr(part) for part in space]
+    mark = fingerprint(key, plan.objective, plan.pruner, parts)[:12]
+    return f"{plan.model}-{plan.objective}-{plan.splitter}-{mark}"
+
+
+def open_study(
+    folder: str | Path | None, name: str, plan: SearchPlan, n_splits: int
+) -> optuna.Study:
+    """Open the study of this name, or begin it.
+
+    Raises
+    ------
+    DataError
+        If the file is there but is no study.
+    """
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    pruners: dict[str, Callable[[], optuna.pruners.BasePruner]] = {
+        "median": lambda: optuna.pruners.MedianPruner(n_startup_trials=STARTUP),
+        "hyperband": lambda: optuna.pruners.HyperbandPruner(
+            min_resource=1, max_resource=n_splits, reduction_factor=2
+        ),
+        "none": optuna.pruners.NopPruner,
+    }
+    storage: BaseStorage = InMemoryStorage()
+    try:
+        if folder is not None:
+            storage = RDBStorage(f"sqlite:///{Path(folder).resolve() / 'study.db'}")
+        return optuna.create_study(
+            study_name=name,
+            storage=storage,
+            direction="maximize",
+            pruner=pruners[plan.pruner](),
+            load_if_exists=True,
+        )
+    except Exception as error:  # whatever the libraries below make of a file that is no study
+        raise DataError(
+            f"{folder}/study.db cannot be used as a search's file ({type(error).__name__}); move "
+            "it away, or give another folder."
+        ) from error
+
+
+@contextmanager
+def alone(folder: str | Path | None) -> Iterator[None]:
+    """Hold the folder for one search; a process that dies lets go of it."""
+    if folder is None:
+        yield
+        return
+    folder = Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = sqlite3.connect(folder / ".lock", timeout=0.0, isolation_level=None)
+    except (OSError, sqlite3.Error) as error:
+        raise DataError(f"cannot use the folder {folder} for the search: {error}.") from error
+    try:
+        lock.execute("BEGIN EXCLUSIVE")
+    except sqlite3.Error as error:
+        lock.close()
+        raise DataError(
+            f"another search is at work in {folder}; wait for it, or give another folder."
+        ) from error
+    try:
+        yield
+    finally:
+        lock.close()

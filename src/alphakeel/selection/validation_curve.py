@@ -1,0 +1,284 @@
+"""The degree of optimisation, three ways: gradient steps, trials, size of the network.
+
+The paper's Figure 2 asks how far a model should be optimised. Three knobs turn the same way: more
+steps, more settings tried, more units. Each is turned while all else stays as in the settings, and
+single networks of several seeds are judged on two stretches of time:
+
+- **validation**, the last part of the years before the test, scored by a fit on the rows before it
+  (no label of it reaches into the test);
+- **out of sample**, the test years, scored by walk-forward fits on all rows before each.
+
+Nothing is chosen by the second. Each degree is a fit of its own: the learning rate follows one
+cycle over all steps, so that a longer training is no continuation of a shorter one.
+
+**Where returns diminish**: the first degree from which the next one's validation gain, the mean of
+the gains seed by seed, is no larger than its standard error over the seeds; the last degree if
+there is none. For trials (the best of the first k, k doubling, averaged over random orders) the
+gain has to exceed the standard error over seeds of the settings as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from typing import Any
+
+import joblib
+import numpy as np
+import pandas as pd
+from skfolio.containers import AssetPanel
+
+from alphakeel.config import StudyConfig, config_to_dict
+from alphakeel.model_factory import LABELS
+from alphakeel.models.persistence import Store
+from alphakeel.pipeline.dataset import prepare_dataset
+from alphakeel.pipeline.fitting import Checkpoints, Forecast, study_key
+from alphakeel.pipeline.plan import Plan
+from alphakeel.progress import Progress, Tracker
+from alphakeel.selection.deflation import Luck, luck_of
+from alphakeel.selection.search_space import Space
+from alphakeel.selection.trial_log import TrialLedger
+from alphakeel.selection.validation_curve_fits import (
+    AXES,
+    METRICS,
+    PERIODS,
+    CurvePoint,
+    CurveRunner,
+    DegreePlan,
+    DegreeStudy,
+    FitOutcome,
+    best_of,
+    by_degree,
+    diminishing,
+    ensemble,
+    paired_gains,
+)
+
+__all__ = ["run_degree_study"]
+
+Listener = Callable[[Progress], None]
+
+
+def run_degree_study(
+    panel: AssetPanel,
+    config: StudyConfig | None = None,
+    plan: DegreePlan | None = None,
+    *,
+    space: Space | None = None,
+    ledger: TrialLedger | None = None,
+    name: str = "panel",
+    on_progress: Listener | None = None,
+    store: Store | None = None,
+) -> DegreeStudy:
+    """Turn the three knobs one at a time, and measure what it gives.
+
+    Parameters
+    ----------
+    panel : AssetPanel
+    config : StudyConfig, optional
+        Everything that is not turned; ``jobs`` fits run at the same time and change no number.
+    plan : DegreePlan, optional
+    space : tuple of Choice and Span, optional
+        What the trials are drawn from; the model's `default_space` by default.
+    ledger : TrialLedger, optional
+        Every setting that is validated here is a trial, and is written down in it.
+    name : str
+        What the data are called.
+    on_progress : callable, optional
+    store : Store, optional
+        Keeps every finished network, such as `alphakeel.storage.checkpoints.DiskStore`: work that
+        was killed goes on from there when it is run again on the same, to the same numbers.
+
+    Returns
+    -------
+    DegreeStudy
+
+    Raises
+    ------
+    ConfigError, DataError
+        If the settings or the data leave too little to train, validate or test on.
+    """
+    config, plan = config or StudyConfig(), plan or DegreePlan()
+    ledger = TrialLedger() if ledger is None else ledger
+    study_plan = Plan.of(panel, replace(config, models=(plan.model,)), name)
+    config = replace(study_plan.config, models=config.models)
+    known = panel[: study_plan.test.stop].to_panel()
+    runner = CurveRunner(prepare_dataset(known, study_plan), study_plan, config, plan)
+    points = runner.points(space)
+    key = _key(runner, points)
+    members = _fitted(runner, points, Checkpoints(store, key), on_progress)
+    means = [runner.mean(outcomes) for outcomes in members]
+
+    for point, mean in zip(points, means, strict=True):
+        ledger.add(runner.record(point, mean))
+    runs = _runs(points, members)
+    boot = {
+        "level": config.report.level,
+        "n_bootstrap": config.report.n_bootstrap,
+        "seed": config.seed,
+    }
+    table = pd.concat(
+        [_axis_table(axis, points, means, runs[runs["axis"] == axis], boot) for axis in AXES],
+        ignore_index=True,
+    )
+    return DegreeStudy(
+        table=table,
+        points=_points(table, runs),
+        runs=runs,
+        luck={axis: _luck(axis, points, means, members, ledger, runner.data_hash) for axis in AXES},
+        plan=plan,
+        label=LABELS[plan.model],
+        name=name,
+        data_hash=runner.data_hash,
+        validated=runner.ends(PERIODS[0]),
+        tested=runner.ends(PERIODS[1]),
+        key=key,
+    )
+
+
+def _key(runner: CurveRunner, points: list[CurvePoint]) -> str:
+    """What the forecasts of all networks follow from."""
+    wanted = {"plan": asdict(runner.plan), "params": [point.params for point in points]}
+    return study_key(runner.data_hash, config_to_dict(runner.config) | wanted, runner.versions)
+
+
+def _fitted(
+    runner: CurveRunner,
+    points: list[CurvePoint],
+    kept: Checkpoints,
+    on_progress: Listener | None,
+) -> list[list[FitOutcome]]:
+    """Every network of every job, fitted now or before the work was killed."""
+    tracker = Tracker(on_progress, sum(point.work * point.seeds for point in points))
+    # The longest first, so that no core waits at the end for a fit begun late.
+    pairs = [(i, s) for i, point in enumerate(points) for s in range(point.seeds)]
+    pairs.sort(key=lambda pair: -points[pair[0]].work)
+    begun_before = kept.begin()
+    known = {pair: _found(kept, *pair) for pair in pairs}
+    if begun_before:
+        finished = sum(forecasts is not None for forecasts in known.values())
+        with tracker.task("resuming", 0.0, f"{finished} of {len(pairs)} fits done"):
+            pass
+
+    def run(number: int, seed: int) -> FitOutcome:
+        point = points[number]
+        axis, degree = point.places[0]
+        text = f"{AXES[axis]} {degree}, seed {seed + 1} of {point.seeds}"
+        with tracker.task("fitting", point.work, text):
+            forecasts = known[number, seed]
+            if forecasts is None:
+                forecasts = runner.forecast(point.params, seed)
+                _keep(kept, number, seed, forecasts)
+            return runner.judged(forecasts)
+
+    parallel = joblib.Parallel(n_jobs=runner.config.jobs, prefer="threads")
+    done = parallel(joblib.delayed(run)(*pair) for pair in pairs)
+    found = dict(zip(pairs, done, strict=True))
+    return [[found[i, s] for s in range(point.seeds)] for i, point in enumerate(points)]
+
+
+def _found(kept: Checkpoints, point: int, seed: int) -> dict[str, Forecast] | None:
+    """What a finished network forecast for each period, if it is kept."""
+    tree = kept.find(f"{point}-{seed}")
+    if tree is None:
+        return None
+    weights = tree["weights"]
+    return {period: Forecast(x, weights.get(period)) for period, x in tree["scores"].items()}
+
+
+def _keep(kept: Checkpoints, point: int, seed: int, forecasts: dict[str, Forecast]) -> None:
+    """Keep what a finished network forecast."""
+    weights = {p: own.weights for p, own in forecasts.items() if own.weights is not None}
+    scores = {period: own.scores for period, own in forecasts.items()}
+    kept.keep(f"{point}-{seed}", {"scores": scores, "weights": weights})
+
+
+def _runs(points: list[CurvePoint], members: list[list[FitOutcome]]) -> pd.DataFrame:
+    rows = [
+        {"axis": axis, "degree": degree, "seed": seed, "period": period, **outcome.values(period)}
+        for point, outcomes in zip(points, members, strict=True)
+        for axis, degree in point.places
+        for seed, outcome in enumerate(outcomes)
+        for period in PERIODS
+    ]
+    return pd.DataFrame(rows).sort_values(["axis", "degree", "seed"], ignore_index=True)
+
+
+def _axis_table(
+    axis: str,
+    points: list[CurvePoint],
+    means: list[FitOutcome],
+    runs: pd.DataFrame,
+    boot: dict[str, Any],
+) -> pd.DataFrame:
+    if axis == "trials":
+        return best_of(runs[runs["seed"] == 0], seed=boot["seed"]).assign(axis=axis)
+    own = _on(axis, points, means)
+    parts = []
+    for period in PERIODS:
+        bands = ensemble(
+            np.stack([mean.returns[period] for mean in own.values()], axis=1),
+            np.stack([mean.correlations[period] for mean in own.values()], axis=1),
+            **boot,
+        )
+        parts.append(bands.assign(degree=list(own), period=period))
+    return by_degree(runs).merge(pd.concat(parts), on=["degree", "period"]).assign(axis=axis)
+
+
+def _on(axis: str, points: list[CurvePoint], means: list[FitOutcome]) -> dict[int, FitOutcome]:
+    """What stands at each degree of an axis, in order."""
+    at = {
+        degree: mean
+        for point, mean in zip(points, means, strict=True)
+        for own, degree in point.places
+        if own == axis
+    }
+    return dict(sorted(at.items()))
+
+
+def _points(table: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
+    rows = []
+    own = runs[(runs["axis"] == "trials") & (runs["degree"] == 1) & (runs["period"] == PERIODS[0])]
+    for axis in AXES:
+        for metric in METRICS:
+            curve = table[table["axis"] == axis].pivot(
+                index="degree", columns="period", values=metric
+            )
+            validated, tested = (curve[period].sort_index() for period in PERIODS)
+            if axis == "trials":
+                degrees = [int(d) for d in validated.index]
+                gains = np.diff(validated.to_numpy(dtype=np.float64))
+                noise = own[metric].std(ddof=1) / np.sqrt(len(own))
+                errors = np.full(len(gains), noise)
+            else:
+                degrees, gains, errors = paired_gains(runs[runs["axis"] == axis], metric)
+            rows.append(
+                {
+                    "axis": axis,
+                    "metric": metric,
+                    "diminishing": diminishing(degrees, gains, errors),
+                    "best": int(str(validated.idxmax())),
+                    "best_out_of_sample": int(str(tested.idxmax())),
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def _luck(
+    axis: str,
+    points: list[CurvePoint],
+    means: list[FitOutcome],
+    members: list[list[FitOutcome]],
+    ledger: TrialLedger,
+    data: str,
+) -> Luck:
+    """Weigh the best of an axis; trials have one network each, and so are compared by one."""
+    own = _on(axis, points, [m[0] for m in members] if axis == "trials" else means)
+    returns = np.stack([outcome.returns[PERIODS[0]] for outcome in own.values()], axis=1)
+    sharpes = [outcome.values(PERIODS[0])["sharpe"] for outcome in own.values()]
+    return luck_of(
+        returns[:, int(np.argmax(sharpes))],
+        returns,
+        n_trials=ledger.count(data),
+        sharpes=ledger.sharpes(data),
+    )

@@ -1,0 +1,228 @@
+"""How sure is a mean over dates, and which of many findings are likely false.
+
+The block bootstrap is in `stats.bootstrap`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import ndtr
+from scipy.stats import false_discovery_control
+
+from alphakeel.errors import ConfigError, DataError
+from alphakeel.stats.bootstrap import (
+    Interval,
+    bootstrap_interval,
+    optimal_block_length,
+)
+
+__all__ = [
+    "ICSummary",
+    "TStatistic",
+    "false_discovery_q_values",
+    "ic_summary",
+    "newey_west_tstat",
+]
+
+Array = NDArray[np.float64]
+
+
+class TStatistic(NamedTuple):
+    """A mean with its t-statistic and two-sided p-value."""
+
+    mean: float
+    t: float
+    p: float
+
+
+@dataclass(frozen=True)
+class ICSummary:
+    """What a series of daily information coefficients amounts to.
+
+    Attributes
+    ----------
+    n_dates : int
+        Dates with a coefficient.
+    mean, std : float
+        Mean and standard deviation (ddof = 1) over dates.
+    icir : float
+        ``mean / std`` per date, not annualised.
+    t, p : float
+        Newey-West t-statistic of the mean and its two-sided p-value.
+    hit_rate : float
+        Share of the dates with a coefficient above zero.
+    interval : Interval
+        Block-bootstrap interval of the mean.
+    """
+
+    n_dates: int
+    mean: float
+    std: float
+    icir: float
+    t: float
+    p: float
+    hit_rate: float
+    interval: Interval
+
+
+def newey_west_tstat(series: ArrayLike, lags: int | None = None) -> TStatistic:
+    """T-statistic of a mean that allows for autocorrelation and changing variance.
+
+    Parameters
+    ----------
+    series : array of shape (n_dates,)
+        NaN are dates without a value: they are left out and the series closes up.
+    lags : int, optional
+        Autocovariances counted, with Bartlett weights. At least ``horizon - 1`` for labels
+        of overlapping horizons; by default ``floor(4 * (n / 100) ** (2 / 9))``.
+
+    Returns
+    -------
+    TStatistic
+        ``(mean, t, p)``; p is two-sided under a normal distribution. t and p are NaN for fewer
+        than two values or a constant.
+
+    References
+    ----------
+    Newey, W. K. and West, K. D. (1987). A simple, positive semi-definite, heteroskedasticity and
+    autocorrelation consistent covariance matrix. Econometrica 55, 703-708.
+    https://doi.org/10.2307/1913610
+
+    Examples
+    --------
+    >>> result = newey_west_tstat([0.02, 0.01, 0.03, -0.01, 0.02, 0.01], lags=1)
+    >>> round(result.mean, 4), round(result.t, 3)
+    (0.0133, 4.707)
+    """
+    x = _series(series)
+    n = len(x)
+    mean = float(x.mean()) if n else float("nan")
+    if n < 2 or x.max() == x.min():
+        return TStatistic(mean, float("nan"), float("nan"))
+    if lags is None:
+        lags = int(4.0 * (n / 100.0) ** (2.0 / 9.0))
+    if lags < 0:
+        raise ConfigError(f"lags must be 0 or more, got {lags}.")
+    deviation = x - mean
+    long_run = float(deviation @ deviation)
+    for k in range(1, min(lags, n - 1) + 1):
+        long_run += 2.0 * (1.0 - k / (lags + 1.0)) * float(deviation[k:] @ deviation[:-k])
+    t = mean / (np.sqrt(long_run) / n)
+    return TStatistic(mean, float(t), float(2.0 * ndtr(-abs(t))))
+
+
+def ic_summary(
+    ic: ArrayLike,
+    *,
+    lags: int | None = None,
+    level: float = 0.95,
+    n_bootstrap: int = 1000,
+    seed: int | np.random.Generator = 0,
+) -> ICSummary:
+    """Sum up a series of information coefficients.
+
+    Parameters
+    ----------
+    ic : array of shape (n_dates,)
+        One coefficient per date; NaN where undefined, left out.
+    lags : int, optional
+        As in `newey_west_tstat`; give ``horizon - 1`` or more where horizons overlap. It also
+        holds the bootstrap's blocks to ``lags + 1`` dates at least.
+    level, n_bootstrap, seed
+        As in `bootstrap_intervals`.
+
+    Returns
+    -------
+    ICSummary
+
+    Raises
+    ------
+    DataError
+        With fewer than two coefficients.
+
+    Examples
+    --------
+    >>> daily = 0.03 + 0.1 * np.random.default_rng(0).standard_normal(500)
+    >>> result = ic_summary(daily, n_bootstrap=200)
+    >>> round(result.mean, 3), result.t > 2, result.interval.low > 0
+    (0.027, True, True)
+    """
+    x = _series(ic)
+    if len(x) < 2:
+        raise DataError(f"{len(x)} of {np.size(ic)} dates have a coefficient; at least 2 needed.")
+    mean, t, p = newey_west_tstat(x, lags)
+    std = 0.0 if x.max() == x.min() else float(x.std(ddof=1))
+    return ICSummary(
+        n_dates=len(x),
+        mean=mean,
+        std=std,
+        icir=mean / std if std > 0.0 else float("nan"),
+        t=t,
+        p=p,
+        hit_rate=float((x > 0.0).mean()),
+        interval=bootstrap_interval(
+            lambda sample: sample.mean(axis=0),
+            x,
+            level=level,
+            n_bootstrap=n_bootstrap,
+            block_length=max(optimal_block_length(x), float((lags or 0) + 1)),
+            seed=seed,
+        ),
+    )
+
+
+def false_discovery_q_values(
+    p_values: ArrayLike, method: Literal["bh", "by"] = "bh"
+) -> NDArray[np.float64]:
+    """Smallest false discovery rate at which each hypothesis is rejected, its q-value.
+
+    ``q <= 0.1`` are the discoveries of which a tenth at most is expected to be false.
+
+    Parameters
+    ----------
+    p_values : array of shape (n_tests,)
+        In [0, 1]; NaN is a hypothesis that was not tested: it stays NaN and does not count.
+    method : {"bh", "by"}, default="bh"
+        Benjamini and Hochberg (1995), for tests that are independent or positively dependent; or
+        Benjamini and Yekutieli (2001), under any dependence. See
+        `scipy.stats.false_discovery_control`, which does the work.
+
+    Returns
+    -------
+    ndarray of shape (n_tests,)
+
+    Raises
+    ------
+    DataError
+        If a p-value lies outside [0, 1].
+
+    Examples
+    --------
+    >>> false_discovery_q_values([0.01, 0.04, float("nan"), 0.03, 0.8]).round(4)
+    array([0.04  , 0.0533,    nan, 0.0533, 0.8   ])
+    """
+    p = np.asarray(p_values, dtype=np.float64)
+    if p.ndim != 1:
+        raise DataError(f"p-values must have shape (n_tests,), got {p.shape}.")
+    bad = np.flatnonzero((p < 0.0) | (p > 1.0))
+    if bad.size:
+        raise DataError(f"p-value {bad[0]} is {p[bad[0]]}; p-values lie between 0 and 1.")
+    known = ~np.isnan(p)
+    q = np.full(p.shape, np.nan)
+    q[known] = false_discovery_control(p[known], method=method)
+    return q
+
+
+def _series(values: ArrayLike) -> Array:
+    """Drop the NaN of a series; infinities are refused."""
+    x = np.asarray(values, dtype=np.float64)
+    if x.ndim != 1:
+        raise DataError(f"the series must have shape (n_dates,), got {x.shape}.")
+    x = x[~np.isnan(x)]
+    if np.isinf(x).any():
+        raise DataError("the series holds infinite values; remove their cause before testing it.")
+    return x

@@ -1,0 +1,1 @@
+"""Files of the library's own: checkpoints, saved models, and the folders of runs."""

@@ -1,0 +1,253 @@
+"""States as files, checked to the last bit, and the folder in which a run keeps its progress.
+
+A file of a state is a safetensors file: arrays, and in its header one JSON text with everything
+else and a SHA-256 over all of it. Neither can hold code. A file appears under its name complete
+or not at all, whenever the process is killed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import re
+import shutil
+import tempfile
+import warnings
+from collections.abc import Mapping
+from contextlib import suppress
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors.numpy
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+
+from alphakeel.errors import DataError, ResumeWarning
+from alphakeel.models.persistence import ModelState
+
+__all__ = [
+    "DiskStore",
+    "canonical",
+    "from_json",
+    "library_versions",
+    "pack_arrays",
+    "read_arrays",
+    "to_json",
+    "write_atomically",
+]
+
+Arrays = Mapping[str, NDArray[Any]]
+
+# Raised when the layout of kept progress changes; other layouts are then computed again.
+FORMAT_VERSION = 1
+_KEY = re.compile(r"[a-z0-9_-]+(/[a-z0-9_-]+)*")
+
+
+def to_json(value: Any) -> Any:
+    """Plain values as strict JSON can hold them: floats that are not finite become tagged text.
+
+    Examples
+    --------
+    >>> to_json({"best": float("-inf"), "step": 3})
+    {'best': {'float': '-inf'}, 'step': 3}
+    >>> from_json(to_json({"best": float("-inf")}))
+    {'best': -inf}
+    """
+    if isinstance(value, dict):
+        return {name: to_json(item) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [to_json(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return {"float": repr(value)}
+    return value
+
+
+def from_json(value: Any) -> Any:
+    """Undo `to_json`."""
+    if isinstance(value, dict):
+        if set(value) == {"float"} and value["float"] in ("nan", "inf", "-inf"):
+            return float(value["float"])
+        return {name: from_json(item) for name, item in value.items()}
+    return [from_json(item) for item in value] if isinstance(value, list) else value
+
+
+def canonical(value: Any) -> bytes:
+    """The one way to write plain values that a checksum is taken of."""
+    text = json.dumps(
+        to_json(value), sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False
+    )
+    return text.encode()
+
+
+def pack_arrays(arrays: Arrays, header: Mapping[str, str] | None = None) -> bytes:
+    """A safetensors file in memory."""
+    # safetensors writes the memory of an array as it lies, so that anything but C order would
+    # come back scrambled.
+    ordered = {name: np.asarray(array, order="C") for name, array in arrays.items()}
+    return safetensors.numpy.save(ordered, metadata=dict(header) if header else None)
+
+
+def read_arrays(data: bytes) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
+    """Arrays and header of a safetensors file in memory.
+
+    Raises
+    ------
+    ValueError
+        If it is not such a file, or not a whole one.
+    """
+    try:
+        arrays = safetensors.numpy.load(data)
+    except (SafetensorError, KeyError, TypeError) as error:
+        raise ValueError(f"it is no whole safetensors file: {error}") from error
+    length = int.from_bytes(data[:8], "little")
+    return arrays, json.loads(data[8 : 8 + length]).get("__metadata__", {})
+
+
+def write_atomically(path: Path, data: bytes, *, durable: bool) -> None:
+    """Write a file all or nothing; `durable` waits until it would survive a power cut."""
+    handle, scratch = tempfile.mkstemp(prefix=".writing-", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
+        os.chmod(scratch, 0o644)
+        os.replace(scratch, path)
+    except BaseException:
+        Path(scratch).unlink(missing_ok=True)
+        raise
+
+
+@cache
+def library_versions() -> dict[str, str]:
+    """Versions of what a model's numbers depend on."""
+    packages = ("alphakeel", "numpy", "scikit-learn", "torch", "safetensors")
+    return {package: metadata.version(package) for package in packages}
+
+
+@cache
+def _made_by() -> str:
+    """Stands for the code and the libraries at work: the progress of others does not count."""
+    digest = hashlib.sha256(canonical(library_versions()))
+    for path in sorted(Path(__file__).parents[1].rglob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def _digest(arrays: Arrays, header: dict[str, Any]) -> str:
+    digest = hashlib.sha256(canonical(header))
+    for name in sorted(arrays):
+        array = arrays[name]
+        digest.update(f"\0{name}\0{array.dtype.str}{array.shape}".encode())
+        digest.update(np.asarray(array, order="C").tobytes())
+    return digest.hexdigest()
+
+
+class DiskStore:
+    """Keeps the progress of fits in a folder: one file a name, whole or absent.
+
+    Files are not forced out to the disk one by one: what a power cut leaves half written fails
+    its checksum and is computed again, and what survives is right.
+
+    Parameters
+    ----------
+    folder : str or Path
+        Made when first needed. Several processes may use it at the same time.
+    fresh : bool, default=False
+        Find nothing of what is kept there; it is overwritten bit by bit.
+
+    Examples
+    --------
+    >>> from alphakeel.models.persistence import pack
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     DiskStore(folder).put("fold-0/linear", pack({"scores": np.ones(2)}))
+    ...     DiskStore(folder).get("fold-0/linear").arrays["scores"]
+    array([1., 1.])
+    """
+
+    def __init__(self, folder: str | Path, *, fresh: bool = False) -> None:
+        self.folder = Path(folder)
+        self.fresh = fresh
+
+    def get(self, key: str) -> ModelState | None:
+        """What was last kept under a name by the same code, or None.
+
+        A file that is damaged is told of in a `ResumeWarning`, and counts as absent.
+        """
+        path = self._path(key)
+        if self.fresh:
+            return None
+        try:
+            data = path.read_bytes()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            _ignore(path, error.strerror or str(error))
+            return None
+        try:
+            arrays, texts = read_arrays(data)
+            header = json.loads(texts["alphakeel"])
+            seal = header.pop("sha256")
+            header = from_json(header)
+            whole = seal == _digest(arrays, header)
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            _ignore(path, str(error))
+            return None
+        if not whole or header["key"] != key:
+            _ignore(path, "its checksum does not match its content")
+            return None
+        if header["format_version"] != FORMAT_VERSION or header["made_by"] != _made_by():
+            return None
+        return ModelState(arrays, header["meta"])
+
+    def put(self, key: str, state: ModelState) -> None:
+        """Keep a state under a name.
+
+        Raises
+        ------
+        DataError
+            If it cannot be written: what was kept before stays.
+        """
+        path = self._path(key)
+        header = {
+            "format_version": FORMAT_VERSION,
+            "made_by": _made_by(),
+            "key": key,
+            "meta": state.meta,
+        }
+        header["sha256"] = _digest(state.arrays, header)
+        text = json.dumps(to_json(header), allow_nan=False)  # in its own order, unlike the seal's
+        data = pack_arrays(state.arrays, {"alphakeel": text})
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(path, data, durable=False)
+        except OSError as error:
+            raise DataError(
+                f"cannot write the progress of the run into {path.parent}: {error.strerror}; put "
+                "that right and run again: it goes on from what was written before."
+            ) from error
+
+    def discard(self, prefix: str) -> None:
+        """Forget everything whose name begins with `prefix` and a slash."""
+        shutil.rmtree(self._path(prefix).with_suffix(""), ignore_errors=True)
+        with suppress(OSError):  # it still holds another run's progress, or never was
+            self.folder.rmdir()
+
+    def _path(self, key: str) -> Path:
+        if not _KEY.fullmatch(key):
+            raise ValueError(f"{key!r} is no name: lower-case words joined by slashes")
+        return self.folder / f"{key}.safetensors"
+
+
+def _ignore(path: Path, why: str) -> None:
+    warnings.warn(
+        f"kept progress in {path} cannot be used ({why}); that part is computed again",
+        ResumeWarning,
+        stacklevel=4,
+    )

@@ -1,0 +1,211 @@
+"""Runs and fitted models on disk: settings, versions, data hash, tables, arrays; never code."""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from alphakeel.config import config_to_dict, config_to_toml
+from alphakeel.errors import DataError
+from alphakeel.pipeline.fitting import ModelResult, study_key
+from alphakeel.results import Study
+from alphakeel.storage.checkpoints import DiskStore
+from alphakeel.storage.saved_models import save_model
+
+__all__ = [
+    "forget_progress",
+    "run_id",
+    "save_run",
+    "summary_json",
+]
+
+
+def run_id(study: Study) -> str:
+    """Name of a run: the date, and eight characters that stand for data and settings.
+
+    The same data, settings and versions give the same eight characters.
+    """
+    key = json.dumps([study.data_hash, config_to_dict(study.config), study.versions])
+    return f"{dt.date.today().isoformat()}-{hashlib.sha256(key.encode()).hexdigest()[:8]}"
+
+
+def save_run(
+    study: Study,
+    folder: str | Path = "runs",
+    *,
+    more: Callable[[Path], object] | None = None,
+) -> Path:
+    """Write a study's numbers into a folder of its own, all or nothing.
+
+    The folder is filled under another name and then renamed: whatever ends the process, there is
+    no half a run under its name, and an older run of that name stays until the new one is whole.
+
+    Parameters
+    ----------
+    study : Study
+    folder : str or Path
+        Where runs are kept; it is made if it does not exist. A run of the same name (the same
+        day, data and settings) is replaced.
+    more : callable, optional
+        Given the folder while it is being filled, to write the report into it, say.
+
+    Returns
+    -------
+    Path
+        The folder of the run: ``study.toml`` (the settings, ready to run again), ``run.json``
+        (versions, data hash, dates, timings, notes), ``tables/`` (CSV, and one ``tables.json``),
+        ``series/`` (daily returns, wealth and weights of each strategy; scores and IC of each
+        model), ``models/`` (every fit, as `load_model` reads it) and ``cleaning_ledger.csv``.
+
+    Raises
+    ------
+    DataError
+        If the folder cannot be written.
+    """
+    root = Path(folder)
+    target = root / run_id(study)
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(prefix=".saving-", dir=root))
+    except OSError as error:
+        raise DataError(f"cannot write runs into {root}: {error.strerror}.") from error
+    try:
+        _write(study, scratch)
+        if more is not None:
+            more(scratch)
+        scratch.chmod(0o755)
+        _put_in_place(scratch, target)
+    except OSError as error:
+        raise DataError(f"cannot write the run into {target}: {error.strerror}.") from error
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return target
+
+
+def _put_in_place(scratch: Path, target: Path) -> None:
+    """Give a folder its name; what has that name is put aside, and back if anything fails."""
+    if not target.exists():
+        os.replace(scratch, target)
+        return
+    old = Path(tempfile.mkdtemp(prefix=".old-", dir=target.parent))
+    try:
+        os.replace(target, old / target.name)
+        os.replace(scratch, target)
+    finally:
+        if not target.exists():
+            os.replace(old / target.name, target)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def forget_progress(study: Study, store: DiskStore) -> None:
+    """Drop the kept progress of a study whose results are safe."""
+    store.discard(study_key(study.data_hash, config_to_dict(study.config), study.versions))
+
+
+def summary_json(study: Study) -> dict[str, Any]:
+    """The whole study in plain values, for machines; fractions, ISO dates, null for NaN."""
+    return {
+        "name": study.name,
+        "settings": config_to_dict(study.config),
+        "data_hash": study.data_hash,
+        "versions": study.versions,
+        "test_start": str(study.dates[study.test][0]),
+        "test_end": str(study.dates[study.test][-1]),
+        "n_assets": len(study.asset_names),
+        "folds": [
+            {
+                "train": [str(day) for day in fold.train],
+                "test": [str(day) for day in fold.test],
+                "selected": {model: list(names) for model, names in fold.selected.items()},
+            }
+            for fold in study.folds
+        ],
+        "tables": {name: _records(table) for name, table in study.tables().items()},
+        "notes": list(study.notes),
+    }
+
+
+def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
+    named = any(name is not None for name in table.index.names)
+    frame = table.reset_index() if named else table
+    return [{str(k): _plain(v) for k, v in row.items()} for row in frame.to_dict("records")]
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, (np.bool_, bool)):
+        return bool(value)
+    if isinstance(value, (np.integer, int)):
+        return int(value)
+    if isinstance(value, (np.floating, float)):
+        return float(value) if np.isfinite(value) else None
+    return value if isinstance(value, str) or value is None else str(value)
+
+
+def _write(study: Study, folder: Path) -> None:
+    (folder / "study.toml").write_text(config_to_toml(study.config), encoding="utf-8")
+    (folder / "tables").mkdir()
+    (folder / "series").mkdir()
+    summary = summary_json(study)
+    records = summary.pop("tables")
+    _write_json({**summary, "seconds": study.seconds}, folder / "run.json")
+    _write_json(records, folder / "tables" / "tables.json")
+    for name, table in study.tables().items():
+        named = any(level is not None for level in table.index.names)
+        table.to_csv(folder / "tables" / f"{name}.csv", index=named)
+    study.cleaning.to_frame().to_csv(folder / "cleaning_ledger.csv", index=False)
+    _write_portfolios(study, folder / "series")
+    for model in study.models.values():
+        _write_model(study, model, folder)
+
+
+def _write_portfolios(study: Study, folder: Path) -> None:
+    """Daily series of every strategy side by side, and the weights of each."""
+    days = pd.DatetimeIndex(study.dates[study.test], name="date")
+    ledgers = study.every_ledger()
+    for what in ("net_returns", "gross_returns", "wealth", "turnover", "costs", "cash"):
+        frame = pd.DataFrame({k: getattr(v, what) for k, v in ledgers.items()}, index=days)
+        frame.to_csv(folder / f"{what}.csv")
+    exposure = {name: plan.exposure for name, plan in study.portfolios.overlays.items()}
+    pd.DataFrame(exposure, index=days).to_csv(folder / "exposure.csv")
+    for label, ledger in ledgers.items():
+        weights = pd.DataFrame(ledger.weights, index=days, columns=study.asset_names)
+        weights.to_parquet(folder / f"weights_{_slug(label)}.parquet")
+
+
+def _write_model(study: Study, model: ModelResult, folder: Path) -> None:
+    """A model's fits, and its scores, Rank IC and training by decision."""
+    decisions = pd.DatetimeIndex(study.dates[study.decisions], name="date")
+    for number, (fold, state) in enumerate(zip(study.folds, model.fitted, strict=False)):
+        save_model(
+            state,
+            folder / "models" / model.name / f"fold_{number}",
+            factors=fold.selected[model.name],
+            train_window=fold.train,
+            data_hash=study.data_hash,
+        )
+    series, horizons = folder / "series", study.config.target.horizons
+    scores = pd.DataFrame(model.scores, index=decisions, columns=study.asset_names)
+    scores.dropna(how="all").to_parquet(series / f"scores_{model.name}.parquet")
+    daily = pd.DataFrame(model.rank_ic, index=decisions, columns=[f"{h}d" for h in horizons])
+    daily.dropna(how="all").to_csv(series / f"rank_ic_{model.name}.csv")
+    if model.history:
+        history = pd.DataFrame(model.history)
+        history.to_csv(series / f"training_{model.name}.csv", index=False)
+
+
+def _slug(label: str) -> str:
+    return "".join(c if c.isalnum() else "_" for c in label.lower())
+
+
+def _write_json(value: Any, path: Path) -> None:
+    path.write_text(json.dumps(value, indent=1, ensure_ascii=False), encoding="utf-8")

@@ -1,0 +1,224 @@
+"""Fitted models on disk: arrays in safetensors, all the rest in JSON, and never code."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from alphakeel.errors import AlphakeelError, DataError
+from alphakeel.models.base import Forecaster
+from alphakeel.models.persistence import ModelState, Persistent
+from alphakeel.models.restore import restore
+from alphakeel.storage.checkpoints import (
+    canonical,
+    from_json,
+    library_versions,
+    pack_arrays,
+    read_arrays,
+    to_json,
+    write_atomically,
+)
+
+__all__ = ["ModelCard", "load_model", "read_card", "save_model"]
+
+# Raised when the layout of a saved model changes; files of another version are refused.
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """What is written beside the arrays of a saved model.
+
+    Attributes
+    ----------
+    class_name : str
+    parameters : dict
+        What the estimator was made with.
+    factors : tuple of str
+        Columns of the features, in order.
+    train_window : tuple of str
+        First and last training date, ISO.
+    data_hash : str
+        SHA-256 of the panel behind the fit.
+    versions : dict of str to str
+        Libraries that saved it.
+    """
+
+    class_name: str
+    parameters: dict[str, Any]
+    factors: tuple[str, ...]
+    train_window: tuple[str, str]
+    data_hash: str
+    versions: dict[str, str]
+
+
+def save_model(
+    model: Persistent | Forecaster | ModelState,
+    folder: str | Path,
+    *,
+    factors: Sequence[str],
+    train_window: tuple[Any, Any],
+    data_hash: str,
+) -> Path:
+    """Write a fitted model as ``model.safetensors`` (arrays) and ``model.json`` (all the rest).
+
+    Parameters
+    ----------
+    model : estimator or ModelState
+        Fitted, or what its `state` gave.
+    folder : str or Path
+        Made if it does not exist; other files in it are left alone. A model in it is replaced,
+        the description last: whatever interrupts that, a mixture is refused when read.
+    factors : sequence of str
+        Names of the features, in the order of their columns.
+    train_window : pair of dates
+        First and last training date.
+    data_hash : str
+        SHA-256 of the panel, as in `Study.data_hash`.
+
+    Returns
+    -------
+    Path
+        The folder.
+
+    Raises
+    ------
+    NotFittedError
+        If the model has not been fitted.
+    DataError
+        If the folder cannot be written, or `factors` has another length than the model's.
+    """
+    state = model if isinstance(model, ModelState) else model.state()
+    n_factors = state.meta["learned"].get("n_factors_in_", len(factors))
+    if n_factors != len(factors):
+        raise DataError(
+            f"the model was fitted on {n_factors} factors, but {len(factors)} are named"
+        )
+    arrays = pack_arrays(state.arrays)
+    card: dict[str, Any] = {
+        "format": "alphakeel model",
+        "format_version": FORMAT_VERSION,
+        **state.meta,
+        "factors": list(factors),
+        "train_window": [str(day) for day in train_window],
+        "data_hash": data_hash,
+        "versions": library_versions(),
+        "arrays": {k: [str(x.dtype), list(x.shape)] for k, x in sorted(state.arrays.items())},
+        "arrays_sha256": hashlib.sha256(arrays).hexdigest(),
+    }
+    card["sha256"] = hashlib.sha256(canonical(card)).hexdigest()
+    text = json.dumps(to_json(card), indent=1, ensure_ascii=False, allow_nan=False)
+    target = Path(folder)
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+        write_atomically(target / "model.safetensors", arrays, durable=True)
+        write_atomically(target / "model.json", text.encode(), durable=True)
+    except OSError as error:
+        raise DataError(f"cannot write the model into {target}: {error.strerror}.") from error
+    return target
+
+
+def load_model(
+    folder: str | Path, *, factors: Sequence[str] | None = None, device: str | None = None
+) -> Any:
+    """Read a model that `save_model` wrote; it predicts what it did then, to the bit.
+
+    Parameters
+    ----------
+    folder : str or Path
+    factors : sequence of str, optional
+        The features that it will be given: refused if they are not those of the fit, in order.
+    device : str, optional
+        Where a network shall run, if not where it was told to when it was made.
+
+    Returns
+    -------
+    Forecaster
+        Or whatever else was saved: see `alphakeel.models.restore.KNOWN`.
+
+    Raises
+    ------
+    DataError
+        If a file is missing, truncated, changed, of another format version, of an unknown class,
+        or with arrays that do not fit its description.
+    ConfigError
+        If the device is not on this machine.
+
+    Notes
+    -----
+    The checksums find damage and mistakes. They are no signature: who can write both files can
+    write a model of their own. It would still be numbers only: nothing in them is ever run.
+    """
+    target = Path(folder)
+    card = _read_card(target)
+    if factors is not None and list(factors) != card["factors"]:
+        raise DataError(
+            f"the model in {target} was fitted on the factors {', '.join(card['factors'])}, in "
+            f"this order, but is given {', '.join(factors)}"
+        )
+    path = target / "model.safetensors"
+    data = _read(path)
+    if hashlib.sha256(data).hexdigest() != card["arrays_sha256"]:
+        raise DataError(f"{path} is not the file that was saved: its checksum differs")
+    try:
+        arrays, _ = read_arrays(data)
+        meta = {name: card[name] for name in ("class", "params", "learned")}
+        return restore(ModelState(arrays, meta), device=device)
+    except DataError as error:
+        raise DataError(f"cannot load the model in {target}: {error}") from error
+    except (KeyError, ValueError) as error:
+        if isinstance(error, AlphakeelError):
+            raise
+        raise DataError(f"cannot load the model in {target}: {error}") from error
+
+
+def read_card(folder: str | Path) -> ModelCard:
+    """What a saved model says of itself; checked, but without its arrays.
+
+    Raises
+    ------
+    DataError
+        As `load_model`.
+    """
+    card = _read_card(Path(folder))
+    return ModelCard(
+        class_name=card["class"],
+        parameters=card["params"],
+        factors=tuple(card["factors"]),
+        train_window=(card["train_window"][0], card["train_window"][1]),
+        data_hash=card["data_hash"],
+        versions=card["versions"],
+    )
+
+
+def _read_card(folder: Path) -> dict[str, Any]:
+    path = folder / "model.json"
+    try:
+        card = from_json(json.loads(_read(path)))
+    except (ValueError, RecursionError) as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f"{path} is not whole: {error}") from error
+    if not isinstance(card, dict) or card.get("format") != "alphakeel model":
+        raise DataError(f"{path} does not describe a model of alphakeel")
+    if card.get("format_version") != FORMAT_VERSION:
+        raise DataError(
+            f"{path} is of format version {card.get('format_version')!r}, and this alphakeel "
+            f"reads version {FORMAT_VERSION}: load it with the version that wrote it "
+            f"({card.get('versions', {}).get('alphakeel', 'unknown')}), or fit again"
+        )
+    seal = card.pop("sha256", None)
+    if seal != hashlib.sha256(canonical(card)).hexdigest():
+        raise DataError(f"{path} was changed after it was saved: its checksum differs")
+    return card
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror}") from error

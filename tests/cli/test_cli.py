@@ -1,0 +1,286 @@
+"""The command line as a user meets it."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.stats import kurtosis, norm, skew
+from typer.testing import CliRunner, Result
+
+from alphakeel.cli import app
+from alphakeel.data.panel import panel_to_long
+from alphakeel.data.simulation import simulate_market
+
+SETTINGS = """
+models = ["linear"]
+[walk_forward]
+refit_every = 200
+[report]
+n_bootstrap = 100
+"""
+
+
+def alphakeel(*args: str | Path) -> Result:
+    return CliRunner().invoke(app, [str(arg) for arg in args])
+
+
+@pytest.fixture(scope="module")
+def prices(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("data") / "prices.csv"
+    panel = simulate_market(n_assets=12, n_dates=800, seed=2, signal=0.1).panel
+    frame = panel_to_long(panel).drop(columns=["market_index"], errors="ignore")
+    frame.to_csv(path, index=False)
+    return path
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("settings") / "study.toml"
+    path.write_text(SETTINGS)
+    return path
+
+
+def one_sentence(result: Result) -> str:
+    assert result.exit_code == 2, result.output
+    lines = result.stderr.strip().splitlines()
+    assert len(lines) == 1, result.stderr
+    assert lines[0].startswith("alphakeel: ")
+    return lines[0]
+
+
+def test_help_answers_without_heavy_imports() -> None:
+    code = (
+        "import sys; from alphakeel.cli import app\n"
+        "try: app(['--help'])\n"
+        "except SystemExit as stop: assert not stop.code\n"
+        "heavy = {'torch', 'numpy', 'pandas', 'skfolio', 'plotly'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    for command in ("run", "check", "init"):
+        assert command in done.stdout
+
+
+def test_run_prints_a_table_and_writes_a_report(
+    prices: Path, settings: Path, tmp_path: Path
+) -> None:
+    done = alphakeel("run", "--data", prices, "--config", settings, "--out", tmp_path)
+    assert done.exit_code == 0, done.output
+    for words in ("Table I", "Equal weight", "Minimum variance", "Linear", "report.html"):
+        assert words in done.output
+    assert "The first study of these data, 2 portfolios of models: the deflated" in done.output
+    (folder,) = [path for path in tmp_path.iterdir() if path.is_dir() and path.name[0] != "."]
+    assert (folder / "report.html").stat().st_size > 100_000
+    table = pd.read_csv(folder / "tables" / "table_1.csv", index_col=0)
+    assert "Linear" in table.index
+    facts = json.loads((folder / "run.json").read_text())
+    assert len(facts["data_hash"]) == 64
+    assert facts["versions"]["torch"]
+
+
+def test_a_run_folder_runs_again_to_the_same_numbers(
+    prices: Path, settings: Path, tmp_path: Path
+) -> None:
+    first = alphakeel("run", "--config", settings, "--data", prices, "--out", tmp_path, "--json")
+    document = json.loads(first.stdout)
+    again = alphakeel(
+        "run", "--config", Path(document["run"]) / "study.toml", "--out", tmp_path / "b", "--json"
+    )
+    repeated = json.loads(again.stdout)
+    assert repeated["tables"] == document["tables"]
+    assert repeated["data_hash"] == document["data_hash"]
+
+
+def test_quiet_prints_nothing(prices: Path, settings: Path, tmp_path: Path) -> None:
+    done = alphakeel("run", "--data", prices, "--config", settings, "--out", tmp_path, "--quiet")
+    assert done.exit_code == 0
+    assert done.output == ""
+
+
+def test_init_writes_what_run_reads(tmp_path: Path) -> None:
+    path = tmp_path / "study.toml"
+    assert alphakeel("init", path).exit_code == 0
+    short = path.read_text()
+    assert "exists" in one_sentence(alphakeel("init", path))
+    assert alphakeel("init", path, "--all", "--force").exit_code == 0
+    assert len(path.read_text()) > 2 * len(short)
+
+
+def test_an_old_key_is_refused_with_its_new_name(tmp_path: Path) -> None:
+    path = tmp_path / "old.toml"
+    path.write_text("[network]\nseeds = 5")
+    sentence = one_sentence(alphakeel("run", "--config", path))
+    assert sentence.endswith("setting network.seeds is now called network.n_seeds.")
+
+
+def changed(settings: Path, folder: Path, text: str) -> Path:
+    path = folder / "changed.toml"
+    path.write_text(settings.read_text() + text)
+    return path
+
+
+class TestTrials:
+    """Every study that was run on the same data is a look at its test."""
+
+    def run(self, prices: Path, config: Path, out: Path, *more: str | Path) -> dict[str, Any]:
+        arguments = ("--data", prices, "--config", config, "--out", out, "--json", *more)
+        done = alphakeel("run", *arguments)
+        assert done.exit_code == 0, done.output
+        assert done.stderr == ""
+        document: dict[str, Any] = json.loads(done.stdout)
+        return document
+
+    def test_different_studies_count_and_the_same_one_counts_once(
+        self, prices: Path, settings: Path, tmp_path: Path
+    ) -> None:
+        first = self.run(prices, settings, tmp_path)
+        once = (tmp_path / "trials.jsonl").read_bytes()
+        copy = tmp_path / "copy.csv"
+        copy.write_bytes(prices.read_bytes())
+        # The same prices elsewhere, and other intervals in the report: no other portfolio.
+        idle = changed(settings, tmp_path, "level = 0.9\n")
+        again = self.run(copy, idle, tmp_path)
+        assert (tmp_path / "trials.jsonl").read_bytes() == once
+        assert again["trials"] == first["trials"]
+        assert (first["trials"]["n_studies"], first["trials"]["n_portfolios"]) == (1, 2)
+        held = changed(settings, tmp_path, "[overlay]\ntarget_volatility = 0.05\n")
+        second = self.run(prices, held, tmp_path)
+        # The bare portfolio is the one there was: only what is under the overlay is new.
+        assert (second["trials"]["n_studies"], second["trials"]["n_portfolios"]) == (2, 3)
+        lines = [json.loads(x) for x in (tmp_path / "trials.jsonl").read_text().splitlines()]
+        assert [line["source"] for line in lines] == ["run"] * 4
+        assert {line["data"] for line in lines} == {first["data_hash"]}
+        assert lines[2]["params"]["overlay.target_volatility"] == 0.05
+        assert lines[0]["date"] == dt.date.today().isoformat()
+        for line, document in ((lines[0], first), (lines[1], first), (lines[3], second)):
+            own = Path(document["run"]) / "series"
+            for name, what in (("net_returns", "sharpe"), ("gross_returns", "gross_sharpe")):
+                returns = pd.read_csv(own / f"{name}.csv", index_col=0)[line["model"]]
+                sharpe = returns.mean() / returns.std() * 252**0.5
+                assert line[what] == pytest.approx(sharpe, rel=1e-9)
+            assert (line["first"], line["last"]) == (str(returns.index[0]), str(returns.index[-1]))
+        assert json.loads((Path(second["run"]) / "trials.json").read_text()) == second["trials"]
+        report = (Path(second["run"]) / "report.html").read_text(encoding="utf-8")
+        assert "2 different studies of these data, 3 portfolios of models" in report
+
+        # The deflated Sharpe ratio by the formula of Bailey and Lopez de Prado (2014), a day.
+        books = [np.array(line["returns"]) for line in (lines[0], lines[1], lines[3])]
+        sharpes = [book.mean() / book.std(ddof=1) for book in books]
+        own = max(books[0], books[2], key=lambda book: book.mean() / book.std(ddof=1))
+        n, sharpe, gamma = 3, own.mean() / own.std(ddof=1), 0.5772156649015329
+        spread = np.std(sharpes, ddof=1)
+        quantiles = norm.ppf(1 - 1 / n), norm.ppf(1 - 1 / (n * np.e))
+        luck = spread * ((1 - gamma) * quantiles[0] + gamma * quantiles[1])
+        tails = 1 - skew(own) * sharpe + (kurtosis(own, fisher=False) - 1) / 4 * sharpe**2
+        deflated = norm.cdf((sharpe - luck) * np.sqrt((len(own) - 1) / tails))
+        found = second["trials"]["luck"]
+        assert found["deflated_sharpe"] == pytest.approx(deflated, abs=2e-4)
+        assert found["expected_maximum_sharpe"] == pytest.approx(luck * 252**0.5, rel=1e-6)
+
+    def test_another_test_period_counts_but_does_not_widen_the_spread(
+        self, prices: Path, settings: Path, tmp_path: Path
+    ) -> None:
+        first = self.run(prices, settings, tmp_path)
+        days = pd.to_datetime(pd.read_csv(prices)["date"].unique()).sort_values()
+        later = tmp_path / "later.toml"
+        later.write_text(
+            settings.read_text().replace(
+                "refit_every", f"test_start = {days[-150].date()}\nrefit_every"
+            )
+        )
+        elsewhere = ("--ledger", tmp_path / "trials.jsonl")
+        second = self.run(prices, later, tmp_path / "b", *elsewhere)["trials"]
+        assert (second["n_studies"], second["n_portfolios"], second["n_comparable"]) == (2, 4, 2)
+        assert second["luck"]["n_trials"] == 4
+        assert second["luck"]["n_compared"] == 2
+        assert second["luck"]["n_days"] == 150
+        assert first["trials"]["luck"]["n_trials"] == 2
+        assert not (tmp_path / "b" / "trials.jsonl").exists()
+
+    def test_a_ledger_that_cannot_be_used_loses_neither_itself_nor_the_run(
+        self, prices: Path, settings: Path, tmp_path: Path
+    ) -> None:
+        ledger = tmp_path / "ledger.csv"
+        ledger.write_text("date,ticker,adj_close\n2020-01-02,AAPL,75.0\n")
+        before = ledger.read_bytes()
+        done = alphakeel(
+            *("run", "--data", prices, "--config", settings, "--out", tmp_path / "runs"),
+            *("--ledger", ledger, "--json"),
+        )
+        assert done.exit_code == 0, done.output
+        (line,) = done.stderr.splitlines()
+        assert line.startswith("warning: this run is not counted among the studies of its data: ")
+        assert "ledger.csv is not a file of trials" in line
+        assert ledger.read_bytes() == before
+        document = json.loads(done.stdout)
+        assert document["trials"] is None
+        assert Path(document["report"]).stat().st_size > 100_000
+
+    def test_damaged_lines_are_told_of_and_kept(
+        self, prices: Path, settings: Path, tmp_path: Path
+    ) -> None:
+        self.run(prices, settings, tmp_path)
+        ledger = tmp_path / "trials.jsonl"
+        whole = ledger.read_bytes().splitlines()
+        damaged = b"\n".join([whole[0][:90], b"[" * 9000, b'{"key": [1]}', whole[1], b""])
+        ledger.write_bytes(damaged)
+        done = alphakeel(
+            *("run", "--data", prices, "--config", settings, "--out", tmp_path, "--json")
+        )
+        assert done.exit_code == 0, done.output
+        (line,) = done.stderr.splitlines()
+        assert "3 lines of" in line
+        assert "cannot be read" in line
+        assert ledger.read_bytes() == damaged + whole[0] + b"\n", "what was lost is written again"
+        assert json.loads(done.stdout)["trials"]["n_portfolios"] == 2
+
+
+class TestBadInput:
+    def test_missing_data(self, tmp_path: Path) -> None:
+        assert "nowhere.csv" in one_sentence(alphakeel("run", "--data", tmp_path / "nowhere.csv"))
+
+    def test_missing_settings(self, tmp_path: Path) -> None:
+        sentence = one_sentence(alphakeel("run", "--config", tmp_path / "no.toml"))
+        assert "cannot read" in sentence
+
+    def test_unknown_setting(self, tmp_path: Path) -> None:
+        path = tmp_path / "bad.toml"
+        path.write_text("[network]\nhiden = 3")
+        assert "did you mean network.hidden?" in one_sentence(alphakeel("run", "--config", path))
+
+    def test_output_folder_is_a_file(self, prices: Path, settings: Path, tmp_path: Path) -> None:
+        wall = tmp_path / "wall"
+        wall.write_text("")
+        done = alphakeel("run", "--data", prices, "--config", settings, "--out", wall, "--quiet")
+        assert "cannot write" in one_sentence(done)
+
+
+class TestCheck:
+    def test_good_file(self, prices: Path) -> None:
+        done = alphakeel("check", prices)
+        assert done.exit_code == 0, done.output
+        assert "12 tickers" in done.output
+
+    def test_bad_file_is_told_by_ticker_and_date(self, prices: Path, tmp_path: Path) -> None:
+        frame = pd.read_csv(prices)
+        frame.loc[40, "adj_close"] = -1.0
+        path = tmp_path / "bad.csv"
+        frame.to_csv(path, index=False)
+        done = alphakeel("check", path)
+        assert done.exit_code == 2
+        assert str(frame.loc[40, "ticker"]) in done.output
+        assert str(frame.loc[40, "date"])[:10] in done.output
+
+    def test_json(self, prices: Path) -> None:
+        document = json.loads(alphakeel("check", prices, "--json").stdout)
+        assert document["n_assets"] == 12
+        assert document["problems"] == []

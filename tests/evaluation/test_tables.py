@@ -1,0 +1,133 @@
+"""Table I and the ladder: every interval is the one that its docstring promises."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from alphakeel.evaluation.attribution import attribution_table, ladder_table
+from alphakeel.evaluation.performance import Outcome, strategy_tables
+from alphakeel.stats import bootstrap
+from alphakeel.stats import performance as metrics
+from alphakeel.stats.sharpe import sharpe_differences, sharpe_intervals
+from alphakeel.stats.var_intervals import value_at_risk_changes, value_at_risk_intervals
+
+Array = NDArray[np.float64]
+BOOT = {"level": 0.9, "n_bootstrap": 200, "seed": 3}
+
+
+@pytest.fixture(scope="module")
+def books() -> dict[str, Outcome]:
+    rng = np.random.default_rng(0)
+    market = 0.01 * rng.standard_t(5, 600) + 0.0005
+    found = {}
+    for name, beta, noise in (("Linear", 1.0, 0.003), ("LSTM", 0.6, 0.004), ("Other", 1.3, 0.002)):
+        net = beta * market + noise * rng.standard_normal(600)
+        turnover = rng.uniform(0.0, 0.1, 600)
+        found[name] = Outcome(net, net + 0.001 * turnover, turnover, np.ones(600))
+    return found
+
+
+def _columns(books: dict[str, Outcome]) -> Array:
+    return np.column_stack([book.net_returns for book in books.values()])
+
+
+def _percentiles(statistic, columns: Array) -> Array:
+    block = max(bootstrap.optimal_block_length(np.abs(column)) for column in columns.T)
+    return bootstrap.bootstrap_samples(
+        statistic, columns, n_bootstrap=200, block_length=block, seed=3
+    )
+
+
+class TestTableOne:
+    def test_sharpe_ratios_have_studentised_limits(self, books) -> None:
+        performance, difference = strategy_tables(books, None, baseline="Linear", **BOOT)
+        columns = _columns(books)
+        own = sharpe_intervals(columns, **BOOT)
+        np.testing.assert_array_equal(performance["sharpe_low"], [test.low for test in own])
+        np.testing.assert_array_equal(performance["sharpe_high"], [test.high for test in own])
+        np.testing.assert_allclose(performance["sharpe"], metrics.sharpe(columns), rtol=1e-12)
+        _, *gaps = sharpe_differences(columns, columns[:, 0], **BOOT)
+        for name, gap in zip(("LSTM", "Other"), gaps, strict=True):
+            row = difference.loc[name]
+            assert row["sharpe_difference"] == pytest.approx(gap.estimate)
+            assert row["sharpe_difference_low":"sharpe_difference_p"].tolist() == [
+                gap.low,
+                gap.high,
+                gap.p_value,
+            ]
+            base = performance.loc["Linear", "sharpe"]
+            assert row["sharpe_change"] == pytest.approx(gap.estimate / base)
+
+    def test_no_per_cent_of_a_benchmark_that_earned_nothing(self, books) -> None:
+        loser = {**books, "Loser": replace(books["Other"], net_returns=-books["LSTM"].net_returns)}
+        performance, difference = strategy_tables(loser, None, baseline="Loser", **BOOT)
+        assert performance.loc["Loser", "sharpe"] < 0.0
+        assert difference["sharpe_change"].isna().all()
+        assert np.isfinite(difference["sharpe_difference"]).all()
+
+    def test_drawdowns_have_percentile_limits(self, books) -> None:
+        performance, difference = strategy_tables(books, None, baseline="Linear", **BOOT)
+        drawn = _percentiles(metrics.max_drawdown, _columns(books))
+        low, high = np.quantile(drawn, (0.05, 0.95), axis=0)
+        np.testing.assert_allclose(performance["max_drawdown_low"], low, rtol=1e-12)
+        np.testing.assert_allclose(performance["max_drawdown_high"], high, rtol=1e-12)
+        changes = drawn[:, 1] / drawn[:, 0] - 1.0
+        row = difference.loc["LSTM"].filter(like="max_drawdown_change")
+        figures = performance["max_drawdown"]
+        assert row.iloc[0] == pytest.approx(figures["LSTM"] / figures["Linear"] - 1.0)
+        assert row.iloc[1:3].tolist() == pytest.approx(np.quantile(changes, (0.05, 0.95)).tolist())
+        fewer = min((changes <= 0).sum(), (changes >= 0).sum())
+        assert row.iloc[3] == pytest.approx(min(1.0, 2.0 * (fewer + 1.0) / 201.0))
+
+    def test_var_has_the_limits_of_its_slow_waves(self, books) -> None:
+        performance, difference = strategy_tables(books, None, baseline="Linear", **BOOT)
+        columns = _columns(books)
+        own = value_at_risk_intervals(columns, level=0.9)
+        assert performance["var_95_low"].tolist() == [one.low for one in own]
+        assert performance["var_95_high"].tolist() == [one.high for one in own]
+        for name, net in zip(("LSTM", "Other"), columns.T[1:], strict=True):
+            (gap,) = value_at_risk_changes(net, columns[:, 0], level=0.9)
+            row = difference.loc[name].filter(like="var_95_change").tolist()
+            assert row == pytest.approx([gap.estimate, gap.low, gap.high, gap.p_value])
+            figures = performance["var_95"]
+            assert row[0] == pytest.approx(figures[name] / figures["Linear"] - 1.0)
+
+    def test_trading_and_beta(self, books) -> None:
+        market = books["Linear"].net_returns
+        performance, _ = strategy_tables(books, market, baseline="Linear", **BOOT)
+        row, book = performance.loc["LSTM"], books["LSTM"]
+        assert row["turnover"] == pytest.approx(126.0 * book.turnover.mean())
+        gross = np.prod(1.0 + book.gross_returns) ** (252 / 600)
+        net = np.prod(1.0 + book.net_returns) ** (252 / 600)
+        assert row["cost_drag"] == pytest.approx(gross - net)
+        assert row["beta"] == pytest.approx(np.polyfit(market, book.net_returns, 1)[0])
+        assert performance.loc["Linear", "beta"] == pytest.approx(1.0)
+
+
+class TestLadder:
+    def test_each_rung_is_compared_with_the_one_below(self, books) -> None:
+        table = ladder_table({"model": list(books.items())}, **BOOT)
+        columns = _columns(books)
+        assert table.index.tolist() == [("model", name) for name in books]
+        assert table.iloc[0].filter(like="_added").isna().all()
+        for k in (1, 2):
+            (gap,) = sharpe_differences(columns[:, k], columns[:, k - 1], **BOOT)
+            row = table.iloc[k]
+            assert row["sharpe_added"] == pytest.approx(gap.estimate)
+            assert row["sharpe_added_low"] == gap.low
+            assert row["sharpe_added_high"] == gap.high
+            assert row["sharpe_added_p"] == gap.p_value
+            deeper = metrics.max_drawdown(columns[:, k]) - metrics.max_drawdown(columns[:, k - 1])
+            assert row["max_drawdown_added"] == pytest.approx(deeper)
+
+    def test_parts_add_up(self, books) -> None:
+        steps = ladder_table({"model": list(books.items())}, **BOOT)
+        parts = attribution_table(steps).loc["model"]
+        np.testing.assert_allclose(parts.iloc[:3].sum(), parts.loc["total"])
+        top = steps.iloc[-1]
+        assert parts.loc["costs", "annual_return"] == -top["cost_drag"]
+        assert parts.loc["total", "sharpe"] == top["sharpe"]

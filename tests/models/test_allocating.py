@@ -1,0 +1,411 @@
+"""The network that gives weights: what they may be, what they may see, and which limits hold."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.base import clone
+
+from alphakeel.errors import ConfigError, DataError, NotFittedError
+from alphakeel.models.allocation_network import AllocatingNetwork, Limits, Market, cap_shares
+from alphakeel.models.base import Forecaster
+from alphakeel.models.constrained import RiskLimitedLSTM
+from alphakeel.models.networks import LSTMNetwork
+from alphakeel.stats.performance import held_path
+
+SMALL: dict[str, Any] = {
+    "hidden": 6,
+    "burn_in": 4,
+    "chunk": 30,
+    "max_steps": 12,
+    "evaluate_every": 4,
+    "n_seeds": 2,
+    "device": "cpu",
+}
+N_DATES, N_ASSETS = 110, 14
+
+
+@pytest.fixture
+def sample() -> dict[str, Any]:
+    """A market in two moods, told by its series, with a little to know about each stock."""
+    rng = np.random.default_rng(1)
+    features = rng.standard_normal((N_DATES, N_ASSETS, 3)).astype(np.float32)
+    mood = np.repeat(rng.random(N_DATES // 10) < 0.4, 10)
+    shock = np.where(mood, 0.025, 0.008)[:, None] * rng.standard_normal((N_DATES, 5))
+    own = 0.012 * rng.standard_normal((N_DATES, 5, N_ASSETS))
+    drift = 0.0005 + 0.002 * features[:, None, :, 0] - 0.002 * mood[:, None, None]
+    returns = shock[..., None] + own + drift
+    targets = np.stack([returns.sum(axis=1), returns.sum(axis=1)], axis=-1)
+    targets[-2:], returns[-1:] = np.nan, np.nan
+    mask = rng.random((N_DATES, N_ASSETS)) > 0.1
+    features[~mask & (rng.random(mask.shape) < 0.5)] = np.nan
+    returns[:, :, 3][~mask[:, 3]] = np.nan
+    market = np.stack([mood + 0.1 * rng.standard_normal(N_DATES), rng.random(N_DATES)], axis=1)
+    volatility = 0.02 * np.exp(0.3 * rng.standard_normal((N_DATES, N_ASSETS)))
+    volatility[:, 5] = np.nan
+    return {
+        "features": features,
+        "targets": targets,
+        "mask": mask,
+        "market": market,
+        "returns": returns,
+        "volatility": volatility,
+    }
+
+
+def known(sample: dict[str, Any]) -> dict[str, Any]:
+    """What is known when weights are asked for."""
+    return {k: v for k, v in sample.items() if k not in ("targets", "returns")}
+
+
+def path_of(model: RiskLimitedLSTM, sample: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
+    weights = model.predict_weights(**known(sample))
+    return held_path(weights[:-1], sample["returns"][:-1], cost_per_side=model.cost_per_side)
+
+
+def test_is_a_forecaster_with_scores(sample: dict[str, Any]) -> None:
+    model = RiskLimitedLSTM(**SMALL)
+    assert isinstance(model, Forecaster)
+    assert model.fit(**sample) is model
+    scores = model.predict(sample["features"], mask=sample["mask"], market=sample["market"])
+    np.testing.assert_array_equal(np.isfinite(scores), sample["mask"])
+
+
+@pytest.mark.parametrize("weighting", ["softmax", "sparsemax"])
+@pytest.mark.parametrize("weight_cap", [0.12, 1.0])
+def test_weights_are_a_long_only_book(
+    sample: dict[str, Any], weighting: str, weight_cap: float
+) -> None:
+    model = RiskLimitedLSTM(**SMALL, weighting=weighting, weight_cap=weight_cap).fit(**sample)
+    weights = model.predict_weights(**known(sample))
+    assert weights.shape == (N_DATES, N_ASSETS)
+    assert (weights >= 0).all()
+    assert (weights.sum(axis=1) <= 1 + 1e-6).all()
+    assert weights.max() <= weight_cap + 1e-6
+    assert (weights[~sample["mask"]] == 0).all()
+    assert (weights[:, 5] == 0).all(), "no volatility, no weight"
+    if weight_cap == 1.0:
+        exposure = model.predict_exposure(sample["market"])
+        np.testing.assert_allclose(weights.sum(axis=1), exposure, atol=1e-5)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 2**16),
+    weighting=st.sampled_from(["softmax", "sparsemax"]),
+    cap=st.floats(0.02, 1.0),
+    scale=st.sampled_from([0.0, 1e-6, 1.0, 1e6]),
+    share=st.floats(0.0, 1.0),
+)
+def test_any_network_gives_a_book(
+    seed: int, weighting: str, cap: float, scale: float, share: float
+) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    trunk = LSTMNetwork(2, 2, hidden=2, layers=1, dropout=0.0, generator=generator)
+    network = AllocatingNetwork(
+        trunk,
+        3,
+        Limits(),
+        weighting=weighting,
+        weight_cap=cap,
+        temperature=None,
+        gate_pace=3.0,
+    )
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.normal_(generator=generator)
+    heads = scale * torch.randn(5, 9, 2, generator=generator)
+    market = scale * torch.randn(5, 3, generator=generator)
+    investable = torch.rand(5, 9, generator=generator) < share
+    weights = network.weights(heads, market, torch.randn(5, 9, generator=generator), investable)
+    assert torch.isfinite(weights).all()
+    assert (weights >= 0).all()
+    assert (weights.sum(-1) <= 1 + 1e-5).all()
+    assert (weights <= cap + 1e-6).all()
+    assert (weights[~investable] == 0).all()
+    weights.sum().backward()
+    for parameter in (network.gate_weight, network.log_sharpness, network.log_tilt):
+        assert torch.isfinite(parameter.grad).all()
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.floats(0.0, 1.0), min_size=1, max_size=12), st.floats(0.05, 1.0))
+def test_capped_shares(shares: list[float], cap: float) -> None:
+    given_ = torch.tensor(shares, dtype=torch.float64)
+    given_ = given_ / given_.sum().clamp_min(1e-9)
+    found = cap_shares(given_, cap)
+    assert (found <= cap + 1e-12).all()
+    assert (found >= given_.clamp_max(cap) - 1e-12).all()
+    assert float(found.sum()) <= float(given_.sum()) + 1e-9
+
+
+@pytest.mark.parametrize("t", [12, 60, 108])
+def test_weights_do_not_see_the_future(sample: dict[str, Any], t: int) -> None:
+    model = RiskLimitedLSTM(**SMALL, limits=Limits(volatility=0.1)).fit(**sample)
+    before = model.predict_weights(**known(sample))
+    rng = np.random.default_rng(t)
+    later = N_DATES - 1 - t
+    sample["features"][t + 1 :] = 1e6 * rng.standard_normal((later, N_ASSETS, 3))
+    sample["features"][-1, 0] = np.nan
+    sample["mask"][t + 1 :] = rng.random((later, N_ASSETS)) > 0.5
+    sample["market"][t + 1 :] = 1e9 * rng.standard_normal((later, 2))
+    sample["volatility"][t + 1 :] = rng.random((later, N_ASSETS))
+    after = model.predict_weights(**known(sample))
+    np.testing.assert_array_equal(after[: t + 1], before[: t + 1])
+
+
+def test_returns_where_masked_and_rows_not_yet_known_teach_nothing(sample: dict[str, Any]) -> None:
+    model = RiskLimitedLSTM(**SMALL, limits=Limits(max_drawdown=0.1))
+    before = model.fit(**sample).predict_weights(**known(sample))
+    sample["returns"] = np.where(sample["mask"][:, None], sample["returns"], 0.7)
+    sample["returns"][-1] = np.nan
+    after = model.fit(**sample).predict_weights(**known(sample))
+    np.testing.assert_array_equal(after, before)
+
+
+LIMITS = [
+    Limits(volatility=0.08),
+    Limits(max_drawdown=0.06),
+    Limits(var_95=0.006),
+    Limits(cvar_95=0.01),
+    Limits(turnover=5.0),
+    Limits(volatility=0.10, max_drawdown=0.10, var_95=0.008),
+]
+
+
+@pytest.mark.parametrize("limits", LIMITS, ids=lambda x: "+".join(x.active()))
+def test_limits_hold_in_sample(sample: dict[str, Any], limits: Limits) -> None:
+    model = RiskLimitedLSTM(**SMALL, limits=limits).fit(**sample)
+    free = RiskLimitedLSTM(**SMALL).fit(**sample)
+    realised = limits.measure(*path_of(model, sample))
+    unlimited = limits.measure(*path_of(free, sample))
+    assert any(unlimited[name] > limit for name, limit in limits.active().items())
+    for name, limit in limits.active().items():
+        assert realised[name] <= limit * (1 + 1e-6)
+        assert model.limits_[name]["value"] == pytest.approx(realised[name], rel=1e-6)
+        assert model.limits_[name]["violation"] == 0.0
+    # The least reduction: where the calibration stepped in, a limit is used up.
+    assert 0 < model.exposure_scale_ <= 1
+    if model.exposure_scale_ < 1:
+        used = max(realised[name] / limit for name, limit in limits.active().items())
+        assert used == pytest.approx(1.0, abs=1e-3)
+
+
+def test_training_itself_keeps_a_limit(sample: dict[str, Any]) -> None:
+    """Most of the way is learned, and the calibration has little left to do."""
+    settings_ = SMALL | {"max_steps": 120, "n_seeds": 1}
+    model = RiskLimitedLSTM(**settings_, limits=Limits(volatility=0.08)).fit(**sample)
+    assert model.history_[0]["limits"]["volatility"]["violation"] > 0.5
+    assert model.limits_["volatility"]["trained"] < 0.08 * 1.15
+    assert model.exposure_scale_ > 0.85
+
+
+def test_the_gate_learns_the_mood_of_the_market(sample: dict[str, Any]) -> None:
+    settings_ = SMALL | {"max_steps": 120, "n_seeds": 1}
+    model = RiskLimitedLSTM(**settings_, limits=Limits(volatility=0.1)).fit(**sample)
+    exposure = model.predict_exposure(sample["market"])
+    bad = sample["market"][:, 0] > 0.5
+    assert exposure[bad].mean() < 0.8 * exposure[~bad].mean()
+
+
+def test_tighter_limits_mean_less_risk(sample: dict[str, Any]) -> None:
+    realised = []
+    for limit in (0.20, 0.12, 0.08, 0.04):
+        model = RiskLimitedLSTM(**SMALL | {"max_steps": 24}, limits={"volatility": limit})
+        path, _ = path_of(model.fit(**sample), sample)
+        realised.append(path.std())
+    assert realised == sorted(realised, reverse=True)
+    assert realised[-1] < 0.5 * realised[0]
+
+
+def test_history_shows_limits_and_multipliers(sample: dict[str, Any]) -> None:
+    limits = Limits(volatility=0.05, turnover=1000)
+    model = RiskLimitedLSTM(**SMALL, limits=limits).fit(**sample)
+    assert [(entry["seed"], entry["step"]) for entry in model.history_] == [
+        (seed, step) for seed in (0, 1) for step in (4, 8, 12)
+    ]
+    last = model.history_[-1]
+    assert set(last["limits"]) == {"volatility", "turnover"}
+    assert set(last["limits"]["volatility"]) == {"value", "limit", "violation", "multiplier"}
+    assert last["limits"]["volatility"]["multiplier"] > 0
+    assert last["limits"]["turnover"]["multiplier"] == 0
+    assert 0 < last["exposure"] <= 1
+    assert np.isfinite(last["sharpe"])
+    assert model.best_steps_ == [12, 12]
+
+
+@pytest.mark.parametrize("by", ["objective", "rank_ic"])
+def test_validation_keeps_the_best_state(sample: dict[str, Any], by: str) -> None:
+    settings = {**SMALL, "max_steps": 20, "learning_rate": 0.05, "n_seeds": 3}
+    model = RiskLimitedLSTM(**settings, validation_share=0.3, purge=2, select_by=by).fit(**sample)
+    for member, best in enumerate(model.best_steps_):
+        mine = [entry for entry in model.history_ if entry["seed"] == member]
+        assert max(mine, key=lambda e: e[f"validation_{by}"])["step"] == best
+    # The two criteria choose different states here, so that each test can fail.
+    other = {"objective": "rank_ic", "rank_ic": "objective"}[by]
+    best_by_other = [
+        max((e for e in model.history_ if e["seed"] == m), key=lambda e: e[f"validation_{other}"])
+        for m in range(3)
+    ]
+    assert [entry["step"] for entry in best_by_other] != model.best_steps_
+
+
+def test_the_objective_is_worth_of_the_validation_path(sample: dict[str, Any]) -> None:
+    limits = Limits(volatility=0.05, var_95=0.002)
+    settings = {**SMALL, "n_seeds": 1, "max_steps": 4, "limits": limits}
+    model = RiskLimitedLSTM(**settings, validation_share=0.3, purge=2).fit(**sample)
+    model.exposure_scale_ = 1.0
+    cut = 33  # 0.3 of the 109 priced rows, and the 4 rows of burn-in before them
+    rows = slice(109 - cut - 4, 109)
+    inside = {k: v[rows] for k, v in known(sample).items()}
+    weights = model.predict_weights(**inside)[4:]
+    returns = np.nan_to_num(sample["returns"][109 - cut : 109])
+    path, traded = held_path(weights, returns, cost_per_side=model.cost_per_side)
+    sharpe = path.mean() / path.std(ddof=1) * np.sqrt(252)
+    excess = {k: np.log(v / limits.active()[k]) for k, v in limits.measure(path, traded).items()}
+    price = sum(2.0 * max(0.0, x) ** 2 for x in excess.values())
+    assert price > 0.1
+    expected = sharpe + 252 * path.mean() - price
+    assert model.history_[-1]["validation_objective"] == pytest.approx(expected, abs=1e-4)
+
+
+def test_the_same_bits_again_also_in_threads(sample: dict[str, Any]) -> None:
+    model = RiskLimitedLSTM(**SMALL, limits=Limits(volatility=0.1, cvar_95=0.01))
+    before = torch.random.get_rng_state()
+    once = model.fit(**sample).predict_weights(**known(sample))
+
+    def again(_: int) -> np.ndarray:
+        return clone(model).fit(**sample).predict_weights(**known(sample))
+
+    with ThreadPoolExecutor(3) as pool:
+        for weights in pool.map(again, range(3)):
+            np.testing.assert_array_equal(weights, once)
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_a_state_brings_everything_back(sample: dict[str, Any]) -> None:
+    model = RiskLimitedLSTM(**SMALL, limits=Limits(volatility=0.1)).fit(**sample)
+    again = RiskLimitedLSTM.from_state(model.state())
+    np.testing.assert_array_equal(
+        again.predict_weights(**known(sample)), model.predict_weights(**known(sample))
+    )
+    assert again.limits_ == model.limits_
+    assert repr(again.history_) == repr(model.history_)  # NaN is no validation
+
+
+class KilledError(Exception):
+    """Stands for kill -9."""
+
+
+@pytest.mark.parametrize("at", [3, 9, 14, 21])
+def test_a_fit_goes_on_from_where_it_was_killed(sample: dict[str, Any], at: int) -> None:
+    class Memory(dict):  # type: ignore[type-arg]
+        def put(self, key: str, state: Any) -> None:
+            self[key] = state
+
+    model = RiskLimitedLSTM(**SMALL, limits=Limits(volatility=0.1, max_drawdown=0.05))
+    expected = model.fit(**sample).predict_weights(**known(sample))
+    memory, count = Memory(), 0
+
+    def kill(*_: object) -> None:
+        nonlocal count
+        count += 1
+        if count == at:
+            raise KilledError
+
+    broken = clone(model).set_params(on_progress=kill)
+    broken.store = memory  # type: ignore[assignment]
+    with pytest.raises(KilledError):
+        broken.fit(**sample)
+    resumed = clone(model)
+    resumed.store = memory  # type: ignore[assignment]
+    resumed.fit(**sample)
+    np.testing.assert_array_equal(resumed.predict_weights(**known(sample)), expected)
+    assert repr(resumed.history_) == repr(model.history_)  # NaN is no validation
+
+
+def test_weights_are_the_mean_of_the_members(sample: dict[str, Any]) -> None:
+    model = RiskLimitedLSTM(**SMALL).fit(**sample)
+    alone = [
+        RiskLimitedLSTM(**SMALL | {"n_seeds": 1}, seed=seed)
+        .fit(**sample)
+        .predict_weights(**known(sample))
+        for seed in (0, 1)
+    ]
+    np.testing.assert_allclose(model.predict_weights(**known(sample)), np.mean(alone, axis=0))
+
+
+def test_no_market_series(sample: dict[str, Any]) -> None:
+    del sample["market"]
+    model = RiskLimitedLSTM(**SMALL, limits=Limits(volatility=0.1)).fit(**sample)
+    assert model.limits_["volatility"]["value"] <= 0.1
+    assert (model.predict_weights(**known(sample)).sum(axis=1) > 0).all()
+
+
+@pytest.mark.parametrize(
+    ("settings_", "words"),
+    [
+        ({"limits": {"volatility": 0}}, "limit volatility must be above 0"),
+        ({"limits": {"vol": 0.1}}, "limits names 'vol', which is no limit"),
+        ({"select_by": "loss"}, "select_by must be .objective. or .rank_ic."),
+        ({"weighting": "max"}, "weighting must be 'softmax' or 'sparsemax'"),
+        ({"weight_cap": 0.0}, "weight_cap must be a number in"),
+        ({"temperature": 0.0}, "temperature must be a number in"),
+        ({"cost_per_side": -0.1}, "cost_per_side must be a number in"),
+        ({"gate_learning_rate": 0.0}, "gate_learning_rate must be a number in"),
+        ({"sharpe_weight": 0.0, "return_weight": 0.0}, "the path has no aim"),
+    ],
+)
+def test_settings_that_cannot_be(
+    sample: dict[str, Any], settings_: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(ConfigError, match=words):
+        RiskLimitedLSTM(**SMALL, **settings_).fit(**sample)
+
+
+def test_data_that_cannot_be(sample: dict[str, Any]) -> None:
+    model = RiskLimitedLSTM(**SMALL)
+    with pytest.raises(NotFittedError):
+        model.predict_weights(**known(sample))
+    with pytest.raises(DataError, match="needs returns and volatility"):
+        model.fit(**known(sample), targets=sample["targets"])
+    with pytest.raises(DataError, match="volatility has shape"):
+        model.fit(**sample | {"volatility": sample["volatility"][1:]})
+    with pytest.raises(DataError, match="returns have shape"):
+        model.fit(**sample | {"returns": sample["returns"][:, 0]})
+    hole = sample["returns"].copy()
+    hole[40, 2] = np.nan
+    with pytest.raises(DataError, match="row 40 has a day on which no stock has a return"):
+        model.fit(**sample | {"returns": hole})
+    hole[40, 2] = -1.5
+    with pytest.raises(DataError, match="below -1 at row 40"):
+        model.fit(**sample | {"returns": hole})
+    model.fit(**sample)
+    with pytest.raises(DataError, match="fitted on 3 factors and 2 market series"):
+        model.predict_weights(**known(sample) | {"market": None})
+
+
+def test_a_fixed_temperature_concentrates() -> None:
+    generator = torch.Generator().manual_seed(0)
+    largest = []
+    for temperature in (0.25, 1.0, 4.0):
+        network = AllocatingNetwork(
+            LSTMNetwork(2, 1, hidden=2, layers=1, dropout=0.0, generator=generator),
+            0,
+            Limits(),
+            weighting="softmax",
+            weight_cap=1.0,
+            temperature=temperature,
+            gate_pace=3.0,
+        )
+        heads = np.random.default_rng(0).standard_normal((4, 20, 1)).astype(np.float32)
+        found = Market.of(None, np.ones((4, 20)), np.ones((4, 20), dtype=bool))
+        weights = network.weigh(heads, np.empty((4, 0), dtype=np.float32), found)
+        largest.append(weights.max())
+    assert largest[0] > largest[1] > largest[2]
