@@ -1,66 +1,83 @@
-"""Imports point one way: no module may import from its own floor's neighbours or from above."""
+"""Imports point one way: no module may import from its own layer's neighbours or from above."""
 
 from __future__ import annotations
 
 import ast
+from collections import defaultdict
 from pathlib import Path
 
 import pytest
 
 SOURCE = Path(__file__).resolve().parents[1] / "src" / "alphakeel"
 
-FLOORS = [
+LAYERS = [
     {"errors", "progress"},
     {"stats", "settings"},
-    {"config"},
-    {"data", "models", "portfolio"},
-    {"factors"},
-    {"alpha", "custom_factors"},
-    {"evidence", "resume", "roster"},
-    {"results"},
-    {"preparation", "provenance"},
-    {"arena", "fitting"},
-    {"strategies", "plan"},
+    {"config", "data", "models", "risk", "backtest"},
+    {"portfolio", "factors", "model_factory"},
+    {"evaluation", "provenance"},
+    {"pipeline"},
+    {"results", "skfolio_alpha"},
     {"study"},
-    {"tuning"},
-    {"degree"},
-    {"audit"},
-    {"checkpoints"},
-    {"model_files"},
-    {"artifacts"},
-    {"report"},
+    {"selection", "storage"},
+    {"audit", "report"},
     {"cli"},
     {"__main__"},
 ]
-# The door opens on every floor, and its names are loaded only when asked for.
-DOOR = "__init__"
-# `factors` reads panels through one room of `data` only; the other wings of that floor are
-# closed to each other.
-ONLY_STUDY_AND_THE_EDGE_KNOW_CONFIG = {
-    "roster",
-    "results",
-    "preparation",
+# The public names come from every layer, and are loaded only when asked for.
+PUBLIC_NAMES = "__init__"
+# Everything else is handed plain numbers.
+MAY_READ_SETTINGS = {
+    "model_factory",
     "provenance",
-    "arena",
-    "fitting",
-    "strategies",
-    "plan",
+    "pipeline",
+    "results",
     "study",
-    "tuning",
-    "degree",
+    "selection",
+    "storage",
     "audit",
-    "artifacts",
     "report",
     "cli",
 }
+ALLOWED_IN = {
+    "torch": {"models"},
+    "safetensors": {"storage"},
+    "plotly": {"report"},
+    "jinja2": {"report"},
+    "typer": {"cli"},
+    "rich": {"cli"},
+    "skfolio": {
+        "data",
+        "portfolio",
+        "factors",
+        "provenance",
+        "pipeline",
+        "skfolio_alpha",
+        "study",
+        "selection",
+    },
+    "optuna": {"selection"},
+    "pickle": set(),
+    "yaml": set(),
+}
+# A search asks the pipeline: it neither prepares data nor fits or trades by itself.
+NOT_IN_SELECTION = (
+    "alphakeel.data.cleaning",
+    "alphakeel.factors.base",
+    "alphakeel.backtest",
+    "alphakeel.models",
+)
+# ... and names its trials as fits are named.
+BUT_IN_SELECTION = "alphakeel.models.persistence"
+MOST_LINES = 700
 
 
-def wing_of(path: Path) -> str:
+def package_of(path: Path) -> str:
     return path.relative_to(SOURCE).parts[0].removesuffix(".py")
 
 
-def floor_of(wing: str) -> int:
-    return next(i for i, wings in enumerate(FLOORS) if wing in wings)
+def layer_of(package: str) -> int:
+    return next(i for i, packages in enumerate(LAYERS) if package in packages)
 
 
 def imports_of(path: Path) -> list[tuple[str, int]]:
@@ -79,72 +96,94 @@ def imports_of(path: Path) -> list[tuple[str, int]]:
 FILES = sorted(SOURCE.rglob("*.py"))
 
 
-def test_every_module_has_a_floor() -> None:
-    known = set().union(*FLOORS) | {DOOR}
+def test_every_module_has_a_layer() -> None:
+    known = set().union(*LAYERS) | {PUBLIC_NAMES}
     assert len(FILES) > 100
-    assert {wing_of(path) for path in FILES} <= known
+    assert {package_of(path) for path in FILES} <= known
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(SOURCE)))
 def test_imports_point_down(path: Path) -> None:
-    wing = wing_of(path)
-    if wing == DOOR:
+    package = package_of(path)
+    if package == PUBLIC_NAMES:
         return
     for name, line in imports_of(path):
         parts = name.split(".")
         if parts[0] != "alphakeel" or len(parts) < 2 or parts[1] == "__version__":
             continue
         target = parts[1]
-        assert target == wing or floor_of(target) < floor_of(wing), (
-            f"{path.name}:{line}: {wing} may not import {target}"
+        assert target == package or layer_of(target) < layer_of(package), (
+            f"{path.name}:{line}: {package} may not import {target}"
         )
         if target == "config":
-            assert wing in ONLY_STUDY_AND_THE_EDGE_KNOW_CONFIG, (
-                f"{path.name}:{line}: {wing} must receive plain numbers, not settings"
+            assert package in MAY_READ_SETTINGS, (
+                f"{path.name}:{line}: {package} must receive plain numbers, not settings"
             )
+
+
+def test_no_two_modules_import_each_other() -> None:
+    """A circle would hide behind a lazy import or one for type checkers."""
+    modules = {
+        ".".join(("alphakeel", *p.relative_to(SOURCE).with_suffix("").parts)): p for p in FILES
+    }
+    above = {
+        name: {".".join(n.split(".")[:k]) for n, _ in imports_of(path) for k in (2, 3)}
+        & set(modules)
+        for name, path in modules.items()
+        if path.name != "__init__.py"
+    }
+    done: set[str] = set()
+
+    def visit(name: str, trail: tuple[str, ...]) -> None:
+        assert name not in trail, " -> ".join((*trail[trail.index(name) :], name))
+        if name not in done:
+            for other in above.get(name, ()):
+                visit(other, (*trail, name))
+            done.add(name)
+
+    for name in modules:
+        visit(name, ())
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(SOURCE)))
-def test_libraries_stay_in_their_rooms(path: Path) -> None:
-    wing = wing_of(path)
-    allowed = {
-        "torch": {"models"},
-        "safetensors": {"checkpoints"},
-        "plotly": {"report"},
-        "jinja2": {"report"},
-        "typer": {"cli"},
-        "rich": {"cli"},
-        "skfolio": {
-            "data",
-            "portfolio",
-            "provenance",
-            "arena",
-            "strategies",
-            "plan",
-            "study",
-            "tuning",
-            "degree",
-            "factors",
-            "alpha",
-        },
-        "optuna": {"tuning"},
-        "pickle": set(),
-        "yaml": set(),
-    }
+def test_libraries_stay_where_they_belong(path: Path) -> None:
+    package = package_of(path)
     for name, line in imports_of(path):
-        rooms = allowed.get(name.split(".")[0])
-        assert rooms is None or wing in rooms, f"{path.name}:{line}: {wing} may not import {name}"
+        allowed = ALLOWED_IN.get(name.split(".")[0])
+        assert allowed is None or package in allowed, (
+            f"{path.name}:{line}: {package} may not import {name}"
+        )
 
 
-def test_arithmetic_wings_never_see_a_panel() -> None:
+def test_arithmetic_never_sees_a_panel_or_a_file() -> None:
     for path in FILES:
-        if wing_of(path) in {"stats", "models", "portfolio"}:
+        if package_of(path) in {"stats", "models", "risk", "backtest", "portfolio"}:
             names = {name.split(".")[0] for name, _ in imports_of(path)}
             # skfolio is barred for its panel; `heuristics.py` hands plain arrays to its optimisers.
-            barred = {"pathlib", "io", "os"} | (
-                set() if path.name == "heuristics.py" else {"skfolio"}
-            )
-            assert not names & barred, path
+            own = set() if path.name == "heuristics.py" else {"skfolio"}
+            assert not names & ({"pathlib", "io", "os"} | own), path
+
+
+def test_selection_asks_the_pipeline() -> None:
+    for path in FILES:
+        if package_of(path) == "selection":
+            for name, line in imports_of(path):
+                barred = name.startswith(NOT_IN_SELECTION) and not name.startswith(BUT_IN_SELECTION)
+                assert not barred, f"{path.name}:{line}: selection may not import {name}"
+
+
+def test_a_public_class_has_its_name_for_itself() -> None:
+    found = defaultdict(list)
+    for path in FILES:
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                found[node.name].append(str(path.relative_to(SOURCE)))
+    assert {name: files for name, files in found.items() if len(files) > 1} == {}
+
+
+def test_a_file_is_one_idea() -> None:
+    long = {p.name: n for p in FILES if (n := p.read_text("utf-8").count("\n")) > MOST_LINES}
+    assert long == {}
 
 
 def test_only_targets_look_ahead() -> None:
