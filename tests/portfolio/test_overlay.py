@@ -120,7 +120,7 @@ class TestByHand:
 
     def test_an_order_that_was_dropped_is_not_tried_again(self) -> None:
         # B cannot be bought on row 2, when the portfolio moves from A to half A, half B. The
-        # exposure is halved on that very row: half of what the portfolio holds, not of what it wanted.
+        # exposure is halved on that very row: half of what it holds, not of what it wanted.
         targets = np.full((5, 2), NONE)
         targets[0] = 1.0, 0.0
         targets[1] = 0.5, 0.5

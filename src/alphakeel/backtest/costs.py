@@ -140,21 +140,11 @@ class CostModel(Protocol):
     """
 
     def charge(self, trades: FloatArray, row: int, *, out: FloatArray | None = None) -> FloatArray:
-        """Cost of every order of one date.
+        """Cost of every order of one date in currency, never negative.
 
-        Parameters
-        ----------
-        trades : ndarray of shape (n_assets,)
-            Signed orders in currency: positive buys, negative sells. Not changed.
-        row : int
-            Row of the date on the time axis of the backtest.
-        out : ndarray of shape (n_assets,), optional
-            Where to write the costs, so that a loop over dates allocates nothing.
-
-        Returns
-        -------
-        ndarray of shape (n_assets,)
-            Costs in currency, never negative.
+        `trades` are signed orders in currency, positive buys, and are not changed; `row` is that of
+        the date on the time axis of the backtest. Costs are written to `out` if it is given, so
+        that a loop over dates allocates nothing.
         """
         ...
 

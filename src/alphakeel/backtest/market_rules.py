@@ -133,7 +133,9 @@ def cn_market(
     participation: float = 0.1,
     impact: float = 1.0,
 ) -> MarketRules:
-    """Costs and rules of Chinese A shares.
+    """Dated costs and trading constraints of Chinese A shares, with the text for a report.
+
+    Wealth has to be in yuan.
 
     Parameters
     ----------
@@ -148,24 +150,10 @@ def cn_market(
         Shares traded. Without it orders are neither limited by volume nor charged for impact.
     boards, special : ndarray, optional
         As for :func:`board_limits`: all on the main board and none special by default.
-    lot : int, default=100
-        Shares of a lot.
-    minimum : float, default=5.0
-        Least commission of an order, in yuan.
-    participation : float, default=0.1
-        Largest order, as a share of the day's traded value.
-    impact : float, default=1.0
-        Coefficient of the square-root law; 0 for none.
-
-    Returns
-    -------
-    MarketRules
-        Dated costs, rules, and the text for a report. Wealth has to be in yuan.
-
-    Raises
-    ------
-    ConfigError, DataError
-        If a number is out of range or an array does not fit.
+    lot, minimum : int and float, default=100 and 5.0
+        Shares of a lot; least commission of an order, in yuan.
+    participation, impact : float, default=0.1 and 1.0
+        As for :func:`us_market`.
 
     Examples
     --------

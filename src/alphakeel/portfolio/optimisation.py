@@ -96,14 +96,10 @@ class Record:
     used : dict of str to float
         How much of each limit the weights use; `volatility` a year, `cvar`, `var` and
         `drawdown` per day or path of the scenarios, `turnover` both sides.
-    binding : tuple of str
-        Limits in use to the last bit.
-    conflict : tuple of str
-        A smallest set of limits that could not be met together.
-    breached : dict of str to float
-        By how much each limit is broken. Empty when all are kept.
-    reason : str
-        Why, in one sentence; empty when all limits are kept.
+    binding, conflict : tuple of str
+        Limits in use to the last bit; a smallest set that could not be met together.
+    breached, reason : dict of str to float, str
+        By how much each limit is broken, and why in one sentence; empty when all are kept.
     """
 
     row: int

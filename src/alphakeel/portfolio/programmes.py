@@ -67,25 +67,12 @@ class Row:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Programme:
-    """Everything that a solver needs to know, per candidate stock and per helper column.
+    """Everything that a solver needs to know, per candidate stock and per helper column (`aux`).
 
-    Attributes
-    ----------
-    columns : ndarray of shape (n,) of int
-        Which stocks of the whole they are: names for the warm start.
-    held, lower, upper, alpha : ndarray of shape (n,)
-        Weights before trading, bounds after it, expected returns.
-    cost : float
-        Price of trading one unit.
-    rows : list of Row
-    aux : dict
-        Price and lower bound of each helper column; no upper bound.
-    covariance : FactorCovariance or None
-        Of the quadratic price and the volatility bound.
-    aversion, ridge : float
-        ``Q = aversion * S + ridge * I``.
-    volatility : float or None
-        Bound on the root of ``w'Sw``, in its units; ``("e:volatility", 0)`` adds to it.
+    `columns` name the stocks for the warm start; `held`, `lower`, `upper` and `alpha` are weights
+    before trading, bounds after it and expected returns. `aux` has the price and the lower bound of
+    each helper column. ``Q = aversion * S + ridge * I`` with S the covariance; `volatility` bounds
+    the root of ``w'Sw``, in its units, and ``("e:volatility", 0)`` adds to it.
     """
 
     columns: IntArray
