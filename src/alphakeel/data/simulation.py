@@ -1,13 +1,9 @@
 """A market whose truth is known: regimes, crashes, and a planted signal of stated strength.
 
-Everything random but the signal is drawn first, as whole arrays; one loop over dates then feeds
-the signal back into prices, because tomorrow's drift depends on yesterday's characteristics.
-The same seed gives the same shocks, calendar and masks whatever the strength of the signal.
-
-What chance decides in the simulated market: calendar, regimes, shocks, volumes, companies.
-
-Whole arrays, drawn before any price is known. `simulate_market` turns them into prices, where
-the planted signal feeds back.
+Everything random but the signal is drawn first, as whole arrays: calendar, regimes, shocks,
+volumes, companies. One loop over dates then feeds the signal back into prices, because tomorrow's
+drift depends on yesterday's characteristics. The same seed gives the same shocks, calendar and
+masks whatever the strength of the signal.
 """
 
 from __future__ import annotations
