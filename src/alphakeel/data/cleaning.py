@@ -374,18 +374,18 @@ def suspects(prices: Floats, sigmas: float, min_move: float) -> Bools:
         move = now - last
         root_days = np.sqrt(np.maximum(row - last_row, 1.0))
         own = seen >= _KNOWN_SCALE
-        yardstick = scale
+        own_scale = scale
         if not own.all():
             typical = np.median(scale[own]) if own.any() else np.inf
-            yardstick = np.where(own, scale, typical)
+            own_scale = np.where(own, scale, typical)
         jump = ((move > up) | (move < down)) & ~doubted
         if jump.any():
-            jump &= np.abs(move) > sigmas * yardstick * root_days
+            jump &= np.abs(move) > sigmas * own_scale * root_days
             if 2 * np.count_nonzero(jump) > np.count_nonzero(known):
                 jump[:] = False
             suspect[row] = jump
         good = known & ~jump
-        size = np.minimum(_MEAN_TO_SIGMA * np.abs(move) / root_days, _CAP * yardstick)
+        size = np.minimum(_MEAN_TO_SIGMA * np.abs(move) / root_days, _CAP * own_scale)
         measured = good & ~np.isnan(size)
         step = np.maximum(_SCALE_STEP, 1.0 / (seen + 1.0))
         scale = np.where(measured, scale + step * (size - scale), scale)
@@ -407,7 +407,7 @@ def too_many_missing(missing: Bools, active: Bools, max_missing: float) -> Bools
 def stale(prices: Floats, volume: Floats | None, stale_days: int) -> Bools:
     """`stale_days` rows in a row whose price is not new and comes without volume.
 
-    Prices have gaps carried forward. A volume of NaN or None is unknown, and cannot vouch for a
+    Prices have gaps carried forward. A volume of NaN or None is unknown, and does not explain a
     repeated price.
     """
     idle = np.zeros(prices.shape, dtype=bool)

@@ -121,13 +121,13 @@ def long_rows(
                 understood.pop("ticker", None)
             _index_as_date(understood, table)
             stock = None if tickers is None else tickers[position]
-            frame, found, said = rows_of(table, understood, ticker=stock)
+            frame, found, remarks = rows_of(table, understood, ticker=stock)
         except DataError as error:
             problems.append(Problem("", "", "", str(error)))
             continue
         frames.append(frame)
         problems += found
-        notes += [*table.notes, *said]
+        notes += [*table.notes, *remarks]
         columns |= {column: name for name, column in understood.items()}
         ignored |= dict.fromkeys(name for name in unused if name not in columns)
     if ignored:

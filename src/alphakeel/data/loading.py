@@ -292,7 +292,7 @@ def _by_kind(tables: list[Table], path: Path) -> Reading:
 
 
 def _drop_and_note(reading: Reading, where: str) -> None:
-    """Leave out stocks and dates without prices, and say so; refuse what has no life at all."""
+    """Leave out stocks and dates without prices, and say so; refuse prices that never change."""
     try:
         grid = without_empty(reading.grid, reading.notes)
         reading.grid = grid
@@ -459,16 +459,16 @@ def _add_members(reading: Reading, table: Table) -> None:
     reading.grid = replace(grid, member=member)
     reading.columns += ((ticker, "member"),)
     everyone = spells.assign(ticker=[f"spell {row}" for row in range(len(spells))])
-    crowd = member_grid(everyone, grid.dates, np.asarray(everyone["ticker"], dtype=np.str_))
-    reading.notes.append(_survivors(grid, member, crowd))
+    all_members = member_grid(everyone, grid.dates, np.asarray(everyone["ticker"], dtype=np.str_))
+    reading.notes.append(_survivors(grid, member, all_members))
 
 
-def _survivors(grid: Grid, member: NDArray[np.float64], crowd: NDArray[np.float64]) -> str:
+def _survivors(grid: Grid, member: NDArray[np.float64], all_members: NDArray[np.float64]) -> str:
     """Say how many members have prices at the start and at the end."""
     price = grid.fields.get("adj_close", grid.fields.get("close"))
     parts = []
     for row in (0, len(grid.dates) - 1):
-        total = int(np.nansum(crowd[row]))
+        total = int(np.nansum(all_members[row]))
         priced = (
             member[row] == 1.0 if price is None else (member[row] == 1.0) & ~np.isnan(price[row])
         )

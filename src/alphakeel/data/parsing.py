@@ -115,8 +115,8 @@ def as_flags(column: Any) -> Any:
     text = pc.utf8_trim_whitespace(column.cast(pa.string()))
     lower = pc.utf8_lower(text)
     for words, digit in ((YES, "1"), (NO, "0")):
-        said = pc.fill_null(pc.is_in(lower, value_set=pa.array(words)), fill_value=False)
-        text = pc.if_else(said, pa.scalar(digit), text)
+        matches = pc.fill_null(pc.is_in(lower, value_set=pa.array(words)), fill_value=False)
+        text = pc.if_else(matches, pa.scalar(digit), text)
     return text
 
 

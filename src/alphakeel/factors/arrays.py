@@ -34,7 +34,7 @@ Array = NDArray[Any]
 
 RETURN_WINDOWS = (14, 20, 60, 252)
 
-# A window speaks when four fifths of its rows are known: enough to bridge a suspension of
+# A window has a value when four fifths of its rows are known: enough to bridge a suspension of
 # some weeks in a year, too much for a stock listed last spring.
 _MIN_SHARE = 0.8
 INDEX_WINDOWS = (60, 252)
@@ -204,7 +204,7 @@ class Moments:
 
     @cached_property
     def count(self) -> dict[int, Array]:
-        """Known values per window, NaN where there are too few to speak."""
+        """Known values per window, NaN where there are too few."""
         counts = trailing_sums(self.known, self.windows)
         for window, n in counts.items():
             np.copyto(n, np.nan, where=n < required(window))

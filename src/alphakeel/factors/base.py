@@ -1,6 +1,6 @@
 """A factor, and the pass over a panel that computes them all.
 
-A `Factor` is a pure function with its papers: it names the fields it reads, the exact number of
+A `Factor` is a pure function that names the fields it reads, the exact number of
 rows it looks back, its formula and its source. `compute_factors` hands it a block of assets and
 collects the values; `standardise` turns values into what a model is fed.
 

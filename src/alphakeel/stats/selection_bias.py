@@ -400,7 +400,7 @@ def overfitting_probability(
     -----
     The published estimator counts logits at or below zero; with an even number of trials no logit
     is zero and the two agree. With an odd number that count exceeds one half under pure chance,
-    which the half weight at the median mends.
+    which the half weight at the median corrects.
 
     References
     ----------

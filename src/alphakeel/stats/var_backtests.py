@@ -87,7 +87,7 @@ def dynamic_quantile(
     lags: int = 4,
     lag: int = 1,
 ) -> VarTest:
-    """Test that exceedances cannot be foretold from earlier ones and from the forecast itself.
+    """Test that exceedances cannot be predicted from earlier ones and from the forecast itself.
 
     A regression of ``hit - p`` on a constant, its own last `lags` values and the day's forecast
     (where given): under the null hypothesis all coefficients are zero, and ``b' X'X b / (p (1 -
