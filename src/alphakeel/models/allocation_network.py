@@ -8,7 +8,7 @@ Minimising f subject to :math:`v_k \le l_k` is done by an augmented Lagrangian: 
           \log (v_k / l_k) & v_k > l_k \end{cases}
 
 (the logarithm, because a risk of five times its limit should not pull forty times as hard as one
-of a tenth above it) the loss gains
+of a tenth above it) the loss daily
 
 .. math:: \frac{1}{2 \rho_k} \bigl( \max(0, \lambda_k + \rho_k g_k)^2 - \lambda_k^2 \bigr)
 
@@ -43,11 +43,11 @@ from alphakeel.models.networks import SequenceNetwork, State
 from alphakeel.stats import performance
 
 __all__ = [
-    "AllocatingNetwork",
+    "AllocationNetwork",
     "LimitRecord",
-    "Limits",
-    "Market",
     "Multipliers",
+    "PathData",
+    "PathLimits",
     "cap_shares",
     "smooth_risks",
     "sparsemax",
@@ -74,7 +74,7 @@ SERIOUS = 0.02
 # a delay, and without foresight both would swing. (A proportional term in control's words; below 1
 # it is stable for weights that follow at once. See Stooke, Achiam, Abbeel, 2020, ICML,
 # https://arxiv.org/abs/2007.03964.)
-LOOKS_AHEAD = 0.8
+EVALUATIONS_AHEAD = 0.8
 
 _HINTS = {
     "volatility": "an annual fraction: 0.12 is 12 % a year",
@@ -86,7 +86,7 @@ _HINTS = {
 
 
 @dataclass(frozen=True, eq=False)
-class Market:
+class PathData:
     """What a portfolio meets: returns between trades, and which stocks it may hold.
 
     Attributes
@@ -116,24 +116,24 @@ class Market:
         DataError
             If shapes do not fit, a return is below -1, or rows in the middle have no returns.
         """
-        known = np.asarray(volatility, dtype=np.float64)
-        if known.shape != present.shape:
+        level = np.asarray(volatility, dtype=np.float64)
+        if level.shape != present.shape:
             raise DataError(
-                f"volatility has shape {known.shape}, but the features have {present.shape[0]} "
+                f"volatility has shape {level.shape}, but the features have {present.shape[0]} "
                 f"dates and {present.shape[1]} assets"
             )
-        investable = present & np.isfinite(known) & (known > 0.0)
-        log_volatility = np.log(np.where(investable, known, 1.0)).astype(np.float32)
+        investable = present & np.isfinite(level) & (level > 0.0)
+        log_volatility = np.log(np.where(investable, level, 1.0)).astype(np.float32)
         if returns is None:
             empty = np.empty((0, 1, present.shape[1]))
             return cls(empty, log_volatility, investable, 0)
-        gains = np.asarray(returns, dtype=np.float64)
-        if gains.ndim != 3 or (gains.shape[0], gains.shape[2]) != present.shape or not gains.size:
+        daily = np.asarray(returns, dtype=np.float64)
+        if daily.ndim != 3 or (daily.shape[0], daily.shape[2]) != present.shape or not daily.size:
             raise DataError(
-                f"returns have shape {gains.shape}; give (dates, days of a step, assets) with "
+                f"returns have shape {daily.shape}; give (dates, days of a step, assets) with "
                 f"{present.shape[0]} dates and {present.shape[1]} assets"
             )
-        finite = np.isfinite(gains)
+        finite = np.isfinite(daily)
         priced: Bools = np.all(np.any(finite, axis=2), axis=1)
         n_priced = int(priced.sum())
         if not priced[:n_priced].all() or n_priced == 0:
@@ -141,11 +141,11 @@ class Market:
                 f"row {int(np.argmin(priced))} has a day on which no stock has a return; only the "
                 "last rows may be unknown"
             )
-        gains = np.where(finite, gains, 0.0)[:n_priced]
-        if gains.min() < -1.0:
-            row = int(np.argwhere(gains < -1.0)[0][0])
+        daily = np.where(finite, daily, 0.0)[:n_priced]
+        if daily.min() < -1.0:
+            row = int(np.argwhere(daily < -1.0)[0][0])
             raise DataError(f"returns fall below -1 at row {row}: a stock cannot lose more")
-        return cls(gains, log_volatility, investable, n_priced)
+        return cls(daily, log_volatility, investable, n_priced)
 
     def cut(self, rows: slice) -> Self:
         """The same market on some of its rows."""
@@ -153,7 +153,7 @@ class Market:
         return type(self)(returns, self.log_volatility[rows], self.investable[rows], len(returns))
 
 
-class AllocatingNetwork(SequenceNetwork):
+class AllocationNetwork(SequenceNetwork):
     """A network that scores, and what turns its scores into weights.
 
     Parameters
@@ -162,7 +162,7 @@ class AllocatingNetwork(SequenceNetwork):
         Gives scores; its state is the state.
     n_market : int
         Market series that the gate reads; without any its level alone is learned.
-    limits : Limits
+    limits : PathLimits
         Their multipliers travel with the network's state.
     weighting : {"softmax", "sparsemax"}
     weight_cap : float
@@ -177,7 +177,7 @@ class AllocatingNetwork(SequenceNetwork):
         self,
         trunk: SequenceNetwork,
         n_market: int,
-        limits: Limits,
+        limits: PathLimits,
         *,
         weighting: str,
         weight_cap: float,
@@ -240,10 +240,10 @@ class AllocatingNetwork(SequenceNetwork):
         return shares * self.exposure(market).unsqueeze(-1)
 
     @torch.inference_mode()
-    def weigh(self, heads: Floats32, series: Floats32, found: Market) -> Floats:
+    def numpy_weights(self, heads: Floats32, series: Floats32, data: PathData) -> Floats:
         """Weights of the first ``len(heads)`` rows of a market, in NumPy."""
         rows, device = slice(0, len(heads)), self.gate_weight.device
-        given = (heads, series, found.log_volatility[rows], found.investable[rows])
+        given = (heads, series, data.log_volatility[rows], data.investable[rows])
         weights = self.weights(*(torch.from_numpy(x).to(device) for x in given))
         return weights.cpu().numpy().astype(np.float64)
 
@@ -317,7 +317,7 @@ class LimitRecord(TypedDict):
 
 
 @dataclass(frozen=True)
-class Limits:
+class PathLimits:
     """What a portfolio may risk, in the units of the person who bears it; None is no limit.
 
     Parameters
@@ -338,9 +338,9 @@ class Limits:
 
     Examples
     --------
-    >>> Limits(volatility=0.12, max_drawdown=0.1).active()
+    >>> PathLimits(volatility=0.12, max_drawdown=0.1).active()
     {'volatility': 0.12, 'max_drawdown': 0.1}
-    >>> Limits(volatility=0.0)
+    >>> PathLimits(volatility=0.0)
     Traceback (most recent call last):
         ...
     alphakeel.errors.ConfigError: limit volatility must be above 0 and at most 1, not 0.0 (an \
@@ -384,7 +384,7 @@ annual fraction: 0.12 is 12 % a year); leave it out for no limit
         turnover : float64 ndarray of shape (n_steps,)
             Share of wealth traded per step; the steps divide the days evenly.
         """
-        found = {
+        measures = {
             "volatility": performance.annual_volatility,
             "max_drawdown": performance.max_drawdown,
             "var_95": performance.value_at_risk,
@@ -392,11 +392,13 @@ annual fraction: 0.12 is 12 % a year); leave it out for no limit
         }
         per_year = performance.PERIODS_PER_YEAR * len(turnover) / len(returns)
         return {
-            name: float(turnover.mean() * per_year if name == "turnover" else found[name](returns))
+            name: float(
+                turnover.mean() * per_year if name == "turnover" else measures[name](returns)
+            )
             for name in self.active()
         }
 
-    def price(self, values: Mapping[str, float]) -> float:
+    def violation_cost(self, values: Mapping[str, float]) -> float:
         """What broken limits cost: half the greatest stiffness times each squared violation.
 
         0 while every limit holds. Unlike the multipliers it is the same at every step, so that
@@ -409,7 +411,7 @@ annual fraction: 0.12 is 12 % a year); leave it out for no limit
 
         Examples
         --------
-        >>> round(Limits(volatility=0.10).price({"volatility": 0.12}), 4)
+        >>> round(PathLimits(volatility=0.10).violation_cost({"volatility": 0.12}), 4)
         0.0665
         """
         ratios = torch.tensor([values[name] / limit for name, limit in self.active().items()])
@@ -424,7 +426,7 @@ annual fraction: 0.12 is 12 % a year); leave it out for no limit
 def smooth_risks(
     names: Mapping[str, float], returns: Tensor, turnover: Tensor, threshold: Tensor
 ) -> Tensor:
-    """What `Limits.measure` measures, differentiable: (n_limits, ...) in the order of `names`.
+    """What `PathLimits.measure` measures, differentiable: (n_limits, ...) in the order of `names`.
 
     Parameters
     ----------
@@ -460,11 +462,11 @@ class Multipliers(nn.Module):
 
     Parameters
     ----------
-    limits : Limits
+    limits : PathLimits
 
     Examples
     --------
-    >>> multipliers = Multipliers(Limits(volatility=0.10))
+    >>> multipliers = Multipliers(PathLimits(volatility=0.10))
     >>> multipliers.update({"volatility": 0.12})["volatility"]["violation"]
     0.2
     >>> round(float(multipliers.penalty(torch.tensor([0.12]))), 3)
@@ -476,7 +478,7 @@ class Multipliers(nn.Module):
     violation: Tensor
     limit: Tensor
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: PathLimits) -> None:
         super().__init__()
         self.limits = limits.active()
         n = len(self.limits)
@@ -508,7 +510,7 @@ class Multipliers(nn.Module):
         Parameters
         ----------
         values : mapping
-            As from `Limits.measure`.
+            As from `PathLimits.measure`.
         pace : float, default=1.0
             Share of the full step, in [0, 1]: multipliers that run ahead of weights that cannot
             follow yet would have to come back later.
@@ -520,14 +522,14 @@ class Multipliers(nn.Module):
         """
         if not self.limits:
             return {}
-        found = torch.tensor([values[name] for name in self.limits], dtype=torch.float64)
+        realised = torch.tensor([values[name] for name in self.limits], dtype=torch.float64)
         limits = torch.tensor(list(self.limits.values()), dtype=torch.float64)
-        excess = _violation(found / limits).to(self.limit)
+        excess = _violation(realised / limits).to(self.limit)
         before = torch.where(torch.isfinite(self.violation), self.violation, excess)
         stuck = (excess > SERIOUS) & (excess > ENOUGH_PROGRESS * self.violation)
         self.stiffness.mul_(torch.where(stuck, 1.0 + (STIFFER - 1.0) * pace, 1.0))
         self.stiffness.clamp_max_(GREATEST_STIFFNESS)
-        heading = excess + LOOKS_AHEAD * (excess - before)
+        heading = excess + EVALUATIONS_AHEAD * (excess - before)
         self.multiplier.add_(pace * self.stiffness * heading).clamp_min_(0.0)
         self.violation.copy_(excess)
         return {

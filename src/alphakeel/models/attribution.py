@@ -18,11 +18,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from alphakeel.errors import ConfigError, DataError
 from alphakeel.models.base import (
+    Features,
     Forecaster,
-    Inputs,
     check_columns,
+    check_features,
     check_fitted,
-    check_inputs,
     check_integer,
 )
 from alphakeel.models.networks import SequenceNetwork, assemble, run
@@ -183,10 +183,10 @@ def integrated_gradients(
     >>> from alphakeel.models.sequence import LSTMForecaster
     >>> features = np.random.default_rng(0).standard_normal((60, 10, 2)).astype(np.float32)
     >>> model = LSTMForecaster(hidden=4, burn_in=5, chunk=20, max_steps=2, n_seeds=1)
-    >>> found = integrated_gradients(
+    >>> split = integrated_gradients(
     ...     model.fit(features, features[..., 0]), features, row=59, assets=[3, 7]
     ... )
-    >>> found.values.shape, bool(np.abs(found.gap).max() < 1e-3)
+    >>> split.values.shape, bool(np.abs(split.gap).max() < 1e-3)
     ((2, 60, 2), True)
     """
     check_fitted(model, "members_")
@@ -200,7 +200,7 @@ def integrated_gradients(
         start = max(start, row + 1 - n_lags - model.burn_in)
     window = slice(start, row + 1)
     series = model.market_scale_.apply(inputs.market[window])
-    cube, present = inputs.features[window], inputs.present[row]
+    cube, present = inputs.values[window], inputs.present[row]
     shape = (len(chosen), n_lags if lags is None else lags, given[0])
     values, scores, baselines = np.zeros(shape), np.zeros(len(chosen)), np.zeros(len(chosen))
     with one_thread():
@@ -270,17 +270,17 @@ def shapley_values(
     >>> rng = np.random.default_rng(0)
     >>> features = rng.standard_normal((30, 20, 2))
     >>> model = LinearForecaster().fit(features, features @ [1.0, -0.5])
-    >>> found = shapley_values(model, features, row=9, assets=[4], rng=rng)
-    >>> bool(np.allclose(found.values[0, 0], features[9, 4] * [1.0, -0.5], atol=1e-5))
+    >>> split = shapley_values(model, features, row=9, assets=[4], rng=rng)
+    >>> bool(np.allclose(split.values[0, 0], features[9, 4] * [1.0, -0.5], atol=1e-5))
     True
     """
     check_integer("permutations", permutations, at_least=1)
     inputs, chosen = _checked(features, mask, market, row, assets)
-    x = inputs.features[row, chosen]
+    x = inputs.values[row, chosen]
     n_stocks, n_factors = x.shape
     n_variants = permutations * (n_factors + 1)
     known = model.predict(
-        inputs.features[: row + 1], mask=inputs.present[: row + 1], market=inputs.market[: row + 1]
+        inputs.values[: row + 1], mask=inputs.present[: row + 1], market=inputs.market[: row + 1]
     )[row, chosen].astype(np.float64)
     # Each variant is a date of its own, on which the stocks have so many factors of theirs.
     cube = np.repeat(x[None], n_variants, axis=0)
@@ -310,8 +310,8 @@ def _checked(
     market: ArrayLike | None,
     row: int,
     assets: Sequence[int] | NDArray[np.intp],
-) -> tuple[Inputs, NDArray[np.intp]]:
-    inputs = check_inputs(features, mask, market)
+) -> tuple[Features, NDArray[np.intp]]:
+    inputs = check_features(features, mask, market)
     n_dates, n_assets = inputs.present.shape
     if check_integer("row", row, at_least=0) >= n_dates:
         raise ConfigError(f"row is {row}, but the features end with row {n_dates - 1}")

@@ -18,11 +18,11 @@ from alphakeel.errors import ConfigError, DataError, NotFittedError
 from alphakeel.models.persistence import ModelState
 
 __all__ = [
+    "Features",
     "Forecaster",
-    "Inputs",
     "check_columns",
+    "check_features",
     "check_fitted",
-    "check_inputs",
     "check_integer",
     "check_integers",
     "check_number",
@@ -85,7 +85,7 @@ class Forecaster(Protocol):
 
 
 @dataclass(frozen=True, eq=False)  # arrays have no single truth value to compare by
-class Inputs:
+class Features:
     """Checked inputs of one call: aligned, of one type, with what may be used marked.
 
     Attributes
@@ -98,14 +98,14 @@ class Inputs:
         Market series as given; no columns if there are none.
     """
 
-    features: Floats32
+    values: Floats32
     present: Bools
     market: Floats32
 
 
-def check_inputs(
+def check_features(
     features: ArrayLike, mask: ArrayLike | None = None, market: ArrayLike | None = None
-) -> Inputs:
+) -> Features:
     """Check shapes and mark the entries that may be used.
 
     Raises
@@ -117,7 +117,7 @@ def check_inputs(
 
     Examples
     --------
-    >>> check_inputs([[[1.0, 0.5], [float("nan"), 0.0]]]).present
+    >>> check_features([[[1.0, 0.5], [float("nan"), 0.0]]]).present
     array([[ True, False]])
     """
     with np.errstate(over="ignore"):  # beyond float32 becomes infinite, which counts as missing
@@ -143,17 +143,17 @@ def check_inputs(
             )
         present &= allowed
     if market is None:
-        return Inputs(values, present, np.empty((n_dates, 0), dtype=np.float32))
+        return Features(values, present, np.empty((n_dates, 0), dtype=np.float32))
     with np.errstate(over="ignore"):
         series = np.asarray(market, dtype=np.float32)
     if series.ndim != 2 or len(series) != n_dates:
         raise DataError(
             f"market has shape {series.shape}; give (dates, series) with {n_dates} dates"
         )
-    return Inputs(values, present, series)
+    return Features(values, present, series)
 
 
-def check_targets(targets: ArrayLike, inputs: Inputs) -> Floats32:
+def check_targets(targets: ArrayLike, inputs: Features) -> Floats32:
     """Targets as float32 of shape (n_dates, n_assets, n_horizons), NaN where they are unknown.
 
     Targets of entries that are not present in `inputs` become NaN too, so that the result says
@@ -165,18 +165,18 @@ def check_targets(targets: ArrayLike, inputs: Inputs) -> Floats32:
         If shapes do not fit, or no target is known.
     """
     with np.errstate(over="ignore"):
-        goals = np.array(targets, dtype=np.float32)
-    if goals.ndim == 2:
-        goals = goals[..., None]
-    if goals.ndim != 3 or goals.shape[:2] != inputs.present.shape or goals.shape[2] == 0:
+        values = np.array(targets, dtype=np.float32)
+    if values.ndim == 2:
+        values = values[..., None]
+    if values.ndim != 3 or values.shape[:2] != inputs.present.shape or values.shape[2] == 0:
         raise DataError(
             f"targets have shape {np.shape(targets)}, but the features have "
             f"{inputs.present.shape[0]} dates and {inputs.present.shape[1]} assets"
         )
-    goals[~(np.isfinite(goals) & inputs.present[..., None])] = np.nan
-    if np.isnan(goals).all():
+    values[~(np.isfinite(values) & inputs.present[..., None])] = np.nan
+    if np.isnan(values).all():
         raise DataError("no target is known inside the mask; there is nothing to learn from")
-    return goals
+    return values
 
 
 def check_fitted(model: object, learned: str) -> None:
@@ -192,7 +192,7 @@ def check_fitted(model: object, learned: str) -> None:
 
 
 def check_columns(
-    inputs: Inputs, n_factors: int, n_market: int, *, by: str = "predict"
+    inputs: Features, n_factors: int, n_market: int, *, by: str = "predict"
 ) -> tuple[int, int]:
     """Number of factors and of market series, which have to be those of the fit.
 
@@ -201,7 +201,7 @@ def check_columns(
     DataError
         If they are others.
     """
-    given = (inputs.features.shape[2], inputs.market.shape[1])
+    given = (inputs.values.shape[2], inputs.market.shape[1])
     if given != (n_factors, n_market):
         raise DataError(
             f"the model was fitted on {n_factors} factors and {n_market} market series, but {by} "

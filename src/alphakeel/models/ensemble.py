@@ -107,7 +107,7 @@ class Ensemble(Persistent, ABC):
         """What every network is built with."""
         return {"hidden": self.hidden, "layers": self.layers, "dropout": self.dropout}
 
-    def _stretches(self, device: torch.device) -> dict[str, Any]:
+    def _sampler_settings(self, device: torch.device) -> dict[str, Any]:
         """What every sampler is made with."""
         return {
             "burn_in": self.burn_in,
@@ -150,7 +150,7 @@ class Ensemble(Persistent, ABC):
             **settings,
         )
 
-    def _keep(self, network: SequenceNetwork, history: list[dict[str, Any]]) -> None:
+    def _add_member(self, network: SequenceNetwork, history: list[dict[str, Any]]) -> None:
         self.members_.append(network)
         self.history_ += history
 

@@ -31,7 +31,7 @@ __all__ = [
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
-Rows = NDArray[np.intp]
+Indices = NDArray[np.intp]
 
 HAR_INPUTS = (
     "log_rv_60_to_market",
@@ -57,8 +57,8 @@ COMPONENTS = (5, 20, 60)
 
 
 def check_returns(
-    returns: ArrayLike, rows: ArrayLike, mask: ArrayLike | None
-) -> tuple[Floats, Rows, Bools]:
+    returns: ArrayLike, decisions: ArrayLike, mask: ArrayLike | None
+) -> tuple[Floats, Indices, Bools]:
     """Returns, decision rows and mask as arrays that fit one another.
 
     Raises
@@ -77,11 +77,11 @@ def check_returns(
     if np.isinf(daily).any():
         day, asset = np.argwhere(np.isinf(daily))[0]
         raise DataError(f"returns[{day}, {asset}] is infinite; mark a missing return with NaN")
-    chosen = np.asarray(rows)
+    chosen = np.asarray(decisions)
     if chosen.ndim != 1 or not len(chosen) or not np.issubdtype(chosen.dtype, np.integer):
-        raise DataError(f"rows have shape {chosen.shape}; give one whole number a decision")
+        raise DataError(f"decisions have shape {chosen.shape}; give one whole number a decision")
     if chosen[0] < 0 or chosen[-1] >= len(daily) or np.any(np.diff(chosen) <= 0):
-        raise DataError(f"rows must increase, and lie within the {len(daily)} days of returns")
+        raise DataError(f"decisions must increase, and lie within the {len(daily)} days of returns")
     shape = (len(chosen), daily.shape[1])
     allowed = np.ones(shape, dtype=bool) if mask is None else np.asarray(mask, dtype=bool)
     if allowed.shape != shape:
@@ -114,7 +114,7 @@ def log_realised_volatility(returns: Floats, window: int) -> Floats:
     return np.log(np.maximum(daily, QUIET_DAY) * np.sqrt(DAYS_PER_YEAR))
 
 
-def volatility_target(returns: Floats, rows: Rows, horizon: int) -> Floats:
+def volatility_target(returns: Floats, decisions: Indices, horizon: int) -> Floats:
     """Log realised volatility of the `horizon` days that follow each decision: t+1 to t+horizon.
 
     Reads the future of its rows: for fitting and judging alone.
@@ -130,22 +130,22 @@ def volatility_target(returns: Floats, rows: Rows, horizon: int) -> Floats:
     >>> np.exp(volatility_target(daily, np.array([0, 3]), 2)).round(4).ravel()
     array([0.1587,    nan])
     """
-    return _ahead(log_realised_volatility(returns, horizon), rows + horizon)
+    return _ahead(log_realised_volatility(returns, horizon), decisions + horizon)
 
 
-def returns_ahead(returns: Floats, rows: Rows, days: int) -> Floats:
+def returns_ahead(returns: Floats, decisions: Indices, days: int) -> Floats:
     """Daily returns of days t+1 to t+days, of shape (n_rows, n_assets, days); NaN where unknown."""
-    return np.stack([_ahead(returns, rows + day) for day in range(1, days + 1)], axis=2)
+    return np.stack([_ahead(returns, decisions + day) for day in range(1, days + 1)], axis=2)
 
 
-def _ahead(values: Floats, rows: Rows) -> Floats:
-    out = np.full((len(rows), values.shape[1]), np.nan)
-    inside = rows < len(values)
-    out[inside] = values[rows[inside]]
+def _ahead(values: Floats, decisions: Indices) -> Floats:
+    out = np.full((len(decisions), values.shape[1]), np.nan)
+    inside = decisions < len(values)
+    out[inside] = values[decisions[inside]]
     return out
 
 
-def har_inputs(returns: ArrayLike, rows: ArrayLike) -> Floats:
+def har_inputs(returns: ArrayLike, decisions: ArrayLike) -> Floats:
     r"""What the volatility network reads of each stock, known at each decision.
 
     In the order of `HAR_INPUTS`: :math:`\log RV_{60}`, less its mean over the stocks; the
@@ -180,7 +180,7 @@ def har_inputs(returns: ArrayLike, rows: ArrayLike) -> Floats:
     >>> har_inputs(daily, [250, 299]).shape
     (2, 4, 12)
     """
-    daily, chosen, _ = check_returns(returns, rows, None)
+    daily, chosen, _ = check_returns(returns, decisions, None)
     level = {n: log_realised_volatility(daily, n)[chosen] for n in (1, 5, 20, 60, 252)}
     deviation = np.exp(level[60]) / np.sqrt(DAYS_PER_YEAR)
     largest = trailing_max(np.abs(daily), 20, min_count=_needed(20))[chosen]
@@ -231,15 +231,17 @@ class HARForecaster(Persistent):
     Examples
     --------
     >>> daily = np.random.default_rng(0).normal(0.0, 0.01, (400, 20))
-    >>> rows = np.arange(100, 400, 5)
-    >>> HARForecaster().fit(daily, rows=rows).predict(daily, rows=rows).shape
+    >>> decisions = np.arange(100, 400, 5)
+    >>> HARForecaster().fit(daily, decisions=decisions).predict(daily, decisions=decisions).shape
     (60, 20)
     """
 
     def __init__(self, horizon: int = 20) -> None:
         self.horizon = horizon
 
-    def fit(self, returns: ArrayLike, *, rows: ArrayLike, mask: ArrayLike | None = None) -> Self:
+    def fit(
+        self, returns: ArrayLike, *, decisions: ArrayLike, mask: ArrayLike | None = None
+    ) -> Self:
         """Estimate the coefficients from days up to the last of `rows`, and none after it.
 
         Parameters
@@ -260,7 +262,7 @@ class HARForecaster(Persistent):
             If the arrays do not fit, or hold too little to estimate from.
         """
         horizon = check_integer("horizon", self.horizon, at_least=2)
-        daily, chosen, allowed = check_returns(returns, rows, mask)
+        daily, chosen, allowed = check_returns(returns, decisions, mask)
         daily = daily[: chosen[-1] + 1]
         past, future = _components(daily, chosen), volatility_target(daily, chosen, horizon)
         used = np.isfinite(past).all(axis=2) & np.isfinite(future) & allowed
@@ -270,13 +272,13 @@ class HARForecaster(Persistent):
                 f"only {self.n_entries_} decisions have 60 days before and {horizon} days after "
                 "them within the training sample; give more days or more stocks"
             )
-        design, goal = past[used], future[used]
-        self.coef_: Floats = np.asarray(np.linalg.lstsq(design, goal, rcond=None)[0], np.float64)
-        self.residual_deviation_ = float(np.std(goal - design @ self.coef_))
+        design, target = past[used], future[used]
+        self.coef_: Floats = np.asarray(np.linalg.lstsq(design, target, rcond=None)[0], np.float64)
+        self.residual_deviation_ = float(np.std(target - design @ self.coef_))
         return self
 
     def predict(
-        self, returns: ArrayLike, *, rows: ArrayLike, mask: ArrayLike | None = None
+        self, returns: ArrayLike, *, decisions: ArrayLike, mask: ArrayLike | None = None
     ) -> Floats:
         """Annual volatility over the next `horizon` days, of shape (n_rows, n_assets).
 
@@ -290,24 +292,26 @@ class HARForecaster(Persistent):
             If the model has not been fitted.
         """
         check_fitted(self, "coef_")
-        daily, chosen, allowed = check_returns(returns, rows, mask)
+        daily, chosen, allowed = check_returns(returns, decisions, mask)
         # A sum term by term: a matrix product may round a row by what else is in the matrix.
         terms = _components(daily, chosen) * self.coef_
         level = terms[..., 0] + terms[..., 1] + terms[..., 2] + terms[..., 3]
         return np.where(allowed, np.exp(level), np.nan)
 
 
-def _components(daily: Floats, rows: Rows) -> Floats:
+def _components(daily: Floats, decisions: Indices) -> Floats:
     """Regressors of HAR: 1 and the three log volatilities, (n_rows, n_assets, 4)."""
-    levels = [log_realised_volatility(daily, n)[rows] for n in COMPONENTS]
+    levels = [log_realised_volatility(daily, n)[decisions] for n in COMPONENTS]
     return np.stack([np.ones_like(levels[0]), *levels], axis=2)
 
 
-def _market_inputs(daily: Floats, rows: Rows, level: Floats) -> tuple[Floats, Floats, Floats]:
+def _market_inputs(
+    daily: Floats, decisions: Indices, level: Floats
+) -> tuple[Floats, Floats, Floats]:
     """Mean log volatility of the stocks, and the index's volatility ratio and return."""
     index = _mean_known(daily)
-    short, long = (log_realised_volatility(index, n)[rows] for n in (5, 20))
-    move = _sum(index, 20)[rows] / (np.exp(long) * np.sqrt(20.0 / DAYS_PER_YEAR))
+    short, long = (log_realised_volatility(index, n)[decisions] for n in (5, 20))
+    move = _sum(index, 20)[decisions] / (np.exp(long) * np.sqrt(20.0 / DAYS_PER_YEAR))
     return _mean_known(level), short - long, move
 
 

@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from alphakeel.errors import ConfigError, DataError
 from alphakeel.models.attribution import attribute
-from alphakeel.models.base import Forecaster, check_inputs, check_integer
+from alphakeel.models.base import Forecaster, check_features, check_integer
 from alphakeel.models.sequence import SequenceForecaster
 from alphakeel.stats.cross_section import rank_ic
 
@@ -129,21 +129,21 @@ def permutation_importance(
     array([1., 0.])
     """
     check_integer("repeats", repeats, at_least=1)
-    inputs = check_inputs(features, mask, market)
-    goals = np.asarray(targets, dtype=np.float64)
-    if goals.ndim not in (2, 3) or goals.shape[:2] != inputs.present.shape:
+    inputs = check_features(features, mask, market)
+    targets = np.asarray(targets, dtype=np.float64)
+    if targets.ndim not in (2, 3) or targets.shape[:2] != inputs.present.shape:
         raise DataError(
-            f"targets have shape {goals.shape}, but the features have "
+            f"targets have shape {targets.shape}, but the features have "
             f"{inputs.present.shape[0]} dates and {inputs.present.shape[1]} assets"
         )
     rows = slice(None) if rows is None else rows
-    goals = goals[rows].reshape(*goals[rows].shape[:2], -1)
+    targets = targets[rows].reshape(*targets[rows].shape[:2], -1)
 
     def measure(cube: NDArray[np.float32]) -> Floats:
         scores = model.predict(cube, mask=inputs.present, market=inputs.market)
-        return rank_ic(scores[rows], goals).mean(axis=1)
+        return rank_ic(scores[rows], targets).mean(axis=1)
 
-    cube = np.array(inputs.features)
+    cube = np.array(inputs.values)
     base = measure(cube)
     shuffled = np.empty((repeats, len(base), cube.shape[2]))
     here = np.argsort(~inputs.present, axis=1, kind="stable")
@@ -151,7 +151,7 @@ def permutation_importance(
         keys = np.where(inputs.present, rng.random(inputs.present.shape), 2.0)
         other = np.argsort(keys, axis=1, kind="stable")
         for k in range(cube.shape[2]):
-            own = inputs.features[:, :, k]
+            own = inputs.values[:, :, k]
             # What is absent comes last in both orders, and so stays where it is.
             np.put_along_axis(cube[:, :, k], here, np.take_along_axis(own, other, axis=1), axis=1)
             shuffled[repeat, :, k] = measure(cube)
@@ -204,34 +204,34 @@ def find_drivers(
     DataError
         If shapes do not fit.
     """
-    inputs = check_inputs(features, mask, market)
-    goals = np.asarray(targets)
-    if len(names) != inputs.features.shape[2]:
-        raise ConfigError(f"{len(names)} names for {inputs.features.shape[2]} factors")
+    inputs = check_features(features, mask, market)
+    targets = np.asarray(targets)
+    if len(names) != inputs.values.shape[2]:
+        raise ConfigError(f"{len(names)} names for {inputs.values.shape[2]} factors")
     check_integer("dates", dates, at_least=1)
     check_integer("explained_assets", explained_assets, at_least=1)
-    n_assets = inputs.features.shape[1]
+    n_assets = inputs.values.shape[1]
     if n_assets > check_integer("max_assets", max_assets, at_least=2):
         some = np.sort(rng.choice(n_assets, size=max_assets, replace=False))
-        inputs = check_inputs(inputs.features[:, some], inputs.present[:, some], inputs.market)
-        goals = goals[:, some]
+        inputs = check_features(inputs.values[:, some], inputs.present[:, some], inputs.market)
+        targets = targets[:, some]
     if not isinstance(model, SequenceForecaster):  # no memory to warm up
-        inputs = check_inputs(inputs.features[rows], inputs.present[rows], inputs.market[rows])
-        goals, rows = goals[rows], slice(None)
+        inputs = check_features(inputs.values[rows], inputs.present[rows], inputs.market[rows])
+        targets, rows = targets[rows], slice(None)
     given = {"mask": inputs.present, "market": inputs.market}
     importance = permutation_importance(
-        model, inputs.features, goals, rng=rng, rows=rows, repeats=repeats, **given
+        model, inputs.values, targets, rng=rng, rows=rows, repeats=repeats, **given
     )
-    measured = np.arange(len(inputs.features))[rows]
+    measured = np.arange(len(inputs.values))[rows]
     parts = []
     for row in measured[np.unique(np.linspace(0, len(measured) - 1, dates).round().astype(int))]:
         listed = np.flatnonzero(inputs.present[row])
         if len(listed) < 2:
             continue
         some = np.sort(rng.choice(listed, size=min(len(listed), explained_assets), replace=False))
-        found = attribute(
+        attribution = attribute(
             model,
-            inputs.features,
+            inputs.values,
             row=int(row),
             assets=some,
             rng=rng,
@@ -240,7 +240,7 @@ def find_drivers(
             tolerance=None,
             **given,
         )
-        parts.append(found.mean_absolute())
+        parts.append(attribution.mean_absolute())
     total = np.mean(parts, axis=0) if parts else np.zeros((1, len(names)))
     return Drivers(tuple(names), importance.drop, total / (total.sum() or 1.0))
 
@@ -305,7 +305,7 @@ def explain_score(
     if len(shape) == 3 and len(factor_names) != shape[2]:
         raise ConfigError(f"{len(factor_names)} factor names for {shape[2]} factors")
     check_integer("top", top, at_least=1)
-    found = attribute(
+    attribution = attribute(
         model,
         features,
         row=row,
@@ -316,7 +316,7 @@ def explain_score(
         lags=lags,
         steps=steps,
     )
-    values = found.values[0]
+    values = attribution.values[0]
     order = np.argsort(-np.abs(values), axis=0, kind="stable")[:top]
     table = pd.DataFrame(
         {
@@ -332,8 +332,8 @@ def explain_score(
     table = table.sort_values("contribution", key=np.abs, ascending=False, kind="stable")
     table = table.reset_index(drop=True)
     table.attrs = {
-        "score": float(found.scores[0]),
-        "baseline": float(found.baselines[0]),
-        "gap": float(found.gap[0]),
+        "score": float(attribution.scores[0]),
+        "baseline": float(attribution.baselines[0]),
+        "gap": float(attribution.gap[0]),
     }
     return table

@@ -315,7 +315,7 @@ def run(
     series: Floats32,
     *,
     warm_up: int | None = None,
-    stretch: int = 1,
+    block: int = 1,
 ) -> Floats32:
     """Outputs of a network at every row, without ever holding the inputs of all rows.
 
@@ -338,11 +338,11 @@ def run(
     n_dates, n_assets, _ = features.shape
     device = next(network.parameters()).device
     size = max(1, BLOCK_ENTRIES // n_assets)
-    stretch = n_dates if warm_up is None else stretch
+    block = n_dates if warm_up is None else block
     pieces: list[Floats32] = []
     with torch.inference_mode():
-        for start in range(0, n_dates, stretch):
-            stop, state = min(start + stretch, n_dates), None
+        for start in range(0, n_dates, block):
+            stop, state = min(start + block, n_dates), None
             for first in range(max(0, start - (warm_up or 0)), stop, size):
                 rows = slice(first, min(first + size, stop))
                 inputs = torch.from_numpy(assemble(features[rows], series[rows])).to(device)
@@ -454,8 +454,8 @@ class AttentionNetwork(SequenceNetwork):
         # the row that has it still shows it, through its own h.
         memory = torch.nan_to_num(past).transpose(0, 1)
         query = nn.functional.linear(h, self.score / sqrt(h.shape[2])).transpose(0, 1)
-        found = banded_attention(query, memory, memory, self.lag_bias)
-        both = torch.cat([h, drop(found.transpose(0, 1), self.dropout, noise)], dim=2)
+        attended = banded_attention(query, memory, memory, self.lag_bias)
+        both = torch.cat([h, drop(attended.transpose(0, 1), self.dropout, noise)], dim=2)
         ends.append(past[max(0, len(past) - self.window + 1) :])
         return nn.functional.linear(both, self.head_weight, self.head_bias), ends
 

@@ -403,12 +403,12 @@ class Checkpoint:
 
     def load(self) -> dict[str, Any] | None:
         """Put all parts back and return the values; None, and nothing touched, if none is kept."""
-        kept = None if self.slot is None else self.slot.get()
-        if kept is None or set(kept["parts"]) != set(self.parts):
+        saved = None if self.slot is None else self.slot.get()
+        if saved is None or set(saved["parts"]) != set(self.parts):
             return None
         for name, part in self.parts.items():
-            _restore(part, kept["parts"][name])
-        values: dict[str, Any] = kept["values"]
+            _restore(part, saved["parts"][name])
+        values: dict[str, Any] = saved["values"]
         return values
 
 

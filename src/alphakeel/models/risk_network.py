@@ -121,9 +121,9 @@ class RiskForecaster(Ensemble):
     Examples
     --------
     >>> daily = np.random.default_rng(0).normal(0.0, 0.01, (400, 10))
-    >>> rows = np.arange(100, 400, 5)
+    >>> decisions = np.arange(100, 400, 5)
     >>> model = RiskForecaster(hidden=4, burn_in=5, chunk=20, max_steps=2, n_seeds=1)
-    >>> forecast = model.fit(daily, rows=rows).predict(daily, rows=rows)
+    >>> forecast = model.fit(daily, decisions=decisions).predict(daily, decisions=decisions)
     >>> forecast.volatility.shape, bool((forecast.quantile < 0).all())
     ((60, 10), True)
     """
@@ -169,7 +169,7 @@ class RiskForecaster(Ensemble):
         self,
         returns: ArrayLike,
         *,
-        rows: ArrayLike,
+        decisions: ArrayLike,
         mask: ArrayLike | None = None,
         market: ArrayLike | None = None,
     ) -> Self:
@@ -199,7 +199,7 @@ class RiskForecaster(Ensemble):
             If a loss is not finite.
         """
         device = self._check_settings()
-        daily, chosen, allowed = check_returns(returns, rows, mask)
+        daily, chosen, allowed = check_returns(returns, decisions, mask)
         daily = daily[: chosen[-1] + 1]
         extra = _check_market(market, len(chosen))
         if len(chosen) - self.burn_in < MIN_CHUNK:
@@ -207,20 +207,20 @@ class RiskForecaster(Ensemble):
                 f"burn_in of {self.burn_in} rows leaves fewer than {MIN_CHUNK} of the "
                 f"{len(chosen)} training rows; shorten it or give more rows"
             )
-        har = HARForecaster(self.horizon).fit(daily, rows=chosen, mask=allowed)
+        har = HARForecaster(self.horizon).fit(daily, decisions=chosen, mask=allowed)
         self.har_coef_ = har.coef_
-        base = har.predict(daily, rows=chosen)
+        base = har.predict(daily, decisions=chosen)
         targets = encode(daily, chosen, base, allowed, horizon=self.horizon, days=self.days)
         inputs = har_inputs(daily, chosen).astype(np.float32)
         self.input_scale_ = MarketScale.of(inputs[allowed & np.isfinite(base)])
         self.market_scale_ = MarketScale.of(extra)
         features = self.input_scale_.apply(inputs)
         series = self.market_scale_.apply(extra)
-        stretches = self._stretches(device)
-        stretches["chunk"] = min(self.chunk, len(chosen) - self.burn_in)
+        sampling = self._sampler_settings(device)
+        sampling["chunk"] = min(self.chunk, len(chosen) - self.burn_in)
         with one_thread():
             for member in self._new_members(device, features, series, targets):
-                sampler = ChunkSampler(features, series, targets, rng=member.rng, **stretches)
+                sampler = ChunkSampler(features, series, targets, rng=member.rng, **sampling)
                 network = self._new_network(member, device)
                 result = self._train(
                     network,
@@ -231,14 +231,14 @@ class RiskForecaster(Ensemble):
                     patience=None,
                     validate=None,
                 )
-                self._keep(network, result.history)
+                self._add_member(network, result.history)
         return self
 
     def predict(
         self,
         returns: ArrayLike,
         *,
-        rows: ArrayLike,
+        decisions: ArrayLike,
         mask: ArrayLike | None = None,
         market: ArrayLike | None = None,
     ) -> RiskForecast:
@@ -256,7 +256,7 @@ class RiskForecaster(Ensemble):
             If the arrays do not fit one another, or the fit.
         """
         check_fitted(self, "members_")
-        daily, chosen, allowed = check_returns(returns, rows, mask)
+        daily, chosen, allowed = check_returns(returns, decisions, mask)
         extra = _check_market(market, len(chosen))
         if extra.shape[1] != len(self.market_scale_.mean):
             raise DataError(
@@ -267,7 +267,7 @@ class RiskForecaster(Ensemble):
         series = self.market_scale_.apply(extra)
         har = HARForecaster(self.horizon)
         har.coef_ = self.har_coef_
-        base = har.predict(daily, rows=chosen, mask=allowed)
+        base = har.predict(daily, decisions=chosen, mask=allowed)
         with one_thread():
             heads = [run(network, features, series) for network in self.members_]
         return decode(np.mean(heads, axis=0), base, self.level)
@@ -293,12 +293,14 @@ class RiskForecaster(Ensemble):
         self._set_members(members)
 
 
-def _check_market(market: ArrayLike | None, n_rows: int) -> Floats32:
+def _check_market(market: ArrayLike | None, n_decisions: int) -> Floats32:
     if market is None:
-        return np.empty((n_rows, 0), dtype=np.float32)
+        return np.empty((n_decisions, 0), dtype=np.float32)
     series = np.asarray(market, dtype=np.float32)
-    if series.ndim != 2 or len(series) != n_rows:
-        raise DataError(f"market has shape {series.shape}; give (rows, series) with {n_rows} rows")
+    if series.ndim != 2 or len(series) != n_decisions:
+        raise DataError(
+            f"market has shape {series.shape}; give (decisions, series) with {n_decisions} rows"
+        )
     return series
 
 
@@ -426,7 +428,7 @@ def _parameters(heads: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
 
 def encode(
     returns: Floats,
-    rows: NDArray[np.intp],
+    decisions: NDArray[np.intp],
     base: Floats,
     allowed: NDArray[np.bool_],
     *,
@@ -452,8 +454,8 @@ def encode(
         The residual of log volatility, then the returns of days t+1 to t+days in daily deviations,
         within +-15; NaN where unknown or not allowed.
     """
-    residual = volatility_target(returns, rows, horizon) - np.log(base)
-    ahead = returns_ahead(returns, rows, days) / (base / np.sqrt(DAYS_PER_YEAR))[..., None]
+    residual = volatility_target(returns, decisions, horizon) - np.log(base)
+    ahead = returns_ahead(returns, decisions, days) / (base / np.sqrt(DAYS_PER_YEAR))[..., None]
     ahead = np.clip(ahead, -FARTHEST_RETURN, FARTHEST_RETURN)
     targets = np.concatenate([residual[..., None], ahead], axis=2)
     targets[~allowed] = np.nan

@@ -37,7 +37,7 @@ Floats32 = NDArray[np.float32]
 
 # Small universes put several stretches of time into a step, up to this many sequences: on a CPU
 # the cost of a step hardly grows below it.
-SEQUENCES_PER_STEP = 80
+COLUMNS_PER_STEP = 80
 # Market series beyond this many training standard deviations count as this many: a state never
 # seen in training should look extreme, not drive the cell to its limits.
 MARKET_LIMIT = 5.0
@@ -94,9 +94,9 @@ class Batch:
 
     Attributes
     ----------
-    inputs : Tensor of shape (burn_in + n_dates, n_stretches * n_assets, n_inputs)
+    inputs : Tensor of shape (burn_in + n_dates, n_sequences * n_assets, n_inputs)
         The stretches side by side.
-    targets : Tensor of shape (n_dates * n_stretches, n_assets, n_horizons)
+    targets : Tensor of shape (n_dates * n_sequences, n_assets, n_horizons)
         After the burn-in; one cross-section per date and stretch; 0 where not known.
     known : bool Tensor of the shape of `targets`
         Which targets count.
@@ -165,38 +165,38 @@ class ChunkSampler:
         dates_before = np.concatenate([[0], np.cumsum(usable)])
         n_starts = len(features) - burn_in - chunk + 1
         starts = np.arange(n_starts)
-        in_stretch = dates_before[starts + burn_in + chunk] - dates_before[starts + burn_in]
-        self.starts = starts[in_stretch > 0]
+        in_sequence = dates_before[starts + burn_in + chunk] - dates_before[starts + burn_in]
+        self.starts = starts[in_sequence > 0]
         if len(self.starts) == 0:
             raise DataError(
                 f"no date after the burn-in of {burn_in} rows has {MIN_ASSETS} stocks with a known "
                 f"target; give more stocks or more rows than {len(features)}"
             )
         n_assets = features.shape[1]
-        self.n_stretches = max(1, min(SEQUENCES_PER_STEP, batch_assets) // n_assets)
+        self.n_sequences = max(1, min(COLUMNS_PER_STEP, batch_assets) // n_assets)
         # Several stretches hold all stocks each, so one record serves whatever was last drawn.
         self._drawn: NDArray[np.intp] = np.arange(n_assets)
 
     def draw(self) -> Batch:
         """Draw the next batch."""
-        starts = self.rng.choice(self.starts, size=self.n_stretches)
+        starts = self.rng.choice(self.starts, size=self.n_sequences)
         inputs, targets = [], []
         for start in starts:
             stop = start + self.burn_in + self.chunk
             assets = self._assets(slice(start + self.burn_in, stop))
             inputs.append(assemble(self.features[start:stop, assets], self.market[start:stop]))
             targets.append(self.targets[start + self.burn_in : stop, assets])
-        goals = torch.from_numpy(np.stack(targets, axis=1)).flatten(0, 1)
-        known = torch.isfinite(goals)
+        stacked = torch.from_numpy(np.stack(targets, axis=1)).flatten(0, 1)
+        known = torch.isfinite(stacked)
         return Batch(
             torch.from_numpy(np.concatenate(inputs, axis=1)).to(self.device),
-            torch.where(known, goals, 0.0).to(self.device),
+            torch.where(known, stacked, 0.0).to(self.device),
             known.to(self.device),
         )
 
-    def asset_of(self, sequence: int) -> int:
+    def asset_of(self, column: int) -> int:
         """Column among all stocks of a sequence of the last batch drawn."""
-        return int(self._drawn[sequence % len(self._drawn)])
+        return int(self._drawn[column % len(self._drawn)])
 
     def state(self) -> dict[str, Any]:
         """Where the source of draws stands."""
@@ -225,7 +225,7 @@ class Sample:
     features : float32 ndarray of shape (n_dates, n_assets, n_factors)
     series : float32 ndarray of shape (n_dates, n_series)
         Scaled market series.
-    goals : float32 ndarray of shape (n_dates, n_assets, n_horizons)
+    targets : float32 ndarray of shape (n_dates, n_assets, n_horizons)
         NaN where not known.
     n_fit : int
         Rows to fit on, from the first.
@@ -235,15 +235,15 @@ class Sample:
 
     features: Floats32
     series: Floats32
-    goals: Floats32
+    targets: Floats32
     n_fit: int
     block: slice | None
 
     @property
     def fitted(self) -> tuple[Floats32, Floats32, Floats32]:
-        """Features, series and goals of the rows to fit on."""
+        """Features, series and targets of the rows to fit on."""
         rows = slice(0, self.n_fit)
-        return self.features[rows], self.series[rows], self.goals[rows]
+        return self.features[rows], self.series[rows], self.targets[rows]
 
 
 def split_rows(
@@ -295,8 +295,8 @@ def validator(network: SequenceNetwork, sample: Sample, burn_in: int) -> Callabl
     block = sample.block
     if block is None:
         return None
-    goals = sample.goals[block]
-    known: NDArray[np.bool_] = np.any(np.isfinite(goals), axis=2)
+    targets = sample.targets[block]
+    known: NDArray[np.bool_] = np.any(np.isfinite(targets), axis=2)
     if known.sum(axis=1).max() < MIN_ASSETS:
         raise DataError(
             f"no date of the validation block (the last {block.stop - block.start} rows) has "
@@ -307,7 +307,7 @@ def validator(network: SequenceNetwork, sample: Sample, burn_in: int) -> Callabl
 
     def rank_ic_now() -> float:
         heads = run(network, sample.features[seen], sample.series[seen])
-        by_date = rank_ic(mean_of_heads(heads[block.start - seen.start :], known), goals)
+        by_date = rank_ic(mean_of_heads(heads[block.start - seen.start :], known), targets)
         return float(np.nanmean(by_date)) if np.isfinite(by_date).any() else 0.0
 
     return rank_ic_now

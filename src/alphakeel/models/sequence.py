@@ -16,10 +16,10 @@ from torch import Generator
 
 from alphakeel.errors import ConfigError
 from alphakeel.models.base import (
-    Inputs,
+    Features,
     check_columns,
+    check_features,
     check_fitted,
-    check_inputs,
     check_integer,
     check_integers,
     check_number,
@@ -141,13 +141,15 @@ class SequenceForecaster(Ensemble):
         """
         device = self._check_settings()
         dtype = training_dtype(self.precision, device)
-        inputs = check_inputs(features, mask, market)
-        goals = check_targets(targets, inputs)
-        sample = self._sample(inputs, goals, len(goals))
-        data = (inputs.features, inputs.present, sample.series, goals)
+        inputs = check_features(features, mask, market)
+        targets = check_targets(targets, inputs)
+        sample = self._sample(inputs, targets, len(targets))
+        data = (inputs.values, inputs.present, sample.series, targets)
         with one_thread():
             for member in self._new_members(device, *data):
-                sampler = ChunkSampler(*sample.fitted, rng=member.rng, **self._stretches(device))
+                sampler = ChunkSampler(
+                    *sample.fitted, rng=member.rng, **self._sampler_settings(device)
+                )
                 network = self._new_network(member, device)
                 result = self._train(
                     network,
@@ -160,7 +162,7 @@ class SequenceForecaster(Ensemble):
                     dtype=dtype,
                     input_noise=self.input_noise,
                 )
-                self._keep(network, result.history)
+                self._add_member(network, result.history)
                 self.best_steps_.append(result.best_step)
         return self
 
@@ -200,18 +202,16 @@ class SequenceForecaster(Ensemble):
         scores = np.empty((len(self.members_), *inputs.present.shape), dtype=np.float32)
         with one_thread():
             for member, network in enumerate(self.members_):
-                heads = run(
-                    network, inputs.features, series, warm_up=self.warm_up, stretch=self.chunk_
-                )
+                heads = run(network, inputs.values, series, warm_up=self.warm_up, block=self.chunk_)
                 scores[member] = zscore(mean_of_heads(heads, inputs.present), inputs.present)
         return scores
 
     def _check_call(
         self, features: ArrayLike, mask: ArrayLike | None, market: ArrayLike | None
-    ) -> Inputs:
-        """Inputs of a prediction: of a fitted model, with as many columns as the fit's."""
+    ) -> Features:
+        """Features of a prediction: of a fitted model, with as many columns as the fit's."""
         check_fitted(self, "members_")
-        inputs = check_inputs(features, mask, market)
+        inputs = check_features(features, mask, market)
         check_columns(inputs, self.n_factors_in_, self.n_market_in_)
         return inputs
 
@@ -242,10 +242,10 @@ class SequenceForecaster(Ensemble):
         n_inputs = self.n_factors_in_ + self.n_market_in_
         return self._network(n_inputs, self.n_horizons_, generator)
 
-    def _sample(self, inputs: Inputs, goals: Floats32, n_known: int) -> Sample:
+    def _sample(self, inputs: Features, targets: Floats32, n_known: int) -> Sample:
         """Learn the shapes and the scale, and cut the first `n_known` rows for fit and block."""
-        self.n_horizons_ = goals.shape[2]
-        self.n_factors_in_, self.n_market_in_ = inputs.features.shape[2], inputs.market.shape[1]
+        self.n_horizons_ = targets.shape[2]
+        self.n_factors_in_, self.n_market_in_ = inputs.values.shape[2], inputs.market.shape[1]
         self.market_scale_ = MarketScale.of(inputs.market)
         series = self.market_scale_.apply(inputs.market)
         n_fit, block = split_rows(
@@ -256,11 +256,11 @@ class SequenceForecaster(Ensemble):
         )
         self.chunk_ = min(self.chunk, n_fit - self.burn_in)
         self.best_steps_: list[int] = []
-        return Sample(inputs.features, series, goals, n_fit, block)
+        return Sample(inputs.values, series, targets, n_fit, block)
 
-    def _stretches(self, device: torch.device) -> dict[str, Any]:
+    def _sampler_settings(self, device: torch.device) -> dict[str, Any]:
         """What every sampler of this ensemble is made with."""
-        return super()._stretches(device) | {"chunk": self.chunk_}
+        return super()._sampler_settings(device) | {"chunk": self.chunk_}
 
 
 class LSTMForecaster(SequenceForecaster):

@@ -41,9 +41,9 @@ __all__ = [
     "PRECISIONS",
     "Training",
     "clip",
-    "kept_memory",
     "one_cycle",
     "one_thread",
+    "reuse_memory",
     "train",
     "training_dtype",
 ]
@@ -63,7 +63,7 @@ TRIM_THRESHOLD, TOP_PAD, MMAP_THRESHOLD = -1, -2, -3
 # grows by 256 MiB of address space (memory is taken page by page, when it is first used).
 WHILE_FITTING = {MMAP_THRESHOLD: 1024, TRIM_THRESHOLD: 1024, TOP_PAD: 256}
 # What glibc's own rule tends to in a process that frees large blocks; its starting point, 128 KiB,
-# would slow down everything that comes later, for to set a threshold switches the rule off.
+# would slow down everything that comes later, because setting a threshold disables that rule.
 AFTERWARDS = {MMAP_THRESHOLD: 32, TRIM_THRESHOLD: 64, TOP_PAD: 0}
 
 _lock = threading.Lock()
@@ -77,7 +77,7 @@ def one_thread() -> Iterator[None]:
     A kernel split over threads adds in another order, so results would depend on the number of
     cores; and folds fitted side by side would fight over them. The number is a setting of the
     process: it is put back when the last of several fits running in threads leaves. So are the
-    thresholds of `kept_memory`.
+    thresholds of `reuse_memory`.
     """
     global _thread_holders, _threads_before
     with _thread_lock:
@@ -86,7 +86,7 @@ def one_thread() -> Iterator[None]:
         _thread_holders += 1
         torch.set_num_threads(1)
     try:
-        with kept_memory():
+        with reuse_memory():
             yield
     finally:
         with _thread_lock:
@@ -127,11 +127,11 @@ class _States:
         self.best = {name: torch.from_numpy(x) for name, x in best.items()} or None
         self.sound = self.best
 
-    def keep_best(self, score: float) -> None:
+    def mark_best(self, score: float) -> None:
         """The network as it is has this score, and is the one to keep."""
         self.score, self.best = score, self._copied()
 
-    def keep_sound(self) -> None:
+    def mark_sound(self) -> None:
         """The network as it is gives finite numbers; a best one that did is kept before it."""
         self.sound = self._copied() if self.best is None else self.best
 
@@ -216,11 +216,11 @@ def train(
         validation=validate,
     )
     first = 1
-    kept = checkpoint.load()
-    if kept is not None:
-        result = Training(kept["history"], kept["best_step"])
-        states.resume(kept["best"], kept["best_state"])
-        first = max_steps + 1 if kept["finished"] else kept["step"] + 1
+    saved = checkpoint.load()
+    if saved is not None:
+        result = Training(saved["history"], saved["best_step"])
+        states.resume(saved["best"], saved["best_state"])
+        first = max_steps + 1 if saved["finished"] else saved["step"] + 1
         report(member, first - 1, max_steps, result.history[-1]["train_loss"])
     for step in range(first, max_steps + 1):
         batch = sampler.draw()
@@ -236,7 +236,7 @@ def train(
             raise _diverged(seed, step, loss, batch, sampler)
         if step == first or (step - 1) % evaluate_every == 0:
             # Only now is it known that the state of the last evaluation gives finite numbers.
-            states.keep_sound()
+            states.mark_sound()
         optimizer.step(one_cycle(step - 1, max_steps, learning_rate))
         losses.append((loss, float(parts.ic)))
         report(member, step, max_steps, loss)
@@ -247,7 +247,7 @@ def train(
         losses = []
         if validate is None or score > states.score:
             result.best_step = step
-            states.keep_best(score)
+            states.mark_best(score)
         waited = step - result.best_step
         stops = patience is not None and waited >= patience * evaluate_every
         finished = stops or step == max_steps
@@ -292,12 +292,12 @@ def _diverged(
     # Market series are limited to MARKET_LIMIT, so what stands out is sought among the factors.
     n_factors = sampler.features.shape[2]
     largest = batch.inputs[..., :n_factors].abs().amax(dim=0)
-    sequence, factor = divmod(int(largest.argmax()), n_factors)
-    asset = sampler.asset_of(sequence)
+    column, factor = divmod(int(largest.argmax()), n_factors)
+    asset = sampler.asset_of(column)
     problem = "gradient" if isfinite(loss) else f"loss ({loss})"
     return ConvergenceError(
         f"training diverged: the {problem} of seed {seed} at step {step} is not finite; the "
-        f"largest input is {float(largest[sequence, factor]):.3g} in factor column {factor}, "
+        f"largest input is {float(largest[column, factor]):.3g} in factor column {factor}, "
         f"stock column {asset}: check that series, or lower the learning rate",
         factor=factor,
         asset=asset,
@@ -377,9 +377,9 @@ class AdamW:
         """Go back to where `state` was taken."""
         self.steps = state["steps"]
         for i, (mean, square) in enumerate(zip(self.mean, self.square, strict=True)):
-            kept = state["moments"][str(i)]
-            mean.copy_(torch.as_tensor(kept["mean"]))
-            square.copy_(torch.as_tensor(kept["square"]))
+            moments = state["moments"][str(i)]
+            mean.copy_(torch.as_tensor(moments["mean"]))
+            square.copy_(torch.as_tensor(moments["square"]))
 
 
 def clip(parameters: list[torch.nn.Parameter]) -> float:
@@ -438,7 +438,7 @@ def _is_native(device: torch.device) -> bool:
 
 
 @contextmanager
-def kept_memory() -> Iterator[None]:
+def reuse_memory() -> Iterator[None]:
     """Let the C library keep freed memory for the next step; hand it back when the last one leaves.
 
     The thresholds are settings of the whole process. They are raised when the first of several
@@ -452,7 +452,7 @@ def kept_memory() -> Iterator[None]:
 
     Examples
     --------
-    >>> with kept_memory():
+    >>> with reuse_memory():
     ...     pass
     """
     global _holders
