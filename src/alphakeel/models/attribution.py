@@ -1,10 +1,9 @@
-r"""What each factor, at each lag, added to the score of a stock.
+"""What each factor, at each lag, added to the score of a stock.
 
-A score is a place in the cross-section of its date. What is attributed is therefore the distance
-between the score of a stock and the score that it would have with all its factors in the middle
-of the ranking (0, the baseline), while the other stocks and the market stay as they were.
-
-The numerics of integrated gradients: a score as a function of its inputs, and its integral.
+A score is a place in the cross-section of its date. What is attributed is therefore the
+distance between the score of a stock and the score that it would have with all its factors in
+the middle of the ranking (0, the baseline), while the other stocks and the market stay as they
+were.
 """
 
 from __future__ import annotations
@@ -51,13 +50,10 @@ MAX_STEPS = 2048
 class Attribution:
     """Scores of some stocks on one date, split over factors and lags.
 
-    Attributes
-    ----------
-    values : float64 ndarray of shape (n_stocks, n_lags, n_factors)
-        In units of the score. Lag 0 is the date itself, lag k lies k rows before; 0 for lags
-        before the first row.
-    scores, baselines : float64 ndarray of shape (n_stocks,)
-        With the factors as they were, and with all of them (over the lags given) at 0.
+    `values` (n_stocks, n_lags, n_factors) are in units of the score; lag 0 is the date itself,
+    lag k lies k rows before, 0 for lags before the first row. `scores` and `baselines`
+    (n_stocks,) are with the factors as they were, and with all of them (over the lags given) at
+    0.
     """
 
     values: Floats
@@ -89,14 +85,7 @@ def attribute(
 ) -> Attribution:
     """`integrated_gradients` for the networks, `shapley_values` (at lag 0) for the others.
 
-    Parameters
-    ----------
-    rng
-        Read for models that are no network.
-    lags, steps, tolerance
-        Read for networks.
-    model, features, row, assets, mask, market
-        As in those two.
+    `rng` is read for models that are no network; `lags`, `steps`, `tolerance` for networks.
     """
     if isinstance(model, SequenceForecaster):
         return integrated_gradients(
@@ -132,11 +121,10 @@ def integrated_gradients(
     .. math:: a_{lk} = x_{t-l,k} \int_0^1
               \frac{\partial s(u x)}{\partial x_{t-l,k}} \, du
 
-    along the straight line from the baseline 0 to the stock's own factors x [1]_. The score s is
+    along the straight line from the baseline 0 to the stock's own factors x (Sundararajan,
+    Taly, Yan, 2017, https://arxiv.org/abs/1703.01365), as a Gauss-Legendre sum. The score s is
     the ensemble's: the mean over members and heads of their z-scores, with the mean and the
-    standard deviation of the date held where the real cross-section has them. So the values add
-    up to the score less that of the stock in the middle of every ranking, in the same market.
-    The integral is a Gauss-Legendre sum.
+    standard deviation of the date held where the real cross-section has them.
 
     Parameters
     ----------
@@ -149,34 +137,15 @@ def integrated_gradients(
     assets : sequence of int
         Stocks to explain; each has a score on that date.
     lags : int, optional
-        Rows that are attributed, `row` included; the ones before them stay as they were, and
-        start `burn_in` rows earlier, as in training. By default all rows that `predict` reads: the
-        score explained is then exactly its score.
+        Rows that are attributed, `row` included; the ones before them stay as they were, and start
+        `burn_in` rows earlier, as in training. By default all rows that `predict` reads: the score
+        explained is then exactly its score.
     steps : int, default=32
         Points of the sum.
     tolerance : float, optional, default=1e-3
         Where the values of a stock miss the change of its score by more than this, the points are
         doubled, up to 2,048: smooth networks need no more than 32, ones with kinks (ReLU) hundreds.
         None leaves it at `steps`; `Attribution.gap` has what is missing either way.
-
-    Returns
-    -------
-    Attribution
-        With `lags` lags, or `row` + 1 less the rows before those that `predict` reads.
-
-    Raises
-    ------
-    NotFittedError
-        If the model has not been fitted.
-    ConfigError
-        If `row`, `lags` or `steps` is out of range.
-    DataError
-        If shapes do not fit the model, or a stock has no score on that date.
-
-    References
-    ----------
-    .. [1] Sundararajan, Taly, Yan (2017), "Axiomatic Attribution for Deep Networks", ICML.
-       https://arxiv.org/abs/1703.01365
 
     Examples
     --------
@@ -230,39 +199,13 @@ def shapley_values(
 ) -> Attribution:
     """Shapley values of the factors for any model without memory, sampled over orders.
 
-    In a random order the stock's factors go from 0 to their own values one after the other; what
-    the score gains at a factor's turn, averaged over orders, is its value. Every second order is
-    the one before it reversed. For a linear model the result is exact, `coef_` times factor.
-
-    Parameters
-    ----------
-    model : Forecaster
-        Fitted; its score of a stock depends on that stock's features of the date and on the market
-        of the date alone.
-    features, row, assets, mask, market
-        As in `integrated_gradients`.
-    rng : numpy Generator
-        Source of the orders.
-    permutations : int, default=8
-        Orders drawn.
-
-    Returns
-    -------
-    Attribution
-        With a single lag; `gap` is 0 but for rounding, whatever `permutations` is.
-
-    Raises
-    ------
-    ConfigError
-        If `row` or `permutations` is out of range, or the model reads more.
-    DataError
-        If shapes do not fit, or a stock has no score on that date.
-
-    References
-    ----------
-    Strumbelj, Kononenko (2014), "Explaining prediction models and individual predictions with
-    feature contributions", Knowledge and Information Systems 41.
-    https://doi.org/10.1007/s10115-013-0679-x
+    In a random order the stock's factors go from 0 to their own values one after the other;
+    what the score gains at a factor's turn, averaged over `permutations` orders, is its value.
+    Every second order is the one before it reversed. For a linear model the result is exact,
+    `coef_` times factor; `gap` is 0 but for rounding in any case. The model's score of a stock
+    depends on that stock's features and on the market of the date alone, else it is refused.
+    Arguments as in `integrated_gradients`. See Strumbelj, Kononenko (2014),
+    https://doi.org/10.1007/s10115-013-0679-x.
 
     Examples
     --------
@@ -355,15 +298,10 @@ def integrate(
     steps: int,
     tolerance: float | None,
 ) -> tuple[Floats, Floats]:
-    """Values of shape (n_stocks, n_lags, n_factors), and the change of the score that they make.
+    """Values (n_stocks, n_lags, n_factors), and the change of the score ``outputs[-1] @ weights``.
 
-    Parameters
-    ----------
-    inputs : float32 ndarray of shape (n_rows, n_stocks, n_inputs)
-        The score is ``outputs[-1] @ weights``.
-    steps, tolerance
-        Points of the sum, doubled while a stock's values miss its change by more than
-        `tolerance`, up to `MAX_STEPS`.
+    `inputs` are (n_rows, n_stocks, n_inputs); `steps` points are doubled while a stock's values
+    miss its change by more than `tolerance`, up to `MAX_STEPS`.
     """
     while True:
         values, change = _integrate(network, inputs, weights, n_lags, n_factors, steps)

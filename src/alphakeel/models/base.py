@@ -86,16 +86,10 @@ class Forecaster(Protocol):
 
 @dataclass(frozen=True, eq=False)  # arrays have no single truth value to compare by
 class Features:
-    """Checked inputs of one call: aligned, of one type, with what may be used marked.
+    """Checked features of one call.
 
-    Attributes
-    ----------
-    features : float32 ndarray of shape (n_dates, n_assets, n_factors)
-        As given; entries that are not `present` may hold anything.
-    present : bool ndarray of shape (n_dates, n_assets)
-        Inside the mask, with every factor finite.
-    market : float32 ndarray of shape (n_dates, n_series)
-        Market series as given; no columns if there are none.
+    `values` (dates, assets, factors) and `market` (dates, series) are as given; `present` is
+    True inside the mask where every factor is finite. Elsewhere `values` may hold anything.
     """
 
     values: Floats32
@@ -106,20 +100,7 @@ class Features:
 def check_features(
     features: ArrayLike, mask: ArrayLike | None = None, market: ArrayLike | None = None
 ) -> Features:
-    """Check shapes and mark the entries that may be used.
-
-    Raises
-    ------
-    ConfigError
-        If there is no factor.
-    DataError
-        If shapes do not fit one another.
-
-    Examples
-    --------
-    >>> check_features([[[1.0, 0.5], [float("nan"), 0.0]]]).present
-    array([[ True, False]])
-    """
+    """Check shapes and mark the entries that may be used; an infinite value counts as missing."""
     with np.errstate(over="ignore"):  # beyond float32 becomes infinite, which counts as missing
         values = np.asarray(features, dtype=np.float32)
     if values.ndim != 3:
@@ -154,15 +135,10 @@ def check_features(
 
 
 def check_targets(targets: ArrayLike, inputs: Features) -> Floats32:
-    """Targets as float32 of shape (n_dates, n_assets, n_horizons), NaN where they are unknown.
+    """A copy of the targets as float32 of shape (n_dates, n_assets, n_horizons).
 
-    Targets of entries that are not present in `inputs` become NaN too, so that the result says
-    by itself what may enter a loss. Always a copy.
-
-    Raises
-    ------
-    DataError
-        If shapes do not fit, or no target is known.
+    NaN where unknown or not present in `inputs`, so that they say by themselves what enters a
+    loss.
     """
     with np.errstate(over="ignore"):
         values = np.array(targets, dtype=np.float32)
@@ -180,13 +156,7 @@ def check_targets(targets: ArrayLike, inputs: Features) -> Floats32:
 
 
 def check_fitted(model: object, learned: str) -> None:
-    """Refuse a model that does not have the attribute that its fit ends with.
-
-    Raises
-    ------
-    NotFittedError
-        If it does not.
-    """
+    """Raise NotFittedError if the model lacks the attribute that its fit ends with."""
     if not hasattr(model, learned):
         raise NotFittedError(f"this {type(model).__name__} is not fitted; call fit first")
 
@@ -194,13 +164,7 @@ def check_fitted(model: object, learned: str) -> None:
 def check_columns(
     inputs: Features, n_factors: int, n_market: int, *, by: str = "predict"
 ) -> tuple[int, int]:
-    """Number of factors and of market series, which have to be those of the fit.
-
-    Raises
-    ------
-    DataError
-        If they are others.
-    """
+    """Number of factors and of market series; a DataError if they are not those of the fit."""
     given = (inputs.values.shape[2], inputs.market.shape[1])
     if given != (n_factors, n_market):
         raise DataError(
@@ -211,13 +175,7 @@ def check_columns(
 
 
 def check_integer(name: str, value: object, *, at_least: int) -> int:
-    """Return a whole number, or say in one sentence why it is not one.
-
-    Raises
-    ------
-    ConfigError
-        If `value` is no whole number, or is below `at_least`.
-    """
+    """Return a whole number, or say in one sentence why it is not one."""
     if isinstance(value, bool) or not isinstance(value, Integral) or value < at_least:
         raise ConfigError(f"{name} must be a whole number of at least {at_least}, not {value!r}")
     return int(value)
@@ -238,13 +196,7 @@ def check_number(
     low_open: bool = False,
     high_open: bool = True,
 ) -> float:
-    """Return a finite number within its range, or say in one sentence why it is not.
-
-    Raises
-    ------
-    ConfigError
-        If `value` is no number, not finite, or out of range.
-    """
+    """Return a finite number within its range, or say in one sentence why it is not."""
     number = np.nan if isinstance(value, bool) or not isinstance(value, Real) else float(value)
     above = number > low if low_open else number >= low
     below = number < high if high_open else number <= high

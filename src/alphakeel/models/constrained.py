@@ -1,12 +1,9 @@
-"""Base of the forecasters trained on a portfolio's path: fit, weights, exposure, and what judges.
+"""From scores to weights in one piece: forecasters trained on the portfolio's path and its limits.
 
-See `RiskLimitedLSTM` for the idea.
-
-From scores to weights in one piece: forecasters trained on the portfolio's path and its limits.
-
-The network scores the stocks; a softmax turns scores and volatilities into shares of a long-only
-book; a gate that reads the state of the market says how much of the wealth the book gets, and the
-rest is cash. All of it learns from the net returns of the path under the limits.
+The network scores the stocks; a softmax turns scores and volatilities into shares of a
+long-only portfolio; a gate that reads the state of the market says how much of the wealth is
+invested, and the rest is cash. All of it learns from the net returns of the path under the
+limits.
 """
 
 from __future__ import annotations
@@ -117,15 +114,6 @@ class ConstrainedForecaster(SequenceForecaster):
         volatility : array of shape (n_dates, n_assets)
             Volatility of each stock known at each row, any unit; a stock whose volatility is not
             a number above 0 gets no weight on that row.
-
-        Raises
-        ------
-        ConfigError
-            If a setting is out of range, the sample is too short for it, or there is no factor.
-        DataError
-            If shapes do not fit, or too little is known to train or to validate.
-        ConvergenceError
-            If a loss is not finite.
         """
         device = self._check_settings()
         dtype = training_dtype(self.precision, device)
@@ -180,25 +168,9 @@ class ConstrainedForecaster(SequenceForecaster):
     ) -> Floats:
         """Target weights after the trade that each row decides; row t reads rows 0 to t only.
 
-        Parameters
-        ----------
-        features, mask, market
-            As in `predict`.
-        volatility : array of shape (n_dates, n_assets)
-            As in `fit`.
-
-        Returns
-        -------
-        float64 ndarray of shape (n_dates, n_assets)
-            At least 0, with a sum of at most 1 per row; the rest is cash. 0 where masked, or where
-            the volatility is not known.
-
-        Raises
-        ------
-        NotFittedError
-            If the model has not been fitted.
-        DataError
-            If the factors or market series differ in number from the fit's.
+        Arguments as in `fit`. Float64 of shape (n_dates, n_assets), at least 0, with a sum of
+        at most 1 per row; the rest is cash. 0 where masked, or where the volatility is not
+        known.
         """
         inputs = self._check_call(features, mask, market)
         data = PathData.of(None, volatility, inputs.present)
@@ -210,10 +182,7 @@ class ConstrainedForecaster(SequenceForecaster):
         return weights * (self.exposure_scale_ / len(self.members_))
 
     def predict_exposure(self, market: ArrayLike) -> Floats:
-        """Share of wealth that the gate puts at risk on each row, (n_dates,), in [0, 1].
-
-        Raises as `predict_weights` does.
-        """
+        """Share of wealth that the gate puts at risk on each row, (n_dates,), in [0, 1]."""
         n_dates = len(np.asarray(market))
         inputs = self._check_call(
             np.zeros((n_dates, 1, getattr(self, "n_factors_in_", 1))), None, market
@@ -296,7 +265,7 @@ class ConstrainedForecaster(SequenceForecaster):
     def _measure_path(
         self, network: AllocationNetwork, sample: Sample, data: PathData
     ) -> tuple[dict[str, float], dict[str, float]]:
-        """Limits and figures of the whole path that is trained on, as the network stands."""
+        """Limits and figures of the whole training path, as the network stands."""
         rows = slice(0, sample.n_fit)
         weights, path, traded = self._held(network, sample, data, rows)
         figures = {"sharpe": float(sharpe(path)), "exposure": float(weights.sum(axis=1).mean())}
@@ -341,16 +310,17 @@ class RiskLimitedLSTM(ConstrainedForecaster):
     .. math:: w_{ti} = \underbrace{\mathrm{sigmoid}(u^\top m_t + v)}_{\text{exposure}} \;
               \mathrm{softmax}_i \left(a z_{ti} - b \log \sigma_{ti} \right)
 
-    and the loss, over the daily net returns of a random stretch of the training path, is
+    and the loss, over the daily net returns of a random sequence of rows of the training path,
+    is
 
     .. math:: -\lambda_S \, \mathrm{Sharpe} - \lambda_R \, \overline{r} \cdot 252
               + \lambda_{ic} \sum_h (1 - \overline{\mathrm{IC}}_h)
               + \sum_k \text{augmented Lagrangian of limit } k
 
     Every `evaluate_every` steps the limits are measured on the whole training path, which moves
-    the multipliers (`models.allocation_network`). After training the mean weights of the ensemble
-    are scaled by one factor, the largest up to 1 with which every limit holds on the path of the
-    fit.
+    the multipliers (`models.allocation_network`). After training the mean weights of the
+    ensemble are scaled by one factor, the largest up to 1 with which every limit holds on the
+    path of the fit.
 
     Parameters
     ----------
@@ -360,8 +330,8 @@ class RiskLimitedLSTM(ConstrainedForecaster):
         Sparsemax leaves stocks out altogether (Martins, Astudillo, 2016, ICML,
         https://arxiv.org/abs/1602.02068).
     weight_cap : float, default=0.1
-        Largest share of the book in one stock, in (0, 1]. With fewer than 1 / weight_cap stocks
-        the rest is cash.
+        Largest share of the portfolio in one stock, in (0, 1]. With fewer than 1 / weight_cap
+        stocks the rest is cash.
     temperature : float, optional
         1 / a: small picks few stocks. By default it is learned, from 1.
     sharpe_weight, return_weight : float, default=1.0, 1.0
@@ -372,20 +342,15 @@ class RiskLimitedLSTM(ConstrainedForecaster):
     gate_learning_rate : float, default=1e-2
         Peak for the slopes u of the gate, six times that for its level v and for the threshold of
         the CVaR, which have far to go; `learning_rate` is that of all the rest.
-    hidden, layers, dropout, burn_in, chunk, batch_assets, max_steps, learning_rate, weight_decay
-        As in `LSTMForecaster`. A step's stretches each hold one portfolio of its stocks.
-    ic_weight, mse_weight : float, default=1.0, 0.0
-        As in `LSTMForecaster`.
-    validation_share : float, default=0.0
-        As in `LSTMForecaster`, but 0 here: limits should have seen all there is.
     select_by : {"objective", "rank_ic"}, default="objective"
         What chooses the state to keep, and stops a training early, where there is a validation
         block: what the block's portfolio earns by :math:`\lambda_S` and :math:`\lambda_R` less
-        the price of its broken limits (`PathLimits.violation_cost`), or the Rank IC of the scores.
-    purge, evaluate_every, patience, n_seeds, seed, warm_up, device, precision, input_noise
-        As in `LSTMForecaster`.
-    on_progress : callable, optional
-        As in `LSTMForecaster`.
+        the cost of its broken limits (`PathLimits.violation_cost`), or the Rank IC of the scores.
+    **settings
+        The parameters of `LSTMForecaster`, with other defaults for ``max_steps=150``,
+        ``mse_weight=0.0`` and ``patience=None``. A study (`model_factory`) passes on from
+        ``[network]`` all but `learning_rate`, `weight_decay`, `mse_weight`, `validation_share`,
+        `evaluate_every` and `patience`, which it ignores: for those six the values here stand.
 
     Attributes
     ----------
@@ -401,10 +366,8 @@ class RiskLimitedLSTM(ConstrainedForecaster):
         ``{name: {limit, trained, value, violation}}`` of the ensemble on the path of the fit:
         `trained` before the calibration, `value` after it.
 
-    Notes
-    -----
-    A member's first trade comes from cash. Cash earns nothing. Limits hold on the past they were
-    trained on; the future owes them nothing.
+    Notes ----- A member's first trade comes from cash. Cash earns nothing. Limits hold on the
+    past they were trained on; the future owes them nothing.
 
     References
     ----------

@@ -34,16 +34,11 @@ HALVINGS = 20
 
 @dataclass(frozen=True, eq=False)
 class PathBatch(Batch):
-    """Stretches of the training path, one portfolio each; after the burn-in.
+    """Sequences of the training path, one portfolio each, after the burn-in.
 
-    Attributes
-    ----------
-    market : Tensor of shape (n_steps, n_sequences, n_series)
-        Scaled market series.
-    growth : Tensor of shape (n_steps, n_days, n_sequences, n_assets)
-        Cumulative simple return since the trade.
-    log_volatility : Tensor of shape (n_steps, n_sequences, n_assets)
-    investable : bool Tensor of shape (n_steps, n_sequences, n_assets)
+    First axes (n_steps, n_sequences): scaled `market` series, `log_volatility`, `investable`;
+    and `growth` (n_steps, n_days, n_sequences, n_assets), the cumulative simple return since
+    the trade.
     """
 
     market: Tensor
@@ -52,19 +47,12 @@ class PathBatch(Batch):
     investable: Tensor
 
     def loss(self, outputs: Tensor, loss_function: Callable[..., LossParts]) -> LossParts:
-        """Judge the path as well as the cross-sections."""
+        """Loss of the path as well as of the cross-sections."""
         return loss_function(self.cross_sections(outputs), self)
 
 
 class PathSampler(ChunkSampler):
-    """Draws random stretches of the training path; see `ChunkSampler`.
-
-    Parameters
-    ----------
-    features, market, targets, **settings
-        As in `ChunkSampler`, for rows whose returns are known.
-    data : PathData
-    """
+    """Draws random sequences of the rows whose returns are known; see `ChunkSampler`."""
 
     def __init__(
         self,
@@ -113,28 +101,12 @@ class PathSampler(ChunkSampler):
 
 
 class PathObjective:
-    """Loss of a stretch of the path, and the look at the whole of it that moves the multipliers.
+    """Loss of a batch, and the evaluation of the whole path that moves the multipliers.
 
-    Parameters
-    ----------
-    network : AllocationNetwork
-    look : callable
-        Gives realised values of the limits on the whole training path, and further figures.
-    ic_weight, mse_weight, sharpe_weight, return_weight, cost_per_side : float
-        As in `RiskLimitedLSTM`.
-    pace : callable
-        Gives the pace of the multipliers at look 0, 1, 2, ...
-    rank_ic : callable, optional
-        Validation Rank IC of the network as it is.
-    worth : callable, optional
-        What the path of the validation block is worth under the limits, the network as it is.
-    select_by : {"objective", "rank_ic"}
-        Which of the two `evaluate` answers.
-
-    Attributes
-    ----------
-    records : list of dict
-        What each look found.
+    `measure` gives the limits' values on the whole training path, and further figures; `pace`
+    the pace of the multipliers at evaluation 0, 1, 2, ...; `rank_ic` and `validation_value`
+    those of the validation block, as the network stands; `select_by` which of the two
+    `evaluate` returns. `records` has one dict per evaluation.
     """
 
     def __init__(
@@ -210,26 +182,14 @@ def calibrate(
 ) -> tuple[float, dict[str, dict[str, float]]]:
     """Reduce a portfolio's exposure by the least factor that keeps every limit on its path.
 
-    Parameters
-    ----------
-    weights, returns, cost_per_side
-        As in `stats.performance.held_path`.
-    limits : PathLimits
+    Arguments as in `stats.performance.held_path`. Returns the scale, from 0 to 1 (1 where the
+    limits hold already), and a dict as `RiskLimitedLSTM.limits_`.
 
-    Returns
-    -------
-    scale : float
-        From 0 to 1; 1 where the limits hold already.
-    limits : dict
-        As `RiskLimitedLSTM.limits_`.
-
-    Examples
-    --------
     >>> returns = np.random.default_rng(0).normal(0.0, 0.01, (60, 1, 2))
-    >>> scale, found = calibrate(
+    >>> scale, limits = calibrate(
     ...     np.full((60, 2), 0.5), returns, PathLimits(volatility=0.06), cost_per_side=0.0
     ... )
-    >>> scale < 1.0, found["volatility"]["trained"] > 0.06 >= found["volatility"]["value"]
+    >>> scale < 1.0, limits["volatility"]["trained"] > 0.06 >= limits["volatility"]["value"]
     (True, True)
     """
     active = limits.active()

@@ -1,10 +1,9 @@
 r"""Volatility from past volatility: what a risk model reads, what it forecasts, and HAR.
 
-Realised volatility over n days up to and including t, annual:
-
-.. math:: RV_n(t) = \sqrt{\tfrac{252}{n} \sum_{k=0}^{n-1} r_{t-k}^2}
-
-The functions take daily returns, and answer at decision rows only. Everything here is NumPy.
+Realised volatility over n days up to and including t, annual: :math:`RV_n(t) =
+\sqrt{\tfrac{252}{n} \sum_{k=0}^{n-1} r_{t-k}^2}`. The functions take daily returns (days,
+assets), simple, fractions, NaN where there is none, and give values at decisions: increasing
+days, of which each reads itself and the days before. All NumPy.
 """
 
 from __future__ import annotations
@@ -59,18 +58,7 @@ COMPONENTS = (5, 20, 60)
 def check_returns(
     returns: ArrayLike, decisions: ArrayLike, mask: ArrayLike | None
 ) -> tuple[Floats, Indices, Bools]:
-    """Returns, decision rows and mask as arrays that fit one another.
-
-    Raises
-    ------
-    DataError
-        If shapes do not fit, `rows` do not increase within the dates, or a return is infinite.
-
-    Examples
-    --------
-    >>> check_returns([[0.01], [float("nan")]], [1], None)[2]
-    array([[ True]])
-    """
+    """Returns, decisions and mask as arrays that fit one another."""
     daily = np.asarray(returns, dtype=np.float64)
     if daily.ndim != 2 or daily.size == 0:
         raise DataError(f"returns have shape {daily.shape}; give (days, assets)")
@@ -90,23 +78,11 @@ def check_returns(
 
 
 def log_realised_volatility(returns: Floats, window: int) -> Floats:
-    """Logarithm of the annual realised volatility of the last `window` days.
+    """Log annual realised volatility of the last `window` days, the current one included.
 
-    Parameters
-    ----------
-    returns : float64 ndarray of shape (n_days, ...)
-        Simple daily returns as fractions; NaN where there is none.
-    window : int
-        Days, the current one included.
+    NaN where fewer than three quarters of the window's returns are known. Volatilities below
+    0.1 % a day count as 0.1 %.
 
-    Returns
-    -------
-    float64 ndarray of the shape of `returns`
-        NaN where fewer than three quarters of the window's returns are known. Volatilities below
-        0.1 % a day count as 0.1 %.
-
-    Examples
-    --------
     >>> np.exp(log_realised_volatility(np.array([0.01, -0.01]), 2)).round(4)
     array([   nan, 0.1587])
     """
@@ -115,26 +91,15 @@ def log_realised_volatility(returns: Floats, window: int) -> Floats:
 
 
 def volatility_target(returns: Floats, decisions: Indices, horizon: int) -> Floats:
-    """Log realised volatility of the `horizon` days that follow each decision: t+1 to t+horizon.
+    """Log realised volatility of days t+1 to t+horizon: the future, for fits and tests alone.
 
-    Reads the future of its rows: for fitting and judging alone.
-
-    Returns
-    -------
-    float64 ndarray of shape (n_rows, n_assets)
-        NaN where the days are not all within `returns`, or too few returns are known.
-
-    Examples
-    --------
-    >>> daily = np.array([[0.05], [0.01], [-0.01], [0.05]])
-    >>> np.exp(volatility_target(daily, np.array([0, 3]), 2)).round(4).ravel()
-    array([0.1587,    nan])
+    NaN where the days are not all within `returns`, or too few returns are known.
     """
     return _ahead(log_realised_volatility(returns, horizon), decisions + horizon)
 
 
 def returns_ahead(returns: Floats, decisions: Indices, days: int) -> Floats:
-    """Daily returns of days t+1 to t+days, of shape (n_rows, n_assets, days); NaN where unknown."""
+    """Returns of days t+1 to t+days, (n_decisions, n_assets, days); NaN where unknown."""
     return np.stack([_ahead(returns, decisions + day) for day in range(1, days + 1)], axis=2)
 
 
@@ -146,39 +111,16 @@ def _ahead(values: Floats, decisions: Indices) -> Floats:
 
 
 def har_inputs(returns: ArrayLike, decisions: ArrayLike) -> Floats:
-    r"""What the volatility network reads of each stock, known at each decision.
+    r"""What the volatility network reads of each stock, known at each decision; NaN where unknown.
 
-    In the order of `HAR_INPUTS`: :math:`\log RV_{60}`, less its mean over the stocks; the
-    logarithms of the ratios :math:`RV_1 / RV_{20}`, :math:`RV_5 / RV_{20}`,
-    :math:`RV_{20} / RV_{60}` and :math:`RV_{252} / RV_{60}`; the sums of 5 and of 20 daily
-    returns, in standard deviations of such a sum by :math:`RV_{60}`; the share of 20-day variance
-    from negative returns; the logarithm of the largest absolute return of 20 days in daily
-    standard deviations; and three series of the market, equal for all stocks: the mean of the
-    stocks' :math:`\log RV_{20}`, and of the equally weighted index of all stocks
+    (n_decisions, n_assets, n_inputs) in the order of `HAR_INPUTS`: :math:`\log RV_{60}`, less
+    its mean over the stocks; the logarithms of the ratios :math:`RV_1 / RV_{20}`, :math:`RV_5 /
+    RV_{20}`, :math:`RV_{20} / RV_{60}` and :math:`RV_{252} / RV_{60}`; the sums of 5 and of 20
+    daily returns, in standard deviations of such a sum by :math:`RV_{60}`; the share of 20-day
+    variance from negative returns; the logarithm of the largest absolute return of 20 days in
+    daily standard deviations; and three series of the market, equal for all stocks: the mean of
+    the stocks' :math:`\log RV_{20}`, and of the equally weighted index of all stocks
     :math:`\log RV_5 / RV_{20}` and its 20-day return in standard deviations.
-
-    Parameters
-    ----------
-    returns : array of shape (n_days, n_assets)
-        Simple daily returns as fractions; NaN where there is none.
-    rows : int array of shape (n_rows,)
-        Days on which decisions are made, increasing; row t reads days up to t.
-
-    Returns
-    -------
-    float64 ndarray of shape (n_rows, n_assets, n_inputs)
-        NaN where unknown.
-
-    Raises
-    ------
-    DataError
-        As `check_returns`.
-
-    Examples
-    --------
-    >>> daily = np.random.default_rng(0).normal(0.0, 0.01, (300, 4))
-    >>> har_inputs(daily, [250, 299]).shape
-    (2, 4, 12)
     """
     daily, chosen, _ = check_returns(returns, decisions, None)
     level = {n: log_realised_volatility(daily, n)[chosen] for n in (1, 5, 20, 60, 252)}
@@ -205,9 +147,10 @@ class HARForecaster(Persistent):
     .. math:: \log RV_h(t + h) = c + \beta_5 \log RV_5(t) + \beta_{20} \log RV_{20}(t)
               + \beta_{60} \log RV_{60}(t) + \varepsilon
 
-    by least squares over all stocks and decisions of the sample, in logarithms, with weeks,
-    months and quarters in place of Corsi's days, weeks and months [1]_: daily data hold no
-    realised volatility of a single day.
+    by least squares over all stocks and decisions of the sample, with weeks, months and
+    quarters in place of Corsi's days, weeks and months (2009, J. Financial Econometrics 7,
+    https://doi.org/10.1093/jjfinec/nbp001): daily data hold no realised volatility of a single
+    day.
 
     Parameters
     ----------
@@ -223,11 +166,6 @@ class HARForecaster(Persistent):
     n_entries_ : int
         Stock-decisions used.
 
-    References
-    ----------
-    .. [1] Corsi (2009), "A Simple Approximate Long-Memory Model of Realized Volatility",
-       J. Financial Econometrics 7, https://doi.org/10.1093/jjfinec/nbp001.
-
     Examples
     --------
     >>> daily = np.random.default_rng(0).normal(0.0, 0.01, (400, 20))
@@ -242,24 +180,10 @@ class HARForecaster(Persistent):
     def fit(
         self, returns: ArrayLike, *, decisions: ArrayLike, mask: ArrayLike | None = None
     ) -> Self:
-        """Estimate the coefficients from days up to the last of `rows`, and none after it.
+        """Estimate the coefficients from days up to the last of `decisions`, and none after it.
 
-        Parameters
-        ----------
-        returns : array of shape (n_days, n_assets)
-            Simple daily returns as fractions; NaN where there is none.
-        rows : int array of shape (n_rows,)
-            Days of the training decisions, increasing. Those within `horizon` days of the last
-            one have no target yet and are left out.
-        mask : bool array of shape (n_rows, n_assets), optional
-            Which stock-decisions count.
-
-        Raises
-        ------
-        ConfigError
-            If `horizon` is no whole number of at least 2.
-        DataError
-            If the arrays do not fit, or hold too little to estimate from.
+        Decisions within `horizon` days of the last one have no target yet and are left out.
+        `mask` (n_decisions, n_assets) says which stock-decisions count.
         """
         horizon = check_integer("horizon", self.horizon, at_least=2)
         daily, chosen, allowed = check_returns(returns, decisions, mask)
@@ -280,16 +204,10 @@ class HARForecaster(Persistent):
     def predict(
         self, returns: ArrayLike, *, decisions: ArrayLike, mask: ArrayLike | None = None
     ) -> Floats:
-        """Annual volatility over the next `horizon` days, of shape (n_rows, n_assets).
+        """Annual volatility over the next `horizon` days, of shape (n_decisions, n_assets).
 
-        The exponential of the expected logarithm, that is about the median. Row t reads the last
-        60 days up to t. NaN outside the mask, and where too few of those returns are known.
-        Arguments and errors as in `fit`.
-
-        Raises
-        ------
-        NotFittedError
-            If the model has not been fitted.
+        The exponential of the expected logarithm, that is about the median. Reads the last 60
+        days; NaN outside the mask, and where too few of those returns are known.
         """
         check_fitted(self, "coef_")
         daily, chosen, allowed = check_returns(returns, decisions, mask)
@@ -300,7 +218,7 @@ class HARForecaster(Persistent):
 
 
 def _components(daily: Floats, decisions: Indices) -> Floats:
-    """Regressors of HAR: 1 and the three log volatilities, (n_rows, n_assets, 4)."""
+    """Regressors of HAR: 1 and the three log volatilities, (n_decisions, n_assets, 4)."""
     levels = [log_realised_volatility(daily, n)[decisions] for n in COMPONENTS]
     return np.stack([np.ones_like(levels[0]), *levels], axis=2)
 

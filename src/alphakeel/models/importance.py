@@ -1,9 +1,9 @@
 """Which factors drive the scores: in general, and for one stock on one day.
 
-Two questions, two tools. How much of the forecast's quality hangs on a factor: shuffle it, and see
-what becomes of the Rank IC (`permutation_importance`). How much of the scores themselves comes
-from a factor, and from how far back: split them (`models.attribution`). A factor may weigh much in
-the scores and do nothing for their quality; `Drivers` has both.
+How much of the forecast's quality hangs on a factor: shuffle it, and see what becomes of the
+Rank IC (`permutation_importance`). How much of the scores themselves comes from a factor, and
+from how far back: split them (`models.attribution`). A factor may do much to the scores and
+nothing for their quality; `Drivers` has both.
 """
 
 from __future__ import annotations
@@ -30,12 +30,8 @@ Floats = NDArray[np.float64]
 class Importance:
     """Rank IC with all factors as they are, and with one of them shuffled.
 
-    Attributes
-    ----------
-    base : float64 ndarray of shape (n_rows,)
-        Rank IC of each date, averaged over horizons; NaN where there is none.
-    shuffled : float64 ndarray of shape (n_repeats, n_rows, n_factors)
-        The same with a factor shuffled across the stocks of each date.
+    `base` (n_rows,) is averaged over horizons, NaN where there is none; `shuffled` is
+    (n_repeats, n_rows, n_factors).
     """
 
     base: Floats
@@ -43,10 +39,7 @@ class Importance:
 
     @property
     def drop(self) -> Floats:
-        """Rank IC lost on each date with each factor shuffled, (n_rows, n_factors).
-
-        Above 0: the factor helps.
-        """
+        """Rank IC lost with each factor shuffled, (n_rows, n_factors); above 0 it helps."""
         return self.base[:, None] - self.shuffled.mean(axis=0)
 
 
@@ -54,16 +47,10 @@ class Importance:
 class Drivers:
     """What drove the scores of one fit, on rows that it has not seen.
 
-    Attributes
-    ----------
-    names : tuple of str
-        The factors.
-    drop : float64 ndarray of shape (n_rows, n_factors)
-        Rank IC lost on each date with the factor shuffled; NaN where there is none.
-    attribution : float64 ndarray of shape (n_lags, n_factors)
-        Mean absolute share of a factor at a lag in the scores; all of them add up to 1. Lag 0 is
-        the date of the score. One lag for models without memory; all 0 if the scores of a date
-        never differ.
+    `drop` (n_rows, n_factors) is the Rank IC lost with a factor shuffled, NaN where there is
+    none. `attribution` (n_lags, n_factors) is the mean absolute share of a factor at a lag in
+    the scores; all add up to 1, or are 0 if the scores of a date never differ. Lag 0 is the
+    date of the score, the only one for models without memory.
     """
 
     names: tuple[str, ...]
@@ -84,9 +71,10 @@ def permutation_importance(
 ) -> Importance:
     """Shuffle one factor at a time across the stocks of each date, and measure the Rank IC.
 
-    A shuffled factor keeps its distribution on every date and loses its link with the stocks. It is
-    shuffled in all rows, so that no memory of the model can keep what the date hides. Two factors
-    that say the same stand in for each other: neither seems to matter alone.
+    A shuffled factor keeps its distribution on every date and loses its link with the stocks.
+    It is shuffled in all rows, so that no memory of the model can keep what the date hides. Two
+    factors that say the same stand in for each other: neither seems to matter alone. See
+    Breiman (2001), "Random Forests", https://doi.org/10.1023/A:1010933404324.
 
     Parameters
     ----------
@@ -102,21 +90,6 @@ def permutation_importance(
         Rows measured; rows before them only feed the model's memory. All by default.
     repeats : int, default=5
         Shuffles of each factor, ``repeats * n_factors + 1`` predictions in all.
-
-    Returns
-    -------
-    Importance
-
-    Raises
-    ------
-    ConfigError
-        If `repeats` is out of range.
-    DataError
-        If shapes do not fit.
-
-    References
-    ----------
-    Breiman (2001), "Random Forests", Machine Learning 45. https://doi.org/10.1023/A:1010933404324
 
     Examples
     --------
@@ -177,32 +150,11 @@ def find_drivers(
 ) -> Drivers:
     """Permutation importance and mean absolute attributions, at a bounded cost.
 
-    Parameters
-    ----------
-    model, features, targets, rng, mask, market, repeats
-        As in `permutation_importance`.
-    names : sequence of str
-        The factors.
-    rows : slice
-        Rows measured. The state of a network starts with the first row given: give some before.
-    lags : int, default=26
-        Lags attributed.
-    dates, explained_assets : int, default=4, 25
-        Dates, evenly spread over `rows`, and random stocks on each, whose scores are split.
-    max_assets : int, default=150
-        Of more stocks than this, as many are drawn at random: the Rank IC is then that of a
-        smaller universe, the same in expectation and less exact.
-
-    Returns
-    -------
-    Drivers
-
-    Raises
-    ------
-    ConfigError
-        If `names` do not match the factors, or a number is out of range.
-    DataError
-        If shapes do not fit.
+    Arguments as in `permutation_importance`; the state of a network starts with the first row
+    given, so give some before `rows`. Of more than `max_assets` stocks as many are drawn at
+    random: the Rank IC is then that of a smaller universe, the same in expectation and less
+    exact. Attributed are the scores of `explained_assets` random stocks on each of `dates`
+    dates, evenly spread over `rows`.
     """
     inputs = check_features(features, mask, market)
     targets = np.asarray(targets)

@@ -127,12 +127,7 @@ class LinearForecaster(Persistent):
     ) -> Self:
         """Estimate the coefficients; arguments as in `Forecaster.fit`.
 
-        Raises
-        ------
-        ConfigError
-            If a setting is out of range or there is no factor.
-        DataError
-            If shapes do not fit, nothing is known, or Fama-MacBeth finds fewer than two dates.
+        DataError if nothing is known, or Fama-MacBeth finds fewer than two usable dates.
         """
         if self.method not in ("pooled", "ridge", "fama_macbeth"):
             raise ConfigError(
@@ -160,15 +155,7 @@ class LinearForecaster(Persistent):
         mask: ArrayLike | None = None,
         market: ArrayLike | None = None,
     ) -> NDArray[np.float32]:
-        """Scores ``features @ coef_`` of shape (n_dates, n_assets); NaN where masked.
-
-        Raises
-        ------
-        NotFittedError
-            If the model has not been fitted.
-        DataError
-            If the number of factors differs from the fit's.
-        """
+        """Scores ``features @ coef_`` of shape (n_dates, n_assets); NaN where masked."""
         check_fitted(self, "coef_")
         inputs = check_features(features, mask, market)
         if inputs.values.shape[2] != self.n_factors_in_:

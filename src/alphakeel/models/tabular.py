@@ -1,13 +1,10 @@
-r"""What models that see one stock-date at a time share: cubes laid out as tables, and back.
+"""Models that see one stock-date at a time, as references: boosted trees and support vectors.
 
-Boosted trees as a reference: what tables of factors give without any memory of their own.
-
-Support-vector regression, at a cost that is linear in the number of stock-dates.
-
-Exact kernel regression holds a kernel value for every pair of training entries: 275,000 of them
-(500 dates x 550 stocks) would need 605 GB, and time grows faster still. Two measures bound it, and
-both are stated settings: at most `max_entries` random stock-dates are fitted, and the kernel is
-replaced by Nystroem's approximation on `components` of them.
+Exact kernel regression holds a value for every pair of training entries: 275,000 of them (500
+dates x 550 stocks) would need 605 GB, and time grows faster still. Two stated settings bound
+it: at most `max_entries` random stock-dates are fitted, and the kernel is replaced by
+Nystroem's approximation on `components` of them, so that the cost is linear in the number of
+stock-dates.
 """
 
 from __future__ import annotations
@@ -64,11 +61,6 @@ class TabularForecaster(Persistent, ABC):
     A row of the table holds the factors of one stock on one date and the market series of that
     date. With several horizons the target is their plain average, over entries where all are
     known, as in `LinearForecaster`. Several members that differ in their seeds are averaged.
-
-    Attributes
-    ----------
-    n_factors_in_, n_market_in_ : int
-        Factors and market series of the fit.
     """
 
     label: ClassVar[str]
@@ -83,15 +75,7 @@ class TabularForecaster(Persistent, ABC):
         mask: ArrayLike | None = None,
         market: ArrayLike | None = None,
     ) -> Self:
-        """Fit the members; arguments as in `Forecaster.fit`.
-
-        Raises
-        ------
-        ConfigError
-            If a setting is out of range, there is no factor, or a needed package is absent.
-        DataError
-            If shapes do not fit, or too little is known.
-        """
+        """Fit the members; arguments as in `Forecaster.fit`."""
         check_integers(self, "n_seeds", at_least=1)
         check_integers(self, "seed", at_least=0)
         self._check_settings()
@@ -110,15 +94,7 @@ class TabularForecaster(Persistent, ABC):
         mask: ArrayLike | None = None,
         market: ArrayLike | None = None,
     ) -> Floats32:
-        """Mean score of the members, of shape (n_dates, n_assets); NaN where masked.
-
-        Raises
-        ------
-        NotFittedError
-            If the model has not been fitted.
-        DataError
-            If the factors or market series differ in number from the fit's.
-        """
+        """Mean score of the members, of shape (n_dates, n_assets); NaN where masked."""
         check_fitted(self, "n_factors_in_")
         inputs = check_features(features, mask, market)
         given = check_columns(inputs, self.n_factors_in_, self.n_market_in_)
@@ -142,7 +118,7 @@ class TabularForecaster(Persistent, ABC):
 
     @abstractmethod
     def _fit_members(self, inputs: Features, target: Floats32) -> None:
-        """Fit on the entries whose goal, of shape (n_dates, n_assets), is finite."""
+        """Fit on the entries whose target, of shape (n_dates, n_assets), is finite."""
 
     @abstractmethod
     def _score(self, table: Floats32) -> Floats32:
@@ -154,8 +130,6 @@ def rows_of(inputs: Features, chosen: Bools) -> Floats32:
 
     Market series may be NaN or infinite: that is for the model to settle.
 
-    Examples
-    --------
     >>> inputs = check_features(np.ones((2, 3, 1)), market=[[5.0], [7.0]])
     >>> rows_of(inputs, np.eye(2, 3, dtype=bool))
     array([[1., 5.],
@@ -170,13 +144,7 @@ def rows_of(inputs: Features, chosen: Bools) -> Floats32:
 
 
 def import_lightgbm() -> ModuleType:
-    """Import the optional package, or say how to get it.
-
-    Raises
-    ------
-    ConfigError
-        If it is absent, or its library cannot be loaded.
-    """
+    """Import the optional package, or say in a ConfigError how to get it."""
     try:
         import lightgbm
     except ImportError as error:
