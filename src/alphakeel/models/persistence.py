@@ -146,7 +146,12 @@ class Persistent(BaseEstimator):
 
 
 def expect(where: str, array: object, shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
-    """Return an array of a state, or say in one sentence what is wrong with its form."""
+    """Return an array of a state, or say in one sentence what is wrong with its form.
+
+    >>> expect("coef_", np.zeros(3, np.float32), (2,), np.float64)
+    Traceback (most recent call last):
+    alphakeel.errors.DataError: the saved coef_ is float32 (3,), but the model needs float64 (2,)
+    """
     if not isinstance(array, np.ndarray):
         raise DataError(f"the saved {where} is not an array")
     if array.shape != tuple(shape) or array.dtype != np.dtype(dtype):
