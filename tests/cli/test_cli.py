@@ -182,7 +182,7 @@ class TestTrials:
         luck = spread * ((1 - gamma) * quantiles[0] + gamma * quantiles[1])
         tails = 1 - skew(own) * sharpe + (kurtosis(own, fisher=False) - 1) / 4 * sharpe**2
         deflated = norm.cdf((sharpe - luck) * np.sqrt((len(own) - 1) / tails))
-        found = second["trials"]["luck"]
+        found = second["trials"]["deflation"]
         assert found["deflated_sharpe"] == pytest.approx(deflated, abs=2e-4)
         assert found["expected_maximum_sharpe"] == pytest.approx(luck * 252**0.5, rel=1e-6)
 
@@ -200,10 +200,10 @@ class TestTrials:
         elsewhere = ("--ledger", tmp_path / "trials.jsonl")
         second = self.run(prices, later, tmp_path / "b", *elsewhere)["trials"]
         assert (second["n_studies"], second["n_portfolios"], second["n_comparable"]) == (2, 4, 2)
-        assert second["luck"]["n_trials"] == 4
-        assert second["luck"]["n_compared"] == 2
-        assert second["luck"]["n_days"] == 150
-        assert first["trials"]["luck"]["n_trials"] == 2
+        assert second["deflation"]["n_trials"] == 4
+        assert second["deflation"]["n_compared"] == 2
+        assert second["deflation"]["n_days"] == 150
+        assert first["trials"]["deflation"]["n_trials"] == 2
         assert not (tmp_path / "b" / "trials.jsonl").exists()
 
     def test_a_ledger_that_cannot_be_used_loses_neither_itself_nor_the_run(

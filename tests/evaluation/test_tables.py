@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from alphakeel.evaluation.attribution import attribution_table, ladder_table
-from alphakeel.evaluation.performance import Outcome, strategy_tables
+from alphakeel.evaluation.performance import ReturnSeries, strategy_tables
 from alphakeel.stats import bootstrap
 from alphakeel.stats import performance as metrics
 from alphakeel.stats.sharpe import sharpe_differences, sharpe_intervals
@@ -20,18 +20,18 @@ BOOT = {"level": 0.9, "n_bootstrap": 200, "seed": 3}
 
 
 @pytest.fixture(scope="module")
-def books() -> dict[str, Outcome]:
+def books() -> dict[str, ReturnSeries]:
     rng = np.random.default_rng(0)
     market = 0.01 * rng.standard_t(5, 600) + 0.0005
     found = {}
     for name, beta, noise in (("Linear", 1.0, 0.003), ("LSTM", 0.6, 0.004), ("Other", 1.3, 0.002)):
         net = beta * market + noise * rng.standard_normal(600)
         turnover = rng.uniform(0.0, 0.1, 600)
-        found[name] = Outcome(net, net + 0.001 * turnover, turnover, np.ones(600))
+        found[name] = ReturnSeries(net, net + 0.001 * turnover, turnover, np.ones(600))
     return found
 
 
-def _columns(books: dict[str, Outcome]) -> Array:
+def _columns(books: dict[str, ReturnSeries]) -> Array:
     return np.column_stack([book.net_returns for book in books.values()])
 
 

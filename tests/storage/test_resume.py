@@ -43,7 +43,7 @@ from alphakeel.progress import Progress
 from alphakeel.provenance import load_data
 from alphakeel.report import page
 from alphakeel.storage import checkpoints
-from alphakeel.storage.checkpoints import DiskStore, canonical
+from alphakeel.storage.checkpoints import DiskStore, checksum
 from alphakeel.study import run_study
 
 SMALL: dict[str, Any] = {
@@ -108,7 +108,7 @@ def fit(model: Any, sample: dict[str, np.ndarray], store: Any = None) -> ModelSt
 
 
 def same(a: ModelState, b: ModelState) -> None:
-    assert canonical(a.meta) == canonical(b.meta)
+    assert checksum(a.meta) == checksum(b.meta)
     assert a.arrays.keys() == b.arrays.keys()
     for name, x in a.arrays.items():
         np.testing.assert_array_equal(x, b.arrays[name], err_msg=name)

@@ -1,9 +1,8 @@
-"""One setting over all splits of the years before the test, and its line in the trial log.
+"""Cross-validation of one setting on the years before the test.
 
-A split's test rows are decisions; their portfolio is decided with the scores made there and traded
-as the study trades them (`[allocation]`, `[costs]`, and `[overlay]` on request), from the block's
-first day to the day before the decision after its last. Every block starts in cash and pays for
-its own entry.
+The scores of a validation block are traded as the study trades them (`[allocation]`, `[costs]`,
+and `[overlay]` on request), from the block's first day to the day before the decision after its
+last. Every block starts in cash and pays for its own entry.
 """
 
 from __future__ import annotations
@@ -46,15 +45,15 @@ __all__ = [
     "trade_block",
 ]
 
-# Training rows of a split, below which nothing can be judged.
-LEAST_ROWS = 20
+# Fewer training decisions make no split.
+LEAST_DECISIONS = 20
 
 Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Rows to train on, in order, and one or more blocks of rows that judge."""
+    """Decisions to train on, in order, and one or more blocks of decisions to validate on."""
 
     train: npt.NDArray[np.intp]
     test: tuple[slice, ...]
@@ -62,7 +61,7 @@ class Split:
 
 @dataclass(frozen=True, eq=False)
 class BlockReturns:
-    """A block's portfolio: its days, net simple returns and turnover a day."""
+    """A block's portfolio: its days, and its net simple returns and turnover a day."""
 
     days: slice
     returns: Floats
@@ -70,22 +69,16 @@ class BlockReturns:
 
 
 def make_splits(dataset: Dataset, config: StudyConfig, plan: SearchPlan) -> tuple[Split, ...]:
-    """Purged, embargoed splits of the decisions from the first with a stock on.
-
-    Raises
-    ------
-    ConfigError
-        If a split leaves too few rows to train on.
-    """
+    """Purged, embargoed splits of the decisions, from the first that has a stock."""
     shift = dataset.first
     # Training rows lie before a block too, so that labels of the risk network are purged as well.
     risk = (RISK_HORIZON,) if config.allocation.volatility == "network" else ()
-    n_rows, gaps = len(dataset.decisions) - shift, purge_of(config, *risk)
+    n_decisions, gaps = len(dataset.decisions) - shift, purge_of(config, *risk)
     made: Sequence[folds.PurgedFold | folds.CombinatorialFold]
     if plan.splitter == "kfold":
-        made = folds.purged_kfold(n_rows, plan.blocks, **gaps)
+        made = folds.purged_kfold(n_decisions, plan.blocks, **gaps)
     else:
-        made = folds.combinatorial_purged(n_rows, plan.blocks, plan.held_out, **gaps)
+        made = folds.combinatorial_purged(n_decisions, plan.blocks, plan.held_out, **gaps)
     splits = tuple(
         Split(
             fold.train_rows() + shift,
@@ -97,16 +90,17 @@ def make_splits(dataset: Dataset, config: StudyConfig, plan: SearchPlan) -> tupl
         for fold in made
     )
     shortest = min(len(split.train) for split in splits)
-    if shortest < LEAST_ROWS:
+    if shortest < LEAST_DECISIONS:
         raise ConfigError(
-            f"a split leaves {shortest} of {n_rows} decision rows to train on, and {LEAST_ROWS} "
-            "are the least; use fewer blocks, or hold out fewer of them, or start the test later."
+            f"a split leaves {shortest} of {n_decisions} decisions to train on, and at least "
+            f"{LEAST_DECISIONS} are needed; use fewer blocks, hold out fewer, or start the test "
+            "later."
         )
     return splits
 
 
 def rank_ic_of(dataset: Dataset, scores: npt.NDArray[np.floating[Any]], block: slice) -> Floats:
-    """Rank IC of each row of a block, the mean over horizons; NaN where none can be had."""
+    """Rank IC of each decision of a block, the mean over horizons; NaN where there is none."""
     by_horizon = rank_ic(scores[block], dataset.forward[block])
     known = np.isfinite(by_horizon)
     total = np.where(known, by_horizon, 0.0).sum(axis=-1)
@@ -123,19 +117,7 @@ def trade_block(
     *,
     overlay: bool,
 ) -> BlockReturns:
-    """Trade the forecast of a block of decisions as the study trades it.
-
-    Parameters
-    ----------
-    dataset : Dataset
-    forecast : Forecast
-    volatility : ndarray of shape (n_block, n_assets)
-        As `volatility_of_block` gives it.
-    block : slice
-    config : StudyConfig
-    overlay : bool
-        Under the overlay.
-    """
+    """Trade the forecast of a block of decisions as the study does; volatility as of that block."""
     days = dataset.days_of(block)
     ledger = trade_scores(
         forecast.scores[block],
@@ -153,13 +135,7 @@ def over_limits(
 ) -> dict[str, float]:
     """By how much a portfolio exceeds each limit: realised over allowed, less 1; <= 0 keeps it.
 
-    Parameters
-    ----------
-    returns, turnover : ndarray of shape (n_days,)
-        Simple returns, and value traded over wealth, a day.
-    limits : mapping of str to float or None
-        volatility and turnover a year, max_drawdown, var_95 and cvar_95 of one day, as fractions;
-        None is no limit.
+    Limits are fractions (volatility and turnover a year, var_95 and cvar_95 a day); None is none.
 
     Examples
     --------
@@ -183,19 +159,9 @@ def over_limits(
 
 
 class CrossValidation:
-    """Runs one setting over the splits, and writes down what came out.
+    """Cross-validates settings on the days before the test, and logs every trial.
 
-    Parameters
-    ----------
-    dataset : Dataset
-        Of the days before the test.
-    splits : tuple of Split
-    config : StudyConfig
-        Settings that a trial starts from.
-    plan : SearchPlan
-    study : Plan
-        Of the study that the search is for: its data and versions name the trials.
-    ledger : TrialLedger
+    A trial starts from `config`; the data and versions of `study` are in its fingerprint.
     """
 
     def __init__(
@@ -214,7 +180,7 @@ class CrossValidation:
         self.names = [screen.names(plan.model) for screen in screens]
 
     def settings(self, params: dict[str, Any]) -> StudyConfig:
-        """Settings of a trial: the point's, and the plan's number of networks."""
+        """Settings of a trial: those of the point, with the plan's number of networks."""
         config = settings_at(self.config, params)
         return replace(config, network=replace(config.network, n_seeds=self.plan.n_seeds))
 
@@ -229,20 +195,16 @@ class CrossValidation:
     def run(
         self, params: dict[str, Any], report: Callable[[int, float], bool]
     ) -> tuple[TrialRecord, bool]:
-        """Run splits until `report(split, value so far)` says to stop; a known trial is not run.
+        """Run splits until `report(split, value so far)` says to stop.
 
-        Returns
-        -------
-        record : TrialRecord
-        fitted : bool
-            False if the ledger knew the trial.
+        Returns the trial, and False if it was in the ledger and was not fitted again.
         """
         key = self.key(params)
         known = self.ledger.find(key)
         if known is not None:
             return known, False
         config = self.settings(params)
-        done = _Done(self.dataset, len(self.splits))
+        done = _Validated(self.dataset, len(self.splits))
         jobs = self.config.jobs
         stopped = False
         for start in range(0, len(self.splits), jobs):
@@ -251,8 +213,8 @@ class CrossValidation:
             for number, (correlation, blocks) in zip(wave, self._parallel()(fits), strict=True):
                 done.add(correlation, blocks)
                 last = number == len(self.splits) - 1
-                behind = report(number, done.value(self.plan.objective))
-                stopped = behind and not last and not self._may_be_feasible(done)
+                pruned = report(number, done.value(self.plan.objective))
+                stopped = pruned and not last and not self._may_be_feasible(done)
                 if stopped:
                     break
             if stopped:
@@ -261,8 +223,8 @@ class CrossValidation:
         self.ledger.add(record)
         return record, True
 
-    def _may_be_feasible(self, done: _Done) -> bool:
-        """Under limits a trial that keeps them so far is not given up for a lower value."""
+    def _may_be_feasible(self, done: _Validated) -> bool:
+        """Under limits a trial that keeps them so far is not pruned for a lower value."""
         return self.plan.objective == "sharpe" and max([0.0, *done.over(self.config).values()]) == 0
 
     def _run_split(self, number: int, config: StudyConfig) -> tuple[float, list[BlockReturns]]:
@@ -270,9 +232,8 @@ class CrossValidation:
         until = max(block.stop for block in split.test)
         names, model = self.names[number], self.plan.model
         forecast = fit_and_score(dataset, split.train, until, names, model, config)
-        rows = [rank_ic_of(dataset, forecast.scores, block) for block in split.test]
-        by_row = np.concatenate(rows)
-        known = by_row[np.isfinite(by_row)]
+        daily = np.concatenate([rank_ic_of(dataset, forecast.scores, b) for b in split.test])
+        known = daily[np.isfinite(daily)]
         correlation = float(known.mean()) if len(known) else 0.0
         return correlation, [self._trade(split, forecast, block, config) for block in split.test]
 
@@ -288,8 +249,8 @@ class CrossValidation:
         return joblib.Parallel(n_jobs=self.config.jobs, prefer="threads")
 
 
-class _Done:
-    """The splits of a trial that were run; a day that several judged counts with their mean."""
+class _Validated:
+    """The splits of a trial that were run; a day in several blocks counts with their mean."""
 
     def __init__(self, dataset: Dataset, n_splits: int) -> None:
         self.dates, self.n_splits = dataset.dates, n_splits
@@ -321,11 +282,11 @@ class _Done:
     def record(
         self, key: str, data: str, model: str, params: dict[str, Any], config: StudyConfig
     ) -> TrialRecord:
-        judged = self.count > 0
-        days = np.flatnonzero(judged)
+        validated = self.count > 0
+        days = np.flatnonzero(validated)
         span = slice(int(days[0]), int(days[-1]) + 1)
-        spread = np.full(len(judged), np.nan)
-        spread[judged] = self.returns()
+        daily = np.full(len(validated), np.nan)
+        daily[validated] = self.returns()
         return TrialRecord(
             key=key,
             data=data,
@@ -339,5 +300,5 @@ class _Done:
             over=self.over(config),
             first=str(self.dates[span.start]),
             last=str(self.dates[span.stop - 1]),
-            returns=written(spread[span]),
+            returns=written(daily[span]),
         )
