@@ -39,9 +39,12 @@ __all__ = [
     "BlockReturns",
     "CrossValidation",
     "Split",
+    "deciding_settings",
     "make_splits",
+    "mean_rank_ic",
     "over_limits",
     "rank_ic_of",
+    "sharpe_or_zero",
     "trade_block",
 ]
 
@@ -106,6 +109,24 @@ def rank_ic_of(dataset: Dataset, scores: npt.NDArray[np.floating[Any]], block: s
     total = np.where(known, by_horizon, 0.0).sum(axis=-1)
     count = known.sum(axis=-1)
     return np.where(count > 0, total / np.maximum(count, 1), np.nan)
+
+
+def mean_rank_ic(daily: Floats) -> float:
+    """Mean of the known Rank ICs; 0 if there is none."""
+    known = daily[np.isfinite(daily)]
+    return float(known.mean()) if len(known) else 0.0
+
+
+def sharpe_or_zero(returns: Floats) -> float:
+    """Annual Sharpe ratio; 0 where it is not defined."""
+    value = float(performance.sharpe(returns))
+    return value if np.isfinite(value) else 0.0
+
+
+def deciding_settings(config: StudyConfig) -> dict[str, Any]:
+    """The settings that can move the numbers of a trial, for its fingerprint."""
+    settings = config_to_dict(config)
+    return {k: v for k, v in settings.items() if k not in ("jobs", "models", "report")}
 
 
 def trade_block(
@@ -186,8 +207,7 @@ class CrossValidation:
 
     def key(self, params: dict[str, Any]) -> str:
         """Fingerprint of a trial."""
-        settings = config_to_dict(self.settings(params))
-        deciding = {k: v for k, v in settings.items() if k not in ("jobs", "models", "report")}
+        deciding = deciding_settings(self.settings(params))
         way: list[Any] = [self.plan.model, self.plan.splitter, self.plan.blocks, self.plan.held_out]
         way += ["overlay"] if self.plan.overlay else []
         return fingerprint(self.data_hash, deciding, self.versions, way)
@@ -233,9 +253,9 @@ class CrossValidation:
         names, model = self.names[number], self.plan.model
         forecast = fit_and_score(dataset, split.train, until, names, model, config)
         daily = np.concatenate([rank_ic_of(dataset, forecast.scores, b) for b in split.test])
-        known = daily[np.isfinite(daily)]
-        correlation = float(known.mean()) if len(known) else 0.0
-        return correlation, [self._trade(split, forecast, block, config) for block in split.test]
+        return mean_rank_ic(daily), [
+            self._trade(split, forecast, block, config) for block in split.test
+        ]
 
     def _trade(
         self, split: Split, forecast: Forecast, block: slice, config: StudyConfig
@@ -271,8 +291,7 @@ class _Validated:
     def value(self, objective: str) -> float:
         if objective == "rank_ic":
             return float(np.mean(self.correlations))
-        value = float(performance.sharpe(self.returns()))
-        return value if np.isfinite(value) else 0.0
+        return sharpe_or_zero(self.returns())
 
     def over(self, config: StudyConfig) -> dict[str, float]:
         """Excess over the limits of the settings."""

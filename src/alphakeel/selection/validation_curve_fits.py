@@ -20,7 +20,14 @@ from alphakeel.pipeline.dataset import Dataset
 from alphakeel.pipeline.fitting import Forecast, fit_and_score, volatility_of_block
 from alphakeel.pipeline.plan import Plan, purge_of
 from alphakeel.pipeline.screening import screen_factors
-from alphakeel.selection.cross_validation import over_limits, rank_ic_of, trade_block
+from alphakeel.selection.cross_validation import (
+    deciding_settings,
+    mean_rank_ic,
+    over_limits,
+    rank_ic_of,
+    sharpe_or_zero,
+    trade_block,
+)
 from alphakeel.selection.deflation import Deflation
 from alphakeel.selection.search_space import Space, default_space, drawn, settings_at
 from alphakeel.selection.trial_log import TrialRecord, written
@@ -78,12 +85,9 @@ class FitOutcome:
 
     def values(self, period: str) -> dict[str, float]:
         """Mean Rank IC, annual Sharpe ratio and annual return; 0 where they are not defined."""
-        daily = self.correlations[period]
-        known = daily[np.isfinite(daily)]
-        sharpe = float(performance.sharpe(self.returns[period]))
         return {
-            "rank_ic": float(known.mean()) if len(known) else 0.0,
-            "sharpe": sharpe if np.isfinite(sharpe) else 0.0,
+            "rank_ic": mean_rank_ic(self.correlations[period]),
+            "sharpe": sharpe_or_zero(self.returns[period]),
             "annual_return": float(performance.annual_return(self.returns[period])),
         }
 
@@ -184,14 +188,13 @@ class CurveRunner:
     def record(self, point: CurvePoint, mean: FitOutcome) -> TrialRecord:
         """The trial of a point for the ledger: its validation, and nothing of the test."""
         period = PERIODS[0]
-        settings = config_to_dict(settings_at(self.config, point.params))
-        deciding = {k: v for k, v in settings.items() if k not in ("jobs", "models", "report")}
+        config = settings_at(self.config, point.params)
         way = ["degree", self.plan.model, self.plan.validation_share, point.seeds]
         way += ["overlay"] if self.plan.overlay else []
-        values = mean.values(period)
+        values, limits = mean.values(period), config_to_dict(config)["limits"]
         first, last = self.ends(period)
         return TrialRecord(
-            key=fingerprint(self.data_hash, deciding, self.versions, way),
+            key=fingerprint(self.data_hash, deciding_settings(config), self.versions, way),
             data=self.data_hash,
             source="degree",
             model=self.plan.model,
@@ -200,7 +203,7 @@ class CurveRunner:
             split_rank_ic=[values["rank_ic"]],
             rank_ic=values["rank_ic"],
             sharpe=values["sharpe"],
-            over=over_limits(mean.returns[period], mean.turnover[period], settings["limits"]),
+            over=over_limits(mean.returns[period], mean.turnover[period], limits),
             first=first,
             last=last,
             returns=written(mean.returns[period]),
