@@ -46,7 +46,7 @@ def small(cls: type[Any], **further: Any) -> Any:
 
 
 def all_classes() -> list[type[Any]]:
-    """Every estimator of the wing that can be fitted and kept."""
+    """Every estimator that can be fitted and saved."""
     for module in pkgutil.iter_modules(alphakeel.models.__path__):
         importlib.import_module(f"alphakeel.models.{module.name}")
     found, todo = [], [Persistent]

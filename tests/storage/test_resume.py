@@ -462,7 +462,7 @@ class TestStudy:
     ) -> None:
         rng = np.random.default_rng(11)
         args = command(place, tmp_path)
-        kept = tmp_path / ".resume"
+        checkpoints = tmp_path / ".resume"
         killed = 0
         for writes in rng.permutation([0, 2, 5, 9]):
             process = spawner(run_in_child, args, int(writes), float(rng.uniform(0.0, 0.05)))
@@ -478,7 +478,7 @@ class TestStudy:
         assert found.keys() == uninterrupted.keys()
         for name, data in found.items():
             assert data == uninterrupted[name], name
-        assert not kept.exists()
+        assert not checkpoints.exists()
         assert not list(tmp_path.glob(".saving-*"))
 
     @pytest.fixture

@@ -139,7 +139,7 @@ def audit(
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Try to catch a study looking ahead: its data, its settings, its own factors.
+    """Test a study for look-ahead: its data, its settings, its own factors.
 
     Exit code 3 when a leak is found; 0 otherwise, warnings or not.
     """

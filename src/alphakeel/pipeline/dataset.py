@@ -50,7 +50,7 @@ class Provenance:
     Attributes
     ----------
     panel_hash : str
-        SHA-256 of the panel as handed in.
+        SHA-256 of the whole panel as handed in.
     ledger : CleaningLedger
         Every number that cleaning changed, and every exclusion from the sample.
     quality : DataFrame
@@ -159,7 +159,10 @@ class Dataset:
 
     @cached_property
     def sections(self) -> CrossSections:
-        """Statistics of every factor on each decision, from that cross-section and its target."""
+        """Statistics of every factor on each decision, from that cross-section and its target.
+
+        A fold may read those of its training decisions only.
+        """
         return cross_sections(self.raw, self.targets, self.eligible, self.names)
 
     @cached_property
