@@ -1,4 +1,4 @@
-"""The result of a study: every number in one frozen value, and the tables made of them."""
+"""The result of a study: every number in one frozen value, and its tables."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from alphakeel.data.cleaning import CleaningLedger
 from alphakeel.data.panel import market_index
 from alphakeel.evaluation import attribution, risk
 from alphakeel.evaluation import performance as performance_tables
-from alphakeel.evaluation.performance import Track, outcome_of
+from alphakeel.evaluation.performance import HasReturns, return_series
 from alphakeel.evaluation.regimes import MarketRegimes, agreement_table, lag_table, regime_table
 from alphakeel.evaluation.risk import Stress
 from alphakeel.model_factory import EQUAL_WEIGHT, LABELS, under_overlay
@@ -38,14 +38,14 @@ Floats = npt.NDArray[np.floating[Any]]
 
 @dataclass(frozen=True, eq=False)
 class FoldResult:
-    """One fit and the rows it was tested on.
+    """One fold: its dates, and the factors that its models were given.
 
     Attributes
     ----------
     train, test : tuple of datetime64[D]
-        First and last decision date of either; the last training label ends before `test`.
+        First and last decision date; the last training label ends before `test`.
     selected : dict of str to tuple of str
-        Factors that each model was given, as judged on this fold's training rows.
+        Factors by model, as screened on the training decisions.
     verdicts : DataFrame
         One row a factor: coverage, IC, Rank IC, t, cluster, VIF, the verdict in words, `kept` by
         the linear model, given to the `network`.
@@ -59,7 +59,7 @@ class FoldResult:
 
 @dataclass(frozen=True, eq=False)
 class Study:
-    """The result of `run_study`: every number, and the tables made of them.
+    """The result of `run_study`: every number, and its tables.
 
     Attributes
     ----------
@@ -96,7 +96,7 @@ class Study:
 
     @property
     def name(self) -> str:
-        """What a reader calls the data."""
+        """Name of the data."""
         return self.plan.name
 
     @property
@@ -126,9 +126,9 @@ class Study:
 
     @property
     def _provenance(self) -> Provenance:
-        found = self.dataset.provenance
-        assert found is not None  # noqa: S101  (every study prepares its own data set)
-        return found
+        provenance = self.dataset.provenance
+        assert provenance is not None  # noqa: S101  (every study prepares its own data set)
+        return provenance
 
     @property
     def data_hash(self) -> str:
@@ -194,16 +194,16 @@ class Study:
         return self.portfolios.every_ledger()
 
     def ladder(self) -> dict[str, list[tuple[str, Ledger]]]:
-        """By model, the steps that its result stands on, from equal weight to the overlay."""
-        found: dict[str, list[tuple[str, Ledger]]] = {}
+        """By model, the steps of its result, from equal weight to the overlay."""
+        ladder: dict[str, list[tuple[str, Ledger]]] = {}
         for model in self.models.values():
             label = model.label
             steps = [("equal weight", self.strategies[EQUAL_WEIGHT])]
             if label in self.portfolios.scores_only:
                 steps.append(("+ scores", self.portfolios.scores_only[label]))
             steps.append(("+ allocation", self.strategies[label]))
-            found[label] = [*steps, ("+ overlay", self.overlaid[label])]
-        return found
+            ladder[label] = [*steps, ("+ overlay", self.overlaid[label])]
+        return ladder
 
     def table_1(self) -> pd.DataFrame:
         """Maximum drawdown, Sharpe ratio and VaR of every strategy, with intervals."""
@@ -220,10 +220,10 @@ class Study:
 
 
 def _all_tables(study: Study) -> dict[str, pd.DataFrame]:
-    """Every table by name, in the order in which they are written."""
+    """Every table by name, in the order of writing."""
     return {
         **_performance_tables(study),
-        **_origin_tables(study),
+        **_attribution_tables(study),
         **_regime_tables(study),
         **_risk_tables(study),
         **_score_tables(study),
@@ -245,7 +245,7 @@ def _step(study: Study) -> int:
 
 
 def _performance_tables(study: Study) -> dict[str, pd.DataFrame]:
-    """Table I, bare and at equal risk, and its parts by year and period."""
+    """Table I, without the overlay and at equal risk, and its parts by year and period."""
     every, linear = study.every_ledger(), LABELS["linear"]
     overlaid = {under_overlay(name): ledger for name, ledger in study.overlaid.items()}
     market, days = study.market_returns, study.dates[study.test]
@@ -271,12 +271,12 @@ def _cuts(study: Study) -> tuple[np.datetime64, ...]:
 
 
 def _confirmation_tables(study: Study) -> dict[str, pd.DataFrame]:
-    """Table I and the ladder on the days that nobody saw while settings were chosen."""
+    """Table I and the ladder on the confirmation days, which were not seen in choosing settings."""
     if not _cuts(study):
         return {}
     first = int(np.searchsorted(study.dates[study.test], _cuts(study)[0]))
     days = slice(first, None)
-    every = {name: outcome_of(ledger, days) for name, ledger in study.every_ledger().items()}
+    every = {name: return_series(ledger, days) for name, ledger in study.every_ledger().items()}
     held = {label: every[label] for label in map(under_overlay, study.overlaid)}
     market = None if study.market_returns is None else study.market_returns[days]
     linear = LABELS["linear"]
@@ -286,8 +286,8 @@ def _confirmation_tables(study: Study) -> dict[str, pd.DataFrame]:
     _, fair = performance_tables.strategy_tables(
         held, market, baseline=under_overlay(linear), **_boot(study)
     )
-    rungs: dict[str, list[tuple[str, Track]]] = {
-        model: [(rung, outcome_of(ledger, days)) for rung, ledger in steps]
+    ladder: dict[str, list[tuple[str, HasReturns]]] = {
+        model: [(step, return_series(ledger, days)) for step, ledger in steps]
         for model, steps in study.ladder().items()
     }
     forecasts = {
@@ -298,17 +298,17 @@ def _confirmation_tables(study: Study) -> dict[str, pd.DataFrame]:
         "confirm_table_1": table,
         "confirm_table_1_difference": change,
         "confirm_table_1_fair": fair,
-        "confirm_ladder": attribution.ladder_table(rungs, **_boot(study)),
+        "confirm_ladder": attribution.ladder_table(ladder, **_boot(study)),
         "confirm_value_at_risk": risk.var_table(every, forecasts),
     }
 
 
-def _origin_tables(study: Study) -> dict[str, pd.DataFrame]:
-    """Where results come from, and what they depend on."""
-    rungs = attribution.ladder_table(study.ladder(), **_boot(study))
+def _attribution_tables(study: Study) -> dict[str, pd.DataFrame]:
+    """The ladder, the attribution, the sweeps of costs and size, and the optimiser's decisions."""
+    ladder = attribution.ladder_table(study.ladder(), **_boot(study))
     return {
-        "ladder": rungs,
-        "attribution": attribution.attribution_table(rungs),
+        "ladder": ladder,
+        "attribution": attribution.attribution_table(ladder),
         "cost_sweep": performance_tables.sweep_table(
             study.portfolios.cost_sweep, over="cost_per_side"
         ),
@@ -318,7 +318,7 @@ def _origin_tables(study: Study) -> dict[str, pd.DataFrame]:
 
 
 def _regime_tables(study: Study) -> dict[str, pd.DataFrame]:
-    """Table II, and what the causal labels are worth; nothing without an index."""
+    """Table II, and how good the causal labels are; nothing without an index."""
     if study.regimes is None:
         return {}
     net = {name: ledger.net_returns for name, ledger in study.every_ledger().items()}
@@ -336,7 +336,7 @@ def _regime_tables(study: Study) -> dict[str, pd.DataFrame]:
 
 
 def _risk_tables(study: Study) -> dict[str, pd.DataFrame]:
-    """Forecasts of risk against what came, limits, overlay and stress."""
+    """Risk forecasts against realised risk, limits, overlay and stress."""
     every = study.every_ledger()
     days, target = study.dates[study.test], study.config.overlay.target_volatility
     return {
@@ -349,7 +349,7 @@ def _risk_tables(study: Study) -> dict[str, pd.DataFrame]:
 
 
 def _score_tables(study: Study) -> dict[str, pd.DataFrame]:
-    """How well scores rank stocks, how long they do, and what drives them."""
+    """Rank IC of the scores, its decay, its spread over seeds, and the factors that drive it."""
     series = {model.label: (model.ic, model.rank_ic) for model in study.models.values()}
     drivers = {model.label: model.drivers for model in study.models.values()}
     decay = {model.label: model.decay for model in study.models.values()}
@@ -365,7 +365,7 @@ def _score_tables(study: Study) -> dict[str, pd.DataFrame]:
 
 
 def _member_rank_ic(study: Study) -> dict[tuple[str, int], Floats]:
-    """Rank IC at the longest horizon of each network by itself, (n_decisions,): by label, seed."""
+    """Rank IC of each network at the longest horizon, (n_decisions,), by label and seed."""
     forward = study.dataset.forward[..., -1]
     return {
         (model.label, seed): np.asarray(rank_ic(scores, forward))
@@ -376,11 +376,10 @@ def _member_rank_ic(study: Study) -> dict[tuple[str, int], Floats]:
 
 
 def _limits_table(study: Study) -> pd.DataFrame:
-    """Every limit of a model trained under limits: in each fold's training, and in the test.
+    """Every limit of a model trained under limits, in each fold's training and in the test.
 
-    Columns: model, period ("fold 1", ..., "test"), limit (its name), allowed, trained (in
-    sample, before the calibration of exposure; NaN in the test), realised, excess (realised
-    over allowed, less 1; above 0 the limit was broken).
+    trained is in sample, before the calibration of exposure (NaN in the test); excess is realised
+    over allowed, less 1: above 0 the limit was broken.
     """
     rows = []
     for model in study.models.values():

@@ -1,15 +1,15 @@
-"""The story: clean, factors, screen, fit, forecast, allocate, test.
+"""A study from start to end: clean, factors, screen, fit, score, allocate, trade.
 
-Read this file first. A study walks one panel through every package of the library, always in the
-same direction, and each fold sees its own past only:
+Read this file first. A study takes one panel through every stage, always in the same direction, and
+each fold reads its own past only:
 
 1. **prepare** the panel: clean it causally, with a ledger of every change, compute all factors,
    and rank them across the sample on each decision date;
-2. for each fold of the **walk-forward**, on training rows only: **screen** the factors, **fit**
-   every model; then **score** the fold's test rows, which no fit has seen;
-3. turn scores into **weights**, beside benchmarks that need no scores;
-4. **trade** all of them with the same costs, the same lag and the same market rules, without and
-   under the same **overlay**, and step by step, so that it shows what each part has added.
+2. for each fold of the **walk-forward**, on training decisions only: **screen** the factors,
+   **fit** every model; then **score** the fold's test decisions, which no fit has read;
+3. turn scores into **weights**, beside benchmarks without scores;
+4. **trade** all of them with the same costs, lag and market rules, without and under the same
+   **overlay**, and step by step, which shows what each part adds.
 """
 
 from __future__ import annotations
@@ -47,10 +47,10 @@ __all__ = [
     "run_study",
 ]
 
-# What a stage weighs on the progress bar, where one LSTM's fit weighs its seeds.
+# Work of a stage on the progress bar, in fits of one network.
 _WORK = {"explain": 1.0, "risk": 0.5, "trade": 2.0, "stress": 0.5}
 _SCREEN = 0.2
-# What the progress bar calls a stage.
+# Names of stages on the progress bar.
 _WORDS = {
     "explain": "explaining",
     "risk": "forecasting risk",
@@ -76,13 +76,13 @@ def run_study(
     config : StudyConfig, optional
         Settings; the defaults suit daily data of a few dozen stocks or more.
     name : str
-        What the report calls the data.
+        Of the data, in the report.
     on_progress : callable, optional
         Called with a `Progress` now and then, possibly from several threads.
     store : Store, optional
-        Keeps the progress of every fit, such as `alphakeel.storage.checkpoints.DiskStore`. A study
-        that was killed goes on from there when it is run again on the same data with the same
-        settings, to the same numbers; what others left in the store does not count.
+        Checkpoints every fit, such as `alphakeel.storage.checkpoints.DiskStore`. A killed study
+        resumes from there when it is run again on the same data with the same settings, to the same
+        numbers; checkpoints of other studies do not count.
 
     Returns
     -------
@@ -110,7 +110,7 @@ def run_study(
     >>> list(study.strategies)
     ['Equal weight', 'Minimum variance', 'Linear']
     """
-    plan = Plan.of(panel, config or StudyConfig(), name)  # refuses at once what could not end
+    plan = Plan.of(panel, config or StudyConfig(), name)
     run = _Run(plan, on_progress)
     key = study_key(plan.panel_hash, config_to_dict(plan.config), plan.versions)
     cache = FitCache(store, key)
@@ -144,7 +144,7 @@ def run_study(
 
 
 class _Run:
-    """How far a study is, and how long its stages took."""
+    """Progress of a study, and the time of its stages."""
 
     def __init__(self, plan: Plan, on_progress: Callable[[Progress], None] | None) -> None:
         a_fold = _SCREEN + sum(work_of(model, plan.config) for model in plan.models)
@@ -155,7 +155,7 @@ class _Run:
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Time a stage, and tell of it unless its parts tell of themselves."""
+        """Time a stage, and report it unless its parts report themselves."""
         with self.clock.stage(name):
             if name not in _WORK:
                 yield
@@ -165,7 +165,7 @@ class _Run:
 
     @contextmanager
     def screening(self, number: int) -> Iterator[None]:
-        """Tell that a fold is screened."""
+        """Report that a fold is screened."""
         with self.tracker.task("screening", _SCREEN, fold_text(number, self.plan.folds)):
             yield
 

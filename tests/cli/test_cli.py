@@ -154,7 +154,7 @@ class TestTrials:
         assert (first["trials"]["n_studies"], first["trials"]["n_portfolios"]) == (1, 2)
         held = changed(settings, tmp_path, "[overlay]\ntarget_volatility = 0.05\n")
         second = self.run(prices, held, tmp_path)
-        # The bare portfolio is the one there was: only what is under the overlay is new.
+        # Without the overlay it is the same portfolio: only the one under the overlay is new.
         assert (second["trials"]["n_studies"], second["trials"]["n_portfolios"]) == (2, 3)
         lines = [json.loads(x) for x in (tmp_path / "trials.jsonl").read_text().splitlines()]
         assert [line["source"] for line in lines] == ["run"] * 4
@@ -173,18 +173,18 @@ class TestTrials:
         assert "2 different studies of these data, 3 portfolios of models" in report
 
         # The deflated Sharpe ratio by the formula of Bailey and Lopez de Prado (2014), a day.
-        books = [np.array(line["returns"]) for line in (lines[0], lines[1], lines[3])]
-        sharpes = [book.mean() / book.std(ddof=1) for book in books]
-        own = max(books[0], books[2], key=lambda book: book.mean() / book.std(ddof=1))
+        returns = [np.array(line["returns"]) for line in (lines[0], lines[1], lines[3])]
+        sharpes = [one.mean() / one.std(ddof=1) for one in returns]
+        own = max(returns[0], returns[2], key=lambda one: one.mean() / one.std(ddof=1))
         n, sharpe, gamma = 3, own.mean() / own.std(ddof=1), 0.5772156649015329
         spread = np.std(sharpes, ddof=1)
         quantiles = norm.ppf(1 - 1 / n), norm.ppf(1 - 1 / (n * np.e))
-        luck = spread * ((1 - gamma) * quantiles[0] + gamma * quantiles[1])
+        expected = spread * ((1 - gamma) * quantiles[0] + gamma * quantiles[1])
         tails = 1 - skew(own) * sharpe + (kurtosis(own, fisher=False) - 1) / 4 * sharpe**2
-        deflated = norm.cdf((sharpe - luck) * np.sqrt((len(own) - 1) / tails))
-        found = second["trials"]["luck"]
+        deflated = norm.cdf((sharpe - expected) * np.sqrt((len(own) - 1) / tails))
+        found = second["trials"]["deflation"]
         assert found["deflated_sharpe"] == pytest.approx(deflated, abs=2e-4)
-        assert found["expected_maximum_sharpe"] == pytest.approx(luck * 252**0.5, rel=1e-6)
+        assert found["expected_maximum_sharpe"] == pytest.approx(expected * 252**0.5, rel=1e-6)
 
     def test_another_test_period_counts_but_does_not_widen_the_spread(
         self, prices: Path, settings: Path, tmp_path: Path
@@ -200,10 +200,10 @@ class TestTrials:
         elsewhere = ("--ledger", tmp_path / "trials.jsonl")
         second = self.run(prices, later, tmp_path / "b", *elsewhere)["trials"]
         assert (second["n_studies"], second["n_portfolios"], second["n_comparable"]) == (2, 4, 2)
-        assert second["luck"]["n_trials"] == 4
-        assert second["luck"]["n_compared"] == 2
-        assert second["luck"]["n_days"] == 150
-        assert first["trials"]["luck"]["n_trials"] == 2
+        assert second["deflation"]["n_trials"] == 4
+        assert second["deflation"]["n_compared"] == 2
+        assert second["deflation"]["n_days"] == 150
+        assert first["trials"]["deflation"]["n_trials"] == 2
         assert not (tmp_path / "b" / "trials.jsonl").exists()
 
     def test_a_ledger_that_cannot_be_used_loses_neither_itself_nor_the_run(

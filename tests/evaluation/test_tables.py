@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from alphakeel.evaluation.attribution import attribution_table, ladder_table
-from alphakeel.evaluation.performance import Outcome, strategy_tables
+from alphakeel.evaluation.performance import ReturnSeries, strategy_tables
 from alphakeel.stats import bootstrap
 from alphakeel.stats import performance as metrics
 from alphakeel.stats.sharpe import sharpe_differences, sharpe_intervals
@@ -20,19 +20,19 @@ BOOT = {"level": 0.9, "n_bootstrap": 200, "seed": 3}
 
 
 @pytest.fixture(scope="module")
-def books() -> dict[str, Outcome]:
+def portfolios() -> dict[str, ReturnSeries]:
     rng = np.random.default_rng(0)
     market = 0.01 * rng.standard_t(5, 600) + 0.0005
     found = {}
     for name, beta, noise in (("Linear", 1.0, 0.003), ("LSTM", 0.6, 0.004), ("Other", 1.3, 0.002)):
         net = beta * market + noise * rng.standard_normal(600)
         turnover = rng.uniform(0.0, 0.1, 600)
-        found[name] = Outcome(net, net + 0.001 * turnover, turnover, np.ones(600))
+        found[name] = ReturnSeries(net, net + 0.001 * turnover, turnover, np.ones(600))
     return found
 
 
-def _columns(books: dict[str, Outcome]) -> Array:
-    return np.column_stack([book.net_returns for book in books.values()])
+def _columns(portfolios: dict[str, ReturnSeries]) -> Array:
+    return np.column_stack([one.net_returns for one in portfolios.values()])
 
 
 def _percentiles(statistic, columns: Array) -> Array:
@@ -43,9 +43,9 @@ def _percentiles(statistic, columns: Array) -> Array:
 
 
 class TestTableOne:
-    def test_sharpe_ratios_have_studentised_limits(self, books) -> None:
-        performance, difference = strategy_tables(books, None, baseline="Linear", **BOOT)
-        columns = _columns(books)
+    def test_sharpe_ratios_have_studentised_limits(self, portfolios) -> None:
+        performance, difference = strategy_tables(portfolios, None, baseline="Linear", **BOOT)
+        columns = _columns(portfolios)
         own = sharpe_intervals(columns, **BOOT)
         np.testing.assert_array_equal(performance["sharpe_low"], [test.low for test in own])
         np.testing.assert_array_equal(performance["sharpe_high"], [test.high for test in own])
@@ -62,16 +62,19 @@ class TestTableOne:
             base = performance.loc["Linear", "sharpe"]
             assert row["sharpe_change"] == pytest.approx(gap.estimate / base)
 
-    def test_no_per_cent_of_a_benchmark_that_earned_nothing(self, books) -> None:
-        loser = {**books, "Loser": replace(books["Other"], net_returns=-books["LSTM"].net_returns)}
+    def test_no_per_cent_of_a_benchmark_that_earned_nothing(self, portfolios) -> None:
+        loser = {
+            **portfolios,
+            "Loser": replace(portfolios["Other"], net_returns=-portfolios["LSTM"].net_returns),
+        }
         performance, difference = strategy_tables(loser, None, baseline="Loser", **BOOT)
         assert performance.loc["Loser", "sharpe"] < 0.0
         assert difference["sharpe_change"].isna().all()
         assert np.isfinite(difference["sharpe_difference"]).all()
 
-    def test_drawdowns_have_percentile_limits(self, books) -> None:
-        performance, difference = strategy_tables(books, None, baseline="Linear", **BOOT)
-        drawn = _percentiles(metrics.max_drawdown, _columns(books))
+    def test_drawdowns_have_percentile_limits(self, portfolios) -> None:
+        performance, difference = strategy_tables(portfolios, None, baseline="Linear", **BOOT)
+        drawn = _percentiles(metrics.max_drawdown, _columns(portfolios))
         low, high = np.quantile(drawn, (0.05, 0.95), axis=0)
         np.testing.assert_allclose(performance["max_drawdown_low"], low, rtol=1e-12)
         np.testing.assert_allclose(performance["max_drawdown_high"], high, rtol=1e-12)
@@ -83,9 +86,9 @@ class TestTableOne:
         fewer = min((changes <= 0).sum(), (changes >= 0).sum())
         assert row.iloc[3] == pytest.approx(min(1.0, 2.0 * (fewer + 1.0) / 201.0))
 
-    def test_var_has_the_limits_of_its_slow_waves(self, books) -> None:
-        performance, difference = strategy_tables(books, None, baseline="Linear", **BOOT)
-        columns = _columns(books)
+    def test_var_has_the_limits_of_its_slow_waves(self, portfolios) -> None:
+        performance, difference = strategy_tables(portfolios, None, baseline="Linear", **BOOT)
+        columns = _columns(portfolios)
         own = value_at_risk_intervals(columns, level=0.9)
         assert performance["var_95_low"].tolist() == [one.low for one in own]
         assert performance["var_95_high"].tolist() == [one.high for one in own]
@@ -96,23 +99,23 @@ class TestTableOne:
             figures = performance["var_95"]
             assert row[0] == pytest.approx(figures[name] / figures["Linear"] - 1.0)
 
-    def test_trading_and_beta(self, books) -> None:
-        market = books["Linear"].net_returns
-        performance, _ = strategy_tables(books, market, baseline="Linear", **BOOT)
-        row, book = performance.loc["LSTM"], books["LSTM"]
-        assert row["turnover"] == pytest.approx(126.0 * book.turnover.mean())
-        gross = np.prod(1.0 + book.gross_returns) ** (252 / 600)
-        net = np.prod(1.0 + book.net_returns) ** (252 / 600)
+    def test_trading_and_beta(self, portfolios) -> None:
+        market = portfolios["Linear"].net_returns
+        performance, _ = strategy_tables(portfolios, market, baseline="Linear", **BOOT)
+        row, one = performance.loc["LSTM"], portfolios["LSTM"]
+        assert row["turnover"] == pytest.approx(126.0 * one.turnover.mean())
+        gross = np.prod(1.0 + one.gross_returns) ** (252 / 600)
+        net = np.prod(1.0 + one.net_returns) ** (252 / 600)
         assert row["cost_drag"] == pytest.approx(gross - net)
-        assert row["beta"] == pytest.approx(np.polyfit(market, book.net_returns, 1)[0])
+        assert row["beta"] == pytest.approx(np.polyfit(market, one.net_returns, 1)[0])
         assert performance.loc["Linear", "beta"] == pytest.approx(1.0)
 
 
 class TestLadder:
-    def test_each_rung_is_compared_with_the_one_below(self, books) -> None:
-        table = ladder_table({"model": list(books.items())}, **BOOT)
-        columns = _columns(books)
-        assert table.index.tolist() == [("model", name) for name in books]
+    def test_each_step_is_compared_with_the_one_before(self, portfolios) -> None:
+        table = ladder_table({"model": list(portfolios.items())}, **BOOT)
+        columns = _columns(portfolios)
+        assert table.index.tolist() == [("model", name) for name in portfolios]
         assert table.iloc[0].filter(like="_added").isna().all()
         for k in (1, 2):
             (gap,) = sharpe_differences(columns[:, k], columns[:, k - 1], **BOOT)
@@ -124,8 +127,8 @@ class TestLadder:
             deeper = metrics.max_drawdown(columns[:, k]) - metrics.max_drawdown(columns[:, k - 1])
             assert row["max_drawdown_added"] == pytest.approx(deeper)
 
-    def test_parts_add_up(self, books) -> None:
-        steps = ladder_table({"model": list(books.items())}, **BOOT)
+    def test_parts_add_up(self, portfolios) -> None:
+        steps = ladder_table({"model": list(portfolios.items())}, **BOOT)
         parts = attribution_table(steps).loc["model"]
         np.testing.assert_allclose(parts.iloc[:3].sum(), parts.loc["total"])
         top = steps.iloc[-1]

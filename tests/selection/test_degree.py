@@ -27,14 +27,14 @@ from alphakeel.progress import Progress
 from alphakeel.report.validation_curve import degree_figure, render_degrees, write_degree_page
 from alphakeel.selection.search_space import Space, Span
 from alphakeel.selection.trial_log import TrialLedger
-from alphakeel.selection.validation_curve import run_degree_study
+from alphakeel.selection.validation_curve import run_validation_curve
 from alphakeel.selection.validation_curve_fits import (
     AXES,
     METRICS,
     PERIODS,
+    CurvePlan,
     CurveRunner,
-    DegreePlan,
-    DegreeStudy,
+    ValidationCurve,
     best_of,
     by_degree,
     diminishing,
@@ -48,7 +48,7 @@ CONFIG = StudyConfig(
     network=NetworkConfig(hidden=3, max_steps=4, burn_in=4, chunk=12),
     report=ReportConfig(n_bootstrap=100),
 )
-PLAN = DegreePlan(steps=(1, 4), hidden=(2, 3), n_trials=3, n_seeds=2, refits=2)
+PLAN = CurvePlan(steps=(1, 4), hidden=(2, 3), n_trials=3, n_seeds=2, refits=2)
 SPACE: Space = (Span("network.learning_rate", 1e-3, 1e-1, log=True),)
 
 
@@ -58,14 +58,14 @@ def panel() -> AssetPanel:
 
 
 @pytest.fixture(scope="module")
-def study(panel: AssetPanel) -> tuple[DegreeStudy, TrialLedger]:
+def study(panel: AssetPanel) -> tuple[ValidationCurve, TrialLedger]:
     ledger = TrialLedger()
-    return run_degree_study(panel, CONFIG, PLAN, space=SPACE, ledger=ledger), ledger
+    return run_validation_curve(panel, CONFIG, PLAN, space=SPACE, ledger=ledger), ledger
 
 
 class TestStudy:
     def test_each_degree_is_judged_in_both_periods(
-        self, study: tuple[DegreeStudy, TrialLedger]
+        self, study: tuple[ValidationCurve, TrialLedger]
     ) -> None:
         found, _ = study
         degrees = {axis: sorted(set(own["degree"])) for axis, own in found.table.groupby("axis")}
@@ -78,7 +78,7 @@ class TestStudy:
         assert found.validated[1] < str(found.tested[0])
 
     def test_the_settings_as_they_are_stand_on_all_axes(
-        self, study: tuple[DegreeStudy, TrialLedger]
+        self, study: tuple[ValidationCurve, TrialLedger]
     ) -> None:
         runs = study[0].runs
         own = [
@@ -89,12 +89,12 @@ class TestStudy:
         np.testing.assert_array_equal(own[0], own[2])
 
     def test_every_setting_is_one_trial_in_the_ledger(
-        self, study: tuple[DegreeStudy, TrialLedger]
+        self, study: tuple[ValidationCurve, TrialLedger]
     ) -> None:
         found, ledger = study
         # 2 + 2 degrees and 3 trials, of which the settings as they are occur three times.
         assert ledger.count(found.data_hash) == 5
-        assert {luck.n_trials for luck in found.luck.values()} == {5}
+        assert {own.n_trials for own in found.deflation.values()} == {5}
         for record in ledger.of(found.data_hash):
             assert (record.first, record.last) == found.validated
             assert record.sharpe == pytest.approx(
@@ -102,7 +102,7 @@ class TestStudy:
             )
 
     def test_the_test_years_choose_nothing_and_train_nothing_before_them(
-        self, panel: AssetPanel, study: tuple[DegreeStudy, TrialLedger]
+        self, panel: AssetPanel, study: tuple[ValidationCurve, TrialLedger]
     ) -> None:
         found, ledger = study
         days = Plan.of(panel, CONFIG).test
@@ -115,14 +115,14 @@ class TestStudy:
                 values[days.start :] = noise[:, :1] if name == "market_index" else noise
             other.fields[name] = field.with_values(values)
         seen = TrialLedger()
-        again = run_degree_study(other, CONFIG, PLAN, space=SPACE, ledger=seen)
+        again = run_validation_curve(other, CONFIG, PLAN, space=SPACE, ledger=seen)
         for one, two in ((found.table, again.table), (found.runs, again.runs)):
             pd.testing.assert_frame_equal(
                 *(t[t["period"] == "validation"].reset_index(drop=True) for t in (one, two))
             )
         chosen = ["axis", "metric", "diminishing", "best"]
         pd.testing.assert_frame_equal(found.points[chosen], again.points[chosen])
-        assert found.summary()["luck"] == again.summary()["luck"]
+        assert found.summary()["deflation"] == again.summary()["deflation"]
         for one, two in zip(ledger.of(found.data_hash), seen.of(again.data_hash), strict=True):
             assert one.returns == two.returns
         # ... while the numbers out of sample do move.
@@ -130,9 +130,9 @@ class TestStudy:
         assert not found.table[late].equals(again.table[late])
 
     def test_jobs_change_no_number(
-        self, panel: AssetPanel, study: tuple[DegreeStudy, TrialLedger]
+        self, panel: AssetPanel, study: tuple[ValidationCurve, TrialLedger]
     ) -> None:
-        alone = run_degree_study(panel, replace(CONFIG, jobs=1), PLAN, space=SPACE)
+        alone = run_validation_curve(panel, replace(CONFIG, jobs=1), PLAN, space=SPACE)
         pd.testing.assert_frame_equal(alone.table, study[0].table)
 
 
@@ -162,13 +162,13 @@ class TestResumption:
 
     @pytest.mark.parametrize("model", ["lstm", "lstm_limited"])
     def test_killed_twice_and_run_again_it_gives_the_same_bits(
-        self, panel: AssetPanel, study: tuple[DegreeStudy, TrialLedger], model: str
+        self, panel: AssetPanel, study: tuple[ValidationCurve, TrialLedger], model: str
     ) -> None:
         plan = replace(PLAN, model=model) if model == "lstm" else replace(
             PLAN, model=model, steps=(1, 2), hidden=(2, 3), n_trials=2
         )  # fmt: skip
         seen = TrialLedger()
-        run = partial(run_degree_study, panel, self.ALONE, plan, space=SPACE)
+        run = partial(run_validation_curve, panel, self.ALONE, plan, space=SPACE)
         whole, ledger = study if model == "lstm" else (run(ledger=seen), seen)
         store = Memory(4)  # the word that it was begun, and three networks
         with pytest.raises(Killed):
@@ -186,7 +186,7 @@ class TestResumption:
             pd.testing.assert_frame_equal(
                 getattr(found, name), getattr(whole, name), check_exact=True
             )
-        assert found.summary()["luck"] == whole.summary()["luck"]
+        assert found.summary()["deflation"] == whole.summary()["deflation"]
         assert again.of(found.data_hash) == ledger.of(whole.data_hash)
 
     def test_what_was_done_is_not_done_again_unless_anything_differs(
@@ -194,13 +194,13 @@ class TestResumption:
     ) -> None:
         plan = replace(PLAN, steps=(1, 2), hidden=(2, 3), n_trials=2)
         store = Memory(-1)
-        whole = run_degree_study(panel, CONFIG, plan, space=SPACE, store=store)
+        whole = run_validation_curve(panel, CONFIG, plan, space=SPACE, store=store)
 
         def no_fit(*_: object) -> None:
             raise AssertionError("a network was fitted")
 
         monkeypatch.setattr("alphakeel.selection.validation_curve_fits.fit_and_score", no_fit)
-        again = run_degree_study(panel, replace(CONFIG, jobs=1), plan, space=SPACE, store=store)
+        again = run_validation_curve(panel, replace(CONFIG, jobs=1), plan, space=SPACE, store=store)
         pd.testing.assert_frame_equal(again.runs, whole.runs, check_exact=True)
         other: Space = (Span("network.learning_rate", 1e-3, 1e-2, log=True),)
         for changed, own, space in (
@@ -209,7 +209,7 @@ class TestResumption:
             (CONFIG, plan, other),
         ):
             with pytest.raises(AssertionError, match="was fitted"):
-                run_degree_study(panel, changed, own, space=space, store=store)
+                run_validation_curve(panel, changed, own, space=space, store=store)
 
 
 class TestCurves:
@@ -273,7 +273,7 @@ class TestCurves:
 
 class TestPage:
     def test_the_page_stands_alone_and_says_what_was_found(
-        self, study: tuple[DegreeStudy, TrialLedger], tmp_path: Path
+        self, study: tuple[ValidationCurve, TrialLedger], tmp_path: Path
     ) -> None:
         found = replace(study[0], name="<b>mine</b>")
         page = write_degree_page(found, tmp_path / "new" / "degrees.html").read_text("utf-8")
@@ -286,7 +286,7 @@ class TestPage:
 
     @pytest.mark.parametrize("axis", AXES)
     def test_the_figure_draws_the_table(
-        self, study: tuple[DegreeStudy, TrialLedger], axis: str
+        self, study: tuple[ValidationCurve, TrialLedger], axis: str
     ) -> None:
         figure = degree_figure(study[0], axis)
         lines = [trace for trace in figure.data if trace.mode == "lines+markers"]
@@ -299,13 +299,13 @@ class TestPage:
         assert list(lines[0].x) == list(own["degree"])
 
     def test_every_number_is_written(
-        self, study: tuple[DegreeStudy, TrialLedger], tmp_path: Path
+        self, study: tuple[ValidationCurve, TrialLedger], tmp_path: Path
     ) -> None:
         folder = write_degrees(study[0], tmp_path)
         assert len(pd.read_csv(folder / "degrees.csv")) == len(study[0].table)
         assert len(pd.read_csv(folder / "degree_runs.csv")) == len(study[0].runs)
         told = json.loads((folder / "degrees.json").read_text())
-        assert set(told["luck"]) == set(AXES)
+        assert set(told["deflation"]) == set(AXES)
         with pytest.raises(DataError, match="cannot write"):
             write_degrees(study[0], "/dev/null/figures")
         with pytest.raises(DataError, match="cannot write"):
@@ -315,7 +315,7 @@ class TestPage:
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"model": "linear"}, "not trained by degrees"),
+        ({"model": "linear"}, "no validation curve"),
         ({"n_seeds": 1}, "seeds must be at least 2"),
         ({"steps": (10, 5)}, "rising whole numbers"),
         ({"hidden": (4,)}, "two or more"),
@@ -324,14 +324,14 @@ class TestPage:
 )
 def test_plans_that_cannot_work_are_refused(settings: dict, words: str) -> None:
     with pytest.raises(ConfigError, match=words):
-        DegreePlan(**settings)
+        CurvePlan(**settings)
 
 
 def test_an_interrupted_command_goes_on_and_writes_figure_and_numbers(
     panel: AssetPanel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    small = partial(DegreePlan, steps=(1, 2), hidden=(2, 3))
-    monkeypatch.setattr("alphakeel.selection.validation_curve_fits.DegreePlan", small)
+    small = partial(CurvePlan, steps=(1, 2), hidden=(2, 3))
+    monkeypatch.setattr("alphakeel.selection.validation_curve_fits.CurvePlan", small)
     monkeypatch.setattr("alphakeel.storage.checkpoints._made_by", lambda: "this code")
     (tmp_path / "study.toml").write_text(config_to_toml(replace(CONFIG, jobs=1)))
     frame = panel_to_long(panel).drop(columns=["market_index"], errors="ignore")
@@ -368,8 +368,26 @@ def test_an_interrupted_command_goes_on_and_writes_figure_and_numbers(
     assert ".resume" not in written, "a finished study leaves nothing to go on from"
 
 
+@pytest.mark.parametrize("overlay", [False, True])
+def test_the_command_judges_the_overlay_on_request(
+    overlay: bool, panel: AssetPanel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plans = []
+
+    def refused(panel: AssetPanel, config: StudyConfig, plan: CurvePlan, **_: Any) -> None:
+        plans.append(plan)
+        raise DataError("seen enough.")
+
+    monkeypatch.setattr("alphakeel.selection.validation_curve.run_validation_curve", refused)
+    panel_to_long(panel).to_csv(tmp_path / "prices.csv", index=False)
+    arguments = ["degree", "--data", str(tmp_path / "prices.csv"), "--out", str(tmp_path / "out")]
+    done = CliRunner().invoke(app, arguments + ["--overlay"] * overlay)
+    assert done.exit_code == 2, done.output
+    assert plans == [CurvePlan(overlay=overlay)]
+
+
 def test_the_command_refuses_in_one_sentence(tmp_path: Path) -> None:
     done = CliRunner().invoke(app, ["degree", "--model", "linear", "--out", str(tmp_path)])
     assert done.exit_code == 2
     (line,) = done.stderr.strip().splitlines()
-    assert "linear is not trained by degrees" in line
+    assert "linear has no validation curve" in line

@@ -37,7 +37,7 @@ from alphakeel.pipeline.plan import Plan
 from alphakeel.provenance import hash_panel
 from alphakeel.report import findings
 from alphakeel.selection.cross_validation import make_splits, over_limits, trade_block
-from alphakeel.selection.deflation import Luck
+from alphakeel.selection.deflation import Deflation
 from alphakeel.selection.search import alone, tune
 from alphakeel.selection.search_space import (
     Choice,
@@ -50,7 +50,8 @@ from alphakeel.selection.search_space import (
     settings_at,
     write_tuning,
 )
-from alphakeel.selection.trial_log import RUNS, Seen, TrialLedger, TrialRecord, record_run
+from alphakeel.selection.trial_log import RUNS, TrialLedger, TrialRecord, record_run
+from alphakeel.selection.trial_log import TestSetUse as Use
 from alphakeel.stats import performance
 from alphakeel.study import run_study
 
@@ -218,7 +219,7 @@ class TestSplits:
 
     def test_too_few_training_rows_are_refused(self, panel: AssetPanel) -> None:
         plan = replace(LINEAR, splitter="combinatorial", held_out=2)
-        with pytest.raises(ConfigError, match="decision rows to train on"):
+        with pytest.raises(ConfigError, match="decisions to train on"):
             tune(panel, plan=plan)
 
 
@@ -230,7 +231,7 @@ class TestResumption:
         found = tune(panel, plan=LINEAR, folder=tmp_path)
         ours, theirs = (t.trials.drop(columns="reason") for t in (found, linear))
         pd.testing.assert_frame_equal(ours, theirs)
-        assert found.luck == linear.luck
+        assert found.deflation == linear.deflation
 
     def test_a_killed_trial_is_proposed_again(
         self, panel: AssetPanel, linear: Tuning, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -322,8 +323,8 @@ class TestSearch:
         pruned = found.trials[found.trials["state"] == "pruned"]
         assert len(pruned) > 0
         assert found.trials["state"].iloc[:5].eq("complete").all()
-        assert found.luck.n_trials == 16
-        assert found.luck.n_compared == 16 - len(pruned)
+        assert found.deflation.n_trials == 16
+        assert found.deflation.n_compared == 16 - len(pruned)
 
     def test_a_trial_known_from_the_ledger_is_not_fitted_again(
         self, panel: AssetPanel, monkeypatch: pytest.MonkeyPatch
@@ -334,7 +335,7 @@ class TestSearch:
         again = tune(panel, plan=plan, ledger=ledger)
         assert again.trials["reason"].eq("known from the ledger").all()
         assert again.best == first.best
-        assert again.luck.n_trials == first.luck.n_trials
+        assert again.deflation.n_trials == first.deflation.n_trials
 
     def test_a_setting_that_cannot_be_fitted_fails_and_the_search_goes_on(
         self, panel: AssetPanel
@@ -489,9 +490,9 @@ class TestLedger:
         one = tune(panel, plan=replace(LINEAR, n_trials=3, pruner="none"), ledger=ledger)
         plan = replace(LINEAR, n_trials=3, pruner="none", blocks=4)
         two = tune(panel, plan=plan, ledger=ledger)
-        assert two.luck.n_trials > one.luck.n_trials
-        assert two.luck.n_trials == ledger.count(two.data_hash)
-        assert two.luck.n_compared == two.luck.n_trials  # both judge the same days
+        assert two.deflation.n_trials > one.deflation.n_trials
+        assert two.deflation.n_trials == ledger.count(two.data_hash)
+        assert two.deflation.n_compared == two.deflation.n_trials  # both judge the same days
 
 
 class TestLimits:
@@ -536,10 +537,24 @@ class TestCommand:
         assert config.linear.method == told["best"]["params"]["linear.method"]
         assert config_to_toml(config) == (out / "best.toml").read_text()
         assert len(pd.read_csv(out / "trials.csv")) == told["trials"]["run"] == 3
-        assert json.loads((out / "tuning.json").read_text())["luck"]["n_trials"] >= 1
+        assert json.loads((out / "tuning.json").read_text())["deflation"]["n_trials"] >= 1
         lines = [json.loads(line) for line in (out / "trials.jsonl").read_text().splitlines()]
         assert {line["data"] for line in lines} == {told["data_hash"]}
         assert len({line["key"] for line in lines}) == len(lines)
+
+    def test_the_overlay_is_judged_on_request(self, prices: Path, tmp_path: Path) -> None:
+        arguments = ("--data", prices, "--model", "linear", "--blocks", "3", "--trials", "1")
+        arguments += ("--objective", "sharpe", "--json", "--ledger", tmp_path / "trials.jsonl")
+        told = [
+            json.loads(alphakeel("tune", *arguments, "--out", tmp_path / "out", *more).stdout)
+            for more in ((), ("--overlay",))
+        ]
+        assert [one["overlay"] for one in told] == [False, True]
+        plain, overlaid = (one["best"] for one in told)
+        assert plain["params"] == overlaid["params"]
+        assert plain["rank_ic"] == overlaid["rank_ic"]
+        assert plain["sharpe"] != overlaid["sharpe"]
+        assert len((tmp_path / "trials.jsonl").read_text().splitlines()) == 2
 
     def test_in_words(self, prices: Path, tmp_path: Path) -> None:
         done = alphakeel(
@@ -583,18 +598,18 @@ def test_trials_are_drawn_from_seeds_of_their_own(linear: Tuning) -> None:
 
 
 class TestSeen:
-    LUCK = Luck(8, 6, 0.4, 0.9, 0.3, 0.97, 900.0, 2500)
+    DEFLATION = Deflation(8, 6, 0.4, 0.9, 0.3, 0.97, 900.0, 2500)
 
     def test_it_says_how_often_the_data_were_looked_at(self) -> None:
-        claim, detail = Seen(3, 8, 6, "LSTM", self.LUCK).in_words()
+        claim, detail = Use(3, 8, 6, "LSTM", self.DEFLATION).in_words()
         assert claim == (
             "3 different studies of these data, 8 portfolios of models: the deflated Sharpe ratio "
             "of LSTM is 0.97."
         )
         assert "the best of 8 worthless trials would show 0.30" in detail
         assert "2 were tested over other days" in detail
-        alone = replace(self.LUCK, n_trials=1, n_compared=1, deflated_sharpe=float("nan"))
-        claim, detail = Seen(1, 1, 1, "Linear", alone).in_words()
+        alone = replace(self.DEFLATION, n_trials=1, n_compared=1, deflated_sharpe=float("nan"))
+        claim, detail = Use(1, 1, 1, "Linear", alone).in_words()
         assert claim.startswith("The first study of these data, 1 portfolio of a model: ")
         assert claim.endswith("of Linear is not known.")
         assert "other days" not in detail
@@ -603,8 +618,8 @@ class TestSeen:
         ("deflated", "tone"), [(0.94, "worse"), (0.96, "unclear"), (float("nan"), "unclear")]
     )
     def test_it_may_object_but_never_praises(self, deflated: float, tone: str) -> None:
-        seen = Seen(2, 4, 4, "LSTM", replace(self.LUCK, deflated_sharpe=deflated))
-        assert findings._luck_finding(seen).tone == tone
+        seen = Use(2, 4, 4, "LSTM", replace(self.DEFLATION, deflated_sharpe=deflated))
+        assert findings._deflation_finding(seen).tone == tone
 
     def test_cash_all_along_has_no_sharpe_ratio_and_still_counts(self, panel: AssetPanel) -> None:
         config = StudyConfig(models=("linear",), report=ReportConfig(n_bootstrap=100))
@@ -625,5 +640,5 @@ class TestSeen:
         ledger = TrialLedger()
         seen = record_run(flat, ledger)
         assert (seen.n_studies, seen.n_portfolios) == (1, 1)
-        assert np.isnan(seen.luck.deflated_sharpe)
+        assert np.isnan(seen.deflation.deflated_sharpe)
         json.dumps(seen.plain(), allow_nan=False)

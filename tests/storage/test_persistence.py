@@ -22,7 +22,7 @@ from alphakeel.models.linear import LinearForecaster
 from alphakeel.models.persistence import ModelState, Persistent, fingerprint, pack, unpack
 from alphakeel.models.restore import KNOWN, restore
 from alphakeel.models.sequence import LSTMForecaster
-from alphakeel.storage.checkpoints import canonical
+from alphakeel.storage.checkpoints import checksum
 from alphakeel.storage.saved_models import load_model, read_card, save_model
 
 SMALL = {
@@ -46,7 +46,7 @@ def small(cls: type[Any], **further: Any) -> Any:
 
 
 def all_classes() -> list[type[Any]]:
-    """Every estimator of the wing that can be fitted and kept."""
+    """Every estimator that can be fitted and saved."""
     for module in pkgutil.iter_modules(alphakeel.models.__path__):
         importlib.import_module(f"alphakeel.models.{module.name}")
     found, todo = [], [Persistent]
@@ -87,7 +87,7 @@ def values(forecast: Any) -> np.ndarray:
 
 
 def same(a: ModelState, b: ModelState) -> None:
-    assert canonical(a.meta) == canonical(b.meta)
+    assert checksum(a.meta) == checksum(b.meta)
     assert a.arrays.keys() == b.arrays.keys()
     for name, x in a.arrays.items():
         assert x.dtype == b.arrays[name].dtype

@@ -43,7 +43,7 @@ from alphakeel.progress import Progress
 from alphakeel.provenance import load_data
 from alphakeel.report import page
 from alphakeel.storage import checkpoints
-from alphakeel.storage.checkpoints import DiskStore, canonical
+from alphakeel.storage.checkpoints import DiskStore, checksum
 from alphakeel.study import run_study
 
 SMALL: dict[str, Any] = {
@@ -108,7 +108,7 @@ def fit(model: Any, sample: dict[str, np.ndarray], store: Any = None) -> ModelSt
 
 
 def same(a: ModelState, b: ModelState) -> None:
-    assert canonical(a.meta) == canonical(b.meta)
+    assert checksum(a.meta) == checksum(b.meta)
     assert a.arrays.keys() == b.arrays.keys()
     for name, x in a.arrays.items():
         np.testing.assert_array_equal(x, b.arrays[name], err_msg=name)
@@ -465,7 +465,7 @@ class TestStudy:
     ) -> None:
         rng = np.random.default_rng(11)
         args = command(place, tmp_path)
-        kept = tmp_path / ".resume"
+        checkpoints = tmp_path / ".resume"
         killed = 0
         for writes in rng.permutation([0, 2, 5, 9]):
             process = spawner(run_in_child, args, int(writes), float(rng.uniform(0.0, 0.05)))
@@ -481,7 +481,7 @@ class TestStudy:
         assert found.keys() == uninterrupted.keys()
         for name, data in found.items():
             assert data == uninterrupted[name], name
-        assert not kept.exists()
+        assert not checkpoints.exists()
         assert not list(tmp_path.glob(".saving-*"))
 
     @pytest.fixture

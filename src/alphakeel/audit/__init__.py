@@ -1,4 +1,4 @@
-"""The audit: tries to catch a study looking ahead, and names the factor and the date at fault."""
+"""The audit: tests a study for look-ahead, and names the factor and the date at fault."""
 
 from __future__ import annotations
 

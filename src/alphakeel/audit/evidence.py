@@ -1,4 +1,4 @@
-"""What the numbers themselves give away: skill that is too good, or where none can be."""
+"""Evidence in the numbers: skill that is implausibly high, or where there can be none."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ __all__ = ["check_duplicates", "check_lag", "check_shuffled_labels", "check_targ
 
 Floats = NDArray[np.floating[Any]]
 
-# Honest factors of daily equity data have a mean Rank IC of a few hundredths.
+# Factors of daily equity data have a mean Rank IC of a few hundredths.
 _IMPLAUSIBLE, _STRANGE, _SURE = 0.25, 0.15, 10.0
 _IDENTICAL = 0.9995
 _CHANCE = 4.0  # one in 16,000, in both directions
@@ -46,34 +46,30 @@ _FIELDS = (
 
 
 def check_targets(base: Prepared, values: Floats) -> list[Finding]:
-    """Factors, and fields of the data, that know the return to come too well.
+    """Factors, and fields of the data, whose Rank IC with forward returns is implausible.
 
-    Parameters
-    ----------
-    base : Prepared
-    values : ndarray of shape (n_dates, n_assets, n_values)
-        Of the data set's factors, in their order; further ones are not judged.
+    `values` of the data set's factors, (n_dates, n_assets, n_values), in their order.
     """
     dataset = base.dataset
     price, lag = dataset.price, dataset.lag
-    goals = [("the next day's return", forward_returns(price, lag=0, horizon=1))]
-    goals += [
+    targets = [("the next day's return", forward_returns(price, lag=0, horizon=1))]
+    targets += [
         (f"the return of {h} days after the trade", forward_returns(price, lag=lag, horizon=h))
         for h in dataset.horizons
     ]
-    found = []
+    findings = []
     for k, name in enumerate(dataset.names):
-        finding = _judge(base, name, values[..., k], goals, name)
+        finding = _judge(base, name, values[..., k], targets, name)
         if finding is not None:
-            found.append(finding)
+            findings.append(finding)
     for name in _FIELDS:
         if name in base.panel:
             change = _log_change(base.panel[name])
-            finding = _judge(base, name, change, goals, f"the daily change of {name}")
+            finding = _judge(base, name, change, targets, f"the daily change of {name}")
             if finding is not None:
-                found.append(finding)
+                findings.append(finding)
     n = len(dataset.names)
-    return found or [ok("target", f"none of {n} factors correlates implausibly with what came.")]
+    return findings or [ok("target", f"none of {n} factors correlates implausibly with what came.")]
 
 
 def _log_change(level: Floats) -> Floats:
@@ -86,16 +82,16 @@ def _log_change(level: Floats) -> Floats:
 
 
 def _judge(
-    base: Prepared, name: str, values: Floats, goals: Sequence[tuple[str, Floats]], what: str
+    base: Prepared, name: str, values: Floats, targets: Sequence[tuple[str, Floats]], what: str
 ) -> Finding | None:
     worst: tuple[float, str, Floats] | None = None
-    for text, goal in goals:
-        daily = rank_ic(values, goal)
+    for text, target in targets:
+        daily = rank_ic(values, target)
         known = daily[np.isfinite(daily)]
         if len(known) < 30:
             continue
         mean = float(known.mean())
-        # A perfect correlation never varies, and has no t.
+        # A perfect correlation never varies, and has a t of NaN.
         unsure = abs(newey_west_tstat(daily).t) <= _SURE
         if not unsure and (worst is None or abs(mean) > abs(worst[0])):
             worst = (mean, text, daily)
@@ -114,7 +110,7 @@ def _judge(
 
 
 def check_duplicates(base: Prepared) -> list[Finding]:
-    """Factors that rank the stocks alike on every date, up to the sign."""
+    """Pairs of factors with the same ranks on every date, up to the sign."""
     dataset = base.dataset
     features = dataset.features[dataset.eligible].astype(np.float64)
     size = np.sqrt((features**2).sum(axis=0))
@@ -122,7 +118,7 @@ def check_duplicates(base: Prepared) -> list[Finding]:
         alike = (features.T @ features) / np.outer(size, size)
     names = dataset.names
     day = day_text(dataset.dates[dataset.decisions[0]])
-    found = [
+    findings = [
         warn(
             "duplicates",
             f"{names[j]} ranks the stocks as {names[i]} does "
@@ -133,11 +129,11 @@ def check_duplicates(base: Prepared) -> list[Finding]:
         for i, j in zip(*np.triu_indices(len(names), 1), strict=True)
         if abs(alike[i, j]) > _IDENTICAL
     ]
-    return found or [ok("duplicates", f"no two of {len(names)} factors rank the stocks alike.")]
+    return findings or [ok("duplicates", f"no two of {len(names)} factors rank the stocks alike.")]
 
 
 def check_shuffled_labels(base: Prepared, rng: np.random.Generator, times: int = 3) -> Finding:
-    """Labels shuffled within each date leave nothing to learn: the IC of the scores must be 0."""
+    """With labels shuffled within each date the IC of the scores must be 0, within chance."""
     daily, plan = [], base.plan
     for _ in range(times):
         dataset = base.dataset
@@ -166,7 +162,7 @@ def check_shuffled_labels(base: Prepared, rng: np.random.Generator, times: int =
 
 
 def _shuffle(known: NDArray[np.bool_], rng: np.random.Generator) -> NDArray[np.intp]:
-    """Columns in another order on each date, known ones among themselves."""
+    """A random order of the columns on each date; unknown ones keep their place."""
     order = np.tile(np.arange(known.shape[1]), (len(known), 1))
     for row, mask in enumerate(known):
         order[row, mask] = rng.permutation(np.flatnonzero(mask))
@@ -174,9 +170,9 @@ def _shuffle(known: NDArray[np.bool_], rng: np.random.Generator) -> NDArray[np.i
 
 
 def check_lag(study: Study) -> list[Finding]:
-    """Scores that are worth something on the first day only know what is not yet public."""
+    """Scores with a Rank IC on the first day only may know what is not yet public."""
     price = study.dataset.price
-    lag, found = study.config.target.lag, []
+    lag, findings = study.config.target.lag, []
     for model in study.models.values():
         for horizon in study.config.target.horizons:
             now, later = (
@@ -192,7 +188,7 @@ def check_lag(study: Study) -> list[Finding]:
             a, b = float(np.nanmean(now)), float(np.nanmean(later))
             if strength.t > 3.0 and b < 0.5 * a and drop.t > 3.0:
                 first = int(np.argmax(np.isfinite(now)))
-                found.append(
+                findings.append(
                     warn(
                         "lag",
                         f"{model.label}'s Rank IC with {horizon}-day returns falls from {a:+.3f} "
@@ -200,21 +196,23 @@ def check_lag(study: Study) -> list[Finding]:
                         date=day_text(study.dates[study.decisions[first]]),
                     )
                 )
-    return found or [ok("lag", _sharpe_text(study))]
+    return findings or [ok("lag", _sharpe_text(study))]
 
 
 def _sharpe_text(study: Study) -> str:
     """Sharpe ratios as traded, and as traded one day later."""
     lag, days = study.config.target.lag, study.test
     dataset = study.dataset
-    rows = study.decisions[study.decisions >= days.start] - days.start
-    rows = rows[rows + lag < days.stop - days.start]
+    decisions = study.decisions[study.decisions >= days.start] - days.start
+    decisions = decisions[decisions + lag < days.stop - days.start]
     parts = []
     for model in study.models.values():
         ledger = study.strategies[model.label]
         margin = (short_margin(study.config) if model.weights is None else None) or Margin()
-        held, target = ledger.weights[rows + lag], np.full(ledger.weights.shape, np.nan)
-        target[rows] = cap_gross(held if margin.short else np.maximum(held, 0.0), margin.max_gross)
+        held, target = ledger.weights[decisions + lag], np.full(ledger.weights.shape, np.nan)
+        target[decisions] = cap_gross(
+            held if margin.short else np.maximum(held, 0.0), margin.max_gross
+        )
         later = backtest(
             target,
             dataset.price[days],

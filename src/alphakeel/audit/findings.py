@@ -1,4 +1,4 @@
-"""What an audit says: one verdict a test, with the evidence in a sentence."""
+"""The findings of an audit: one verdict a test, with the evidence in a sentence."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ Verdict = Literal["ok", "warning", "leak"]
 
 @dataclass(frozen=True)
 class Finding:
-    """One verdict.
+    """The verdict of one test.
 
     Attributes
     ----------
     test : str
-        Which test was run.
+        Name of the test.
     verdict : {"ok", "warning", "leak"}
         leak: results rest on what could not be known, or traded, at the time. warning: results
-        may be flattered; read why.
+        may be flattered.
     evidence : str
         One sentence.
     factor, date, ticker : str
-        At fault; empty where there is none, or where the fault is everywhere. A field of the data
-        at fault stands under `factor`.
+        At fault; empty where there is none, or where the fault is everywhere. `factor` may also
+        name a field of the data.
     """
 
     test: str
@@ -40,7 +40,7 @@ class Finding:
 
 
 def ok(test: str, evidence: str) -> Finding:
-    """Nothing found."""
+    """A test that passed."""
     return Finding(test, "ok", evidence)
 
 
@@ -84,8 +84,8 @@ class Audit:
     @property
     def verdict(self) -> Verdict:
         """The worst of the verdicts."""
-        found = {finding.verdict for finding in self.findings}
-        return "leak" if "leak" in found else "warning" if "warning" in found else "ok"
+        verdicts = {finding.verdict for finding in self.findings}
+        return "leak" if "leak" in verdicts else "warning" if "warning" in verdicts else "ok"
 
     def leaks(self) -> tuple[Finding, ...]:
         """The findings that are leaks."""
@@ -96,7 +96,7 @@ class Audit:
         return pd.DataFrame([asdict(finding) for finding in self.findings])
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, for machines."""
+        """Plain values for JSON."""
         return {
             "name": self.name,
             "verdict": self.verdict,

@@ -1,10 +1,9 @@
-"""Does a number of the past move when the future is removed or replaced: it must not.
+"""No number of the past may move when the future is removed or replaced.
 
-The strongest test there is, because it needs no idea of how a leak would look. Stage by stage:
-the cleaned data, each factor, the scaled features, the screen, the scores, the weights. What a
-stage gets wrong, the stages after it repeat; so the first one at fault is named.
-
-The same study on other pasts and other futures: panels cut, scrambled, or with holes in them.
+The strongest test, because it needs no idea of how a leak would look. Stage by stage: the cleaned
+data, each factor, the scaled features, the screen, the scores, the weights, on panels that are cut,
+scrambled or have holes. Later stages repeat the errors of earlier ones, so the first one at fault
+is named.
 """
 
 from __future__ import annotations
@@ -58,7 +57,7 @@ _HOLE_SHARE = 0.3
 
 
 def factor_cuts(n_dates: int, test_start: int) -> tuple[int, ...]:
-    """Rows after which the future is removed: across the data, the test's start among them."""
+    """Rows after which the future is changed: across the data, with the start of the test."""
     spread = np.linspace(0.15, 0.95, 4) * n_dates
     return tuple(sorted({int(row) for row in (*spread, test_start)}))
 
@@ -66,8 +65,8 @@ def factor_cuts(n_dates: int, test_start: int) -> tuple[int, ...]:
 def study_cuts(study: Study) -> tuple[tuple[str, int], ...]:
     """How and after which row the future of a whole study is changed.
 
-    At the first decision of a test a training label that reaches into it shows; in the middle of
-    a test, on a day of trading, whatever has seen it.
+    The first decision of a test shows training labels that reach into it; a day of trading in the
+    middle of a test shows everything else.
     """
     step = study.config.walk_forward.rebalance_every
     starts = [int(np.searchsorted(study.dates, fold.test[0])) for fold in study.folds]
@@ -88,25 +87,17 @@ def check_factor_values(
     row: int,
     rng: np.random.Generator,
 ) -> dict[str, Finding]:
-    """Factors whose values up to a row change with what comes after it, each with its finding.
+    """Findings on factors whose values up to a row change with the future, by name.
 
-    Parameters
-    ----------
-    panel : AssetPanel
-        Cleaned.
-    factors : tuple of Factor
-    values : ndarray of shape (n_dates, n_assets, n_factors)
-        Computed on the whole panel; `names` are those of its last axis.
-    row : int
-    rng : numpy Generator
+    `values`, (n_dates, n_assets, n_factors), are those on the whole cleaned panel.
     """
-    found: dict[str, Finding] = {}
+    findings: dict[str, Finding] = {}
     for how, before, after in _variants(panel, factors, values, names, row, rng):
         for k, name in enumerate(names):
             moved = differs(before[..., k], after[..., k])
-            if name not in found and moved.any():
-                found[name] = _moved_factor(panel, name, moved, row, how)
-    return found
+            if name not in findings and moved.any():
+                findings[name] = _moved_factor(panel, name, moved, row, how)
+    return findings
 
 
 def _variants(
@@ -117,7 +108,7 @@ def _variants(
     row: int,
     rng: np.random.Generator,
 ) -> Iterator[tuple[str, Floats, Floats]]:
-    """Values up to the row as they were and as they are with another future."""
+    """Values up to the row as they are, and with another future."""
     rows = slice(0, row + 1)
     yield "cut", values[rows], all_values(cut(panel, row), factors, names)
     yield "scramble", values[rows], all_values(scrambled(panel, row, rng), factors, names)[rows]
@@ -130,7 +121,7 @@ def _variants(
 
 
 def all_values(panel: Any, factors: tuple[Factor, ...], names: tuple[str, ...]) -> Floats:
-    """Values of stock-wide and market-wide factors alike, (n_dates, n_assets, n_names)."""
+    """Values of factors by stock and of the market alike, (n_dates, n_assets, n_names)."""
     computed = compute_factors(panel, [replace(f, lookback=1) for f in factors])
     own = {name: k for k, name in enumerate(computed.names)}
     market = {name: k for k, name in enumerate(computed.market_names)}
@@ -167,7 +158,7 @@ def check_cleaning(
     cleaned: Callable[[Any], CleanResult],
     rng: np.random.Generator,
 ) -> Finding | None:
-    """Cleaned data and sample up to a row must not know what comes after it."""
+    """Finding on cleaned data or a sample up to a row that change with the future, or None."""
     holed = punched(panel, row, rng)
     pairs = (
         ("cut", base, cleaned(cut(panel, row))),
@@ -207,21 +198,7 @@ def check_study(
     row: int,
     rng: np.random.Generator,
 ) -> list[Finding]:
-    """Run the study with another future, and name the first stage whose past has moved.
-
-    Parameters
-    ----------
-    study : Study
-        As it is.
-    base : Prepared
-        What its fits read.
-    factors : tuple of Factor
-        That the study uses.
-    how : {"cut", "scramble"}
-    row : int
-        Last row that is left alone.
-    rng : numpy Generator
-    """
+    """Run the study with another future after a row; the finding on the first stage that moved."""
     config, dates = base.plan.config, base.plan.dates
     if how == "cut":
         other_panel, config = cut(base.panel, row), until(config, dates[row])
@@ -245,7 +222,7 @@ def _moved_features(base: Prepared, other: Prepared, row: int, edge: str) -> Fin
     past = int(np.searchsorted(base.plan.decisions, row, side="right"))
     moved = np.abs(one.features[:past] - two.features[:past]) > 1e-3
     for k, name in enumerate(one.names):
-        # A raw value that moved is the factor's own fault, and found by its own test.
+        # A raw value that moved is the factor's fault, and the test of factors reports it.
         if name not in two.names:
             continue
         raw_moved = differs(one.raw[:past, :, k], two.raw[:past, :, k]).any()
@@ -339,7 +316,7 @@ def _moved_weights(study: Study, other: Study, row: int, edge: str) -> Finding |
 
 
 def nothing_moved(test: str, what: str, times: int) -> Finding:
-    """The finding of a test that found nothing."""
+    """The finding of a test that passed."""
     return ok(test, f"{what} stay the same whatever comes after ({times} dates tried).")
 
 
@@ -359,10 +336,7 @@ class Prepared:
 
 
 def prepare_study(panel: Any, config: StudyConfig, factors: Sequence[Factor]) -> Prepared:
-    """Plan and prepare, as `run_study` does before its first fit, with the factors given.
-
-    What is wrong with a factor of the user's own is a finding here, and so nothing is refused.
-    """
+    """Plan and prepare as `run_study` does, but refuse no factor: its faults are findings."""
     plan = replace(Plan.of(panel, config), custom=CustomFactors(), library=tuple(factors))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", LookAheadWarning)  # a finding of its own
@@ -375,7 +349,7 @@ def cut(panel: Any, row: int) -> Any:
 
 
 def linear_only(config: StudyConfig) -> StudyConfig:
-    """The study with its cheap model: the machinery is the same."""
+    """Settings with the linear model only, which goes through the same stages in seconds."""
     report = replace(config.report, drivers=False, sensitivity=False)
     return replace(config, models=("linear",), report=report)
 
@@ -387,7 +361,7 @@ def until(config: StudyConfig, day: np.datetime64) -> StudyConfig:
 
 
 def scrambled(panel: Any, row: int, rng: np.random.Generator) -> Any:
-    """The panel with every number after a row replaced by another; masks and gaps are kept.
+    """The panel with every number after a row scrambled; masks and gaps are kept.
 
     Numbers are multiplied by log-normal noise, memberships and ST flags are drawn anew.
     """

@@ -1,7 +1,4 @@
-"""The audit from start to end: the user's own data, settings and factors against every test.
-
-Settings and timing: gaps, purge, the close that is traded at, costs.
-"""
+"""The audit from start to end, and its tests of settings and timing: gaps, purge, lag, costs."""
 
 from __future__ import annotations
 
@@ -59,7 +56,7 @@ def run_audit(
     full: bool = False,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> Audit:
-    """Try to catch a study looking ahead.
+    """Test a study for look-ahead.
 
     Parameters
     ----------
@@ -68,14 +65,14 @@ def run_audit(
     config : StudyConfig, optional
         The study's settings; ``factors.custom`` names the file of its own factors.
     name : str
-        What the audit calls the data.
+        Of the data.
     fundamentals : DataFrame, optional
         Reports with `ticker` (or `symbol`), `period_end`, `available_date` and their figures.
     earlier : AssetPanel, optional
-        The same data as downloaded at an earlier time, to find what was rewritten since.
+        The same data as downloaded earlier, to find values that were restated since.
     full : bool
         Rerun the study with its own models; by default with the linear one, which goes through
-        the same machinery in seconds.
+        the same stages in seconds.
     on_progress : callable, optional
         Called with a `Progress` now and then.
 
@@ -135,11 +132,11 @@ def run_audit(
 
 
 def _cleaning(base: Prepared, rng: np.random.Generator) -> list[Finding]:
-    """Gaps, and cleaning on other futures; a chosen interpolation is told once."""
-    found = [check_gaps(base)]
+    """Gaps, and cleaning with other futures, unless the settings interpolate."""
+    findings = [check_gaps(base)]
     settings, test = base.plan.config.cleaning, base.plan.test
     if settings.gap_fill == "interpolate":
-        return found
+        return findings
 
     def cleaned(panel: Any) -> CleanResult:
         return clean(panel, **settings.keywords())
@@ -148,8 +145,8 @@ def _cleaning(base: Prepared, rng: np.random.Generator) -> list[Finding]:
     for row in (test.start, (test.start + test.stop) // 2):
         fault = lookahead.check_cleaning(whole, base.panel, row, cleaned, rng)
         if fault is not None:
-            return [*found, fault]
-    return [*found, lookahead.nothing_moved("cleaning", "cleaned data and sample", 2)]
+            return [*findings, fault]
+    return [*findings, lookahead.nothing_moved("cleaning", "cleaned data and sample", 2)]
 
 
 def _factors(
@@ -160,21 +157,21 @@ def _factors(
     rng: np.random.Generator,
     tracker: Tracker,
 ) -> dict[str, Finding]:
-    """Findings about factors by name; a factor with one is kept out of the study's reruns."""
+    """Findings on factors by name; a factor with one is left out of the study's reruns."""
     panel, dates = base.dataset.panel, base.plan.dates
     names = (*base.dataset.names, *base.dataset.market_names)
-    found: dict[str, Finding] = {}
+    findings: dict[str, Finding] = {}
     for row in lookahead.factor_cuts(len(dates), base.plan.test.start):
         with tracker.task("factors", _FACTOR_CUT, str(dates[row])):
             moved = lookahead.check_factor_values(panel, used, values, names, row, rng)
-            found = moved | found
+            findings = moved | findings
     for own in custom.factors:
-        if own.name in names and own.name not in found:
+        if own.name in names and own.name not in findings:
             fault = fault_of(own, panel, values[..., names.index(own.name)])
             if fault:
                 say = f"{own.name} ({where(own)}) {fault}"
-                found[own.name] = warn("factors", say, factor=own.name)
-    return {name: found[name] for name in names if name in found}
+                findings[own.name] = warn("factors", say, factor=own.name)
+    return {name: findings[name] for name in names if name in findings}
 
 
 def _of_the_study(
@@ -186,7 +183,7 @@ def _of_the_study(
     rng: np.random.Generator,
     tracker: Tracker,
 ) -> list[Finding]:
-    """Tests of the whole machinery, without the factors that are known to be at fault."""
+    """Tests of the whole study, without the factors that are known to be at fault."""
     base = everything
     if leaky:
         exclude = (*config.factors.exclude, *leaky)
@@ -197,14 +194,14 @@ def _of_the_study(
         study = run_study(panel, base.plan.config)
     plans = lookahead.study_cuts(study)
     if base.plan.config.cleaning.gap_fill == "interpolate":
-        plans = ()  # whatever would move, moves for that reason
-    found: dict[str, Finding] = {}
+        plans = ()  # interpolation itself reads the future
+    moved: dict[str, Finding] = {}
     for how, row in plans:
         with tracker.task("study", 4 * _STUDY / len(plans), f"{how} at {base.plan.dates[row]}"):
             for fault in lookahead.check_study(study, base, factors, how, row, rng):
-                found.setdefault(fault.test, fault)
+                moved.setdefault(fault.test, fault)
     findings = [
-        found.get(test) or lookahead.nothing_moved(test, what, len(plans))
+        moved.get(test) or lookahead.nothing_moved(test, what, len(plans))
         for test, what in (
             ("scaling", "scaled features"),
             ("screen", "the screen's figures"),
@@ -224,7 +221,7 @@ def _of_the_study(
 
 
 def check_gaps(base: Prepared) -> Finding:
-    """Straight lines across gaps are drawn from the later end."""
+    """Interpolation across gaps reads the later end."""
     if base.plan.config.cleaning.gap_fill != "interpolate":
         return ok("gaps", "gaps are filled from the past (cleaning.gap_fill = carry).")
     changes = base.ledger.to_frame()
@@ -269,9 +266,9 @@ def check_purge(study: Study) -> Finding:
 
 
 def check_execution(study: Study) -> Finding:
-    """Nobody trades at the close that the decision needs."""
+    """Trades come after the close that the decision reads, and on trading days only."""
     lag = study.config.target.lag
-    rows = study.decisions[study.decisions >= study.test.start] - study.test.start
+    decisions = study.decisions[study.decisions >= study.test.start] - study.test.start
     if lag < 1:
         day = day_text(study.dates[study.test.start])
         return leak(
@@ -281,7 +278,7 @@ def check_execution(study: Study) -> Finding:
         )
     for label, ledger in study.strategies.items():
         traded = np.flatnonzero(ledger.turnover > 0.0)
-        early = traded[~np.isin(traded, rows + lag) & (ledger.forced_sales[traded] == 0)]
+        early = traded[~np.isin(traded, decisions + lag) & (ledger.forced_sales[traded] == 0)]
         if len(early):
             day = day_text(study.dates[study.test][early[0]])
             return leak(

@@ -1,4 +1,4 @@
-"""Who is in the data, and when: survivors, members, figures published and restated."""
+"""Survivors, index members, and the dates on which figures were published and restated."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _QUARTER_ENDS = (3, 6, 9, 12)
 
 
 def check_members(panel: Any) -> Finding:
-    """A universe fixed at the end has no losers in it."""
+    """The universe must not be that of the last day, without the companies that failed."""
     active = panel.active_mask
     days = panel.observations
     everyone_stays = bool(active[-1].all())
@@ -64,7 +64,7 @@ def check_members(panel: Any) -> Finding:
 
 
 def _knowing_members(panel: Any, member: Floats) -> Finding | None:
-    """Joining an index follows a rise; members that go on to rise were chosen afterwards."""
+    """Members that outperform later were dated too early: joining an index follows a rise."""
     for horizon in (20, 120):
         forward = forward_returns(panel["adj_close"], lag=1, horizon=horizon)
         daily = rank_ic(np.where(panel.active_mask, member, np.nan), forward)
@@ -84,8 +84,8 @@ def _knowing_members(panel: Any, member: Floats) -> Finding | None:
 
 
 def check_publication(panel: Any, table: pd.DataFrame | None) -> list[Finding]:
-    """Figures move when they are published, not when the period ends."""
-    found = [] if table is None else check_table(table)
+    """Fundamentals must move when they are published, not when the period ends."""
+    findings = [] if table is None else check_table(table)
     for name in ("earnings_to_price", "book_to_price"):
         if name not in panel:
             continue
@@ -94,9 +94,9 @@ def check_publication(panel: Any, table: pd.DataFrame | None) -> list[Finding]:
             continue
         fault = _early(panel, name, jumps, table) or _together(panel, name, jumps)
         if fault is not None:
-            found.append(fault)
-    if found:
-        return found
+            findings.append(fault)
+    if findings:
+        return findings
     given = [n for n in ("earnings_to_price", "book_to_price") if n in panel]
     return [
         ok(
@@ -109,7 +109,7 @@ def check_publication(panel: Any, table: pd.DataFrame | None) -> list[Finding]:
 
 
 def _jumps(panel: Any, name: str) -> NDArray[np.bool_] | None:
-    """Days on which the figure behind a yield changes; None where it cannot be told from price."""
+    """Days on which the figure behind a yield changes; None where only the price shows."""
     for price in ("market_cap", "close", "adj_close"):
         if price not in panel:
             continue
@@ -125,7 +125,7 @@ def _jumps(panel: Any, name: str) -> NDArray[np.bool_] | None:
 
 
 def _together(panel: Any, name: str, jumps: NDArray[np.bool_]) -> Finding | None:
-    """Companies do not file on one and the same day, least of all when their quarter ends."""
+    """Companies do not file on the same day, least of all at the end of their quarter."""
     known = np.isfinite(panel[name]).sum(axis=1)
     number = jumps.sum(axis=1)
     share = np.where(known > 0, number / np.maximum(known, 1), 0.0)
@@ -198,7 +198,7 @@ def _reports(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def check_table(table: pd.DataFrame) -> list[Finding]:
-    """The table of reports: every figure needs the day it became public, after its period."""
+    """Every report must have the day it became public, after its period."""
     if "ticker" not in table and "symbol" not in table:
         raise DataError("the table of fundamentals has no column ticker (or symbol).")
     if "available_date" not in table:
@@ -211,11 +211,11 @@ def check_table(table: pd.DataFrame) -> list[Finding]:
     if "period_end" not in table:
         return []
     rows = _reports(table)
-    found = []
+    findings = []
     soon = rows[rows["available_date"] <= rows["period_end"]].sort_values("available_date")
     if len(soon):
         first = soon.iloc[0]
-        found.append(
+        findings.append(
             leak(
                 "fundamentals",
                 f"{len(soon)} of {len(rows)} reports are available before their period is over, "
@@ -235,7 +235,7 @@ def check_table(table: pd.DataFrame) -> list[Finding]:
         restated = spread[spread > 1]
         if len(restated):
             at = dict(zip(keys, restated.index[0], strict=True))
-            found.append(
+            findings.append(
                 warn(
                     "fundamentals",
                     f"{len(restated)} reports hold two values for one period and one "
@@ -245,17 +245,13 @@ def check_table(table: pd.DataFrame) -> list[Finding]:
                     ticker=str(at["ticker"]),
                 )
             )
-    return found
+    return findings
 
 
 def check_restated(panel: Any, earlier: Any) -> list[Finding]:
-    """Two downloads of the same data: whatever changed in the past was not known then.
+    """Values that differ from an earlier download of the same data.
 
-    Parameters
-    ----------
-    panel, earlier : AssetPanel
-        The data, and the same data as they were downloaded at an earlier time. Prices are compared
-        by their returns, since an adjusted close is scaled by every later dividend.
+    Prices are compared by returns: an adjusted close is scaled by every later dividend.
     """
     days, at, before = np.intersect1d(panel.observations, earlier.observations, return_indices=True)
     names, columns, others = np.intersect1d(
@@ -263,7 +259,7 @@ def check_restated(panel: Any, earlier: Any) -> list[Finding]:
     )
     if len(days) < 2 or not len(names):
         raise DataError("the earlier download has no dates or no tickers in common with the data.")
-    found = []
+    findings = []
     for name in panel.keys():  # noqa: SIM118
         if name not in earlier or not np.issubdtype(panel[name].dtype, np.floating):
             continue
@@ -278,7 +274,7 @@ def check_restated(panel: Any, earlier: Any) -> list[Finding]:
             row = int(np.argmax(changed.any(axis=1)))
             stock = str(names[int(np.argmax(changed[row]))])
             day = day_text(days[row + (name == "adj_close")])
-            found.append(
+            findings.append(
                 leak(
                     "restated",
                     f"{name} of {stock} on {day} and {int(changed.sum()) - 1} other values differ "
@@ -289,4 +285,6 @@ def check_restated(panel: Any, earlier: Any) -> list[Finding]:
                     ticker=stock,
                 )
             )
-    return found or [ok("restated", f"{len(days)} dates of {len(names)} stocks are as they were.")]
+    return findings or [
+        ok("restated", f"{len(days)} dates of {len(names)} stocks are as they were.")
+    ]

@@ -1,8 +1,8 @@
 """The command line: commands, one progress bar, exit codes.
 
-Exit codes: 0 done; 1 our fault; 2 bad input or settings, told in one sentence; 3 the audit found
+Exit codes: 0 done; 1 a bug; 2 bad input or settings, named in one sentence; 3 the audit found
 a leak; 130 interrupted.
-Heavy libraries are imported inside the commands, so that ``--help`` answers at once.
+Heavy libraries are imported inside the commands, so that ``--help`` returns at once.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def main() -> None:
         app()
     except SystemExit as end:
         if end.code == INTERRUPTED:
-            # Threads may still be fitting: Python would wait for none of them, and abort.
+            # Threads may still be fitting, and a normal exit would abort on them.
             sys.stdout.flush()
             os._exit(INTERRUPTED)
         raise

@@ -1,7 +1,4 @@
-"""Commands: run a study, check and audit what it stands on, write its settings.
-
-Commands: search settings on the years before the test, and measure what searching gives.
-"""
+"""The commands: run, check, audit, init, tune, degree."""
 
 from __future__ import annotations
 
@@ -18,6 +15,7 @@ from alphakeel.cli.shell import (
     FreshOption,
     JsonOption,
     LedgerOption,
+    OverlayOption,
     QuietOption,
     plain_errors,
     progress_bar,
@@ -37,7 +35,7 @@ __all__ = [
 
 if TYPE_CHECKING:
     from alphakeel.results import Study
-    from alphakeel.selection.trial_log import Seen
+    from alphakeel.selection.trial_log import TestSetUse
 
 
 def run(
@@ -52,7 +50,7 @@ def run(
     """Run the study: data, cleaning, factors, screen, models, backtest, report.
 
     Without options it takes the bundled real prices of 20 S&P 500 stocks and tests 2010 to 2020.
-    A run that was killed goes on where it was when the same command is given again.
+    A run that was killed resumes when the same command is given again.
     """
     with plain_errors(resumes=True):
         settings = read_settings(data, config)
@@ -66,26 +64,26 @@ def run(
             store = DiskStore(out / ".resume", fresh=fresh)
             listener = on_progress if quiet else telling_of_resumption(on_progress)
             study = run_study(panel, settings, name=name, on_progress=listener, store=store)
-        seen = _counted(study, ledger or out / "trials.jsonl")
-        folder = save_run(study, out, more=lambda place: _write_report(study, place, seen))
+        use = _log_run(study, ledger or out / "trials.jsonl")
+        folder = save_run(study, out, more=lambda place: _write_report(study, place, use))
         forget_progress(study, store)
         report = (folder / "report.html").resolve()
         if as_json:
-            trials = None if seen is None else seen.plain()
+            trials = None if use is None else use.plain()
             places = {"run": str(folder), "report": str(report)}
             document = {**summary_json(study), "trials": trials, **places}
             typer.echo(json.dumps(document, ensure_ascii=False))
         elif not quiet:
-            print_study(study, folder, report, seen)
+            print_study(study, folder, report, use)
 
 
-def _counted(study: Study, path: Path) -> Seen | None:
-    """Write the study into the ledger of trials; where that cannot be, say so and go on."""
+def _log_run(study: Study, path: Path) -> TestSetUse | None:
+    """Write the study into the ledger of trials; warn and return None where that fails."""
     from alphakeel.selection.trial_log import TrialLedger, record_run
 
     try:
         ledger = TrialLedger(path)
-        seen = record_run(study, ledger)
+        use = record_run(study, ledger)
     except AlphakeelError as error:
         typer.echo(
             f"warning: this run is not counted among the studies of its data: {error}", err=True
@@ -94,16 +92,16 @@ def _counted(study: Study, path: Path) -> Seen | None:
     if ledger.unread:
         lines = "1 line" if ledger.unread == 1 else f"{ledger.unread} lines"
         typer.echo(f"warning: {lines} of {path} cannot be read and count for nothing.", err=True)
-    return seen
+    return use
 
 
-def _write_report(study: Study, folder: Path, seen: Seen | None) -> None:
-    """Put the report, and the count of trials that it tells of, into the folder of a run."""
+def _write_report(study: Study, folder: Path, use: TestSetUse | None) -> None:
+    """Write the report, and the count of trials in it, into the folder of a run."""
     from alphakeel.report.page import write_report
 
-    write_report(study, folder / "report.html", seen)
-    if seen is not None:
-        text = json.dumps(seen.plain(), indent=1, allow_nan=False)
+    write_report(study, folder / "report.html", use)
+    if use is not None:
+        text = json.dumps(use.plain(), indent=1, allow_nan=False)
         (folder / "trials.json").write_text(text, encoding="utf-8")
 
 
@@ -141,7 +139,7 @@ def audit(
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Try to catch a study looking ahead: its data, its settings, its own factors.
+    """Test a study for look-ahead: its data, its settings, its own factors.
 
     Exit code 3 when a leak is found; 0 otherwise, warnings or not.
     """
@@ -153,7 +151,7 @@ def audit(
 
         with progress_bar(hidden=quiet or as_json) as on_progress:
             panel, settings, name = load_data(settings)
-            found = run_audit(
+            result = run_audit(
                 panel,
                 settings,
                 name=name,
@@ -163,10 +161,10 @@ def audit(
                 on_progress=on_progress,
             )
         if as_json:
-            typer.echo(json.dumps(found.to_dict(), ensure_ascii=False))
+            typer.echo(json.dumps(result.to_dict(), ensure_ascii=False))
         elif not quiet:
-            print_audit(found)
-        if found.verdict == "leak":
+            print_audit(result)
+        if result.verdict == "leak":
             raise typer.Exit(3)
 
 
@@ -211,8 +209,9 @@ def tune(
     ] = 4,
     pruner: Annotated[str, typer.Option("--pruner", help="median, hyperband or none.")] = "median",
     seeds: Annotated[int, typer.Option("--seeds", help="Networks averaged in a trial.")] = 1,
+    overlay: OverlayOption = False,
     out: Annotated[
-        Path, typer.Option("--out", help="Folder that keeps the search, to go on from.")
+        Path, typer.Option("--out", help="Folder of the search, to resume from.")
     ] = Path("tuning"),
     ledger: LedgerOption = None,
     jobs: Annotated[
@@ -223,8 +222,8 @@ def tune(
 ) -> None:
     """Search a model's settings by purged cross-validation on the years before the test.
 
-    A search that was killed goes on where it was when the same command is given again; more
-    trials go on from those there are. The best settings are in best.toml, ready to run.
+    A search that was killed resumes when the same command is given again; more trials are added
+    to those there are. The best settings are in best.toml, ready to run.
     """
     with plain_errors(resumes=True):
         settings = read_settings(data, config, jobs)
@@ -241,10 +240,11 @@ def tune(
             blocks=blocks,
             pruner=pruner,
             n_seeds=seeds,
+            overlay=overlay,
         )
         with progress_bar(hidden=quiet or as_json) as on_progress:
             panel, settings, name = load_data(settings)
-            found = search(
+            result = search(
                 panel,
                 settings,
                 plan,
@@ -253,11 +253,11 @@ def tune(
                 name=name,
                 on_progress=on_progress,
             )
-        best = write_tuning(found, out)
+        best = write_tuning(result, out)
         if as_json:
-            typer.echo(json.dumps({**found.summary(), "settings": str(best)}, ensure_ascii=False))
+            typer.echo(json.dumps({**result.summary(), "settings": str(best)}, ensure_ascii=False))
         elif not quiet:
-            typer.echo("\n".join([*found.in_words(), f"Run it: alphakeel run --config {best}"]))
+            typer.echo("\n".join([*result.in_words(), f"Run it: alphakeel run --config {best}"]))
 
 
 def degree(
@@ -266,6 +266,7 @@ def degree(
     model: Annotated[str, typer.Option("--model", help="Network that is trained.")] = "lstm",
     trials: Annotated[int, typer.Option("--trials", help="Settings tried.")] = 12,
     seeds: Annotated[int, typer.Option("--seeds", help="Networks at each degree.")] = 3,
+    overlay: OverlayOption = False,
     out: Annotated[Path, typer.Option("--out", help="Folder for the figure.")] = Path("tuning"),
     ledger: LedgerOption = None,
     jobs: Annotated[
@@ -275,25 +276,25 @@ def degree(
     quiet: QuietOption = False,
     fresh: FreshOption = False,
 ) -> None:
-    """Measure what more steps, trials and units give, in validation and out of sample.
+    """Measure the effect of more steps, trials and units, in validation and out of sample.
 
-    The paper's Figure 2: a few minutes on the bundled prices. What was killed goes on where it
-    was when the same command is given again.
+    The paper's Figure 2: a few minutes on the bundled prices. A run that was killed resumes when
+    the same command is given again.
     """
     with plain_errors(resumes=True):
         settings = read_settings(data, config, jobs)
         from alphakeel.provenance import load_data
         from alphakeel.report.validation_curve import write_degree_page
         from alphakeel.selection.trial_log import TrialLedger
-        from alphakeel.selection.validation_curve import run_degree_study
-        from alphakeel.selection.validation_curve_fits import DegreePlan, write_degrees
+        from alphakeel.selection.validation_curve import run_validation_curve
+        from alphakeel.selection.validation_curve_fits import CurvePlan, write_degrees
         from alphakeel.storage.checkpoints import DiskStore
 
-        plan = DegreePlan(model=model, n_trials=trials, n_seeds=seeds)
+        plan = CurvePlan(model=model, n_trials=trials, n_seeds=seeds, overlay=overlay)
         with progress_bar(hidden=quiet or as_json) as on_progress:
             panel, settings, name = load_data(settings)
             store = DiskStore(out / ".resume", fresh=fresh)
-            found = run_degree_study(
+            curve = run_validation_curve(
                 panel,
                 settings,
                 plan,
@@ -302,10 +303,10 @@ def degree(
                 on_progress=on_progress if quiet else telling_of_resumption(on_progress),
                 store=store,
             )
-        write_degrees(found, out)
-        page = write_degree_page(found, out / "degrees.html")
-        store.discard(found.key)
+        write_degrees(curve, out)
+        page = write_degree_page(curve, out / "degrees.html")
+        store.discard(curve.key)
         if as_json:
-            typer.echo(json.dumps({**found.summary(), "page": str(page)}, ensure_ascii=False))
+            typer.echo(json.dumps({**curve.summary(), "page": str(page)}, ensure_ascii=False))
         elif not quiet:
-            typer.echo("\n".join([*found.in_words(), f"Figure  {page}"]))
+            typer.echo("\n".join([*curve.in_words(), f"Figure  {page}"]))

@@ -1,7 +1,4 @@
-"""What the terminal shows of a study: its tables, its verdict, and where to find the rest.
-
-What the terminal shows of an audit and of a check of the data.
-"""
+"""What the terminal shows of a study, of an audit and of a check of the data."""
 
 from __future__ import annotations
 
@@ -22,11 +19,11 @@ if TYPE_CHECKING:
 
     from alphakeel.audit import Audit
     from alphakeel.results import Study
-    from alphakeel.selection.trial_log import Seen
+    from alphakeel.selection.trial_log import TestSetUse
 
 
-def print_study(study: Study, folder: Path, report: Path, seen: Seen | None = None) -> None:
-    """Tables, the verdict in words, and where to find the rest."""
+def print_study(study: Study, folder: Path, report: Path, use: TestSetUse | None = None) -> None:
+    """Print the tables, the findings in words, and the paths of the rest."""
     from rich.console import Console
     from rich.markup import escape
 
@@ -44,8 +41,8 @@ def print_study(study: Study, folder: Path, report: Path, seen: Seen | None = No
     console.print(_forecasts(tables["ic"], level))
     console.print(f"[bold]{escape(bottom_line(tables, hero))}[/]", highlight=False)
     signs = {"better": "[green]+[/]", "worse": "[red]-[/]", "unclear": "[dim]=[/]"}
-    for found in findings(study, tables, hero, seen):
-        console.print(f" {signs[found.tone]} {escape(found.claim)}", highlight=False)
+    for finding in findings(study, tables, hero, use):
+        console.print(f" {signs[finding.tone]} {escape(finding.claim)}", highlight=False)
     for note in study.notes:
         console.print(f"[dim]Note: {escape(note)}[/]")
     console.print(f"\nReport  {escape(str(report))}", soft_wrap=True)
@@ -54,7 +51,7 @@ def print_study(study: Study, folder: Path, report: Path, seen: Seen | None = No
 
 
 def _performance(table: Any, level: float, *, wide: bool) -> Table:
-    """Table I for the terminal, intervals in brackets; a narrow one leaves the sides out."""
+    """Table I for the terminal, intervals in brackets; a narrow one omits the volatility."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
@@ -90,7 +87,7 @@ def _performance(table: Any, level: float, *, wide: bool) -> Table:
 
 
 def _ladder(table: Any) -> Table:
-    """Sharpe ratio and drawdown of every model, rung by rung."""
+    """Sharpe ratio and drawdown of every model, step by step."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
@@ -99,17 +96,17 @@ def _ladder(table: Any) -> Table:
         pad_edge=False,
         title="Where it comes from: Sharpe ratio (max drawdown)",
     )
-    rungs = list(dict.fromkeys(table.index.get_level_values("rung")))
+    steps = list(dict.fromkeys(table.index.get_level_values("rung")))
     shown.add_column("Model", no_wrap=True)
-    for rung in rungs:
-        shown.add_column(str(rung), justify="right", no_wrap=True)
-    for model, steps in table.groupby(level="model", sort=False):
-        own = steps.droplevel("model")
+    for step in steps:
+        shown.add_column(str(step), justify="right", no_wrap=True)
+    for model, rows in table.groupby(level="model", sort=False):
+        own = rows.droplevel("model")
         cells = [
-            f"{own.loc[rung, 'sharpe']:.2f} ({own.loc[rung, 'max_drawdown']:.0%})"
-            if rung in own.index
+            f"{own.loc[step, 'sharpe']:.2f} ({own.loc[step, 'max_drawdown']:.0%})"
+            if step in own.index
             else ""
-            for rung in rungs
+            for step in steps
         ]
         shown.add_row(str(model), *cells)
     return shown
@@ -147,7 +144,7 @@ def _forecasts(table: Any, level: float) -> Table:
 
 
 def print_audit(audit: Audit) -> None:
-    """Every finding with its verdict and evidence, and their number."""
+    """Print every finding with its verdict and evidence, and their number."""
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.markup import escape
@@ -172,7 +169,7 @@ def print_audit(audit: Audit) -> None:
 
 
 def print_check(report: Any) -> None:
-    """How the data are understood, and what is wrong with them."""
+    """Print how the data are understood, and what is wrong with them."""
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table

@@ -25,6 +25,7 @@ __all__ = [
     "FreshOption",
     "JsonOption",
     "LedgerOption",
+    "OverlayOption",
     "QuietOption",
     "plain_errors",
     "progress_bar",
@@ -54,14 +55,17 @@ LedgerOption = Annotated[
     ),
 ]
 FreshOption = Annotated[
-    bool, typer.Option("--fresh", help="Begin anew, whatever a killed run has left.")
+    bool, typer.Option("--fresh", help="Start over, without the progress of a killed run.")
+]
+OverlayOption = Annotated[
+    bool, typer.Option("--overlay", help="Judge the portfolio under the overlay.")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document for machines.")]
 QuietOption = Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")]
 
 
 def read_settings(data: str | None, config: Path | None, jobs: int | None = None) -> StudyConfig:
-    """Settings from a file, with what the command line says instead."""
+    """Settings from a file, overridden by the command line."""
     from dataclasses import replace
 
     from alphakeel.config import StudyConfig, load_config
@@ -79,10 +83,7 @@ def read_settings(data: str | None, config: Path | None, jobs: int | None = None
 
 @contextmanager
 def plain_errors(*, resumes: bool = False) -> Iterator[None]:
-    """Turn exceptions into one sentence and an exit code.
-
-    `resumes` says of a command that it goes on from where it was interrupted.
-    """
+    """Turn exceptions into one sentence and an exit code; `resumes`: the command can resume."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         warnings.simplefilter("always", LookAheadWarning)
@@ -153,11 +154,11 @@ def progress_bar(*, hidden: bool) -> Iterator[Callable[[Progress], None] | None]
 def telling_of_resumption(
     on_progress: Callable[[Progress], None] | None,
 ) -> Callable[[Progress], None]:
-    """Say in one line what is left of a killed run; hand everything else on."""
+    """Print in one line what a killed run has left; pass everything else on."""
 
     def listener(progress: Progress) -> None:
         if progress.stage == "resuming":
-            # Two calls come for each piece of work: its begin and its end.
+            # Every task calls twice, when it begins and when it ends.
             if progress.detail not in told:
                 typer.echo(f"resuming: {progress.detail}", err=True)
                 told.add(progress.detail)

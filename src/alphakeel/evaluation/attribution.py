@@ -1,4 +1,4 @@
-"""Where a result comes from, rung by rung: equal weight, scores, allocation, overlay, costs."""
+"""Attribution of a result, step by step: equal weight, scores, allocation, overlay, costs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from alphakeel.evaluation.performance import Track
+from alphakeel.evaluation.performance import HasReturns
 from alphakeel.stats import performance
 from alphakeel.stats.sharpe import sharpe_differences
 
@@ -27,82 +27,77 @@ _FIGURES = {
 
 
 def ladder_table(
-    rungs: Mapping[str, Sequence[tuple[str, Track]]], *, level: float, n_bootstrap: int, seed: int
+    steps: Mapping[str, Sequence[tuple[str, HasReturns]]],
+    *,
+    level: float,
+    n_bootstrap: int,
+    seed: int,
 ) -> pd.DataFrame:
-    """Every model on every rung, with what the rung added to the one below it.
+    """Every model at every step, with what the step added to the one before.
 
     Parameters
     ----------
-    rungs : mapping of str to sequence of (str, Track)
-        By model, the names and backtests of its rungs from the lowest to the highest.
+    steps : mapping of str to sequence of (str, HasReturns)
+        By model, the names and backtests of its steps, in order.
     level, n_bootstrap, seed
         As in `strategy_tables`.
 
     Returns
     -------
-    DataFrame indexed by (model, rung)
+    DataFrame indexed by (model, rung), a rung being a step
         annual_return, annual_volatility, sharpe, max_drawdown and var_95 net of costs;
-        cost_drag (annual return lost to costs); the same five with ``_added`` (this rung less the
-        one below, NaN on the lowest); sharpe_added_low, _high and _p (Ledoit and Wolf).
+        cost_drag (annual return lost to costs); the same five with ``_added`` (this step less the
+        one before, NaN at the first); sharpe_added_low, _high and _p (Ledoit and Wolf).
     """
     rows: dict[tuple[str, str], dict[str, float]] = {}
-    for model, steps in rungs.items():
-        below: Track | None = None
-        for rung, ledger in steps:
-            found = _figures(ledger)
+    for model, own in steps.items():
+        before: HasReturns | None = None
+        for step, ledger in own:
+            figures = _figures(ledger)
             gross = float(performance.annual_return(ledger.gross_returns))
-            row = found | {"cost_drag": gross - found["annual_return"]}
-            lower = dict.fromkeys(found, np.nan) if below is None else _figures(below)
-            row |= {f"{name}_added": found[name] - lower[name] for name in found}
+            row = figures | {"cost_drag": gross - figures["annual_return"]}
+            lower = dict.fromkeys(figures, np.nan) if before is None else _figures(before)
+            row |= {f"{name}_added": figures[name] - lower[name] for name in figures}
             ends = dict.fromkeys(("low", "high", "p"), np.nan)
-            if below is not None:
+            if before is not None:
                 (test,) = sharpe_differences(
                     ledger.net_returns,
-                    below.net_returns,
+                    before.net_returns,
                     level=level,
                     n_bootstrap=n_bootstrap,
                     seed=seed,
                 )
                 ends = {"low": test.low, "high": test.high, "p": test.p_value}
             row |= {f"sharpe_added_{end}": value for end, value in ends.items()}
-            rows[model, rung] = row
-            below = ledger
+            rows[model, step] = row
+            before = ledger
     table = pd.DataFrame.from_dict(rows, orient="index")
     table.index = pd.MultiIndex.from_tuples(rows, names=["model", "rung"])
     return table
 
 
-def _figures(ledger: Track) -> dict[str, float]:
+def _figures(ledger: HasReturns) -> dict[str, float]:
     return {name: float(figure(ledger.net_returns)) for name, figure in _FIGURES.items()}
 
 
 def attribution_table(ladder: pd.DataFrame) -> pd.DataFrame:
     """What scores, allocation, overlay and costs each added to a model's result.
 
-    Parameters
-    ----------
-    ladder : DataFrame
-        As from `ladder_table`.
-
-    Returns
-    -------
-    DataFrame indexed by (model, part)
-        part: ``equal weight`` (the level itself), each further rung (what it added, net of its
-        own costs), ``costs`` (what all trading of the top rung cost: already in the others, and
-        so not to be added), ``total`` (the top rung). Columns annual_return, annual_volatility,
-        sharpe, max_drawdown, var_95. Parts but costs add up to the total.
+    Made of a `ladder_table`, indexed by (model, part): ``equal weight`` (the level itself), each
+    further step (what it added, net of its own costs), ``costs`` (of all trading of the last step:
+    in the other parts already), ``total`` (the last step). Parts but costs add up to the total.
     """
     columns = list(_FIGURES)
     rows: dict[tuple[str, str], dict[str, float]] = {}
     for model, steps in ladder.groupby(level="model", sort=False):
         steps = steps.droplevel("model")
-        for k, (rung, row) in enumerate(steps.iterrows()):
+        for k, (step, row) in enumerate(steps.iterrows()):
             suffix = "_added" if k else ""
-            rows[str(model), str(rung)] = {c: float(row[f"{c}{suffix}"]) for c in columns}
-        top = steps.iloc[-1]
-        costs = dict.fromkeys(columns, np.nan) | {"annual_return": -float(top["cost_drag"])}
+            rows[str(model), str(step)] = {c: float(row[f"{c}{suffix}"]) for c in columns}
+        last = steps.iloc[-1]
+        costs = dict.fromkeys(columns, np.nan) | {"annual_return": -float(last["cost_drag"])}
         rows[str(model), "costs"] = costs
-        rows[str(model), "total"] = {c: float(top[c]) for c in columns}
+        rows[str(model), "total"] = {c: float(last[c]) for c in columns}
     table = pd.DataFrame.from_dict(rows, orient="index")
     table.index = pd.MultiIndex.from_tuples(rows, names=["model", "part"])
     return table

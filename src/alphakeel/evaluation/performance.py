@@ -1,14 +1,9 @@
-"""The numbers of a study, as tables: ledgers and correlations in, frames out.
+"""Performance tables of a study: strategies, Rank ICs, importance, seeds, years, costs, sweeps.
 
-Every fraction is a fraction (0.01 is 1 %), a year has 252 days, VaR is the historical one of one
-day at 95 %. Intervals of Sharpe ratios are studentised block-bootstrap ones (`stats.sharpe`),
-those of VaR come from the slow waves of its exceedances (`stats.var_intervals`), the others are
-percentiles of a block bootstrap. All strategies share the days, resampled or not, so that
-differences between them are paired.
-
-How a result depends on what nobody knows for sure: costs, size, horizon, period.
-
-The record of a portfolio that tables read: returns before and after costs, and turnover.
+Fractions are fractions (0.01 is 1 %), a year has 252 days, VaR is the historical one of one day at
+95 %. Intervals of Sharpe ratios are studentised block-bootstrap ones (`stats.sharpe`), those of VaR
+come from the slow waves of its exceedances (`stats.var_intervals`), the others are percentiles of a
+block bootstrap. Strategies share the days, resampled or not, so that differences are paired.
 """
 
 from __future__ import annotations
@@ -29,15 +24,15 @@ from alphakeel.stats.sharpe import SharpeEstimate, sharpe_differences, sharpe_in
 from alphakeel.stats.var_intervals import value_at_risk_changes, value_at_risk_intervals
 
 __all__ = [
-    "Outcome",
-    "Track",
+    "ReturnSeries",
+    "HasReturns",
     "by_year_table",
     "cost_table",
     "decay_table",
     "ic_figures",
     "ic_table",
     "importance_table",
-    "outcome_of",
+    "return_series",
     "period_table",
     "seed_table",
     "strategy_tables",
@@ -48,7 +43,7 @@ Floats = npt.NDArray[np.floating[Any]]
 
 
 def strategy_tables(
-    ledgers: Mapping[str, Track],
+    ledgers: Mapping[str, HasReturns],
     market_returns: Floats | None,
     *,
     baseline: str,
@@ -60,17 +55,16 @@ def strategy_tables(
 
     Parameters
     ----------
-    ledgers : mapping of str to Track
-        One backtest a strategy, all over the same days.
+    ledgers : mapping of str to HasReturns
+        By strategy, all over the same days.
     market_returns : ndarray of shape (n_days,) or None
         Simple daily returns of the index, for beta; NaN beta without it.
     baseline : str
         The strategy that the others are compared with.
     level : float
         Confidence of the intervals, for example 0.95.
-    n_bootstrap : int
-        Resamples.
-    seed : int
+    n_bootstrap, seed : int
+        Resamples, and their seed.
 
     Returns
     -------
@@ -82,9 +76,8 @@ def strategy_tables(
     difference : DataFrame, one row a strategy but the baseline
         sharpe_difference with _low, _high and two-sided _p (Ledoit-Wolf: studentised block
         bootstrap); sharpe_change, max_drawdown_change and var_95_change as shares of the
-        baseline's figure, as the paper states them (-0.3: 30 % lower), the first NaN where the
-        baseline's ratio is not above 0; the latter two with _low, _high and _p (percentiles for
-        the drawdown, slow waves for VaR).
+        baseline's (-0.3: 30 % lower), the first NaN where the baseline's is not above 0; the latter
+        two with _low, _high and _p (percentiles for the drawdown, slow waves for VaR).
     """
     names = list(ledgers)
     returns = np.column_stack([ledger.net_returns for ledger in ledgers.values()])
@@ -133,7 +126,7 @@ def _sharpe_gap(own: float, base: float, test: SharpeEstimate) -> dict[str, floa
         "sharpe_difference_low": test.low,
         "sharpe_difference_high": test.high,
         "sharpe_difference_p": test.p_value,
-        # Of a benchmark that earned nothing there are no per cent.
+        # A share of a ratio that is not above 0 has no meaning.
         "sharpe_change": (own - base) / base if base > 0.0 else np.nan,
     }
 
@@ -145,12 +138,12 @@ def _var_change(test: bootstrap.Interval) -> dict[str, float]:
     return dict(zip(names, ends, strict=True))
 
 
-def _limits(found: Sequence[SharpeEstimate] | Sequence[bootstrap.Interval]) -> Floats:
+def _limits(intervals: Sequence[SharpeEstimate] | Sequence[bootstrap.Interval]) -> Floats:
     """Lower and upper limits, (2, n_strategies)."""
-    return np.array([[one.low for one in found], [one.high for one in found]])
+    return np.array([[one.low for one in intervals], [one.high for one in intervals]])
 
 
-def _performance(ledger: Track, market_returns: Floats | None) -> dict[str, float]:
+def _performance(ledger: HasReturns, market_returns: Floats | None) -> dict[str, float]:
     net = ledger.net_returns
     figures = metrics.summary(net, benchmark=market_returns)
     names = ("annual_return", "annual_volatility", "sharpe", "max_drawdown", "var_95", "cvar_95")
@@ -175,8 +168,7 @@ def with_interval(
 ) -> dict[str, float]:
     """An estimate with its percentile interval and two-sided p of `no difference`.
 
-    NaN where the estimate is not finite, as a share of 0; interval and p also where a resample
-    is not.
+    NaN where the estimate is not finite; interval and p also where a resample is not.
     """
     row = dict.fromkeys((name, f"{name}_low", f"{name}_high", f"{name}_p"), np.nan)
     if not np.isfinite(estimate):
@@ -198,7 +190,7 @@ def ic_table(
     n_bootstrap: int,
     seed: int,
 ) -> pd.DataFrame:
-    """How well scores rank what comes after, by model and horizon.
+    """How well scores rank forward returns, by model and horizon.
 
     Parameters
     ----------
@@ -207,8 +199,8 @@ def ic_table(
     horizons : tuple of int
         In trading days.
     step : int
-        Trading days between two decisions: labels longer than this overlap, and the t statistic
-        and the bootstrap blocks allow for it.
+        Trading days between two decisions: the t statistic and the bootstrap blocks allow for
+        labels that overlap because they are longer.
     level, n_bootstrap, seed
         As in `strategy_tables`.
 
@@ -217,8 +209,7 @@ def ic_table(
     DataFrame indexed by (model, horizon)
         ic, rank_ic with _low and _high, nw_t (Newey-West t of the mean Rank IC), icir (mean over
         standard deviation of the Rank IC, per decision), hit_rate (share of decisions with a
-        positive Rank IC), n (decisions); NaN with fewer than two decisions whose horizon has
-        passed.
+        positive Rank IC), n (decisions); NaN with fewer than two decisions.
     """
     rows = {}
     for model, (pearson, spearman) in series.items():
@@ -242,7 +233,7 @@ def ic_table(
 def ic_figures(
     series: Floats, *, lags: int, level: float, n_bootstrap: int, seed: int
 ) -> dict[str, float]:
-    """Mean, interval and strength of a series of Rank ICs; NaN with fewer than two of them."""
+    """Mean, interval, t, ICIR and hit rate of a series of Rank ICs; NaN with fewer than two."""
     n = int(np.isfinite(series).sum())
     if n < 2:
         names = ("rank_ic", "rank_ic_low", "rank_ic_high", "nw_t", "icir", "hit_rate")
@@ -269,7 +260,7 @@ def importance_table(
     n_bootstrap: int,
     seed: int,
 ) -> pd.DataFrame:
-    """Which factors drive each model's scores, over all folds in which it was given them.
+    """Which factors drive each model's scores, over the folds in which it was given them.
 
     Parameters
     ----------
@@ -282,16 +273,15 @@ def importance_table(
 
     Returns
     -------
-    DataFrame indexed by (model, factor), per model the largest loss first
-        rank_ic_drop with _low and _high (Rank IC lost, on average over dates, with the factor
-        shuffled across stocks; above 0: it helps; NaN with fewer than two dates),
-        score_share (mean absolute contribution to the scores, as a share of all factors'),
-        top_lag (the row back, in decisions, from which most of it came), mean_lag (the average
-        row back, weighted by contribution), folds (folds in which the model was given it).
+    DataFrame indexed by (model, factor), per model the largest drop first
+        rank_ic_drop with _low and _high (mean Rank IC lost with the factor shuffled across stocks;
+        NaN with fewer than two dates), score_share (mean absolute contribution to the scores, as a
+        share of all factors'), top_lag and mean_lag (decisions back from which most of it came,
+        and on average), folds (in which the model was given it).
     """
     rows: dict[tuple[str, str], dict[str, float]] = {}
     for model, folds in parts.items():
-        found: dict[tuple[str, str], dict[str, float]] = {}
+        by_factor: dict[tuple[str, str], dict[str, float]] = {}
         for factor in dict.fromkeys(name for fold in folds for name in fold.names):
             given = [(fold, fold.names.index(factor)) for fold in folds if factor in fold.names]
             drop = np.concatenate([fold.drop[:, k] for fold, k in given])
@@ -299,21 +289,21 @@ def importance_table(
             row = {f"rank_ic_drop{end}": figures[f"rank_ic{end}"] for end in ("", "_low", "_high")}
             by_lag = _mean_by_lag([fold.attribution[:, k] for fold, k in given])
             total = by_lag.sum()
-            found[model, factor] = row | {
+            by_factor[model, factor] = row | {
                 "score_share": float(total),
                 "top_lag": int(by_lag.argmax()),
                 "mean_lag": float(np.arange(len(by_lag)) @ by_lag / total) if total else np.nan,
                 "folds": len(given),
             }
-        order = sorted(found, key=lambda key: -np.nan_to_num(found[key]["rank_ic_drop"]))
-        rows |= {key: found[key] for key in order}
+        order = sorted(by_factor, key=lambda key: -np.nan_to_num(by_factor[key]["rank_ic_drop"]))
+        rows |= {key: by_factor[key] for key in order}
     table = pd.DataFrame.from_dict(rows, orient="index")
     table.index = pd.MultiIndex.from_tuples(rows, names=["model", "factor"])
     return table
 
 
 def _mean_by_lag(parts: list[Floats]) -> Floats:
-    """Mean over folds, lag by lag; a fold with fewer lags has nothing at the others."""
+    """Mean over folds, lag by lag; a fold with fewer lags counts as 0 at the others."""
     mean = np.zeros(max(len(part) for part in parts))
     for part in parts:
         mean[: len(part)] += part / len(parts)
@@ -321,21 +311,11 @@ def _mean_by_lag(parts: list[Floats]) -> Floats:
 
 
 def seed_table(
-    runs: Mapping[tuple[str, int], Track], rank_ics: Mapping[tuple[str, int], Floats]
+    runs: Mapping[tuple[str, int], HasReturns], rank_ics: Mapping[tuple[str, int], Floats]
 ) -> pd.DataFrame:
-    """How much of a result is the draw of the seed: each network of an ensemble by itself.
+    """Each network of an ensemble by itself, without the overlay: the spread over seeds.
 
-    Parameters
-    ----------
-    runs : mapping of (str, int) to Track
-        Backtests by model and seed, without the overlay.
-    rank_ics : mapping of (str, int) to ndarray of shape (n_decisions,)
-        Rank IC of each at the longest horizon.
-
-    Returns
-    -------
-    DataFrame
-        model, seed, rank_ic (mean), annual_return, annual_volatility, sharpe, max_drawdown, var_95.
+    Backtests, and Rank ICs (n_decisions,) at the longest horizon, are given by model and seed.
     """
     columns = ("annual_return", "annual_volatility", "sharpe", "max_drawdown", "var_95")
     rows = []
@@ -349,11 +329,12 @@ def seed_table(
     return pd.DataFrame(rows, columns=["model", "seed", "rank_ic", *columns])
 
 
-def by_year_table(ledgers: Mapping[str, Track], dates: npt.NDArray[np.datetime64]) -> pd.DataFrame:
+def by_year_table(
+    ledgers: Mapping[str, HasReturns], dates: npt.NDArray[np.datetime64]
+) -> pd.DataFrame:
     """Return, volatility, Sharpe ratio and deepest drawdown of each calendar year.
 
-    The drawdown of a year is the deepest point reached in it below the highest wealth so far,
-    years before included, so that a fall across New Year is not cut in two.
+    The drawdown is below the highest wealth so far, earlier years included.
     """
     years = dates.astype("datetime64[Y]").astype(int) + 1970
     rows = []
@@ -377,15 +358,15 @@ def by_year_table(ledgers: Mapping[str, Track], dates: npt.NDArray[np.datetime64
 
 
 def _if_long(statistic: Any, r: Floats) -> float:
-    """A statistic of a year, NaN for a year of fewer than 20 days."""
+    """A statistic of a year; NaN for a year of fewer than 20 days."""
     return float(statistic(r)) if len(r) >= 20 else float("nan")
 
 
 def cost_table(ledgers: Mapping[str, Ledger]) -> pd.DataFrame:
-    """What trading cost: turnover, costs, and orders that a market did not carry out in full.
+    """Turnover, costs, and orders that were not carried out in full, by reason.
 
-    Orders are counted by reason: blocked (suspended, no price), limit (at a price limit), cut
-    (to the allowed share of the volume), small (less than one lot).
+    Reasons: blocked (suspended, no price), limit (at a price limit), cut (to the allowed share of
+    the volume), small (less than one lot).
     """
     rows = [
         {
@@ -406,22 +387,12 @@ def cost_table(ledgers: Mapping[str, Ledger]) -> pd.DataFrame:
     return pd.DataFrame(rows, index=pd.Index(list(ledgers), name="strategy"))
 
 
-def sweep_table(runs: Mapping[tuple[str, float], Track], *, over: str) -> pd.DataFrame:
+def sweep_table(runs: Mapping[tuple[str, float], HasReturns], *, over: str) -> pd.DataFrame:
     """Performance of every strategy at every value of one assumption.
 
-    Parameters
-    ----------
-    runs : mapping of (str, float) to Track
-        Backtests of the same decisions, by strategy and value.
-    over : str
-        What was varied: the name of the column, such as ``cost_per_side`` or ``wealth``.
-
-    Returns
-    -------
-    DataFrame
-        strategy, the value, annual_return, sharpe, max_drawdown, cost_drag (annual return lost
-        to costs), annual_turnover (value bought and sold in a year over wealth, halved),
-        mean_invested (share of wealth in stocks: a book whose orders are cut stays in cash).
+    Backtests of the same decisions are given by strategy and value; `over` names the column of the
+    values, such as ``cost_per_side`` or ``wealth``. cost_drag is the annual return lost to costs,
+    mean_invested the share of wealth in stocks.
     """
     rows = []
     for (strategy, value), run in runs.items():
@@ -450,24 +421,9 @@ def decay_table(
     n_bootstrap: int,
     seed: int,
 ) -> pd.DataFrame:
-    """How far ahead scores rank stocks: the mean Rank IC at each horizon.
+    """Decay of the scores: mean Rank IC at each horizon, in trading days from the trade on.
 
-    Parameters
-    ----------
-    series : mapping of str to ndarray of shape (n_decisions, n_horizons)
-        Rank IC of each model; NaN where there is none.
-    horizons : tuple of int
-        In trading days from the trade on.
-    step : int
-        Trading days between two decisions.
-    level, n_bootstrap, seed
-        As in `strategy_tables`.
-
-    Returns
-    -------
-    DataFrame
-        model, horizon, rank_ic with _low and _high, nw_t (Newey-West t); NaN with fewer than two
-        decisions whose horizon has passed.
+    Arguments as in `ic_table`; Rank ICs are (n_decisions, n_horizons), by model.
     """
     rows = []
     for model, rank_ics in series.items():
@@ -485,26 +441,15 @@ def decay_table(
 
 
 def period_table(
-    ledgers: Mapping[str, Track],
+    ledgers: Mapping[str, HasReturns],
     dates: npt.NDArray[np.datetime64],
     *,
     cuts: Sequence[np.datetime64] = (),
 ) -> pd.DataFrame:
-    """Every strategy in parts of the test, one after the other.
+    """Every strategy in consecutive periods of the test, by default three equal ones.
 
-    Parameters
-    ----------
-    ledgers : mapping of str to Track
-    dates : ndarray of shape (n_days,), datetime64[D]
-    cuts : sequence of datetime64, optional
-        First days of the parts but the first, ascending; by default three equal parts.
-
-    Returns
-    -------
-    DataFrame
-        strategy, first and last day, annual_return, annual_volatility, sharpe, var_95,
-        max_drawdown (the deepest point reached in the period below the highest wealth so far,
-        earlier periods included).
+    `cuts` are the first days of all periods but the first, ascending. max_drawdown is below the
+    highest wealth so far, earlier periods included.
     """
     ends: Any = np.searchsorted(dates, np.array(cuts, dtype=dates.dtype)) if cuts else 3
     parts = [days for days in np.array_split(np.arange(len(dates)), ends) if len(days) > 1]
@@ -528,8 +473,8 @@ def period_table(
     return pd.DataFrame(rows)
 
 
-class Track(Protocol):
-    """What a table needs of a backtest; a `Ledger` has it, and so has an `Outcome`."""
+class HasReturns(Protocol):
+    """What a table reads of a backtest: a `Ledger` or a `ReturnSeries`."""
 
     @property
     def net_returns(self) -> Floats:
@@ -553,8 +498,8 @@ class Track(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
-class Outcome:
-    """What is kept of a backtest that was one of many, or of some of its days."""
+class ReturnSeries:
+    """Returns, turnover and share invested, (n_days,) each: a backtest without its holdings."""
 
     net_returns: Floats
     gross_returns: Floats
@@ -562,11 +507,11 @@ class Outcome:
     invested: Floats
 
 
-def outcome_of(track: Track, days: slice = slice(None)) -> Outcome:
-    """Returns, turnover and share of wealth invested of a backtest, on some of its days."""
-    return Outcome(
-        track.net_returns[days],
-        track.gross_returns[days],
-        track.turnover[days],
-        track.invested[days],
+def return_series(ledger: HasReturns, days: slice = slice(None)) -> ReturnSeries:
+    """The series of a backtest on some of its days."""
+    return ReturnSeries(
+        ledger.net_returns[days],
+        ledger.gross_returns[days],
+        ledger.turnover[days],
+        ledger.invested[days],
     )

@@ -1,9 +1,7 @@
-"""Table II: what each strategy did in bull, bear and range-bound markets.
+"""Table II: every strategy in bull, bear and range-bound markets, and how good causal labels are.
 
-Drawdown is computed on the full path and attributed to the regime in which it fell: a drawdown of
-the days of one regime, stitched together, is one that nobody ever suffered.
-
-How late causal labels of the market are, and how often they are right, against hindsight.
+Drawdown is computed on the full path and attributed to the regime in which it fell: one of the days
+of a regime joined together was never suffered.
 """
 
 from __future__ import annotations
@@ -37,7 +35,7 @@ __all__ = [
 Floats = npt.NDArray[np.floating[Any]]
 Labels = npt.NDArray[np.int8]
 
-# Days below which a regime has no statistics, only a note.
+# A regime with fewer days has no statistics, only a note.
 LEAST_DAYS = 20
 # Resamples counted at a time: 512 x 2,770 days of float64 are 11 MiB.
 _CHUNK = 512
@@ -61,7 +59,7 @@ _COLUMNS = (
 )
 _ORDER = (Regime.BULL, Regime.BEAR, Regime.RANGE_BOUND)
 
-# What a reader calls the causal rules.
+# Names of the causal rules in tables.
 TREND_RULE, JUMP_RULE = "trend and volatility", "jump model"
 _LAG = ("turning_point", "kind", "move", "rule", "recognised", "lag_days", "already", "missed")
 _AGREEMENT = (
@@ -90,37 +88,23 @@ def regime_table(
     Parameters
     ----------
     returns : mapping of str to ndarray of shape (n_days,)
-        Simple net returns by strategy, all over the same days, without NaN.
+        Simple net returns by strategy, over the same days, without NaN.
     labels : ndarray of shape (n_days,) of int8
         Regime of each day's return: `market_phases` as it is, a causal label after
         `label_of_day`.
-    baseline : str
-        The strategy that the others are compared with.
-    level : float
-        Confidence of the intervals, for example 0.95.
-    n_bootstrap : int
-        Resamples.
-    seed : int
+    baseline, level, n_bootstrap, seed
+        As in `strategy_tables`.
 
     Returns
     -------
     DataFrame indexed by (regime, strategy); the first regime is "all"
         days; mean_return (per day) and sharpe with _low and _high; annual_return (compounded over
-        the regime's days); var_95 (historical, daily); drawdown_share (part of the strategy's
-        maximum drawdown, in log losses from its peak to its trough, that fell on days of this
-        regime: adds up to 1, below 0 where the strategy gained); deepest_drawdown (the deepest
-        point below the highest wealth so far, on the full path, reached on days of this regime);
+        the regime's days); var_95 (historical, daily); drawdown_share (as `drawdown_shares`);
+        deepest_drawdown (on the full path, reached on days of this regime);
         mean_return_difference and sharpe_difference to the baseline with _low, _high and
         two-sided _p; note. Intervals resample the regime's days in blocks, the same for all
-        strategies; those of Sharpe ratios are studentised, as in Table I. With fewer than 20 days
-        only days and drawdowns are given.
-
-    Raises
-    ------
-    ConfigError
-        If the baseline is not among the strategies.
-    DataError
-        If lengths differ.
+        strategies; those of Sharpe ratios are studentised. With fewer than 20 days only days and
+        drawdowns are given.
 
     Examples
     --------
@@ -162,20 +146,9 @@ def regime_table(
 
 
 def drawdown_shares(returns: Floats, labels: Labels) -> dict[Regime, float]:
-    """Which regimes a strategy's maximum drawdown fell in.
+    """Shares of the log loss from peak to trough of the maximum drawdown, by regime of the day.
 
-    Parameters
-    ----------
-    returns : ndarray of shape (n_days,)
-        Simple returns.
-    labels : ndarray of shape (n_days,) of int8
-        Regime of each day's return.
-
-    Returns
-    -------
-    dict of Regime to float
-        Log loss between the peak and the trough of the maximum drawdown by regime, over the whole
-        loss: adds up to 1; empty if wealth never fell.
+    They add up to 1, below 0 where the strategy gained; empty if wealth never fell.
 
     Examples
     --------
@@ -240,8 +213,7 @@ def _figures(
 def _resampled_means(returns: Floats, n_bootstrap: int, seed: int) -> Floats:
     """Mean returns of block resamples, (n_bootstrap, n_strategies).
 
-    A resample is the number of times that each day was drawn: the means are one product of these
-    counts with the returns, and no resample is ever written out.
+    One product of the counts of each day in each resample with the returns.
     """
     n_days = len(returns)
     block = max(bootstrap.optimal_block_length(np.abs(column)) for column in returns.T)
@@ -272,7 +244,7 @@ def _p_value(gaps: Floats) -> float:
 
 @dataclass(frozen=True, eq=False)
 class MarketRegimes:
-    """Labels of one market, in hindsight and as known at each close.
+    """Regimes of a market index, in hindsight and as known at each close.
 
     Attributes
     ----------
@@ -284,7 +256,7 @@ class MarketRegimes:
     points : TurningPoints
         Peaks and troughs of the zigzag behind `hindsight`.
     causal : dict of str to ndarray of shape (n_dates,) of int8
-        Labels known at each close, by the name of the rule.
+        Labels known at each close, by rule.
     """
 
     dates: npt.NDArray[np.datetime64]
@@ -302,12 +274,12 @@ def find_regimes(
     zigzag: float = 0.10,
     seed: int = 0,
 ) -> MarketRegimes:
-    """Label every day of an index, by hindsight and by both causal rules.
+    """Label every day of an index, in hindsight and by both causal rules.
 
     Parameters
     ----------
     prices : ndarray of shape (n_dates,)
-        Level of the index, all the history there is: causal rules need some before the test.
+        Level of the index, with history before the test for the causal rules.
     dates : ndarray of shape (n_dates,), datetime64[D]
     first : int, default=0
         First row that needs a label of the jump model: the day before the test.
@@ -316,20 +288,11 @@ def find_regimes(
     seed : int, default=0
         Of the jump model.
 
-    Returns
-    -------
-    MarketRegimes
-
-    Raises
-    ------
-    DataError
-        If prices are too few, missing or not above 0.
-
     Examples
     --------
     >>> days = np.arange("2001-01-01", "2002-02-05", dtype="datetime64[D]")
-    >>> found = find_regimes(np.exp(np.linspace(0.0, 1.0, 400)), days)
-    >>> Regime(found.hindsight[200]).text, sorted(found.causal)
+    >>> regimes = find_regimes(np.exp(np.linspace(0.0, 1.0, 400)), days)
+    >>> Regime(regimes.hindsight[200]).text, sorted(regimes.causal)
     ('bull', ['jump model', 'trend and volatility'])
     """
     index = np.asarray(prices, dtype=np.float64)
@@ -346,22 +309,15 @@ def find_regimes(
 
 
 def lag_table(market: MarketRegimes, test: slice = slice(None)) -> pd.DataFrame:
-    """How late each causal rule named each new leg of the market.
-
-    Parameters
-    ----------
-    market : MarketRegimes
-    test : slice, optional
-        Rows in which turning points count.
+    """How late each causal rule recognised each leg of the market, for turning points in `test`.
 
     Returns
     -------
     DataFrame, one row a turning point and rule
         turning_point (date), kind ("peak" or "trough"), move (of the index in the leg that begins
         there, up to the next turning point or the last day), rule, recognised (date; NaT where
-        the leg ended first), lag_days (trading days), already (the label was there at the turning
-        point, left from an earlier leg: lag 0 by luck), missed (the move of the index up to the
-        recognition).
+        the leg ended first), lag_days (trading days), already (the label was left from an earlier
+        leg, so that lag 0 is chance), missed (the move of the index up to the recognition).
     """
     rows = []
     first, stop, _ = test.indices(len(market.prices))
@@ -373,19 +329,19 @@ def lag_table(market: MarketRegimes, test: slice = slice(None)) -> pd.DataFrame:
         ):
             if not first <= row < stop or labels[row] == Regime.UNKNOWN:
                 continue
-            seen = np.isfinite(lag)
-            at = int(row + lag) if seen else int(row)
+            recognised = np.isfinite(lag)
+            at = int(row + lag) if recognised else int(row)
             rows.append(
                 {
                     "turning_point": market.dates[row],
                     "kind": "peak" if peak else "trough",
                     "move": float(market.prices[end] / market.prices[row] - 1.0),
                     "rule": rule,
-                    "recognised": market.dates[at] if seen else np.datetime64("NaT"),
+                    "recognised": market.dates[at] if recognised else np.datetime64("NaT"),
                     "lag_days": float(lag),
                     "already": bool(lag == 0.0),
                     "missed": float(market.prices[at] / market.prices[row] - 1.0)
-                    if seen
+                    if recognised
                     else np.nan,
                 }
             )
@@ -394,24 +350,18 @@ def lag_table(market: MarketRegimes, test: slice = slice(None)) -> pd.DataFrame:
 
 
 def agreement_table(market: MarketRegimes, test: slice = slice(None)) -> pd.DataFrame:
-    """How well causal labels agree with hindsight, and what the index earned after them.
-
-    Parameters
-    ----------
-    market : MarketRegimes
-    test : slice, optional
-        Rows that count; days without a causal label are left out.
+    """How well causal labels agree with hindsight on the days of `test` that have one.
 
     Returns
     -------
     DataFrame indexed by (rule, regime); rules without any label are left out
-        share_of_days, right (share of the days so labelled that are so in hindsight), found
-        (share of the days that are so in hindsight that were so labelled), agreement (share of
-        all days on which the two are equal, the same for all rows of a rule), median_lag (trading
-        days from the peak to "bear", from the trough to "bull", over the legs recognised after
-        they began), recognised and already (shares of the legs that were recognised later, and
-        that had the label from an earlier leg), next_day_return (mean return of the index on the
-        day after the label, times 252).
+        share_of_days, right (precision: share of the days so labelled that are so in hindsight),
+        found (recall: share of the days so in hindsight that were so labelled), agreement (share
+        of all days on which the two are equal), median_lag (trading days from the peak to "bear",
+        from the trough to "bull", over the legs recognised after they began), recognised and
+        already (shares of the legs that were recognised later, and that had the label from an
+        earlier leg), next_day_return (mean return of the index on the day after the label, times
+        252).
     """
     late = lag_table(market, test)
     rows: dict[tuple[str, str], dict[str, float]] = {}

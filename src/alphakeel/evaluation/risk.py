@@ -1,7 +1,4 @@
-"""Was the risk right? Forecasts against what came, exposures, and limits of every decision.
-
-What could go wrong with each strategy of a study: replays, shocks and the fan of drawdowns.
-"""
+"""Risk tables: VaR forecasts and volatility against what was realised, limits, stress tests."""
 
 from __future__ import annotations
 
@@ -15,7 +12,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from alphakeel.backtest.ledger import Ledger
-from alphakeel.evaluation.performance import Track
+from alphakeel.evaluation.performance import HasReturns
 from alphakeel.portfolio.optimisation import Record
 from alphakeel.portfolio.overlay import Overlay
 from alphakeel.risk.stress import (
@@ -61,66 +58,44 @@ _DAYS_IN_A_ROW = 5
 _IN_CASH = "never in stocks for five days in a row: nothing to judge."
 
 
-def var_table(ledgers: Mapping[str, Track], forecasts: Mapping[str, TailForecast]) -> pd.DataFrame:
-    """How often losses went beyond their forecast, and whether that is chance.
+def var_table(
+    ledgers: Mapping[str, HasReturns], forecasts: Mapping[str, TailForecast]
+) -> pd.DataFrame:
+    """VaR backtests by strategy: how often losses exceeded their forecast, and is that chance.
 
-    Parameters
-    ----------
-    ledgers : mapping of str to Track
-    forecasts : mapping of str to TailForecast
-        One-day 95 % VaR of each, on row t of the day after it.
-
-    Returns
-    -------
-    DataFrame indexed by strategy
-        days, exceedances, rate (share of the days; 0.05 is right), kupiec_p, independence_p,
-        conditional_p (Christoffersen), dynamic_p (dynamic quantile), tick_loss (mean, in units
-        of return), mean_var, verdict (in words). Of a book that is in cash (nearly) always, only
-        days and verdict are known.
+    Forecasts are one-day 95 % VaR, row t for the day after it. rate is the share of exceedances
+    (0.05 is right), tick_loss a mean in units of return. Of a portfolio that is (nearly) always in
+    cash only days and verdict are known.
     """
     rows: dict[str, dict[str, Any]] = {}
     for name, ledger in ledgers.items():
-        # A book in cash has no risk to forecast; the cost of its first trade is none either.
+        # A portfolio in cash has no risk to forecast, and the cost of its first trade is none.
         forecast = np.where(forecasts[name].var > 0.0, forecasts[name].var, np.nan)
         known = np.isfinite(forecast[:-1])
         if np.convolve(known, np.ones(_DAYS_IN_A_ROW)).max() < _DAYS_IN_A_ROW:
             rows[name] = {"days": int(known.sum()), "verdict": _IN_CASH}
             continue
-        found = evaluate(ledger.net_returns, forecast)
+        tests = evaluate(ledger.net_returns, forecast)
         rows[name] = {
-            "days": found.coverage.n,
-            "exceedances": found.coverage.exceedances,
-            "rate": found.coverage.rate,
-            "kupiec_p": found.coverage.p_value,
-            "independence_p": found.independence.p_value,
-            "conditional_p": found.conditional.p_value,
-            "dynamic_p": found.dynamic.p_value,
-            "tick_loss": found.tick_loss,
+            "days": tests.coverage.n,
+            "exceedances": tests.coverage.exceedances,
+            "rate": tests.coverage.rate,
+            "kupiec_p": tests.coverage.p_value,
+            "independence_p": tests.independence.p_value,
+            "conditional_p": tests.conditional.p_value,
+            "dynamic_p": tests.dynamic.p_value,
+            "tick_loss": tests.tick_loss,
             "mean_var": float(np.nanmean(forecast)),
-            "verdict": found.verdict(),
+            "verdict": tests.verdict(),
         }
     table = pd.DataFrame(list(rows.values()), index=list(rows), columns=list(_VALUE_AT_RISK))
     return table.rename_axis("strategy")
 
 
 def volatility_table(
-    ledgers: Mapping[str, Track], dates: npt.NDArray[np.datetime64], *, target: float | None
+    ledgers: Mapping[str, HasReturns], dates: npt.NDArray[np.datetime64], *, target: float | None
 ) -> pd.DataFrame:
-    """Realised volatility of every calendar year, beside the target.
-
-    Parameters
-    ----------
-    ledgers : mapping of str to Track
-    dates : ndarray of shape (n_days,), datetime64[D]
-    target : float or None
-        Annual volatility that was aimed at.
-
-    Returns
-    -------
-    DataFrame
-        strategy, year, days, annual_volatility, ratio (to the target; NaN without one). Years of
-        fewer than 60 days are left out.
-    """
+    """Realised annual volatility of calendar years of 60 days or more, beside the target."""
     years = dates.astype("datetime64[Y]").astype(int) + 1970
     rows = []
     for name, ledger in ledgers.items():
@@ -136,14 +111,9 @@ def volatility_table(
 
 
 def overlay_table(overlays: Mapping[str, Overlay]) -> pd.DataFrame:
-    """How much of each book was held, and what held it down.
+    """Exposure under the overlay, changes of it a year, and the share of days each rule bound.
 
-    Returns
-    -------
-    DataFrame indexed by strategy
-        mean_exposure, least_exposure, changes (days a year on which exposure was decided anew),
-        and the share of days on which each rule was the one that bound: volatility, var,
-        throttle, leverage (no other rule asked for less), brake (wherever it was below 1).
+    leverage: no other rule asked for less; brake: wherever it was below 1.
     """
     rows = {}
     for name, plan in overlays.items():
@@ -158,14 +128,7 @@ def overlay_table(overlays: Mapping[str, Overlay]) -> pd.DataFrame:
 
 
 def decision_table(records: Mapping[str, Sequence[Record]]) -> pd.DataFrame:
-    """What the optimiser could and could not keep.
-
-    Returns
-    -------
-    DataFrame
-        strategy, status, decisions (how many had it), conflict (the limits most often in each
-        other's way), example (the first reason in words). No rows without an optimiser.
-    """
+    """Decisions of the optimiser by status, with the limits most often in conflict and a reason."""
     rows = []
     for name, own in records.items():
         for status, number in Counter(record.status for record in own).most_common():
@@ -186,10 +149,10 @@ class Stress:
     Attributes
     ----------
     tables : dict of str to DataFrame
-        ``replay`` (worst stretches of the market), ``market_shocks`` (the book's loss if the
+        ``replay`` (worst windows of the market), ``market_shocks`` (the portfolio's loss if the
         market fell in a day), ``factor_shocks`` (market, momentum, volatility), ``drawdown_fan``.
         Those that need an index are absent without one, and ``factor_shocks`` where there are
-        too few days or the three do not move by themselves.
+        too few days or the three factors are collinear.
     fans : dict of str to DrawdownFan
     """
 
@@ -221,12 +184,8 @@ def stress(
     days : slice
         The test, in rows of `dates`.
     horizon : int
-        Days ahead of the fan; shortened to half of the test where that is shorter.
+        Of the fan, in days; at most half of the test.
     seed : int
-
-    Returns
-    -------
-    Stress
     """
     net = {name: ledger.net_returns for name, ledger in ledgers.items()}
     ahead = min(horizon, (days.stop - days.start) // 2)

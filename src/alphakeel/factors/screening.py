@@ -41,7 +41,6 @@ from alphakeel.factors.screening_statistics import (
 
 __all__ = [
     "Candidates",
-    "Choice",
     "FactorScreen",
     "Rules",
     "choose",
@@ -366,7 +365,7 @@ class Candidates:
         return sorted(range(len(self.names)), key=lambda k: (-self.strength[k], self.names[k]))
 
 
-class Choice(NamedTuple):
+class _Choice(NamedTuple):
     """What was decided of each factor, by position."""
 
     kept: list[int]
@@ -375,7 +374,7 @@ class Choice(NamedTuple):
     reasons: list[str | None]  # why it fails; None where it passes
 
 
-def choose(found: Candidates, rules: Rules) -> Choice:
+def choose(found: Candidates, rules: Rules) -> _Choice:
     """Ask the questions in order: own statistics, novelty, collinearity, the minimum."""
     reasons = [_weakness(found, k, rules) for k in range(len(found.names))]
     kept: list[int] = []
@@ -394,10 +393,10 @@ def choose(found: Candidates, rules: Rules) -> Choice:
     for k in found.order:
         if k not in kept and leader[k] == k and found.strength[k] >= 0:
             leader[k] = _representative(k, kept, found.closeness, rules.max_correlation)
-    return Choice(kept, rescued, leader, reasons)
+    return _Choice(kept, rescued, leader, reasons)
 
 
-def verdict_table(found: Candidates, choice: Choice, rules: Rules) -> pd.DataFrame:
+def verdict_table(found: Candidates, choice: _Choice, rules: Rules) -> pd.DataFrame:
     """One row a factor, as `FactorScreen.verdicts_` describes it."""
     best = found.best
     n_factors = len(found.names)
@@ -483,7 +482,7 @@ def _representative(k: int, kept: list[int], closeness: FloatArray, limit: float
     return max(near)[2] if near else k
 
 
-def _verdict(found: Candidates, k: int, choice: Choice, rules: Rules) -> str:
+def _verdict(found: Candidates, k: int, choice: _Choice, rules: Rules) -> str:
     if k in choice.rescued:
         return f"kept to reach min_keep={rules.min_keep}, although: {choice.reasons[k]}"
     if k not in choice.kept:

@@ -1,8 +1,8 @@
-"""The prepared data set: what every fit, forecast and backtest reads, computed once.
+"""The prepared data set that every fit, forecast and backtest reads, computed once.
 
-A panel is cleaned, its factors are computed and ranked on every decision, and the returns that
-follow are put beside them. Study, search, Figure 2, audit and the skfolio adapter all read the
-same frozen value, so that none of them can judge other numbers than the study trades.
+A panel is cleaned, its factors are computed and ranked on every decision, beside the forward
+returns. Study, search, validation curve, audit and the skfolio adapter read the same frozen value,
+so that none of them can evaluate other numbers than the study trades.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
 Rows = npt.NDArray[np.intp]
 
-# Fewer stocks on a date have no correlation worth the name.
+# Fewer stocks on a date have no meaningful correlation.
 _LEAST_STOCKS = 5
-# What cleaning, and factors, weigh on the progress bar, where one LSTM's fit weighs its seeds.
+# Work of cleaning, and of factors, on the progress bar, in fits of one network.
 WORK = 1.0
 # Days of a market beta, and those it needs.
 BETA_WINDOW, BETA_LEAST = 252, 120
@@ -45,18 +45,18 @@ BETA_WINDOW, BETA_LEAST = 252, 120
 
 @dataclass(frozen=True, eq=False)
 class Provenance:
-    """Where a data set comes from, and what was done to it.
+    """Where a data set comes from, and what cleaning changed.
 
     Attributes
     ----------
     panel_hash : str
-        SHA-256 of the panel as it was planned for.
+        SHA-256 of the whole panel as handed in.
     ledger : CleaningLedger
         Every number that cleaning changed, and every exclusion from the sample.
     quality : DataFrame
         Coverage of each field as handed in.
     omitted : mapping of str to str
-        Factors that the data could not give, with the reason.
+        Factors that could not be computed from the data, with the reason.
     cautions : tuple of str
         What a reader should know: survivorship, definitions that the data forced, ...
     """
@@ -70,21 +70,21 @@ class Provenance:
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """A panel prepared for fits and backtests. Targets alone look past their row.
+    """A panel prepared for fits and backtests. Only targets and forward returns are of the future.
 
-    A *decision* is a day at whose close scores are made and weights decided; what fits read is
-    given on decisions only, what is traded on every day.
+    A *decision* is a day at whose close scores are made and weights decided. Inputs of fits are
+    given on decisions, prices on every day.
 
     Attributes
     ----------
     panel : AssetPanel
         Cleaned, n_dates days of n_assets stocks.
     sample : ndarray of shape (n_dates, n_assets) of bool
-        Fit for the sample, judged at each close by what was known then.
+        In the sample, by what was known at each close.
     price : ndarray of shape (n_dates, n_assets)
-        What a holder earns by; NaN while a stock is not listed.
+        Accounting close, with dividends; NaN while a stock is not listed.
     last_price : ndarray of shape (n_dates, n_assets)
-        The same, carried past a delisting: a holder is paid the last price.
+        The same, carried forward past a delisting.
     returns : ndarray of shape (n_dates, n_assets)
         Simple daily returns of `price`, fractions; NaN where either price is missing.
     decisions : ndarray of shape (n_decisions,) of int
@@ -96,7 +96,7 @@ class Dataset:
     market : float32 ndarray of shape (n_decisions, n_series)
         Series that are the same for all stocks; NaN where unknown.
     targets : float32 ndarray of shape (n_decisions, n_assets, n_horizons)
-        Ranks of what came after, NaN where unknown.
+        Ranks of forward returns; NaN where unknown.
     forward : ndarray of shape (n_decisions, n_assets, n_horizons)
         Forward log returns from the trade on; NaN where unknown.
     volatility : ndarray of shape (n_decisions, n_assets)
@@ -159,17 +159,17 @@ class Dataset:
 
     @cached_property
     def sections(self) -> CrossSections:
-        """What each decision's cross-section says of every factor, from its own row alone.
+        """Statistics of every factor on each decision, from that cross-section and its target.
 
-        A row knows its target: a fold may read those of its training rows.
+        A fold may read those of its training decisions only.
         """
         return cross_sections(self.raw, self.targets, self.eligible, self.names)
 
     @cached_property
     def betas(self) -> Floats | None:
-        """Market betas of the last year known on each day, (n_dates, n_assets).
+        """Market betas over the last year, (n_dates, n_assets); None without an index.
 
-        NaN where fewer than `BETA_LEAST` of its days are known; None without an index.
+        NaN with fewer than `BETA_LEAST` known days.
         """
         level = market_index(self.panel)
         if level is None:
@@ -179,13 +179,7 @@ class Dataset:
 
     @property
     def first(self) -> int:
-        """The first decision with a stock in the sample.
-
-        Raises
-        ------
-        DataError
-            If there is none.
-        """
+        """The first decision with a stock in the sample; DataError if there is none."""
         filled = np.flatnonzero(self.eligible.any(axis=1))
         if not len(filled):
             raise DataError(
@@ -210,15 +204,10 @@ class Dataset:
         return slice(int(self.decisions[block.start]), int(stop))
 
     def cut(self, days: slice = slice(None), assets: slice = slice(None)) -> Dataset:
-        """Some of the days and stocks, without a copy: every array is a view.
+        """Some of the days and stocks (slices of step 1); every array is a view.
 
-        What was computed stays as it is: ranks are those among all stocks, and the targets of the
-        last decisions know days after the cut, so a fit needs its purge as before.
-
-        Parameters
-        ----------
-        days, assets : slice
-            Of step 1.
+        Nothing is computed again: ranks are those among all stocks, and targets of the last
+        decisions reach past the cut, so that a fit needs its purge as before.
 
         Examples
         --------
@@ -231,14 +220,14 @@ class Dataset:
         """
         start, stop, _ = days.indices(len(self.price))
         first, last = np.searchsorted(self.decisions, (start, stop))
-        kept = slice(int(first), int(last))
+        inside = slice(int(first), int(last))
         daily = {name: getattr(self, name)[start:stop, assets] for name in _DAILY}
-        decided = {name: getattr(self, name)[kept, assets] for name in _DECIDED}
+        decided = {name: getattr(self, name)[inside, assets] for name in _DECIDED}
         return replace(
             self,
             panel=self.panel.isel(observations=slice(start, stop), assets=assets),
-            decisions=self.decisions[kept] - start,
-            market=self.market[kept],
+            decisions=self.decisions[inside] - start,
+            market=self.market[inside],
             **daily,
             **decided,
         )
@@ -250,7 +239,7 @@ _DECIDED = ("features", "raw", "targets", "forward", "volatility", "eligible")
 
 
 def prepare_dataset(panel: AssetPanel, plan: Plan, tracker: Tracker | None = None) -> Dataset:
-    """Clean a panel, compute its factors, and rank them and what came after.
+    """Clean a panel, compute its factors, and rank them and the forward returns.
 
     Parameters
     ----------
@@ -259,7 +248,7 @@ def prepare_dataset(panel: AssetPanel, plan: Plan, tracker: Tracker | None = Non
     plan : Plan
         Of this panel, or of more days than it has.
     tracker : Tracker, optional
-        Told of cleaning and factors, `WORK` each.
+        Of cleaning and factors, `WORK` each.
 
     Returns
     -------
@@ -269,7 +258,7 @@ def prepare_dataset(panel: AssetPanel, plan: Plan, tracker: Tracker | None = Non
     Raises
     ------
     ConfigError
-        If a user's own factor reads the future, or says nothing.
+        If a user's own factor reads the future, or has no values.
     DataError
         If the sample has too few stocks to train on, or to test on.
 
@@ -328,26 +317,10 @@ def assemble_dataset(
     unit: str = "volatility",
     provenance: Provenance | None = None,
 ) -> Dataset:
-    """Cut factors and what came after down to the decisions, and rank them.
+    """Take factors and forward returns on the decisions, and rank them.
 
-    Parameters
-    ----------
-    panel : AssetPanel
-        The one that `factors` were computed on, with `estimation_mask`.
-    factors : FactorSet
-    price, returns, volatility : ndarray of shape (n_dates, n_assets)
-        What a holder earns by, its simple daily returns, and a volatility known at each close.
-    sample : ndarray of shape (n_dates, n_assets) of bool
-    decisions : ndarray of shape (n_decisions,) of int
-    step, lag : int
-    horizons : sequence of int
-    unit : {"volatility", "return"}
-        What a return is measured in before it is ranked: the stock's own volatility, or nothing.
-    provenance : Provenance, optional
-
-    Returns
-    -------
-    Dataset
+    Arguments as the attributes of `Dataset`, on all days of the panel. With `unit` "volatility" a
+    forward return is divided by the stock's own volatility before it is ranked.
     """
     last_price = pd.DataFrame(price).ffill().to_numpy()
     forward = [forward_returns(last_price, lag=lag, horizon=h)[decisions] for h in horizons]

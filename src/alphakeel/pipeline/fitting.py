@@ -1,8 +1,7 @@
-"""The fits of a study: models on folds' training rows, their scores, and what drove them.
+"""The fits of a study: models on the training decisions of folds, their scores and drivers.
 
-A study that was killed goes on: every finished fit is kept under a fingerprint of its data, its
-settings and the versions at work, so that none is ever shared with a study that differs in
-anything.
+A killed study resumes: every finished fit is a checkpoint under a fingerprint of data, settings and
+versions, so that none is shared with a study that differs in anything.
 """
 
 from __future__ import annotations
@@ -64,7 +63,7 @@ Floats = npt.NDArray[np.floating[Any]]
 Rows = slice | npt.NDArray[np.intp]
 Listener = Callable[[int, int, int, float], object]
 
-# Days ahead at which it is measured how long scores go on ranking stocks.
+# Horizons in days of the decay of Rank IC.
 DECAY = (1, 2, 5, 10, 20, 40, 60)
 
 # Days ahead that the risk network forecasts.
@@ -76,16 +75,16 @@ _MEMORY = 52
 
 @dataclass(frozen=True, eq=False)
 class Forecast:
-    """What a model fitted on some decisions says of the decisions before a row.
+    """Scores of a fitted model, and its target weights if it allocates by itself.
 
     Attributes
     ----------
     scores : ndarray of shape (n_decisions, n_assets)
         NaN where none can be made.
     weights : ndarray of shape (n_decisions, n_assets) or None
-        Target weights of a model that allocates by itself.
+        Of a model that allocates by itself.
     forecaster : Forecaster or None
-        The fitted model; None for the mean of several.
+        None for the mean of several.
     """
 
     scores: Floats
@@ -100,13 +99,13 @@ class FitResult:
     Attributes
     ----------
     scores : ndarray of shape (n_test, n_assets)
-        On the fold's test rows.
+        On the fold's test decisions.
     history : list of dict
         One entry per validation of a network.
     fitted : ModelState
         The model itself.
     weights : ndarray of shape (n_test, n_assets), optional
-        Target weights on the test rows, of a model that allocates by itself.
+        Target weights on the test decisions, of a model that allocates by itself.
     """
 
     scores: Floats
@@ -117,12 +116,12 @@ class FitResult:
 
 @dataclass(frozen=True, eq=False)
 class ModelResult:
-    """Out-of-sample scores of one model and how good they were.
+    """Out-of-sample scores of one model, and their evaluation.
 
     Attributes
     ----------
     name, label : str
-        ``"lstm"`` and what a reader calls it.
+        ``"lstm"``, and its name in tables.
     scores : ndarray of shape (n_decisions, n_assets)
         NaN before the first test date and where no score was made.
     ic, rank_ic : ndarray of shape (n_decisions, n_horizons)
@@ -132,16 +131,16 @@ class ModelResult:
     history : list of dict
         For networks, one entry per validation: fold, seed, step, losses, validation Rank IC.
     fitted : tuple of ModelState
-        The model as fitted for each fold; `alphakeel.models.restore` makes it again.
+        The fitted model of each fold, for `alphakeel.models.restore`.
     drivers : tuple of Drivers
-        Which factors drove the scores of each fold's test rows.
+        Of the scores of each fold's test decisions.
     weights : ndarray of shape (n_decisions, n_assets), optional
         Target weights of a model that allocates by itself; NaN before the test.
     limits : DataFrame, optional
         Each limit of each fold on its training path: limit, trained (before the calibration of
         exposure), value (after it), violation.
     members : ndarray of shape (n_seeds, n_decisions, n_assets), optional
-        Scores of each network of an ensemble by itself, where they were asked for.
+        Scores of each network of an ensemble by itself, with `report.sensitivity`.
     """
 
     name: str
@@ -159,70 +158,53 @@ class ModelResult:
 
 
 def study_key(data_hash: str, settings: dict[str, Any], versions: dict[str, str]) -> str:
-    """Sixteen characters that stand for data, settings and versions.
-
-    `jobs` is left out: it changes no number, and a killed study may go on with another.
+    """Sixteen characters that stand for data, settings (but `jobs`) and versions.
 
     Examples
     --------
     >>> study_key("d", {"seed": 0, "jobs": 1}, {}) == study_key("d", {"seed": 0, "jobs": 2}, {})
     True
-    >>> study_key("d", {"seed": 0}, {}) == study_key("d", {"seed": 1}, {})
-    False
     """
     deciding = {name: value for name, value in settings.items() if name != "jobs"}
     return fingerprint(data_hash, deciding, versions)[:16]
 
 
 class Checkpoints:
-    """What is kept of one computation, under a name that stands for all it follows from.
-
-    Parameters
-    ----------
-    store : Store, optional
-        None keeps nothing and finds nothing.
-    key : str
-        As `study_key` gives it.
-
-    Examples
-    --------
-    >>> Checkpoints(None, "key").find("a fit") is None
-    True
-    """
+    """Checkpoints of one computation, under a `study_key`; without a store there are none."""
 
     def __init__(self, store: Store | None, key: str) -> None:
         self._store = None if store is None else Prefixed(store, key)
         self._key = key
 
     def begin(self) -> bool:
-        """Leave word that the computation was begun; True if it had been before."""
+        """Mark the computation as begun; True if it was before."""
         before = self.find("begun") is not None
         self.keep("begun", {})
         return before
 
     def find(self, name: str) -> dict[str, Any] | None:
-        """What was kept under a name; None where there is nothing that can be trusted."""
+        """The checkpoint under a name, or None."""
         return None if self._store is None else Slot(self._store, name, self._key).get()
 
     def keep(self, name: str, tree: dict[str, Any]) -> None:
-        """Keep arrays and plain values under a name."""
+        """Write arrays and plain values under a name."""
         if self._store is not None:
             Slot(self._store, name, self._key).put(tree)
 
 
 class FitCache(Checkpoints):
-    """The finished fits of one study, and the progress of those that are not."""
+    """Checkpoints of the finished fits of a study, and of those in progress."""
 
     def find_fit(self, model: str, fold: int) -> FitResult | None:
-        """The finished fit of a model on a fold, if it is kept."""
-        kept = self.find(f"{model}-{fold}/fitted")
-        if kept is None:
+        """The finished fit of a model on a fold, or None."""
+        tree = self.find(f"{model}-{fold}/fitted")
+        if tree is None:
             return None
-        weights = kept["weights"] if kept["allocates"] else None
-        return FitResult(kept["scores"], kept["history"], pack(kept["fitted"]), weights)
+        weights = tree["weights"] if tree["allocates"] else None
+        return FitResult(tree["scores"], tree["history"], pack(tree["fitted"]), weights)
 
     def keep_fit(self, model: str, fold: int, result: FitResult) -> None:
-        """Keep a finished fit."""
+        """Write a finished fit."""
         tree = {
             "scores": result.scores,
             "history": result.history,
@@ -233,7 +215,7 @@ class FitCache(Checkpoints):
         self.keep(f"{model}-{fold}/fitted", tree)
 
     def attach(self, forecaster: Forecaster, model: str, fold: int) -> None:
-        """Let a forecaster that trains step by step keep its progress too."""
+        """Give a forecaster that trains step by step a store for its progress."""
         if self._store is not None and hasattr(forecaster, "store"):
             forecaster.store = Prefixed(self._store, f"{model}-{fold}")
 
@@ -252,8 +234,8 @@ def fit_and_score(
     """Fit a model on some decisions, and score every decision before `until`.
 
     The state of a sequence model runs on from the first decision, so that it enters the test
-    warm. Where training rows lie on both sides of a block they are put side by side: the state
-    runs over that one seam in training, and over no gap in prediction.
+    warm. Training decisions on both sides of a block are joined: the state crosses one seam in
+    training, and no gap in prediction.
 
     Parameters
     ----------
@@ -263,18 +245,14 @@ def fit_and_score(
     until : int
         First decision that is not scored.
     names : sequence of str
-        Factors that the model sees.
+        Factors that the model is given.
     model : str
         One of `alphakeel.config.MODELS`.
     config : StudyConfig
     on_progress : callable, optional
-        Told (member, step, max_steps, loss) by networks.
+        Called with (member, step, max_steps, loss) by networks.
     prepare : callable, optional
-        Given the forecaster before it is fitted, to attach a store, say.
-
-    Returns
-    -------
-    Forecast
+        Called with the forecaster before it is fitted, to attach a store, for example.
 
     Raises
     ------
@@ -315,19 +293,19 @@ def fit_models(
     cache: FitCache,
     resumed: bool,
 ) -> dict[str, ModelResult]:
-    """Every model on every fold, those that were kept apart, joined and measured: by model."""
+    """Fit every model on every fold without a checkpoint, and measure the joined scores."""
     folds = plan.folds
     pairs = [(model, number) for model in plan.models for number in range(len(folds))]
-    found = {pair: cache.find_fit(*pair) for pair in pairs}
+    known = {pair: cache.find_fit(*pair) for pair in pairs}
     if resumed:
-        finished = sum(fit is not None for fit in found.values())
+        finished = sum(fit is not None for fit in known.values())
         with tracker.task("resuming", 0.0, f"{finished} of {len(pairs)} fits done"):
             pass
 
     def fit(model: str, number: int) -> FitResult:
         text = f"{LABELS[model]}, {fold_text(number, folds)}"
         with tracker.task("fitting", work_of(model, plan.config), text) as task:
-            done = found[model, number]
+            done = known[model, number]
             if done is None:
                 names = screens[number].names(model)
                 try:
@@ -352,7 +330,7 @@ def _fit_fold(
     task: Task,
     cache: FitCache,
 ) -> FitResult:
-    """Fit one model on a fold's training rows and score its test rows."""
+    """Fit one model on the training decisions of a fold, and score its test decisions."""
     fold, seeds = plan.folds[number], plan.config.network.n_seeds
 
     def on_progress(seed: int, step: int, total_steps: int, loss: float) -> None:
@@ -377,22 +355,16 @@ def _fit_fold(
 
 
 def fold_text(number: int, folds: Sequence[Fold]) -> str:
-    """What a reader calls a fold."""
+    """Name of a fold in messages."""
     return f"fold {number + 1} of {len(folds)}"
 
 
 def _unheard(*_: Any) -> None:
-    """Take no notice of the steps of a fit."""
+    """Ignore the steps of a fit."""
 
 
 def _by_model(models: Sequence[str], done: list[Any]) -> dict[str, list[Any]]:
-    """What was computed model by model and fold by fold, apart again.
-
-    Examples
-    --------
-    >>> _by_model(("linear", "lstm"), [1, 2, 3, 4])
-    {'linear': [1, 2], 'lstm': [3, 4]}
-    """
+    """Split a list over models and folds by model."""
     size = len(done) // len(models)
     return {model: done[i * size : (i + 1) * size] for i, model in enumerate(models)}
 
@@ -400,7 +372,7 @@ def _by_model(models: Sequence[str], done: list[Any]) -> dict[str, list[Any]]:
 def _named(
     error: ConvergenceError, fit: str, names: tuple[str, ...], assets: tuple[str, ...]
 ) -> ConvergenceError:
-    """The error of a fit with the names of the columns at fault."""
+    """The error of a fit, with the names of factor and stock."""
     factor = "" if error.factor is None else f", factor {names[error.factor]}"
     stock = "" if error.asset is None else f", stock {assets[error.asset]}"
     return ConvergenceError(
@@ -409,7 +381,7 @@ def _named(
 
 
 def _flat(entry: dict[str, Any]) -> dict[str, Any]:
-    """One row of a training's history, the records of its limits in columns of their own."""
+    """One row of a training history, with a column for each number of each limit."""
     flat = {name: value for name, value in entry.items() if name != "limits"}
     for limit, record in entry.get("limits", {}).items():
         flat |= {f"{limit}_{what}": record[what] for what in ("value", "violation", "multiplier")}
@@ -419,7 +391,7 @@ def _flat(entry: dict[str, Any]) -> dict[str, Any]:
 def _collect(
     model: str, dataset: Dataset, folds: tuple[Fold, ...], fits: list[FitResult]
 ) -> ModelResult:
-    """Join a model's folds and measure its scores against what came after."""
+    """Join the folds of a model, and measure its scores against forward returns."""
     shape, forward = dataset.eligible.shape, dataset.forward
     scores = np.full(shape, np.nan, dtype=np.float32)
     weights = np.full(shape, np.nan) if fits[0].weights is not None else None
@@ -442,7 +414,7 @@ def _collect(
 
 
 def _limits_table(fits: list[FitResult]) -> pd.DataFrame:
-    """Each limit in each fold, as trained: before and after exposure was calibrated."""
+    """Each limit in each fold in sample, before and after exposure was calibrated."""
     rows = []
     for number, fit in enumerate(fits):
         model = restore(fit.fitted)
@@ -452,20 +424,20 @@ def _limits_table(fits: list[FitResult]) -> pd.DataFrame:
 
 
 def _with_decay(models: dict[str, ModelResult], dataset: Dataset) -> dict[str, ModelResult]:
-    """The results with the Rank IC of every model's scores at each horizon of `DECAY`."""
-    found = {name: np.empty_like(result.decay) for name, result in models.items()}
+    """The results, with the Rank IC of every model's scores at each horizon of `DECAY`."""
+    by_model = {name: np.empty_like(result.decay) for name, result in models.items()}
     for h, horizon in enumerate(DECAY):
         whole = forward_returns(dataset.last_price, lag=dataset.lag, horizon=horizon)
         forward = whole[dataset.decisions]
         for name, result in models.items():
-            found[name][:, h] = rank_ic(result.scores, forward)
-    return {name: replace(result, decay=found[name]) for name, result in models.items()}
+            by_model[name][:, h] = rank_ic(result.scores, forward)
+    return {name: replace(result, decay=by_model[name]) for name, result in models.items()}
 
 
 def explain_models(
     models: Mapping[str, ModelResult], dataset: Dataset, screens: Sequence[Screens], plan: Plan
 ) -> dict[str, ModelResult]:
-    """The results with what drove the scores of every fit, in the order of folds."""
+    """The results, with the drivers of the scores of every fold."""
     parallel = joblib.Parallel(n_jobs=plan.config.jobs, prefer="threads")
     explained = parallel(
         joblib.delayed(_explain_fit)(dataset, screens, plan, result, number)
@@ -479,7 +451,7 @@ def explain_models(
 def _explain_fit(
     dataset: Dataset, screens: Sequence[Screens], plan: Plan, result: ModelResult, number: int
 ) -> Drivers:
-    """Which factors drove the scores of a fold's test rows; nothing is decided by it."""
+    """Drivers of the scores on a fold's test decisions; nothing is decided by them."""
     test, names = plan.folds[number].test, screens[number].names(result.name)
     first = max(0, test.start - _MEMORY)
     rows = slice(first, test.stop)
@@ -498,9 +470,9 @@ def _explain_fit(
 def add_members(
     models: Mapping[str, ModelResult], dataset: Dataset, screens: Sequence[Screens], plan: Plan
 ) -> dict[str, ModelResult]:
-    """The results with the scores of each network by itself, of those that are an ensemble.
+    """The results, with the scores of each network of an ensemble by itself.
 
-    A model that allocates by itself is left as it is: its members have no portfolio of scores.
+    A model that allocates by itself has none: its members have no portfolio of scores.
     """
     return {
         name: replace(result, members=_members(result, dataset, screens, plan))
@@ -513,7 +485,7 @@ def add_members(
 def _members(
     result: ModelResult, dataset: Dataset, screens: Sequence[Screens], plan: Plan
 ) -> npt.NDArray[np.float32] | None:
-    """Scores of each network of one ensemble; None for a model that is none."""
+    """Scores of each network of an ensemble; None for another model."""
     members = None
     for fold, screen, fitted in zip(plan.folds, screens, result.fitted, strict=True):
         forecaster = restore(fitted)
@@ -532,7 +504,7 @@ def _members(
 
 
 def forecast_volatility(dataset: Dataset, plan: Plan) -> Floats:
-    """Volatility that weights go by, annual, (n_decisions, n_assets): in a fold by its own fit."""
+    """Annual volatility for the allocation, (n_decisions, n_assets), by the fit of each fold."""
     if plan.config.allocation.volatility == "ewma":
         return dataset.volatility
     out = dataset.volatility.copy()
@@ -542,10 +514,9 @@ def forecast_volatility(dataset: Dataset, plan: Plan) -> Floats:
 
 
 def volatility_of_block(dataset: Dataset, train: Rows, block: slice, config: StudyConfig) -> Floats:
-    """Volatility that the weights of a block go by, (n_block, n_assets), annual.
+    """Annual volatility for the allocation of a block, (n_block, n_assets).
 
-    That of the risk network is fitted on the training rows, and reads no day after the last of
-    them.
+    The risk network is fitted on the training decisions, and reads no day after the last of them.
     """
     if config.allocation.volatility == "ewma":
         return dataset.volatility[block]

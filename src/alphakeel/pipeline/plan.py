@@ -1,4 +1,4 @@
-"""What a study settles before anything is computed: days, decisions, folds, models, factors."""
+"""The plan of a study, made before anything is computed: decisions, folds, models, factors."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ _LEAST_DAYS = 10
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """What a study will do.
+    """Days, decisions, folds, models and factors of a study.
 
     Attributes
     ----------
     config : StudyConfig
         The settings, with the test window filled in.
     name : str
-        What a reader calls the data.
+        Of the data.
     custom : CustomFactors
         The user's own factors.
     library : tuple of Factor
@@ -72,13 +72,7 @@ class Plan:
 
     @classmethod
     def of(cls, panel: AssetPanel, config: StudyConfig, name: str = "panel") -> Plan:
-        """Plan a study of a panel, and refuse at once what could not end.
-
-        Raises
-        ------
-        ConfigError, DataError
-            If settings contradict each other or the data.
-        """
+        """Plan a study of a panel; settings that contradict each other or the data are refused."""
         custom = load_factors(config.factors.custom)
         library = (*FACTORS, *custom.factors)
         _refuse_unknown_factors(config, library)
@@ -111,7 +105,7 @@ class Plan:
         return slice(int(np.searchsorted(self.decisions, self.test.start)), len(self.decisions))
 
     def before_test(self) -> Plan:
-        """The same plan on the days before the test, which a search may see."""
+        """The same plan on the days before the test, which a search may read."""
         return replace(
             self,
             dates=self.dates[: self.test.start],
@@ -122,14 +116,7 @@ class Plan:
 
 
 def purge_of(config: StudyConfig, *further: int) -> dict[str, int]:
-    """Purge and embargo in decisions, as the splitters of `stats.splits` take them.
-
-    Parameters
-    ----------
-    config : StudyConfig
-    *further : int
-        Horizons in days of labels beside the targets.
-    """
+    """Purge and embargo in decisions for `stats.splits`; `further` horizons of labels in days."""
     step, horizons = config.walk_forward.rebalance_every, (*config.target.horizons, *further)
     return {
         "purge": purge_length(lag=config.target.lag, horizons=horizons, step=step),

@@ -1,4 +1,4 @@
-"""Which factors each kind of model is given, judged fold by fold on the training rows."""
+"""The factors that each kind of model is given, screened on the training decisions of a fold."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ __all__ = ["Screens", "judge_factors", "screen_factors"]
 
 @dataclass(frozen=True, eq=False)
 class Screens:
-    """The factors that each kind of model is given, judged on one fold's training rows."""
+    """The factor screens of one fold, for the linear model and for networks."""
 
     linear: FactorScreen
     network: FactorScreen
 
     def names(self, model: str) -> tuple[str, ...]:
-        """Give the factors that a model of this name sees."""
+        """Factors that a model is given."""
         chosen = self.linear if model == "linear" else self.network
         return tuple(chosen.selected_)
 
@@ -44,23 +44,10 @@ def judge_factors(
     config: StudyConfig,
     models: tuple[str, ...],
 ) -> Screens:
-    """Judge the factors on some decisions.
+    """Screen the factors on training decisions; without networks there is one screen for all.
 
     A factor whose own Rank IC is noise cannot help a linear model, but it may be one half of an
-    interaction; so a network is spared the question of strength, and asked the others.
-
-    Parameters
-    ----------
-    dataset : Dataset
-    train : slice or ndarray of int
-        Decisions to judge by.
-    config : StudyConfig
-    models : tuple of str
-        Those that will be fitted: without a network there is one screen for all.
-
-    Returns
-    -------
-    Screens
+    interaction; so the screen for networks has no rule on strength.
     """
     screen = config.screen
     about: dict[str, Any] = {
@@ -86,17 +73,9 @@ def screen_factors(
     models: tuple[str, ...],
     task: Callable[[int], AbstractContextManager[object]] | None = None,
 ) -> list[Screens]:
-    """Judge the factors on each of several sets of training rows, side by side.
+    """Screen the factors on the training decisions of every fold, in parallel.
 
-    Parameters
-    ----------
-    dataset : Dataset
-    trains : sequence of slice or ndarray of int
-        Training rows of each fold.
-    config : StudyConfig
-    models : tuple of str
-    task : callable, optional
-        Given the number of a fold, a context in which it is judged, to tell of progress.
+    `task`, given the number of a fold, is a context that reports progress.
     """
 
     def screen(number: int) -> Screens:

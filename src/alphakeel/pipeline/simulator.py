@@ -1,7 +1,7 @@
-"""Where every portfolio is traded: the same prices, lag, market rules and costs for all.
+"""The simulator that trades every portfolio: same prices, lag, market rules and costs for all.
 
-A simulator is cut from a prepared data set for some days, so that a difference between two
-portfolios on these days is a difference of decisions.
+It is cut from a data set for some days, so that a difference between two portfolios on these days
+is a difference of decisions.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Portfolio:
 
 @dataclass(frozen=True, eq=False)
 class Simulator:
-    """What every portfolio meets on some days.
+    """Prices, rules and costs for every portfolio on some days.
 
     Attributes
     ----------
@@ -69,7 +69,7 @@ class Simulator:
     history : ndarray of shape (n_before,)
         Mean return of the sample's stocks on the days before.
     bear : ndarray of shape (n_days,) of bool, or None
-        Where the causal trend rule says bear at the close; None where nothing asks for it.
+        Label of the causal trend rule at the close; None unless the overlay needs it.
     decisions : ndarray of shape (n_decisions,) of int
         Those of the simulated days, as rows of `returns`.
     start : int
@@ -102,21 +102,7 @@ class Simulator:
 
     @classmethod
     def of(cls, dataset: Dataset, config: StudyConfig, days: slice) -> Simulator:
-        """Cut a data set to some days.
-
-        Parameters
-        ----------
-        dataset : Dataset
-        config : StudyConfig
-            Costs, market rules, what is asked of the overlay.
-        days : slice
-            Simulated days; every portfolio starts in cash on the first.
-
-        Raises
-        ------
-        DataError
-            If the overlay asks for regimes and the index has gaps.
-        """
+        """Cut a data set to some days; every portfolio starts in cash on the first."""
         panel, returns, sample = dataset.panel, dataset.returns, dataset.sample
         first, last = np.searchsorted(dataset.decisions, (days.start, days.stop))
         decisions = dataset.decisions[first:last]
@@ -158,7 +144,7 @@ class Simulator:
         return Portfolio(targets, ledger, margin)
 
     def run(self, targets: Floats, *, cost: CostModel, margin: Margin) -> Ledger:
-        """Backtest at a cost of one's own, without market rules."""
+        """Backtest at a given cost, without market rules."""
         return backtest(
             targets, self.price, tradable=self.tradable, lag=self.lag, cost=cost, margin=margin
         )
@@ -166,7 +152,7 @@ class Simulator:
     def run_in(
         self, targets: Floats, market: MarketRules, wealth: float, *, margin: Margin
     ) -> Ledger:
-        """Backtest in a market of one's own, from a wealth."""
+        """Backtest in a given market, from a given wealth."""
         return backtest(
             targets,
             self.price,
@@ -180,7 +166,7 @@ class Simulator:
 
 
 def _bear_days(dataset: Dataset, days: slice) -> Bools:
-    """Where the causal trend rule says bear, known at each close."""
+    """Days that the causal trend rule calls bear at the close."""
     if dataset.market_index is None:
         raise DataError(
             "overlay.bear_exposure needs a market index with a value on every day, and the "
@@ -202,7 +188,7 @@ def market_of(panel: AssetPanel, preset: str, config: StudyConfig) -> MarketRule
     if preset == "us":
         return us_market(dates, close=close, **terms)
     boards = boards_of(np.asarray(panel.asset_names).astype(str))
-    # Announced before the day begins: the flag of a day is known at its close. Blank is not ST.
+    # ST is announced before the day begins, so the flag of a day is known at its close; NaN: no.
     special = panel["st"] == 1.0 if "st" in panel.fields else None
     return cn_market(dates, close=panel["close"], boards=boards, special=special, **terms)
 
@@ -228,7 +214,7 @@ def levered(margin: Margin, exposure: float, financing_rate: float) -> Margin:
 
 
 def borrowing_text(config: StudyConfig) -> tuple[str, ...]:
-    """What is borrowed and what it costs, one sentence each; none where nothing is."""
+    """Sentences on what is borrowed and what it costs; none where nothing is."""
     alloc, costs, text = config.allocation, config.costs, []
     if alloc.neutral is not None:
         equal = {"dollar": "money", "beta": "market beta"}[alloc.neutral]

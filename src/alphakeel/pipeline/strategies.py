@@ -17,7 +17,7 @@ from alphakeel.backtest.costs import ProportionalCost
 from alphakeel.backtest.ledger import Ledger
 from alphakeel.backtest.market_rules import Margin
 from alphakeel.config import OverlayConfig, StudyConfig
-from alphakeel.evaluation.performance import Outcome, outcome_of
+from alphakeel.evaluation.performance import ReturnSeries, return_series
 from alphakeel.model_factory import BENCHMARKS, EQUAL_WEIGHT, MINIMUM_VARIANCE, under_overlay
 from alphakeel.pipeline.dataset import Dataset
 from alphakeel.pipeline.fitting import ModelResult
@@ -67,19 +67,19 @@ class Portfolios:
     overlaid : dict of str to Ledger
         The same under the overlay, by the same labels.
     overlays : dict of str to Overlay
-        What the overlay decided for each.
+        Exposure of each under the overlay.
     scores_only : dict of str to Ledger
         Each model's best stocks with equal weights: scores without an allocation, by label.
     records : dict of str to tuple of Record
-        What an optimiser noted at each decision, for the strategies that have one.
+        Of an optimiser at each decision, for the strategies that have one.
     value_at_risk : dict of str to TailForecast
         One-day 95 % VaR and CVaR of every strategy, without and under the overlay: row t is about
         the day after it.
-    members : dict of (str, int) to Outcome
+    members : dict of (str, int) to ReturnSeries
         Each network of an ensemble traded by itself, by label and seed, without the overlay.
-    cost_sweep, size_sweep : dict of (str, float) to Outcome
+    cost_sweep, size_sweep : dict of (str, float) to ReturnSeries
         The same decisions at other costs of one side, and with more money; empty where the
-        settings or the data leave them out.
+        settings or the data exclude them.
     market_text : tuple of str
         The market rules and costs in words; empty with one flat cost.
     """
@@ -90,15 +90,15 @@ class Portfolios:
     scores_only: dict[str, Ledger]
     records: dict[str, tuple[Record, ...]]
     value_at_risk: dict[str, TailForecast]
-    members: dict[tuple[str, int], Outcome]
-    cost_sweep: dict[tuple[str, float], Outcome]
-    size_sweep: dict[tuple[str, float], Outcome]
+    members: dict[tuple[str, int], ReturnSeries]
+    cost_sweep: dict[tuple[str, float], ReturnSeries]
+    size_sweep: dict[tuple[str, float], ReturnSeries]
     market_text: tuple[str, ...]
 
     def every_ledger(self) -> dict[str, Ledger]:
         """The strategies without the overlay, and then under it, by label."""
-        held = {under_overlay(name): ledger for name, ledger in self.overlaid.items()}
-        return {**self.strategies, **held}
+        overlaid = {under_overlay(name): ledger for name, ledger in self.overlaid.items()}
+        return {**self.strategies, **overlaid}
 
 
 def trade_all(
@@ -108,13 +108,13 @@ def trade_all(
     dataset: Dataset,
     config: StudyConfig,
 ) -> Portfolios:
-    """Every portfolio of a study: strategies, the same under the overlay, their parts and sweeps.
+    """Trade every portfolio of a study: strategies, the same under the overlay, parts and sweeps.
 
     Parameters
     ----------
     models : mapping of str to ModelResult
     volatility : ndarray of shape (n_decisions of the study, n_assets)
-        That weights go by, annual.
+        Annual, for the allocation.
     simulator : Simulator
         Of the test.
     dataset : Dataset
@@ -169,7 +169,7 @@ def trade_scores(
     *,
     under: bool = False,
 ) -> Ledger:
-    """Trade what one model says of the simulator's decisions, as a study does.
+    """Trade the scores or weights of one model on the simulator's decisions, as a study does.
 
     Parameters
     ----------
@@ -201,22 +201,9 @@ def compose(
     simulator: Simulator,
     config: StudyConfig,
 ) -> tuple[dict[str, Floats], dict[str, tuple[Record, ...]]]:
-    """Weights of benchmarks and models, and what an optimiser noted at each decision.
+    """Weights of benchmarks and models, (n_decisions, n_assets), and the optimiser's records.
 
-    Parameters
-    ----------
-    models : mapping of str to ModelResult
-    volatility : ndarray of shape (n_decisions of the test, n_assets)
-        Forecast of each stock's volatility, annual.
-    simulator : Simulator
-    config : StudyConfig
-
-    Returns
-    -------
-    weights : dict of str to ndarray of shape (n_decisions of the test, n_assets)
-        By label.
-    records : dict of str to tuple of Record
-        By label; only those whose weights an optimiser found.
+    Both by label. Volatility is an annual forecast of each stock on the simulator's decisions.
     """
     alloc = config.allocation
     weights = {
@@ -303,11 +290,11 @@ def _trade_members(
     volatility: Real,
     simulator: Simulator,
     config: StudyConfig,
-) -> dict[tuple[str, int], Outcome]:
-    """Trade each network of an ensemble as if it stood alone: by label and seed."""
+) -> dict[tuple[str, int], ReturnSeries]:
+    """Trade each network of an ensemble by itself: by label and seed."""
     tested = slice(-len(simulator.decisions), None)
     return {
-        (result.label, seed): outcome_of(
+        (result.label, seed): return_series(
             trade_scores(scores[tested], None, volatility, simulator, config)
         )
         for result in models.values()
@@ -345,7 +332,7 @@ def put_under_overlay(
     *,
     financing_rate: float = 0.0,
 ) -> tuple[Portfolio, Overlay]:
-    """Put a portfolio under the overlay: its composition, at the exposure that its risk allows."""
+    """Put a portfolio under the overlay: the same composition at the exposure that risk allows."""
     throttle = None
     if simulator.bear is not None and settings.bear_exposure is not None:
         throttle = np.where(simulator.bear, settings.bear_exposure, np.nan)
@@ -357,7 +344,7 @@ def put_under_overlay(
         target_volatility=settings.target_volatility,
         volatility=_volatility_of(portfolio, earned, simulator),
         var_cap=settings.var_cap,
-        # Below 0 the forecast expects a gain on the worst day but few: nothing to hold down.
+        # Below 0 it forecasts a gain even in the tail: there is no risk to cap.
         value_at_risk=np.maximum(risk.var, 0.0),
         throttle=throttle,
         brake=None if settings.brake_start is None else Brake(**settings.keywords(prefix="brake_")),
@@ -375,11 +362,10 @@ def put_under_overlay(
 
 
 def _volatility_of(portfolio: Portfolio, earned: Floats, simulator: Simulator) -> Floats:
-    """Forecast of a portfolio's volatility, known at each close: from its own returns.
+    """Forecast of a portfolio's volatility at each close, from its own returns.
 
-    Before its first days stand returns of something like it: for a long-only portfolio the mean
-    of the stocks; for one that sells short, whose risk is another, what its first holdings would
-    have earned, and no forecast before those are decided.
+    The returns before its first day are those of the mean stock; for a portfolio that sells short,
+    those of its first holdings, and there is no forecast before these are decided.
     """
     if not portfolio.margin.short:
         return portfolio_volatility(earned, lag=simulator.lag, history=simulator.history)
@@ -395,10 +381,9 @@ def _volatility_of(portfolio: Portfolio, earned: Floats, simulator: Simulator) -
 def _scores_only(
     models: Mapping[str, ModelResult], simulator: Simulator, config: StudyConfig
 ) -> dict[str, Floats]:
-    """Each model's best stocks with equal weights: scores without an allocation, by label.
+    """Each model's best stocks with equal weights, by label: scores without an allocation.
 
-    It is the step between equal weight (no scores) and the model's own strategy. A model that
-    allocates by itself has none.
+    A model that allocates by itself has none.
     """
     return {
         result.label: heuristics.top_quantile(
@@ -416,10 +401,10 @@ def _scores_only(
 
 def _sweep_costs(
     portfolios: Mapping[str, Portfolio], simulator: Simulator
-) -> dict[tuple[str, float], Outcome]:
+) -> dict[tuple[str, float], ReturnSeries]:
     """Repeat the same decisions at other costs of one side: by label and rate."""
     return {
-        (name, rate): outcome_of(
+        (name, rate): return_series(
             simulator.run(own.targets, cost=ProportionalCost(rate), margin=own.margin)
         )
         for name, own in portfolios.items()
@@ -432,7 +417,7 @@ def _sweep_sizes(
     simulator: Simulator,
     dataset: Dataset,
     config: StudyConfig,
-) -> dict[tuple[str, float], Outcome]:
+) -> dict[tuple[str, float], ReturnSeries]:
     """Repeat the same decisions with more and more money, in a market where size matters.
 
     The rules are those of the settings' preset, or of the US where it is flat. Empty where the
@@ -444,7 +429,7 @@ def _sweep_sizes(
     days = slice(simulator.start, simulator.start + len(simulator.price))
     market = market_of(dataset.panel, preset, config).between(days)
     return {
-        (name, size): outcome_of(simulator.run_in(own.targets, market, size, margin=own.margin))
+        (name, size): return_series(simulator.run_in(own.targets, market, size, margin=own.margin))
         for name, own in portfolios.items()
         for size in SIZE_SWEEP
     }

@@ -16,7 +16,7 @@ from alphakeel.report.table_cells import show
 from alphakeel.results import Study
 
 if TYPE_CHECKING:
-    from alphakeel.selection.trial_log import Seen
+    from alphakeel.selection.trial_log import TestSetUse
 
 __all__ = ["Card", "Finding", "bottom_line", "cards", "compare", "findings", "scope"]
 
@@ -134,7 +134,7 @@ def _tone(row: Numbers) -> str:
 
 
 def findings(
-    study: Study, tables: Mapping[str, pd.DataFrame], hero: str, seen: Seen | None = None
+    study: Study, tables: Mapping[str, pd.DataFrame], hero: str, seen: TestSetUse | None = None
 ) -> tuple[Finding, ...]:
     """The comparisons, the risk forecasts and the scores, each with what can be claimed of it.
 
@@ -149,7 +149,7 @@ def findings(
         ``study.tables()``.
     hero : str
         The strategy in focus.
-    seen : Seen, optional
+    seen : TestSetUse, optional
         How many studies of these data there were.
 
     Returns
@@ -183,14 +183,14 @@ def findings(
     if limited in table.index and limited != hero:
         said.append(compare(limited, linear, table, plain, level))
     if seen is not None:
-        said.append(_luck_finding(seen))
+        said.append(_deflation_finding(seen))
     return tuple(said)
 
 
-def _luck_finding(seen: Seen) -> Finding:
+def _deflation_finding(seen: TestSetUse) -> Finding:
     """What the best Sharpe ratio is worth after all the studies that were run on these data."""
     claim, detail = seen.in_words()
-    doubted = seen.luck.deflated_sharpe < 1.0 - _OBJECTION
+    doubted = seen.deflation.deflated_sharpe < 1.0 - _OBJECTION
     return Finding("worse" if doubted else "unclear", claim, detail)
 
 

@@ -25,7 +25,7 @@ from alphakeel.report.style import swatch
 from alphakeel.results import Study
 
 if TYPE_CHECKING:
-    from alphakeel.selection.trial_log import Seen
+    from alphakeel.selection.trial_log import TestSetUse
 
 __all__ = ["build_sections", "figures_json", "render_report", "write_report"]
 
@@ -55,7 +55,7 @@ SECTIONS = (
 _SHARED_FROM = 40  # values from which an array that occurs twice is stored once
 
 
-def write_report(study: Study, path: str | Path, seen: Seen | None = None) -> Path:
+def write_report(study: Study, path: str | Path, seen: TestSetUse | None = None) -> Path:
     """Write a study's report as one HTML file that needs no network.
 
     Parameters
@@ -64,7 +64,7 @@ def write_report(study: Study, path: str | Path, seen: Seen | None = None) -> Pa
     path : str or Path
         The file, ending in ``.html`` or ``.htm``; missing folders are made. A file that is
         there is replaced in one step, so that a reader never sees half a report.
-    seen : Seen, optional
+    seen : TestSetUse, optional
         How many studies of these data there were, as `alphakeel.selection.trial_log.record_run`
         counts them.
 
@@ -101,13 +101,13 @@ def write_report(study: Study, path: str | Path, seen: Seen | None = None) -> Pa
     return target.resolve()
 
 
-def render_report(study: Study, seen: Seen | None = None) -> str:
+def render_report(study: Study, seen: TestSetUse | None = None) -> str:
     """Text of the report's page; the same study gives the same text.
 
     Parameters
     ----------
     study : Study
-    seen : Seen, optional
+    seen : TestSetUse, optional
 
     Returns
     -------
@@ -127,13 +127,13 @@ def render_report(study: Study, seen: Seen | None = None) -> str:
     )
 
 
-def build_sections(study: Study, seen: Seen | None = None) -> tuple[Section, ...]:
+def build_sections(study: Study, seen: TestSetUse | None = None) -> tuple[Section, ...]:
     """Every section of the report, in the order in which it is read.
 
     Parameters
     ----------
     study : Study
-    seen : Seen, optional
+    seen : TestSetUse, optional
 
     Returns
     -------

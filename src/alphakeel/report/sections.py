@@ -17,7 +17,7 @@ from alphakeel.report.table_cells import Table, make_table, show
 from alphakeel.results import Study
 
 if TYPE_CHECKING:
-    from alphakeel.selection.trial_log import Seen
+    from alphakeel.selection.trial_log import TestSetUse
 
 __all__ = [
     "YEAR",
@@ -88,10 +88,10 @@ class View:
     net: Mapping[str, Array]
     hero: str
     focus: tuple[str, ...]
-    seen: Seen | None = None
+    seen: TestSetUse | None = None
 
     @classmethod
-    def of(cls, study: Study, seen: Seen | None = None) -> View:
+    def of(cls, study: Study, seen: TestSetUse | None = None) -> View:
         """Compute the tables (the bootstrap runs here) and pick the strategy in focus."""
         hero = hero_of(study)
         net = {name: ledger.net_returns for name, ledger in study.every_ledger().items()}

@@ -12,7 +12,7 @@ from plotly.subplots import make_subplots
 from alphakeel.errors import DataError
 from alphakeel.report.page import figures_json
 from alphakeel.report.style import BLUE, GREY, VERMILION, layout, name_text, numbers
-from alphakeel.selection.validation_curve_fits import AXES, DegreeStudy
+from alphakeel.selection.validation_curve_fits import AXES, ValidationCurve
 
 __all__ = ["degree_figure", "render_degrees", "write_degree_page"]
 
@@ -21,12 +21,12 @@ COLORS = {"validation": BLUE, "out of sample": VERMILION}
 DASHES = {"validation": "dash", "out of sample": "solid"}
 
 
-def degree_figure(study: DegreeStudy, axis: str) -> go.Figure:
+def degree_figure(study: ValidationCurve, axis: str) -> go.Figure:
     """Rank IC, Sharpe ratio and annual return against one axis, with bands over seeds.
 
     Parameters
     ----------
-    study : DegreeStudy
+    study : ValidationCurve
     axis : str
         ``"steps"``, ``"trials"`` or ``"hidden"``.
 
@@ -83,7 +83,7 @@ def degree_figure(study: DegreeStudy, axis: str) -> go.Figure:
     return figure
 
 
-def render_degrees(study: DegreeStudy) -> str:
+def render_degrees(study: ValidationCurve) -> str:
     """Text of the page; the same study gives the same text."""
     figures = {axis: degree_figure(study, axis) for axis in AXES}
     sections = "\n".join(_section(study, axis) for axis in AXES)
@@ -96,7 +96,7 @@ def render_degrees(study: DegreeStudy) -> str:
     )
 
 
-def write_degree_page(study: DegreeStudy, path: str | Path) -> Path:
+def write_degree_page(study: ValidationCurve, path: str | Path) -> Path:
     """Write the page as one HTML file that needs no network.
 
     Raises
@@ -113,7 +113,7 @@ def write_degree_page(study: DegreeStudy, path: str | Path) -> Path:
     return target.resolve()
 
 
-def _lead(study: DegreeStudy) -> str:
+def _lead(study: ValidationCurve) -> str:
     return (
         f"Validation {study.validated[0]} to {study.validated[1]}; out of sample "
         f"{study.tested[0]} to {study.tested[1]}, net of costs, evaluated and never chosen by. "
@@ -124,8 +124,8 @@ def _lead(study: DegreeStudy) -> str:
     )
 
 
-def _section(study: DegreeStudy, axis: str) -> str:
-    luck = study.luck[axis]
+def _section(study: ValidationCurve, axis: str) -> str:
+    luck = study.deflation[axis]
     points = study.points[study.points["axis"] == axis].set_index("metric")["diminishing"]
     first = (
         f"Returns diminish at {points['rank_ic']} {AXES[axis]} by Rank IC, at {points['sharpe']} "

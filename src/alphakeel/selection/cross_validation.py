@@ -1,9 +1,8 @@
-"""One setting over all splits of the years before the test, and its line in the trial log.
+"""Cross-validation of one setting on the years before the test.
 
-A split's test rows are decisions; their portfolio is decided with the scores made there and traded
-as the study trades them (`[allocation]`, `[costs]`, and `[overlay]` on request), from the block's
-first day to the day before the decision after its last. Every block starts in cash and pays for
-its own entry.
+The scores of a validation block are traded as the study trades them (`[allocation]`, `[costs]`,
+and `[overlay]` on request), from the block's first day to the day before the decision after its
+last. Every block starts in cash and pays for its own entry.
 """
 
 from __future__ import annotations
@@ -40,21 +39,24 @@ __all__ = [
     "BlockReturns",
     "CrossValidation",
     "Split",
+    "deciding_settings",
     "make_splits",
+    "mean_rank_ic",
     "over_limits",
     "rank_ic_of",
+    "sharpe_or_zero",
     "trade_block",
 ]
 
-# Training rows of a split, below which nothing can be judged.
-LEAST_ROWS = 20
+# Fewer training decisions make no split.
+LEAST_DECISIONS = 20
 
 Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Rows to train on, in order, and one or more blocks of rows that judge."""
+    """Decisions to train on, in order, and one or more blocks of decisions to validate on."""
 
     train: npt.NDArray[np.intp]
     test: tuple[slice, ...]
@@ -62,7 +64,7 @@ class Split:
 
 @dataclass(frozen=True, eq=False)
 class BlockReturns:
-    """A block's portfolio: its days, net simple returns and turnover a day."""
+    """A block's portfolio: its days, and its net simple returns and turnover a day."""
 
     days: slice
     returns: Floats
@@ -70,22 +72,16 @@ class BlockReturns:
 
 
 def make_splits(dataset: Dataset, config: StudyConfig, plan: SearchPlan) -> tuple[Split, ...]:
-    """Purged, embargoed splits of the decisions from the first with a stock on.
-
-    Raises
-    ------
-    ConfigError
-        If a split leaves too few rows to train on.
-    """
+    """Purged, embargoed splits of the decisions, from the first that has a stock."""
     shift = dataset.first
     # Training rows lie before a block too, so that labels of the risk network are purged as well.
     risk = (RISK_HORIZON,) if config.allocation.volatility == "network" else ()
-    n_rows, gaps = len(dataset.decisions) - shift, purge_of(config, *risk)
+    n_decisions, gaps = len(dataset.decisions) - shift, purge_of(config, *risk)
     made: Sequence[folds.PurgedFold | folds.CombinatorialFold]
     if plan.splitter == "kfold":
-        made = folds.purged_kfold(n_rows, plan.blocks, **gaps)
+        made = folds.purged_kfold(n_decisions, plan.blocks, **gaps)
     else:
-        made = folds.combinatorial_purged(n_rows, plan.blocks, plan.held_out, **gaps)
+        made = folds.combinatorial_purged(n_decisions, plan.blocks, plan.held_out, **gaps)
     splits = tuple(
         Split(
             fold.train_rows() + shift,
@@ -97,21 +93,40 @@ def make_splits(dataset: Dataset, config: StudyConfig, plan: SearchPlan) -> tupl
         for fold in made
     )
     shortest = min(len(split.train) for split in splits)
-    if shortest < LEAST_ROWS:
+    if shortest < LEAST_DECISIONS:
         raise ConfigError(
-            f"a split leaves {shortest} of {n_rows} decision rows to train on, and {LEAST_ROWS} "
-            "are the least; use fewer blocks, or hold out fewer of them, or start the test later."
+            f"a split leaves {shortest} of {n_decisions} decisions to train on, and at least "
+            f"{LEAST_DECISIONS} are needed; use fewer blocks, hold out fewer, or start the test "
+            "later."
         )
     return splits
 
 
 def rank_ic_of(dataset: Dataset, scores: npt.NDArray[np.floating[Any]], block: slice) -> Floats:
-    """Rank IC of each row of a block, the mean over horizons; NaN where none can be had."""
+    """Rank IC of each decision of a block, the mean over horizons; NaN where there is none."""
     by_horizon = rank_ic(scores[block], dataset.forward[block])
     known = np.isfinite(by_horizon)
     total = np.where(known, by_horizon, 0.0).sum(axis=-1)
     count = known.sum(axis=-1)
     return np.where(count > 0, total / np.maximum(count, 1), np.nan)
+
+
+def mean_rank_ic(daily: Floats) -> float:
+    """Mean of the known Rank ICs; 0 if there is none."""
+    known = daily[np.isfinite(daily)]
+    return float(known.mean()) if len(known) else 0.0
+
+
+def sharpe_or_zero(returns: Floats) -> float:
+    """Annual Sharpe ratio; 0 where it is not defined."""
+    value = float(performance.sharpe(returns))
+    return value if np.isfinite(value) else 0.0
+
+
+def deciding_settings(config: StudyConfig) -> dict[str, Any]:
+    """The settings that can move the numbers of a trial, for its fingerprint."""
+    settings = config_to_dict(config)
+    return {k: v for k, v in settings.items() if k not in ("jobs", "models", "report")}
 
 
 def trade_block(
@@ -123,19 +138,7 @@ def trade_block(
     *,
     overlay: bool,
 ) -> BlockReturns:
-    """Trade the forecast of a block of decisions as the study trades it.
-
-    Parameters
-    ----------
-    dataset : Dataset
-    forecast : Forecast
-    volatility : ndarray of shape (n_block, n_assets)
-        As `volatility_of_block` gives it.
-    block : slice
-    config : StudyConfig
-    overlay : bool
-        Under the overlay.
-    """
+    """Trade the forecast of a block of decisions as the study does; volatility as of that block."""
     days = dataset.days_of(block)
     ledger = trade_scores(
         forecast.scores[block],
@@ -153,13 +156,7 @@ def over_limits(
 ) -> dict[str, float]:
     """By how much a portfolio exceeds each limit: realised over allowed, less 1; <= 0 keeps it.
 
-    Parameters
-    ----------
-    returns, turnover : ndarray of shape (n_days,)
-        Simple returns, and value traded over wealth, a day.
-    limits : mapping of str to float or None
-        volatility and turnover a year, max_drawdown, var_95 and cvar_95 of one day, as fractions;
-        None is no limit.
+    Limits are fractions (volatility and turnover a year, var_95 and cvar_95 a day); None is none.
 
     Examples
     --------
@@ -183,19 +180,9 @@ def over_limits(
 
 
 class CrossValidation:
-    """Runs one setting over the splits, and writes down what came out.
+    """Cross-validates settings on the days before the test, and logs every trial.
 
-    Parameters
-    ----------
-    dataset : Dataset
-        Of the days before the test.
-    splits : tuple of Split
-    config : StudyConfig
-        Settings that a trial starts from.
-    plan : SearchPlan
-    study : Plan
-        Of the study that the search is for: its data and versions name the trials.
-    ledger : TrialLedger
+    A trial starts from `config`; the data and versions of `study` are in its fingerprint.
     """
 
     def __init__(
@@ -214,14 +201,13 @@ class CrossValidation:
         self.names = [screen.names(plan.model) for screen in screens]
 
     def settings(self, params: dict[str, Any]) -> StudyConfig:
-        """Settings of a trial: the point's, and the plan's number of networks."""
+        """Settings of a trial: those of the point, with the plan's number of networks."""
         config = settings_at(self.config, params)
         return replace(config, network=replace(config.network, n_seeds=self.plan.n_seeds))
 
     def key(self, params: dict[str, Any]) -> str:
         """Fingerprint of a trial."""
-        settings = config_to_dict(self.settings(params))
-        deciding = {k: v for k, v in settings.items() if k not in ("jobs", "models", "report")}
+        deciding = deciding_settings(self.settings(params))
         way: list[Any] = [self.plan.model, self.plan.splitter, self.plan.blocks, self.plan.held_out]
         way += ["overlay"] if self.plan.overlay else []
         return fingerprint(self.data_hash, deciding, self.versions, way)
@@ -229,20 +215,16 @@ class CrossValidation:
     def run(
         self, params: dict[str, Any], report: Callable[[int, float], bool]
     ) -> tuple[TrialRecord, bool]:
-        """Run splits until `report(split, value so far)` says to stop; a known trial is not run.
+        """Run splits until `report(split, value so far)` says to stop.
 
-        Returns
-        -------
-        record : TrialRecord
-        fitted : bool
-            False if the ledger knew the trial.
+        Returns the trial, and False if it was in the ledger and was not fitted again.
         """
         key = self.key(params)
         known = self.ledger.find(key)
         if known is not None:
             return known, False
         config = self.settings(params)
-        done = _Done(self.dataset, len(self.splits))
+        done = _Validated(self.dataset, len(self.splits))
         jobs = self.config.jobs
         stopped = False
         for start in range(0, len(self.splits), jobs):
@@ -251,8 +233,8 @@ class CrossValidation:
             for number, (correlation, blocks) in zip(wave, self._parallel()(fits), strict=True):
                 done.add(correlation, blocks)
                 last = number == len(self.splits) - 1
-                behind = report(number, done.value(self.plan.objective))
-                stopped = behind and not last and not self._may_be_feasible(done)
+                pruned = report(number, done.value(self.plan.objective))
+                stopped = pruned and not last and not self._may_be_feasible(done)
                 if stopped:
                     break
             if stopped:
@@ -261,8 +243,8 @@ class CrossValidation:
         self.ledger.add(record)
         return record, True
 
-    def _may_be_feasible(self, done: _Done) -> bool:
-        """Under limits a trial that keeps them so far is not given up for a lower value."""
+    def _may_be_feasible(self, done: _Validated) -> bool:
+        """Under limits a trial that keeps them so far is not pruned for a lower value."""
         return self.plan.objective == "sharpe" and max([0.0, *done.over(self.config).values()]) == 0
 
     def _run_split(self, number: int, config: StudyConfig) -> tuple[float, list[BlockReturns]]:
@@ -270,11 +252,10 @@ class CrossValidation:
         until = max(block.stop for block in split.test)
         names, model = self.names[number], self.plan.model
         forecast = fit_and_score(dataset, split.train, until, names, model, config)
-        rows = [rank_ic_of(dataset, forecast.scores, block) for block in split.test]
-        by_row = np.concatenate(rows)
-        known = by_row[np.isfinite(by_row)]
-        correlation = float(known.mean()) if len(known) else 0.0
-        return correlation, [self._trade(split, forecast, block, config) for block in split.test]
+        daily = np.concatenate([rank_ic_of(dataset, forecast.scores, b) for b in split.test])
+        return mean_rank_ic(daily), [
+            self._trade(split, forecast, block, config) for block in split.test
+        ]
 
     def _trade(
         self, split: Split, forecast: Forecast, block: slice, config: StudyConfig
@@ -288,8 +269,8 @@ class CrossValidation:
         return joblib.Parallel(n_jobs=self.config.jobs, prefer="threads")
 
 
-class _Done:
-    """The splits of a trial that were run; a day that several judged counts with their mean."""
+class _Validated:
+    """The splits of a trial that were run; a day in several blocks counts with their mean."""
 
     def __init__(self, dataset: Dataset, n_splits: int) -> None:
         self.dates, self.n_splits = dataset.dates, n_splits
@@ -310,8 +291,7 @@ class _Done:
     def value(self, objective: str) -> float:
         if objective == "rank_ic":
             return float(np.mean(self.correlations))
-        value = float(performance.sharpe(self.returns()))
-        return value if np.isfinite(value) else 0.0
+        return sharpe_or_zero(self.returns())
 
     def over(self, config: StudyConfig) -> dict[str, float]:
         """Excess over the limits of the settings."""
@@ -321,11 +301,11 @@ class _Done:
     def record(
         self, key: str, data: str, model: str, params: dict[str, Any], config: StudyConfig
     ) -> TrialRecord:
-        judged = self.count > 0
-        days = np.flatnonzero(judged)
+        validated = self.count > 0
+        days = np.flatnonzero(validated)
         span = slice(int(days[0]), int(days[-1]) + 1)
-        spread = np.full(len(judged), np.nan)
-        spread[judged] = self.returns()
+        daily = np.full(len(validated), np.nan)
+        daily[validated] = self.returns()
         return TrialRecord(
             key=key,
             data=data,
@@ -339,5 +319,5 @@ class _Done:
             over=self.over(config),
             first=str(self.dates[span.start]),
             last=str(self.dates[span.stop - 1]),
-            returns=written(spread[span]),
+            returns=written(daily[span]),
         )

@@ -1,11 +1,9 @@
-"""The search: Optuna proposes, purged cross-validation judges, the ledger remembers.
+"""The search: Optuna proposes settings, purged cross-validation evaluates them, a ledger logs them.
 
-Only days before the test are handed to anything here. A study lives in an SQLite file and goes on
-where it was: trial k is proposed from the trials before it and a seed of its own, so that a search
-that was killed and run again ends where an uninterrupted one does. `jobs` fits the splits of a
-trial side by side; splits are still judged in order, and no number depends on it.
-
-Where a search is kept: Optuna's study in an SQLite file, held by one search at a time.
+Only days before the test are read. Optuna's study is an SQLite file that one search holds at a
+time. Trial k is proposed from the trials before it and a seed of its own, so that a search that was
+killed and run again ends where an uninterrupted one does. `jobs` fits the splits of a trial side by
+side; they are evaluated in order, and no number depends on it.
 """
 
 from __future__ import annotations
@@ -31,7 +29,7 @@ from alphakeel.pipeline.dataset import prepare_dataset
 from alphakeel.pipeline.plan import Plan
 from alphakeel.progress import Progress
 from alphakeel.selection.cross_validation import CrossValidation, make_splits
-from alphakeel.selection.deflation import luck_of
+from alphakeel.selection.deflation import deflate
 from alphakeel.selection.search_space import (
     OBJECTIVES,
     Choice,
@@ -78,26 +76,20 @@ def tune(
         Settings to start from; ``jobs`` splits are fitted at the same time.
     plan : SearchPlan, optional
     space : tuple of Choice and Span, optional
-        What is searched; `default_space` by default.
+        Settings to search; `default_space` by default.
     folder : str or Path, optional
-        Where the study (``study.db``) is kept, to go on from; None keeps it in memory.
+        Of the study (``study.db``), to resume from; None keeps it in memory.
     ledger : TrialLedger, optional
         By default ``trials.jsonl`` in the folder.
     name : str
-        What the data are called.
+        Of the data.
     on_progress : callable, optional
-        Called with a `Progress` after each trial, the best so far in its detail.
-
-    Returns
-    -------
-    Tuning
+        Called with a `Progress` after each trial, with the best so far.
 
     Raises
     ------
-    ConfigError
-        If the plan cannot work, or no trial could be fitted.
-    DataError
-        If the years before the test are too short, or the folder cannot be used.
+    ConfigError, DataError
+        If plan and data do not fit, no trial could be fitted, or the folder cannot be used.
 
     Examples
     --------
@@ -124,13 +116,13 @@ def tune(
     with alone(folder):
         study = open_study(folder, study_name(cv.key({}), plan, space), plan, len(splits))
         trials = _run(study, cv, space, on_progress)
-    return _found(trials, cv, space, name)
+    return _result(trials, cv, space, name)
 
 
 def _run(
     study: optuna.Study, cv: CrossValidation, space: Space, on_progress: Listener | None
 ) -> list[FrozenTrial]:
-    """Ask, run and tell until the plan's number of trials is done."""
+    """Propose, run and report until the plan's number of trials is done."""
     plan = cv.plan
     for stale in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         study.tell(stale.number, state=TrialState.FAIL)
@@ -167,7 +159,7 @@ def _run(
 
 
 def _finished(study: optuna.Study) -> list[FrozenTrial]:
-    """Trials that ran to an end of their own; one that was killed is proposed again."""
+    """Trials that were not killed; one that was is proposed again."""
     return [t for t in study.get_trials(deepcopy=False) if "reason" in t.user_attrs]
 
 
@@ -206,23 +198,23 @@ def _tell_progress(
     detail = f"{len(finished)} of {plan.n_trials} trials"
     complete = [t for t in finished if t.state == TrialState.COMPLETE]
     if complete:
-        best = max(complete, key=_standing)
+        best = max(complete, key=_rank)
         detail += f", best {OBJECTIVES[plan.objective]} {best.value:.3f} (trial {best.number})"
     on_progress(Progress("tuning", min(1.0, len(finished) / plan.n_trials), detail))
 
 
-def _standing(trial: FrozenTrial) -> tuple[float, float]:
-    """Order of trials: first those that keep all limits, then the higher value."""
+def _rank(trial: FrozenTrial) -> tuple[float, float]:
+    """Sort key: trials that keep all limits first, then the higher value."""
     excess = max([0.0, *trial.constraints.values()])
     return -excess, float(trial.value or 0.0)
 
 
-def _found(trials: list[FrozenTrial], cv: CrossValidation, space: Space, name: str) -> Tuning:
+def _result(trials: list[FrozenTrial], cv: CrossValidation, space: Space, name: str) -> Tuning:
     complete = [t for t in trials if t.state == TrialState.COMPLETE]
     if not complete:
         reasons = [t.user_attrs["reason"] for t in trials if t.state == TrialState.FAIL]
         raise ConfigError(f"no trial of {cv.plan.model} could be fitted: {reasons[0]}")
-    best = max(complete, key=_standing)
+    best = max(complete, key=_rank)
     record = cv.ledger.find(best.user_attrs["key"])
     if record is None:
         raise DataError(
@@ -248,7 +240,7 @@ def _found(trials: list[FrozenTrial], cv: CrossValidation, space: Space, name: s
             "feasible": not limited or max([0.0, *record.over.values()]) <= 0.0,
         },
         trials=_trials_table(trials, cv, space),
-        luck=luck_of(
+        deflation=deflate(
             returns[np.isfinite(returns)],
             cv.ledger.returns(cv.data_hash),
             n_trials=cv.ledger.count(cv.data_hash),
@@ -276,22 +268,16 @@ def _trials_table(trials: list[FrozenTrial], cv: CrossValidation, space: Space) 
 
 
 def study_name(key: str, plan: SearchPlan, space: Space) -> str:
-    """The same search, the same name: whatever decides it is in it, the number of trials apart."""
+    """Name of a search: a fingerprint of all that decides it but the number of trials."""
     parts = [repr(part) for part in space]
-    mark = fingerprint(key, plan.objective, plan.pruner, parts)[:12]
-    return f"{plan.model}-{plan.objective}-{plan.splitter}-{mark}"
+    digest = fingerprint(key, plan.objective, plan.pruner, parts)[:12]
+    return f"{plan.model}-{plan.objective}-{plan.splitter}-{digest}"
 
 
 def open_study(
     folder: str | Path | None, name: str, plan: SearchPlan, n_splits: int
 ) -> optuna.Study:
-    """Open the study of this name, or begin it.
-
-    Raises
-    ------
-    DataError
-        If the file is there but is no study.
-    """
+    """Open the study of this name, or create it."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     pruners: dict[str, Callable[[], optuna.pruners.BasePruner]] = {
         "median": lambda: optuna.pruners.MedianPruner(n_startup_trials=STARTUP),
@@ -311,7 +297,7 @@ def open_study(
             pruner=pruners[plan.pruner](),
             load_if_exists=True,
         )
-    except Exception as error:  # whatever the libraries below make of a file that is no study
+    except Exception as error:  # SQLite and Optuna raise many kinds on a file that is no study
         raise DataError(
             f"{folder}/study.db cannot be used as a search's file ({type(error).__name__}); move "
             "it away, or give another folder."
@@ -320,7 +306,7 @@ def open_study(
 
 @contextmanager
 def alone(folder: str | Path | None) -> Iterator[None]:
-    """Hold the folder for one search; a process that dies lets go of it."""
+    """Lock the folder for one search; a process that dies releases it."""
     if folder is None:
         yield
         return

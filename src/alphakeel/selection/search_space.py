@@ -1,10 +1,8 @@
-"""What a search may change of each model: a default space by name, and settings at a point of it.
+"""The settings that a search varies, its plan and its result.
 
-A dimension is named by the setting that it moves (``network.hidden``). One is no setting of its
-own: ``limits.scale`` multiplies every limit that is set in ``[limits]``, for a model trained under
-limits that are to hold out of sample may have to be trained under tighter ones.
-
-How a search goes about it, and what it found: two frozen values.
+A dimension is named by the setting that it varies (``network.hidden``). One is no setting:
+``limits.scale`` multiplies every limit that is set in ``[limits]``, because limits that are to hold
+out of sample may need tighter ones in training.
 """
 
 from __future__ import annotations
@@ -21,7 +19,7 @@ import pandas as pd
 from alphakeel.config import StudyConfig, config_to_toml
 from alphakeel.errors import ConfigError, DataError
 from alphakeel.model_factory import LABELS, NETWORKS
-from alphakeel.selection.deflation import Luck
+from alphakeel.selection.deflation import Deflation
 
 __all__ = [
     "Choice",
@@ -45,7 +43,7 @@ PRUNERS = ("median", "hyperband", "none")
 
 @dataclass(frozen=True)
 class Choice:
-    """One of some values; with `when`, only where another dimension has the value given there."""
+    """One of several values; with `when`, only where another dimension has the value given."""
 
     name: str
     values: tuple[Any, ...]
@@ -54,7 +52,7 @@ class Choice:
 
 @dataclass(frozen=True)
 class Span:
-    """A number between two, both included; `log`: even in its logarithm; `whole`: an integer."""
+    """A number from an interval; `log`: uniform in its logarithm; `whole`: an integer."""
 
     name: str
     low: float
@@ -68,24 +66,10 @@ Space = tuple[Choice | Span, ...]
 
 
 def default_space(model: str, config: StudyConfig, *, n_rows: int, breadth: int = 0) -> Space:
-    """What is searched of a model by default.
+    """The settings of a model that are searched by default.
 
-    Parameters
-    ----------
-    model : str
-        One of `alphakeel.config.MODELS`.
-    config : StudyConfig
-        Settings that the search starts from; what the space does not name stays as it is there.
-    n_rows : int
-        Decision rows of the smallest training sample: no stretch longer than a third of it is
-        tried.
-    breadth : int, default=0
-        Stocks of a typical date; Fama-MacBeth is tried from 60 on.
-
-    Raises
-    ------
-    ConfigError
-        If the model has no settings of its own.
+    No sequence longer than a third of the training sample (`n_rows` decisions) is tried;
+    Fama-MacBeth is, from a `breadth` of 60 stocks on.
 
     Examples
     --------
@@ -138,13 +122,7 @@ def _at_most(name: str, values: tuple[int, ...], longest: int) -> Choice:
 
 
 def drawn(space: Space, rng: np.random.Generator) -> dict[str, Any]:
-    """Draw a point of a space at random.
-
-    Examples
-    --------
-    >>> drawn((Span("network.hidden", 4, 4, whole=True),), np.random.default_rng(0))
-    {'network.hidden': 4}
-    """
+    """Draw a point of a space at random, by setting."""
     point: dict[str, Any] = {}
     for part in space:
         if part.when is not None and point.get(part.when[0]) != part.when[1]:
@@ -162,15 +140,8 @@ def drawn(space: Space, rng: np.random.Generator) -> dict[str, Any]:
 def settings_at(config: StudyConfig, params: Mapping[str, Any]) -> StudyConfig:
     """Settings with those of one point of a space put in.
 
-    Raises
-    ------
-    ConfigError
-        If a name is no setting, or a value is out of its range.
-
     Examples
     --------
-    >>> settings_at(StudyConfig(), {"network.hidden": 8}).network.hidden
-    8
     >>> round(settings_at(StudyConfig(), {"limits.scale": 0.5}).limits.volatility, 3)
     0.06
     """
@@ -193,30 +164,28 @@ def settings_at(config: StudyConfig, params: Mapping[str, Any]) -> StudyConfig:
 
 @dataclass(frozen=True)
 class SearchPlan:
-    """How a search goes about it.
+    """What a search tries, and how it evaluates a trial.
 
     Parameters
     ----------
     model : str
-        The model whose settings are searched.
+        Whose settings are searched.
     n_trials : int
         Trials in all, those of earlier runs of the same search included.
     objective : {"rank_ic", "sharpe"}
-        Mean validation Rank IC; or the Sharpe ratio of the validation portfolio, where a trial that
-        breaks one of the settings' ``[limits]`` ranks behind every one that keeps them.
+        Mean validation Rank IC; or the Sharpe ratio of the validation portfolio, where trials that
+        break one of the settings' ``[limits]`` rank behind those that keep them.
     splitter : {"kfold", "combinatorial"}
-        Purged, embargoed blocks; or every choice of `held_out` of them.
+        Purged, embargoed blocks; or every combination of `held_out` of them.
     blocks, held_out : int
-        Blocks that the years before the test are cut into; how many of them a combinatorial split
-        holds out.
+        Blocks of the years before the test; how many a combinatorial split holds out.
     pruner : {"median", "hyperband", "none"}
-        Gives a trial up after a split where it is behind the median of those before; or by
-        successive halving over splits.
+        Stops a trial after a split where it is behind the median of those before; or by successive
+        halving over splits.
     n_seeds : int
         Networks averaged in a trial.
     overlay : bool
-        Trade a trial's portfolio under the settings' ``[overlay]``: a study shows both, and a
-        search judges the one without it unless it is told.
+        Evaluate the portfolio under the settings' ``[overlay]``.
     """
 
     model: str = "lstm"
@@ -252,36 +221,36 @@ class SearchPlan:
 
 @dataclass(frozen=True, eq=False)
 class Tuning:
-    """What a search found.
+    """The result of a search.
 
     Attributes
     ----------
     config : StudyConfig
-        The settings given, with the best trial's put in.
+        The settings given, with those of the best trial.
     plan : SearchPlan
     best : dict
         number, value, rank_ic, sharpe, params, over (excess over each limit), feasible.
     trials : DataFrame
         One row a trial: number, state (complete, pruned, failed), value, rank_ic, sharpe,
         max_excess (over the limits; NaN if there are none), a column for each dimension, reason.
-    luck : Luck
-        How much of the best is luck, over every trial in the ledger.
+    deflation : Deflation
+        The correction for selection bias, over every trial in the ledger.
     data_hash, name : str
     validated : tuple of str
-        First and last day that judged a trial.
+        First and last day of the validation.
     """
 
     config: StudyConfig
     plan: SearchPlan
     best: dict[str, Any]
     trials: pd.DataFrame
-    luck: Luck
+    deflation: Deflation
     data_hash: str
     name: str
     validated: tuple[str, str]
 
     def in_words(self) -> list[str]:
-        """What was found, one finding a line."""
+        """The result in sentences, one a line."""
         states = self.trials["state"].value_counts()
         counted = ", ".join(f"{int(states[k])} {k}" for k in states.index)
         lines = [
@@ -298,13 +267,13 @@ class Tuning:
         if not self.best["feasible"]:
             worst = max(self.best["over"], key=self.best["over"].__getitem__)
             lines.append(
-                f"No trial kept all limits; this one breaks them least (limits.{worst} by "
-                f"{self.best['over'][worst]:.0%})."
+                f"No trial kept all limits; this one has the smallest violation (limits.{worst} "
+                f"by {self.best['over'][worst]:.0%})."
             )
-        return [*lines, *self.luck.in_words()]
+        return [*lines, *self.deflation.in_words()]
 
     def summary(self) -> dict[str, Any]:
-        """The search in plain values, ready for JSON; None where a number is not known."""
+        """Plain values for JSON; None where a number is not known."""
         states = self.trials["state"].value_counts().to_dict()
         return {
             "name": self.name,
@@ -313,26 +282,16 @@ class Tuning:
             "objective": self.plan.objective,
             "splitter": self.plan.splitter,
             "blocks": self.plan.blocks,
+            "overlay": self.plan.overlay,
             "validated": list(self.validated),
             "trials": {"run": len(self.trials), **{str(k): int(v) for k, v in states.items()}},
             "best": self.best,
-            "luck": self.luck.plain(),
+            "deflation": self.deflation.plain(),
         }
 
 
 def write_tuning(found: Tuning, folder: str | Path) -> Path:
-    """Write ``best.toml``, ``trials.csv`` and ``tuning.json`` into a folder.
-
-    Returns
-    -------
-    Path
-        The settings file, complete, for ``alphakeel run --config``.
-
-    Raises
-    ------
-    DataError
-        If the folder cannot be written.
-    """
+    """Write ``best.toml``, ``trials.csv`` and ``tuning.json`` into a folder; path of the first."""
     folder = Path(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)

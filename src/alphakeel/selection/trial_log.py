@@ -1,18 +1,14 @@
-"""The ledger of trials: every setting ever tried on a data set is written down, and counts.
+"""The ledger of trials: every setting ever tried on a data set counts in the selection bias.
 
-One line of JSON a trial, appended in one write and never changed: a process that is killed leaves
-at most a last line half written, which is passed over. A trial is known by a fingerprint of data,
-settings, versions and splits; the same one is written once, however often it is run.
+One line of JSON a trial, appended in one write and never changed: a killed process leaves at most a
+last line half written, which is skipped. The fingerprint of a trial stands for data, settings,
+versions and splits; the same trial is written once, however often it is run.
 
-Searches (``tune``, ``degree``) are judged on the years before the test and studies (``run``) on the
-test itself. They may share a file, but each is held against its own kind only.
-
-Studies count as trials too: whoever runs ten on the same data has looked at its test ten times.
-
-Every finished study is written into the ledger of trials, one line for each portfolio of a model,
-bare and under the overlay. A study is known by a fingerprint of data, settings and versions, so
-that the same one counts once, however often it is run; a portfolio that several studies share (the
-linear one, where only the network was changed) is one portfolio.
+Searches (``tune``, ``degree``) are evaluated on the years before the test, studies (``run``) on the
+test itself: whoever runs ten has evaluated on it ten times. A study writes a line for each
+portfolio of a model, without and under the overlay; a portfolio that several studies share (the
+linear one, where only the network was changed) counts once. Both kinds may share a file, but each
+is compared with its own kind only.
 """
 
 from __future__ import annotations
@@ -34,13 +30,13 @@ from alphakeel.errors import DataError
 from alphakeel.model_factory import under_overlay
 from alphakeel.models.persistence import fingerprint
 from alphakeel.results import Study
-from alphakeel.selection.deflation import Luck, luck_of
+from alphakeel.selection.deflation import Deflation, deflate
 from alphakeel.stats import performance
 
 __all__ = [
     "RUNS",
     "SEARCHES",
-    "Seen",
+    "TestSetUse",
     "TrialLedger",
     "TrialRecord",
     "record_run",
@@ -50,46 +46,39 @@ __all__ = [
 
 Floats = npt.NDArray[np.float64]
 
-# Kinds of trials, by the work that made them.
+# Kinds of trials, by command.
 SEARCHES, RUNS = ("tune", "degree"), ("run",)
 
-# Settings that move no portfolio; where the data lie is not what they are.
+# Settings that move no portfolio; the data are known by their hash, not by their place.
 _IDLE = ("jobs", "report", "data")
 
 
 @dataclass(frozen=True)
 class TrialRecord:
-    """One setting, tried once.
+    """One trial of one setting.
 
     Attributes
     ----------
-    key : str
-        Fingerprint of data, settings, versions and splits.
-    data : str
-        `hash_panel` of the data set as handed in.
-    source : str
-        Which work tried it: ``tune``, ``degree`` or ``run``.
-    model : str
-        Of a run the portfolio: the model's label, bare or under the overlay.
+    key, data : str
+        Fingerprint of data, settings, versions and splits; `hash_panel` of the data.
+    source, model : str
+        ``tune``, ``degree`` or ``run``; of a run, the label of the portfolio.
     params : dict
-        What this trial changed, by setting; of a run, what differs from the defaults.
+        What the trial changed, by setting; of a run, what differs from the defaults.
     complete : bool
         False where it was pruned before its last split.
     split_rank_ic : list of float
-        Validation Rank IC of each split that was run, in order.
-    rank_ic, sharpe : float
-        Mean over splits (of a run over its test); annual, of `returns`.
+        Validation Rank IC of each split that was run.
+    rank_ic, sharpe, gross_sharpe : float
+        Mean over splits (of a run over its test); annual, net of costs; of a run, before costs.
     over : dict of str to float
         Excess over each limit, as a share of the limit; above 0 it was broken.
     first, last : str
         First and last day of `returns`, ISO.
     returns : list of float
-        Net simple returns of the book, a day; NaN on days that no split had judged.
-    gross_sharpe : float
-        Of a run, annual, before costs.
+        Net simple daily returns of the portfolio; NaN on days that no split validated.
     study, date : str
-        Of a run: fingerprint of data, settings and versions, and the day on which it was first
-        run, ISO.
+        Of a run: fingerprint of data, settings and versions, and day of the first run, ISO.
     """
 
     key: str
@@ -113,20 +102,8 @@ class TrialRecord:
 class TrialLedger:
     """Trials in a file of JSON lines.
 
-    Parameters
-    ----------
-    path : str or Path, optional
-        The file; it and its folder are made at the first `add`. None keeps trials in memory only.
-
-    Attributes
-    ----------
-    unread : int
-        Lines of the file that are no trials: what a killed process left half written, or damage.
-
-    Raises
-    ------
-    DataError
-        If the file cannot be read, or no line of it is a trial.
+    The file and its folder are made at the first `add`; without a path trials are in memory only.
+    `unread` counts the lines that are no trials: half written by a killed process, or damaged.
 
     Examples
     --------
@@ -144,15 +121,7 @@ class TrialLedger:
         self._refresh()
 
     def add(self, record: TrialRecord) -> bool:
-        """Write a trial down; False if it was there before.
-
-        A trial that had been pruned is written again once it is complete.
-
-        Raises
-        ------
-        DataError
-            If the file cannot be written.
-        """
+        """Append a trial; False if it was there before, and not pruned."""
         self._refresh()
         before = self._records.get(record.key)
         if before is not None and (before.complete or not record.complete):
@@ -163,36 +132,28 @@ class TrialLedger:
         return True
 
     def find(self, key: str) -> TrialRecord | None:
-        """The complete trial of this fingerprint, if there is one."""
+        """The complete trial of this fingerprint, or None."""
         record = self._records.get(key)
         return record if record is not None and record.complete else None
 
     def of(self, data: str, kind: Sequence[str] = SEARCHES) -> tuple[TrialRecord, ...]:
-        """Every trial of a kind on a data set, in the order in which they were first written."""
+        """Every trial of a kind on a data set, in the order of writing."""
         return tuple(r for r in self._records.values() if r.data == data and r.source in kind)
 
     def count(self, data: str) -> int:
-        """Number of different settings ever searched on a data set, pruned ones included."""
+        """Number of different settings searched on a data set, pruned ones included."""
         return len(self.of(data))
 
     def sharpes(self, data: str) -> list[float]:
-        """Sharpe ratios of complete searched trials, annual.
-
-        A pruned trial counts, but its Sharpe ratio is that of fewer days: its spread would mislead.
-        """
+        """Annual Sharpe ratios of complete trials of searches; a pruned one has too few days."""
         return [r.sharpe for r in self.of(data) if r.complete and math.isfinite(r.sharpe)]
 
     def returns(self, data: str) -> Floats:
-        """Validation returns of complete searched trials side by side, (n_days, n_trials).
-
-        Of the trials that cover the span of days which most of them share, on the days that all
-        of these know.
-        """
-        complete = [r for r in self.of(data) if r.complete]
-        return side_by_side(complete)
+        """Validation returns of complete trials of searches, as `side_by_side` joins them."""
+        return side_by_side([r for r in self.of(data) if r.complete])
 
     def _refresh(self) -> None:
-        """Read what was appended since the last look, by whomever."""
+        """Read the lines that any process has appended since the last reading."""
         if self.path is None:
             return
         try:
@@ -215,7 +176,7 @@ class TrialLedger:
         try:
             record = _decoded(line)
         except (ValueError, TypeError, KeyError, RecursionError):
-            # What a killed process left half written, closed by the newline of the next trial.
+            # Half written by a killed process, ended by the newline of the next trial.
             self.unread += 1
             return
         before = self._records.get(record.key)
@@ -224,18 +185,12 @@ class TrialLedger:
 
 
 def written(returns: Floats) -> list[float]:
-    """Returns with the nine digits that the ledger keeps of them.
-
-    Examples
-    --------
-    >>> written(np.array([0.01234567891234, np.nan]))
-    [0.0123456789, nan]
-    """
+    """Returns rounded to the nine digits that the ledger stores."""
     return [float(f"{r:.9g}") for r in returns]
 
 
 def side_by_side(records: Sequence[TrialRecord]) -> Floats:
-    """Returns of the trials over the span that most share, on days that all of them know."""
+    """Returns of the trials over the span that most share, on their common days: (n_days, n)."""
     spans: dict[tuple[str, str, int], list[TrialRecord]] = {}
     for record in records:
         spans.setdefault((record.first, record.last, len(record.returns)), []).append(record)
@@ -246,7 +201,7 @@ def side_by_side(records: Sequence[TrialRecord]) -> Floats:
     return matrix[np.isfinite(matrix).all(axis=1)]
 
 
-# Numbers of a trial that may not be known.
+# Numbers of a trial that may be unknown.
 _NUMBERS = ("rank_ic", "sharpe", "gross_sharpe")
 
 
@@ -294,75 +249,59 @@ def _ends_in_newline(path: Path) -> bool:
 
 
 @dataclass(frozen=True)
-class Seen:
-    """How often the test of these data has been looked at, and what that leaves of the best.
+class TestSetUse:
+    """How often the test of these data has been evaluated, and the correction for it.
 
     Attributes
     ----------
     n_studies : int
         Different studies on these data in the ledger, this one included.
     n_portfolios : int
-        Different portfolios of models that they have shown; `luck` deflates by this number.
+        Different portfolios of models in them: the number of trials of `deflation`.
     n_comparable : int
         Those of them over the same days as this study's.
     best : str
         This study's portfolio of a model with the highest Sharpe ratio, net of costs.
-    luck : Luck
-        What that Sharpe ratio is worth. The spread among trials is that of comparable ones.
+    deflation : Deflation
+        Of that Sharpe ratio, by the spread of the comparable ones.
     """
 
     n_studies: int
     n_portfolios: int
     n_comparable: int
     best: str
-    luck: Luck
+    deflation: Deflation
 
     def in_words(self) -> tuple[str, str]:
-        """What was found in one sentence, and what stands behind it in a few."""
+        """The result in one sentence, and the details in a few."""
         studies = f"{self.n_studies} different studies" if self.n_studies > 1 else "The first study"
         many = self.n_portfolios > 1
         shown = f"{self.n_portfolios} portfolios of models" if many else "1 portfolio of a model"
-        value = self.luck.deflated_sharpe
+        value = self.deflation.deflated_sharpe
         known = f"{value:.2f}" if math.isfinite(value) else "not known"
-        found = f"the deflated Sharpe ratio of {self.best} is {known}"
-        detail = self.luck.in_words()
+        result = f"the deflated Sharpe ratio of {self.best} is {known}"
+        detail = self.deflation.in_words()
         if other := self.n_portfolios - self.n_comparable:
             detail.append(f"{other} were tested over other days and only add to the number.")
         detail.append(
             "The Sharpe ratio is held against 0: a portfolio of stocks earns the market's premium "
             "besides. Only studies in the same ledger are known."
         )
-        return f"{studies} of these data, {shown}: {found}.", " ".join(detail)
+        return f"{studies} of these data, {shown}: {result}.", " ".join(detail)
 
     def plain(self) -> dict[str, Any]:
-        """Plain values, None where a number is not known."""
+        """Plain values for JSON; None where a number is not known."""
         return {
             "n_studies": self.n_studies,
             "n_portfolios": self.n_portfolios,
             "n_comparable": self.n_comparable,
             "best": self.best,
-            "luck": self.luck.plain(),
+            "deflation": self.deflation.plain(),
         }
 
 
-def record_run(study: Study, ledger: TrialLedger, *, date: dt.date | None = None) -> Seen:
-    """Write a finished study into the ledger, and weigh its best portfolio against all there.
-
-    Parameters
-    ----------
-    study : Study
-    ledger : TrialLedger
-    date : date, optional
-        The day of the run; today by default.
-
-    Returns
-    -------
-    Seen
-
-    Raises
-    ------
-    DataError
-        If the ledger cannot be read or written.
+def record_run(study: Study, ledger: TrialLedger, *, date: dt.date | None = None) -> TestSetUse:
+    """Write a finished study into the ledger, and compare its best portfolio with all there.
 
     Examples
     --------
@@ -371,8 +310,8 @@ def record_run(study: Study, ledger: TrialLedger, *, date: dt.date | None = None
     >>> config = ak.StudyConfig(models=("linear",), report=ak.ReportConfig(n_bootstrap=100))
     >>> ledger = TrialLedger()
     >>> study = ak.run_study(panel, config)
-    >>> seen = record_run(study, ledger)
-    >>> seen.n_studies, seen.n_portfolios, record_run(study, ledger) == seen
+    >>> use = record_run(study, ledger)
+    >>> use.n_studies, use.n_portfolios, record_run(study, ledger) == use
     (1, 2, True)
     """
     own = _records(study, (date or dt.date.today()).isoformat())
@@ -386,12 +325,12 @@ def record_run(study: Study, ledger: TrialLedger, *, date: dt.date | None = None
         for r in different
         if (r.first, r.last, len(r.returns)) == (best.first, best.last, len(best.returns))
     ]
-    return Seen(
+    return TestSetUse(
         n_studies=len({record.study for record in every}),
         n_portfolios=len(different),
         n_comparable=len(comparable),
         best=best.model,
-        luck=luck_of(
+        deflation=deflate(
             np.array(best.returns),
             side_by_side(comparable),
             n_trials=len(different),
@@ -401,7 +340,7 @@ def record_run(study: Study, ledger: TrialLedger, *, date: dt.date | None = None
 
 
 def _records(study: Study, date: str) -> list[TrialRecord]:
-    """A line for each portfolio of a model: bare, then under the overlay."""
+    """A trial for each portfolio of a model: without, then under the overlay."""
     settings, days = config_to_dict(study.config), study.dates[study.test]
     deciding = {name: value for name, value in settings.items() if name not in _IDLE}
     whole = fingerprint(study.data_hash, deciding, study.versions)
@@ -436,21 +375,15 @@ def _records(study: Study, date: str) -> list[TrialRecord]:
 
 
 def _mean(values: npt.NDArray[np.floating[Any]]) -> float:
-    """Mean of what is known; NaN of nothing."""
+    """Mean of the finite values; NaN without any."""
     known = values[np.isfinite(values)]
     return float(known.mean()) if len(known) else math.nan
 
 
 def _changed(config: StudyConfig) -> dict[str, Any]:
-    """Settings that are not the defaults, by dotted name.
-
-    Examples
-    --------
-    >>> _changed(StudyConfig(models=("linear",), seed=3))
-    {'models': ['linear'], 'seed': 3}
-    """
-    own, usual = _flat(config_to_dict(config)), _flat(config_to_dict(StudyConfig()))
-    return {name: value for name, value in own.items() if value != usual[name]}
+    """Settings that are not the defaults, by dotted name."""
+    own, defaults = _flat(config_to_dict(config)), _flat(config_to_dict(StudyConfig()))
+    return {name: value for name, value in own.items() if value != defaults[name]}
 
 
 def _flat(settings: dict[str, Any]) -> dict[str, Any]:

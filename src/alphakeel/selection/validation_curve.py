@@ -1,15 +1,14 @@
-"""The degree of optimisation, three ways: gradient steps, trials, size of the network.
+"""Validation curves of the paper's Figure 2: gradient steps, trials, size of the network.
 
-The paper's Figure 2 asks how far a model should be optimised. Three knobs turn the same way: more
-steps, more settings tried, more units. Each is turned while all else stays as in the settings, and
-single networks of several seeds are judged on two stretches of time:
+One of the three is varied at a time, all else as in the settings, and single networks of several
+seeds are evaluated in two periods:
 
-- **validation**, the last part of the years before the test, scored by a fit on the rows before it
-  (no label of it reaches into the test);
-- **out of sample**, the test years, scored by walk-forward fits on all rows before each.
+- **validation**, the last part of the years before the test, scored by a fit on the decisions
+  before it (no label of it reaches into the test);
+- **out of sample**, the test years, scored by walk-forward fits. Nothing is chosen by them.
 
-Nothing is chosen by the second. Each degree is a fit of its own: the learning rate follows one
-cycle over all steps, so that a longer training is no continuation of a shorter one.
+Each degree is a fit of its own: the learning rate follows one cycle over all steps, so that a
+longer training is no continuation of a shorter one.
 
 **Where returns diminish**: the first degree from which the next one's validation gain, the mean of
 the gains seed by seed, is no larger than its standard error over the seeds; the last degree if
@@ -35,18 +34,18 @@ from alphakeel.pipeline.dataset import prepare_dataset
 from alphakeel.pipeline.fitting import Checkpoints, Forecast, study_key
 from alphakeel.pipeline.plan import Plan
 from alphakeel.progress import Progress, Tracker
-from alphakeel.selection.deflation import Luck, luck_of
+from alphakeel.selection.deflation import Deflation, deflate
 from alphakeel.selection.search_space import Space
 from alphakeel.selection.trial_log import TrialLedger
 from alphakeel.selection.validation_curve_fits import (
     AXES,
     METRICS,
     PERIODS,
+    CurvePlan,
     CurvePoint,
     CurveRunner,
-    DegreePlan,
-    DegreeStudy,
     FitOutcome,
+    ValidationCurve,
     best_of,
     by_degree,
     diminishing,
@@ -54,51 +53,47 @@ from alphakeel.selection.validation_curve_fits import (
     paired_gains,
 )
 
-__all__ = ["run_degree_study"]
+__all__ = ["run_validation_curve"]
 
 Listener = Callable[[Progress], None]
 
 
-def run_degree_study(
+def run_validation_curve(
     panel: AssetPanel,
     config: StudyConfig | None = None,
-    plan: DegreePlan | None = None,
+    plan: CurvePlan | None = None,
     *,
     space: Space | None = None,
     ledger: TrialLedger | None = None,
     name: str = "panel",
     on_progress: Listener | None = None,
     store: Store | None = None,
-) -> DegreeStudy:
-    """Turn the three knobs one at a time, and measure what it gives.
+) -> ValidationCurve:
+    """Vary steps, trials and hidden units one at a time, and measure the effect.
 
     Parameters
     ----------
     panel : AssetPanel
     config : StudyConfig, optional
-        Everything that is not turned; ``jobs`` fits run at the same time and change no number.
-    plan : DegreePlan, optional
+        Everything that is not varied; ``jobs`` fits run at the same time and change no number.
+    plan : CurvePlan, optional
     space : tuple of Choice and Span, optional
-        What the trials are drawn from; the model's `default_space` by default.
+        Of the trials; the model's `default_space` by default.
     ledger : TrialLedger, optional
-        Every setting that is validated here is a trial, and is written down in it.
+        Every setting that is validated here is a trial, and is logged in it.
     name : str
-        What the data are called.
+        Of the data.
     on_progress : callable, optional
     store : Store, optional
-        Keeps every finished network, such as `alphakeel.storage.checkpoints.DiskStore`: work that
-        was killed goes on from there when it is run again on the same, to the same numbers.
-
-    Returns
-    -------
-    DegreeStudy
+        Checkpoints every finished network, such as `alphakeel.storage.checkpoints.DiskStore`: a
+        killed run resumes from there, to the same numbers.
 
     Raises
     ------
     ConfigError, DataError
         If the settings or the data leave too little to train, validate or test on.
     """
-    config, plan = config or StudyConfig(), plan or DegreePlan()
+    config, plan = config or StudyConfig(), plan or CurvePlan()
     ledger = TrialLedger() if ledger is None else ledger
     study_plan = Plan.of(panel, replace(config, models=(plan.model,)), name)
     config = replace(study_plan.config, models=config.models)
@@ -121,11 +116,14 @@ def run_degree_study(
         [_axis_table(axis, points, means, runs[runs["axis"] == axis], boot) for axis in AXES],
         ignore_index=True,
     )
-    return DegreeStudy(
+    return ValidationCurve(
         table=table,
         points=_points(table, runs),
         runs=runs,
-        luck={axis: _luck(axis, points, means, members, ledger, runner.data_hash) for axis in AXES},
+        deflation={
+            axis: _deflation(axis, points, means, members, ledger, runner.data_hash)
+            for axis in AXES
+        },
         plan=plan,
         label=LABELS[plan.model],
         name=name,
@@ -137,7 +135,7 @@ def run_degree_study(
 
 
 def _key(runner: CurveRunner, points: list[CurvePoint]) -> str:
-    """What the forecasts of all networks follow from."""
+    """Fingerprint of everything that the forecasts depend on."""
     wanted = {"plan": asdict(runner.plan), "params": [point.params for point in points]}
     return study_key(runner.data_hash, config_to_dict(runner.config) | wanted, runner.versions)
 
@@ -145,17 +143,17 @@ def _key(runner: CurveRunner, points: list[CurvePoint]) -> str:
 def _fitted(
     runner: CurveRunner,
     points: list[CurvePoint],
-    kept: Checkpoints,
+    checkpoints: Checkpoints,
     on_progress: Listener | None,
 ) -> list[list[FitOutcome]]:
-    """Every network of every job, fitted now or before the work was killed."""
+    """Every network of every point, fitted now or before the run was killed."""
     tracker = Tracker(on_progress, sum(point.work * point.seeds for point in points))
     # The longest first, so that no core waits at the end for a fit begun late.
     pairs = [(i, s) for i, point in enumerate(points) for s in range(point.seeds)]
     pairs.sort(key=lambda pair: -points[pair[0]].work)
-    begun_before = kept.begin()
-    known = {pair: _found(kept, *pair) for pair in pairs}
-    if begun_before:
+    resumed = checkpoints.begin()
+    known = {pair: _find(checkpoints, *pair) for pair in pairs}
+    if resumed:
         finished = sum(forecasts is not None for forecasts in known.values())
         with tracker.task("resuming", 0.0, f"{finished} of {len(pairs)} fits done"):
             pass
@@ -168,29 +166,29 @@ def _fitted(
             forecasts = known[number, seed]
             if forecasts is None:
                 forecasts = runner.forecast(point.params, seed)
-                _keep(kept, number, seed, forecasts)
-            return runner.judged(forecasts)
+                _keep(checkpoints, number, seed, forecasts)
+            return runner.evaluate(forecasts)
 
     parallel = joblib.Parallel(n_jobs=runner.config.jobs, prefer="threads")
     done = parallel(joblib.delayed(run)(*pair) for pair in pairs)
-    found = dict(zip(pairs, done, strict=True))
-    return [[found[i, s] for s in range(point.seeds)] for i, point in enumerate(points)]
+    outcomes = dict(zip(pairs, done, strict=True))
+    return [[outcomes[i, s] for s in range(point.seeds)] for i, point in enumerate(points)]
 
 
-def _found(kept: Checkpoints, point: int, seed: int) -> dict[str, Forecast] | None:
-    """What a finished network forecast for each period, if it is kept."""
-    tree = kept.find(f"{point}-{seed}")
+def _find(checkpoints: Checkpoints, point: int, seed: int) -> dict[str, Forecast] | None:
+    """Forecasts of a finished network by period, or None without a checkpoint of it."""
+    tree = checkpoints.find(f"{point}-{seed}")
     if tree is None:
         return None
     weights = tree["weights"]
     return {period: Forecast(x, weights.get(period)) for period, x in tree["scores"].items()}
 
 
-def _keep(kept: Checkpoints, point: int, seed: int, forecasts: dict[str, Forecast]) -> None:
-    """Keep what a finished network forecast."""
+def _keep(checkpoints: Checkpoints, point: int, seed: int, forecasts: dict[str, Forecast]) -> None:
+    """Write the forecasts of a finished network."""
     weights = {p: own.weights for p, own in forecasts.items() if own.weights is not None}
     scores = {period: own.scores for period, own in forecasts.items()}
-    kept.keep(f"{point}-{seed}", {"scores": scores, "weights": weights})
+    checkpoints.keep(f"{point}-{seed}", {"scores": scores, "weights": weights})
 
 
 def _runs(points: list[CurvePoint], members: list[list[FitOutcome]]) -> pd.DataFrame:
@@ -226,7 +224,7 @@ def _axis_table(
 
 
 def _on(axis: str, points: list[CurvePoint], means: list[FitOutcome]) -> dict[int, FitOutcome]:
-    """What stands at each degree of an axis, in order."""
+    """Outcome at each degree of an axis, in order."""
     at = {
         degree: mean
         for point, mean in zip(points, means, strict=True)
@@ -264,19 +262,19 @@ def _points(table: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _luck(
+def _deflation(
     axis: str,
     points: list[CurvePoint],
     means: list[FitOutcome],
     members: list[list[FitOutcome]],
     ledger: TrialLedger,
     data: str,
-) -> Luck:
-    """Weigh the best of an axis; trials have one network each, and so are compared by one."""
+) -> Deflation:
+    """Correct the best of an axis; trials have one network each, and are compared by one."""
     own = _on(axis, points, [m[0] for m in members] if axis == "trials" else means)
     returns = np.stack([outcome.returns[PERIODS[0]] for outcome in own.values()], axis=1)
     sharpes = [outcome.values(PERIODS[0])["sharpe"] for outcome in own.values()]
-    return luck_of(
+    return deflate(
         returns[:, int(np.argmax(sharpes))],
         returns,
         n_trials=ledger.count(data),

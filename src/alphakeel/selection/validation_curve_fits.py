@@ -1,9 +1,4 @@
-"""One setting fitted for validation and for the test years, and judged in both.
-
-From single fits to curves: means and bands by degree, and where returns diminish.
-
-What is turned how far, and what came of it: two frozen values.
-"""
+"""Validation curves: the plan, the fits of each point, their means by degree, and the result."""
 
 from __future__ import annotations
 
@@ -25,8 +20,15 @@ from alphakeel.pipeline.dataset import Dataset
 from alphakeel.pipeline.fitting import Forecast, fit_and_score, volatility_of_block
 from alphakeel.pipeline.plan import Plan, purge_of
 from alphakeel.pipeline.screening import screen_factors
-from alphakeel.selection.cross_validation import over_limits, rank_ic_of, trade_block
-from alphakeel.selection.deflation import Luck
+from alphakeel.selection.cross_validation import (
+    deciding_settings,
+    mean_rank_ic,
+    over_limits,
+    rank_ic_of,
+    sharpe_or_zero,
+    trade_block,
+)
+from alphakeel.selection.deflation import Deflation
 from alphakeel.selection.search_space import Space, default_space, drawn, settings_at
 from alphakeel.selection.trial_log import TrialRecord, written
 from alphakeel.stats import bootstrap, performance
@@ -37,8 +39,8 @@ __all__ = [
     "AXES",
     "CurvePoint",
     "CurveRunner",
-    "DegreePlan",
-    "DegreeStudy",
+    "CurvePlan",
+    "ValidationCurve",
     "FitOutcome",
     "METRICS",
     "PERIODS",
@@ -55,7 +57,7 @@ Floats = npt.NDArray[np.float64]
 
 PERIODS = ("validation", "out of sample")
 METRICS = ("rank_ic", "sharpe", "annual_return")
-# By which validated number the best trial is picked, for the curve of each metric.
+# The validation metric that picks the best trial, for the curve of each metric.
 PICKED_BY = {"rank_ic": "rank_ic", "sharpe": "sharpe", "annual_return": "sharpe"}
 _ORDERS = 500
 
@@ -64,7 +66,7 @@ AXES = {"steps": "gradient steps", "trials": "trials", "hidden": "hidden units"}
 
 @dataclass(frozen=True)
 class CurvePoint:
-    """One setting: where it stands on the axes, and the seeds that fit it."""
+    """One setting: its degrees on the axes, its number of seeds, and the work of one fit."""
 
     places: tuple[tuple[str, int], ...]
     params: dict[str, Any]
@@ -74,7 +76,7 @@ class CurvePoint:
 
 @dataclass(frozen=True, eq=False)
 class FitOutcome:
-    """What one network, or the mean of several, gave by period."""
+    """Results of one network, or of the mean score of several, by period."""
 
     forecast: dict[str, Forecast]
     correlations: dict[str, Floats]
@@ -82,50 +84,34 @@ class FitOutcome:
     turnover: dict[str, Floats]
 
     def values(self, period: str) -> dict[str, float]:
-        """Mean Rank IC, annual Sharpe ratio and annual return; 0 where there is nothing to tell."""
-        by_row = self.correlations[period]
-        known = by_row[np.isfinite(by_row)]
-        sharpe = float(performance.sharpe(self.returns[period]))
+        """Mean Rank IC, annual Sharpe ratio and annual return; 0 where they are not defined."""
         return {
-            "rank_ic": float(known.mean()) if len(known) else 0.0,
-            "sharpe": sharpe if np.isfinite(sharpe) else 0.0,
+            "rank_ic": mean_rank_ic(self.correlations[period]),
+            "sharpe": sharpe_or_zero(self.returns[period]),
             "annual_return": float(performance.annual_return(self.returns[period])),
         }
 
 
 class CurveRunner:
-    """Fits one setting for both periods, and judges it in both.
+    """Fits settings for both periods, and evaluates them in both; `dataset` ends with the test."""
 
-    Parameters
-    ----------
-    dataset : Dataset
-        Of the days up to the end of the test.
-    study : Plan
-        Of the study: its test, data and versions.
-    config : StudyConfig
-        Everything that is not turned.
-    plan : DegreePlan
-    """
-
-    def __init__(
-        self, dataset: Dataset, study: Plan, config: StudyConfig, plan: DegreePlan
-    ) -> None:
+    def __init__(self, dataset: Dataset, study: Plan, config: StudyConfig, plan: CurvePlan) -> None:
         self.dataset, self.config, self.plan = dataset, config, plan
         self.data_hash, self.versions = study.panel_hash, study.versions
         gaps = purge_of(config)
-        n_rows, first_test = len(dataset.decisions), study.tested.start
-        # The labels of the last rows before the test reach into it, so they validate nothing.
+        n_decisions, first_test = len(dataset.decisions), study.tested.start
+        # Labels of the last decisions before the test reach into it, so these validate nothing.
         before = slice(dataset.first, first_test - gaps["purge"])
         fit, block = split_validation(before, plan.validation_share, sum(gaps.values()))
-        size = -(-(n_rows - first_test) // plan.refits)
-        tested = walk_forward(n_rows, first_test=first_test, test_size=size, **gaps)
-        self.blocks = {PERIODS[0]: block, PERIODS[1]: slice(first_test, n_rows)}
+        size = -(-(n_decisions - first_test) // plan.refits)
+        tested = walk_forward(n_decisions, first_test=first_test, test_size=size, **gaps)
+        self.blocks = {PERIODS[0]: block, PERIODS[1]: slice(first_test, n_decisions)}
         self.fits = [(PERIODS[0], slice(0, fit.stop), block)]
         self.fits += [(PERIODS[1], fold.train, fold.test) for fold in tested]
         if block.stop - block.start < 10:
             raise DataError(
-                f"{block.stop - block.start} decision rows validate, and at least 10 are needed; "
-                "start the test later or raise validation_share."
+                f"the validation has {block.stop - block.start} decisions, and at least 10 are "
+                "needed; start the test later or raise validation_share."
             )
         trains = [train for _, train, _ in self.fits]
         screens = screen_factors(dataset, trains, config, (plan.model,))
@@ -142,7 +128,7 @@ class CurveRunner:
         }
 
     def points(self, space: Space | None = None) -> list[CurvePoint]:
-        """Every setting once, with all the places on the axes that it stands for."""
+        """Every setting once, with all its degrees on the axes."""
         plan = self.plan
         if space is None:
             space = default_space(plan.model, self.config, n_rows=self.fits[0][1].stop)
@@ -170,7 +156,7 @@ class CurveRunner:
         ]
 
     def forecast(self, params: dict[str, Any], seed: int) -> dict[str, Forecast]:
-        """Fit one network for each part of the time, and join what it says of either period."""
+        """Fit one network for each block, and join its forecasts by period."""
         config = settings_at(self.config, params)
         config = replace(
             config, seed=config.seed + seed, network=replace(config.network, n_seeds=1)
@@ -186,7 +172,7 @@ class CurveRunner:
         return {p: Forecast(scores[p], weights.get(p)) for p in PERIODS}
 
     def mean(self, outcomes: list[FitOutcome]) -> FitOutcome:
-        """Judge the mean score (or weights) of several networks."""
+        """Evaluate the mean score (or weights) of several networks."""
         if len(outcomes) == 1:
             return outcomes[0]
         joined = {}
@@ -197,19 +183,18 @@ class CurveRunner:
                 np.mean([part.scores for part in parts], axis=0, dtype=np.float64),
                 np.mean(weights, axis=0) if weights else None,
             )
-        return self.judged(joined)
+        return self.evaluate(joined)
 
     def record(self, point: CurvePoint, mean: FitOutcome) -> TrialRecord:
-        """The setting's line in the ledger: its validation, and nothing of the test."""
+        """The trial of a point for the ledger: its validation, and nothing of the test."""
         period = PERIODS[0]
-        settings = config_to_dict(settings_at(self.config, point.params))
-        deciding = {k: v for k, v in settings.items() if k not in ("jobs", "models", "report")}
+        config = settings_at(self.config, point.params)
         way = ["degree", self.plan.model, self.plan.validation_share, point.seeds]
         way += ["overlay"] if self.plan.overlay else []
-        values = mean.values(period)
+        values, limits = mean.values(period), config_to_dict(config)["limits"]
         first, last = self.ends(period)
         return TrialRecord(
-            key=fingerprint(self.data_hash, deciding, self.versions, way),
+            key=fingerprint(self.data_hash, deciding_settings(config), self.versions, way),
             data=self.data_hash,
             source="degree",
             model=self.plan.model,
@@ -218,7 +203,7 @@ class CurveRunner:
             split_rank_ic=[values["rank_ic"]],
             rank_ic=values["rank_ic"],
             sharpe=values["sharpe"],
-            over=over_limits(mean.returns[period], mean.turnover[period], settings["limits"]),
+            over=over_limits(mean.returns[period], mean.turnover[period], limits),
             first=first,
             last=last,
             returns=written(mean.returns[period]),
@@ -229,7 +214,7 @@ class CurveRunner:
         days, dates = self.dataset.days_of(self.blocks[period]), self.dataset.dates
         return str(dates[days.start]), str(dates[days.stop - 1])
 
-    def judged(self, forecast: dict[str, Forecast]) -> FitOutcome:
+    def evaluate(self, forecast: dict[str, Forecast]) -> FitOutcome:
         """Trade the forecasts of both periods, and measure them."""
         traded = {
             period: trade_block(
@@ -254,17 +239,12 @@ class CurveRunner:
 
 
 def _only_trial(places: list[tuple[str, int]]) -> bool:
-    """A drawn setting has one seed; the settings as they are give the noise of a fit."""
+    """Is a point a drawn setting? It has one seed; the settings as they are have several."""
     return all(axis == "trials" and degree > 1 for axis, degree in places)
 
 
 def by_degree(runs: pd.DataFrame) -> pd.DataFrame:
-    """Mean, band and standard error over seeds, one row a degree and period.
-
-    Parameters
-    ----------
-    runs : DataFrame
-        One row a fit: degree, seed, period, and the metrics.
+    """Mean, band and standard error over seeds of single fits, one row a degree and period.
 
     Examples
     --------
@@ -289,20 +269,10 @@ def by_degree(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def best_of(trials: pd.DataFrame, *, seed: int) -> pd.DataFrame:
-    """The best of the first k trials by validation, k a doubling, over random orders of them.
+    """The best of the first k trials by validation, k doubling, over random orders of them.
 
-    Parameters
-    ----------
-    trials : DataFrame
-        One row a trial and period: degree (its number), period, and the metrics.
-    seed : int
-        Of the orders.
-
-    Returns
-    -------
-    DataFrame
-        As `by_degree`; the band holds the middle 90 % of the orders, and no standard error is
-        given: the orders are not independent.
+    As `by_degree`, but the band holds the middle 90 % of the orders, and the standard error is NaN:
+    the orders are not independent.
     """
     wide = {p: trials[trials["period"] == p].sort_values("degree") for p in PERIODS}
     n_trials = len(wide[PERIODS[0]])
@@ -313,8 +283,8 @@ def best_of(trials: pd.DataFrame, *, seed: int) -> pd.DataFrame:
         for period in PERIODS:
             row: dict[str, object] = {"degree": k, "period": period}
             for metric in METRICS:
-                judged = wide[PERIODS[0]][PICKED_BY[metric]].to_numpy(dtype=np.float64)
-                picked = orders[np.arange(_ORDERS), judged[orders[:, :k]].argmax(axis=1)]
+                validated = wide[PERIODS[0]][PICKED_BY[metric]].to_numpy(dtype=np.float64)
+                picked = orders[np.arange(_ORDERS), validated[orders[:, :k]].argmax(axis=1)]
                 values = wide[period][metric].to_numpy(dtype=np.float64)[picked]
                 row[metric] = values.mean()
                 row[f"{metric}_low"], row[f"{metric}_high"] = np.quantile(values, [0.05, 0.95])
@@ -335,14 +305,7 @@ def doublings(n: int) -> list[int]:
 
 
 def diminishing(degrees: list[int], gains: Floats, errors: Floats) -> int:
-    """The first degree after which the gain is no larger than its standard error.
-
-    Parameters
-    ----------
-    degrees : list of int
-        Rising.
-    gains, errors : ndarray of shape (n_degrees - 1,)
-        Mean gain from each degree to the next, and its standard error.
+    """The first degree after which the mean gain to the next is within its standard error.
 
     Examples
     --------
@@ -369,29 +332,21 @@ def ensemble(
 ) -> pd.DataFrame:
     """Block-bootstrap intervals of the ensembles' metrics, one row a degree.
 
-    Studentised for Sharpe ratios, percentiles for Rank IC and annual return.
-
-    Parameters
-    ----------
-    returns : ndarray of shape (n_days, n_degrees)
-        Simple returns a day of each degree's ensemble.
-    correlations : ndarray of shape (n_rows, n_degrees)
-        Its Rank IC by decision row; rows with a NaN are left out.
-    level : float
-    n_bootstrap, seed : int
+    Studentised for Sharpe ratios, percentiles for Rank IC and annual return. Simple returns are
+    (n_days, n_degrees), Rank ICs (n_decisions, n_degrees); decisions with a NaN are left out.
     """
     known = correlations[np.isfinite(correlations).all(axis=1)]
     draws: dict[str, Any] = {"level": level, "n_bootstrap": n_bootstrap, "seed": seed}
-    of: dict[str, Sequence[bootstrap.Interval | SharpeEstimate]] = {
+    by_metric: dict[str, Sequence[bootstrap.Interval | SharpeEstimate]] = {
         "rank_ic": bootstrap.bootstrap_intervals(_mean, known, **draws),
         "sharpe": sharpe_intervals(returns, **draws),
         "annual_return": bootstrap.bootstrap_intervals(performance.annual_return, returns, **draws),
     }
     columns: dict[str, list[float]] = {}
-    for metric, found in of.items():
-        columns[f"ensemble_{metric}"] = [i.estimate for i in found]
-        columns[f"ensemble_{metric}_low"] = [i.low for i in found]
-        columns[f"ensemble_{metric}_high"] = [i.high for i in found]
+    for metric, intervals in by_metric.items():
+        columns[f"ensemble_{metric}"] = [i.estimate for i in intervals]
+        columns[f"ensemble_{metric}_low"] = [i.low for i in intervals]
+        columns[f"ensemble_{metric}_high"] = [i.high for i in intervals]
     return pd.DataFrame(columns)
 
 
@@ -404,8 +359,8 @@ def _standard_error(values: Floats) -> float:
 
 
 @dataclass(frozen=True)
-class DegreePlan:
-    """What is turned, and how far.
+class CurvePlan:
+    """What a validation curve varies, and how far.
 
     Parameters
     ----------
@@ -415,16 +370,15 @@ class DegreePlan:
         Gradient steps and units of the recurrent layer, rising. A model trained under limits
         takes twice the steps, as in a study.
     n_trials : int
-        Settings tried: the settings as they are, and random ones of the model's default space.
+        The settings as they are, and random ones of the model's default space.
     n_seeds : int
-        Single networks at each degree; at least 2, for there is no standard error of one. A trial
-        has one.
+        Single networks at each degree, at least 2 for a standard error. A trial has one.
     validation_share : float
-        Share of the decision rows before the test that validates.
+        Share of the decisions before the test.
     refits : int
         Walk-forward fits of the test years.
     overlay : bool
-        Trade every portfolio under the settings' ``[overlay]``.
+        Evaluate every portfolio under the settings' ``[overlay]``.
 
     Raises
     ------
@@ -444,7 +398,7 @@ class DegreePlan:
     def __post_init__(self) -> None:
         if self.model not in NETWORKS and self.model != "lstm_limited":
             raise ConfigError(
-                f"{self.model} is not trained by degrees; choose lstm_limited or "
+                f"{self.model} has no validation curve; choose lstm_limited or "
                 f"{', '.join(NETWORKS)}."
             )
         for name, least in (("n_trials", 2), ("n_seeds", 2), ("refits", 1)):
@@ -463,8 +417,8 @@ class DegreePlan:
 
 
 @dataclass(frozen=True, eq=False)
-class DegreeStudy:
-    """What optimising further gave, in validation and out of sample.
+class ValidationCurve:
+    """The effect of optimising further, in validation and out of sample.
 
     Attributes
     ----------
@@ -475,26 +429,25 @@ class DegreeStudy:
         seeds); and ``ensemble_`` of each, of the networks' mean score, with its block-bootstrap
         interval ``_low`` and ``_high`` (NaN for trials).
     points : DataFrame
-        One row an axis and metric: ``diminishing`` (the degree where returns diminish), ``best``
-        (the degree that validated best), both by validation, and ``best_out_of_sample``: for
-        reading, never for choosing.
+        One row an axis and metric, by validation: ``diminishing`` (the degree where returns
+        diminish) and ``best``; and ``best_out_of_sample``, for reading, never for choosing.
     runs : DataFrame
         One row a fit and period: axis, degree (of a trial its number), seed, and the metrics.
-    luck : dict of str to Luck
-        By axis, of the degree or trial that validated best by its Sharpe ratio.
-    plan : DegreePlan
+    deflation : dict of str to Deflation
+        By axis, of the degree or trial with the best Sharpe ratio in validation.
+    plan : CurvePlan
     label, name, data_hash : str
     validated, tested : tuple of str
         First and last day of either period.
     key : str
-        Stands for data, settings, plan and versions; its progress is kept under this name.
+        Fingerprint of data, settings, plan and versions: the name of its checkpoints.
     """
 
     table: pd.DataFrame
     points: pd.DataFrame
     runs: pd.DataFrame
-    luck: dict[str, Luck]
-    plan: DegreePlan
+    deflation: dict[str, Deflation]
+    plan: CurvePlan
     label: str
     name: str
     data_hash: str
@@ -503,7 +456,7 @@ class DegreeStudy:
     key: str
 
     def in_words(self) -> list[str]:
-        """What was found, one finding a line."""
+        """The result in sentences, one a line."""
         lines = [
             (
                 f"{self.label} on {self.name}: validated {self.validated[0]} to "
@@ -518,45 +471,35 @@ class DegreeStudy:
                     f"More {unit}: returns diminish at {own['diminishing']['rank_ic']} by Rank IC, "
                     f"at {own['diminishing']['sharpe']} by Sharpe ratio."
                 ),
-                *(f"  {line}" for line in self.luck[axis].in_words()),
+                *(f"  {line}" for line in self.deflation[axis].in_words()),
             ]
         return lines
 
     def summary(self) -> dict[str, Any]:
-        """The study in plain values, ready for JSON; None where a number is not known."""
+        """Plain values for JSON; None where a number is not known."""
         return {
             "name": self.name,
             "data_hash": self.data_hash,
             "model": self.plan.model,
             "seeds": self.plan.n_seeds,
+            "overlay": self.plan.overlay,
             "validated": list(self.validated),
             "tested": list(self.tested),
             "points": _records(self.points),
-            "luck": {axis: found.plain() for axis, found in self.luck.items()},
+            "deflation": {axis: own.plain() for axis, own in self.deflation.items()},
             "degrees": _records(self.table),
         }
 
 
-def write_degrees(study: DegreeStudy, folder: str | Path) -> Path:
-    """Write ``degrees.csv``, ``degree_runs.csv``, ``degree_points.csv`` and ``degrees.json``.
-
-    Returns
-    -------
-    Path
-        The folder.
-
-    Raises
-    ------
-    DataError
-        If it cannot be written.
-    """
+def write_degrees(curve: ValidationCurve, folder: str | Path) -> Path:
+    """Write ``degrees.csv``, ``degree_runs.csv``, ``degree_points.csv`` and ``degrees.json``."""
     folder = Path(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        study.table.to_csv(folder / "degrees.csv", index=False)
-        study.runs.to_csv(folder / "degree_runs.csv", index=False)
-        study.points.to_csv(folder / "degree_points.csv", index=False)
-        text = json.dumps(study.summary(), indent=2, allow_nan=False)
+        curve.table.to_csv(folder / "degrees.csv", index=False)
+        curve.runs.to_csv(folder / "degree_runs.csv", index=False)
+        curve.points.to_csv(folder / "degree_points.csv", index=False)
+        text = json.dumps(curve.summary(), indent=2, allow_nan=False)
         (folder / "degrees.json").write_text(text + "\n", encoding="utf-8")
     except OSError as error:
         raise DataError(f"cannot write the figures into {folder}: {error.strerror}.") from error

@@ -1,1 +1,1 @@
-"""Files of the library's own: checkpoints, saved models, and the folders of runs."""
+"""Files that the library writes: checkpoints, saved models, and the folders of runs."""

@@ -1,8 +1,7 @@
-"""States as files, checked to the last bit, and the folder in which a run keeps its progress.
+"""Checkpoints: states of fits in safetensors files with a checksum, in a folder.
 
-A file of a state is a safetensors file: arrays, and in its header one JSON text with everything
-else and a SHA-256 over all of it. Neither can hold code. A file appears under its name complete
-or not at all, whenever the process is killed.
+A file holds arrays, and in its header one JSON text with everything else and a SHA-256 over all of
+it; neither can hold code. It is written atomically: a killed process leaves no half a file.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ from alphakeel.models.persistence import ModelState
 
 __all__ = [
     "DiskStore",
-    "canonical",
+    "checksum",
     "folder_all_or_nothing",
     "from_json",
     "library_versions",
@@ -44,20 +43,18 @@ __all__ = [
 
 Arrays = Mapping[str, NDArray[Any]]
 
-# Raised when the layout of kept progress changes; other layouts are then computed again.
+# Raised when the layout of checkpoints changes; those of other layouts do not count.
 FORMAT_VERSION = 1
 _KEY = re.compile(r"[a-z0-9_-]+(/[a-z0-9_-]+)*")
 
 
 def to_json(value: Any) -> Any:
-    """Plain values as strict JSON can hold them: floats that are not finite become tagged text.
+    """Plain values for strict JSON: floats that are not finite become tagged text.
 
     Examples
     --------
     >>> to_json({"best": float("-inf"), "step": 3})
     {'best': {'float': '-inf'}, 'step': 3}
-    >>> from_json(to_json({"best": float("-inf")}))
-    {'best': -inf}
     """
     if isinstance(value, dict):
         return {name: to_json(item) for name, item in value.items()}
@@ -77,8 +74,8 @@ def from_json(value: Any) -> Any:
     return [from_json(item) for item in value] if isinstance(value, list) else value
 
 
-def canonical(value: Any) -> bytes:
-    """The one way to write plain values that a checksum is taken of."""
+def _canonical(value: Any) -> bytes:
+    """The one text of plain values that checksums are taken of."""
     text = json.dumps(
         to_json(value), sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False
     )
@@ -94,13 +91,7 @@ def pack_arrays(arrays: Arrays, header: Mapping[str, str] | None = None) -> byte
 
 
 def read_arrays(data: bytes) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
-    """Arrays and header of a safetensors file in memory.
-
-    Raises
-    ------
-    ValueError
-        If it is not such a file, or not a whole one.
-    """
+    """Arrays and header of a safetensors file in memory; ValueError if it is not a whole one."""
     try:
         arrays = safetensors.numpy.load(data)
     except (SafetensorError, KeyError, TypeError) as error:
@@ -110,7 +101,7 @@ def read_arrays(data: bytes) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
 
 
 def write_atomically(path: Path, data: bytes, *, durable: bool) -> None:
-    """Write a file all or nothing; `durable` waits until it would survive a power cut."""
+    """Write a file whole or not at all; `durable` waits until it would survive a power cut."""
     handle, scratch = tempfile.mkstemp(prefix=".writing-", dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as file:
@@ -170,22 +161,24 @@ def _put_in_place(scratch: Path, target: Path) -> None:
 
 @cache
 def library_versions() -> dict[str, str]:
-    """Versions of what a model's numbers depend on."""
+    """Versions of the packages that a model's numbers depend on."""
     packages = ("alphakeel", "numpy", "scikit-learn", "torch", "safetensors")
     return {package: metadata.version(package) for package in packages}
 
 
 @cache
 def _made_by() -> str:
-    """Stands for the code and the libraries at work: the progress of others does not count."""
-    digest = hashlib.sha256(canonical(library_versions()))
+    """Fingerprint of code and library versions: checkpoints of others do not count."""
+    digest = hashlib.sha256(_canonical(library_versions()))
     for path in sorted(Path(__file__).parents[1].rglob("*.py")):
         digest.update(path.read_bytes())
     return digest.hexdigest()
 
 
-def _digest(arrays: Arrays, header: dict[str, Any]) -> str:
-    digest = hashlib.sha256(canonical(header))
+def checksum(header: dict[str, Any], arrays: Arrays | None = None) -> str:
+    """SHA-256 of plain values, and of the bits of arrays."""
+    digest = hashlib.sha256(_canonical(header))
+    arrays = arrays or {}
     for name in sorted(arrays):
         array = arrays[name]
         digest.update(f"\0{name}\0{array.dtype.str}{array.shape}".encode())
@@ -194,17 +187,17 @@ def _digest(arrays: Arrays, header: dict[str, Any]) -> str:
 
 
 class DiskStore:
-    """Keeps the progress of fits in a folder: one file a name, whole or absent.
+    """Checkpoints of fits in a folder, one file a name.
 
-    Files are not forced out to the disk one by one: what a power cut leaves half written fails
-    its checksum and is computed again, and what survives is right.
+    Files are not flushed one by one: one that a power cut leaves half written fails its checksum,
+    and that part is computed again.
 
     Parameters
     ----------
     folder : str or Path
-        Made when first needed. Several processes may use it at the same time.
+        Made when first needed; several processes may share it.
     fresh : bool, default=False
-        Find nothing of what is kept there; it is overwritten bit by bit.
+        Ignore the checkpoints that are there; they are overwritten one by one.
 
     Examples
     --------
@@ -220,10 +213,7 @@ class DiskStore:
         self.fresh = fresh
 
     def get(self, key: str) -> ModelState | None:
-        """What was last kept under a name by the same code, or None.
-
-        A file that is damaged is told of in a `ResumeWarning`, and counts as absent.
-        """
+        """The last state under a name by the same code, or None; damage is a `ResumeWarning`."""
         path = self._path(key)
         if self.fresh:
             return None
@@ -237,9 +227,9 @@ class DiskStore:
         try:
             arrays, texts = read_arrays(data)
             header = json.loads(texts["alphakeel"])
-            seal = header.pop("sha256")
+            digest = header.pop("sha256")
             header = from_json(header)
-            whole = seal == _digest(arrays, header)
+            whole = digest == checksum(header, arrays)
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             _ignore(path, str(error))
             return None
@@ -251,13 +241,7 @@ class DiskStore:
         return ModelState(arrays, header["meta"])
 
     def put(self, key: str, state: ModelState) -> None:
-        """Keep a state under a name.
-
-        Raises
-        ------
-        DataError
-            If it cannot be written: what was kept before stays.
-        """
+        """Write a state under a name; the one before stays if that fails."""
         path = self._path(key)
         header = {
             "format_version": FORMAT_VERSION,
@@ -265,8 +249,8 @@ class DiskStore:
             "key": key,
             "meta": state.meta,
         }
-        header["sha256"] = _digest(state.arrays, header)
-        text = json.dumps(to_json(header), allow_nan=False)  # in its own order, unlike the seal's
+        header["sha256"] = checksum(header, state.arrays)
+        text = json.dumps(to_json(header), allow_nan=False)  # unsorted, unlike the checksum's
         data = pack_arrays(state.arrays, {"alphakeel": text})
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -278,9 +262,9 @@ class DiskStore:
             ) from error
 
     def discard(self, prefix: str) -> None:
-        """Forget everything whose name begins with `prefix` and a slash."""
+        """Delete every state whose name begins with `prefix` and a slash."""
         shutil.rmtree(self._path(prefix).with_suffix(""), ignore_errors=True)
-        with suppress(OSError):  # it still holds another run's progress, or never was
+        with suppress(OSError):  # it holds another run's checkpoints, or does not exist
             self.folder.rmdir()
 
     def _path(self, key: str) -> Path:

@@ -1,4 +1,4 @@
-"""Runs and fitted models on disk: settings, versions, data hash, tables, arrays; never code."""
+"""Run folders: settings, versions, data hash, tables, series and fitted models; never code."""
 
 from __future__ import annotations
 
@@ -27,10 +27,7 @@ __all__ = [
 
 
 def run_id(study: Study) -> str:
-    """Name of a run: the date, and eight characters that stand for data and settings.
-
-    The same data, settings and versions give the same eight characters.
-    """
+    """Name of a run: the date, and eight characters of a hash of data, settings and versions."""
     key = json.dumps([study.data_hash, config_to_dict(study.config), study.versions])
     return f"{dt.date.today().isoformat()}-{hashlib.sha256(key.encode()).hexdigest()[:8]}"
 
@@ -43,17 +40,17 @@ def save_run(
 ) -> Path:
     """Write a study's numbers into a folder of its own, all or nothing.
 
-    The folder is filled under another name and then renamed: whatever ends the process, there is
-    no half a run under its name, and an older run of that name stays until the new one is whole.
+    The folder is filled under another name and then renamed: a killed process leaves no half a run
+    under its name, and an older run of that name stays until the new one is whole.
 
     Parameters
     ----------
     study : Study
     folder : str or Path
-        Where runs are kept; it is made if it does not exist. A run of the same name (the same
-        day, data and settings) is replaced.
+        Of all runs; made if it does not exist. A run of the same name (the same day, data and
+        settings) is replaced.
     more : callable, optional
-        Given the folder while it is being filled, to write the report into it, say.
+        Called with the folder before it is renamed, to write the report into it, for example.
 
     Returns
     -------
@@ -77,12 +74,12 @@ def save_run(
 
 
 def forget_progress(study: Study, store: DiskStore) -> None:
-    """Drop the kept progress of a study whose results are safe."""
+    """Delete the checkpoints of a study whose run is saved."""
     store.discard(study_key(study.data_hash, config_to_dict(study.config), study.versions))
 
 
 def summary_json(study: Study) -> dict[str, Any]:
-    """The whole study in plain values, for machines; fractions, ISO dates, null for NaN."""
+    """The study in plain values for JSON: fractions, ISO dates, null for NaN."""
     return {
         "name": study.name,
         "settings": config_to_dict(study.config),

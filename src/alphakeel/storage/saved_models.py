@@ -1,4 +1,4 @@
-"""Fitted models on disk: arrays in safetensors, all the rest in JSON, and never code."""
+"""Saved models: arrays in safetensors, everything else in JSON, never code."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from alphakeel.models.base import Forecaster
 from alphakeel.models.persistence import ModelState, Persistent
 from alphakeel.models.restore import restore
 from alphakeel.storage.checkpoints import (
-    canonical,
+    checksum,
     from_json,
     library_versions,
     pack_arrays,
@@ -31,21 +31,10 @@ FORMAT_VERSION = 1
 
 @dataclass(frozen=True)
 class ModelCard:
-    """What is written beside the arrays of a saved model.
+    """Description of a saved model.
 
-    Attributes
-    ----------
-    class_name : str
-    parameters : dict
-        What the estimator was made with.
-    factors : tuple of str
-        Columns of the features, in order.
-    train_window : tuple of str
-        First and last training date, ISO.
-    data_hash : str
-        SHA-256 of the panel behind the fit.
-    versions : dict of str to str
-        Libraries that saved it.
+    Factors in the order of its columns; train_window: first and last training date, ISO;
+    data_hash: SHA-256 of the panel.
     """
 
     class_name: str
@@ -64,15 +53,15 @@ def save_model(
     train_window: tuple[Any, Any],
     data_hash: str,
 ) -> Path:
-    """Write a fitted model as ``model.safetensors`` (arrays) and ``model.json`` (all the rest).
+    """Write a fitted model as ``model.safetensors`` (arrays) and ``model.json`` (the rest).
 
     Parameters
     ----------
     model : estimator or ModelState
-        Fitted, or what its `state` gave.
+        Fitted, or its `state`.
     folder : str or Path
         Made if it does not exist; other files in it are left alone. A model in it is replaced,
-        the description last: whatever interrupts that, a mixture is refused when read.
+        the description last: if that is interrupted, a mixture is refused when read.
     factors : sequence of str
         Names of the features, in the order of their columns.
     train_window : pair of dates
@@ -110,7 +99,7 @@ def save_model(
         "arrays": {k: [str(x.dtype), list(x.shape)] for k, x in sorted(state.arrays.items())},
         "arrays_sha256": hashlib.sha256(arrays).hexdigest(),
     }
-    card["sha256"] = hashlib.sha256(canonical(card)).hexdigest()
+    card["sha256"] = checksum(card)
     text = json.dumps(to_json(card), indent=1, ensure_ascii=False, allow_nan=False)
     target = Path(folder)
     try:
@@ -125,20 +114,20 @@ def save_model(
 def load_model(
     folder: str | Path, *, factors: Sequence[str] | None = None, device: str | None = None
 ) -> Any:
-    """Read a model that `save_model` wrote; it predicts what it did then, to the bit.
+    """Read a model that `save_model` wrote; its predictions are the same to the bit.
 
     Parameters
     ----------
     folder : str or Path
     factors : sequence of str, optional
-        The features that it will be given: refused if they are not those of the fit, in order.
+        Of the features to predict with: refused if they are not those of the fit, in order.
     device : str, optional
-        Where a network shall run, if not where it was told to when it was made.
+        Of a network, if another than it was made with.
 
     Returns
     -------
     Forecaster
-        Or whatever else was saved: see `alphakeel.models.restore.KNOWN`.
+        Or another class of `alphakeel.models.restore.KNOWN`.
 
     Raises
     ------
@@ -150,8 +139,8 @@ def load_model(
 
     Notes
     -----
-    The checksums find damage and mistakes. They are no signature: who can write both files can
-    write a model of their own. It would still be numbers only: nothing in them is ever run.
+    The checksums find damage and mistakes; they are no signature. The files hold numbers only:
+    nothing in them is ever run.
     """
     target = Path(folder)
     card = _read_card(target)
@@ -177,13 +166,7 @@ def load_model(
 
 
 def read_card(folder: str | Path) -> ModelCard:
-    """What a saved model says of itself; checked, but without its arrays.
-
-    Raises
-    ------
-    DataError
-        As `load_model`.
-    """
+    """The checked description of a saved model, without its arrays."""
     card = _read_card(Path(folder))
     return ModelCard(
         class_name=card["class"],
@@ -211,8 +194,7 @@ def _read_card(folder: Path) -> dict[str, Any]:
             f"reads version {FORMAT_VERSION}: load it with the version that wrote it "
             f"({card.get('versions', {}).get('alphakeel', 'unknown')}), or fit again"
         )
-    seal = card.pop("sha256", None)
-    if seal != hashlib.sha256(canonical(card)).hexdigest():
+    if card.pop("sha256", None) != checksum(card):
         raise DataError(f"{path} was changed after it was saved: its checksum differs")
     return card
 
