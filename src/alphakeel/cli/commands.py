@@ -283,7 +283,7 @@ def degree(
     with plain_errors(resumes=True):
         settings = read_settings(data, config, jobs)
         from alphakeel.provenance import load_data
-        from alphakeel.report.validation_curve import write_degree_page
+        from alphakeel.report.validation_curve import write_curve_page
         from alphakeel.selection.trial_log import TrialLedger
         from alphakeel.selection.validation_curve import run_degree_study
         from alphakeel.selection.validation_curve_fits import DegreePlan, write_degrees
@@ -303,7 +303,7 @@ def degree(
                 store=store,
             )
         write_degrees(found, out)
-        page = write_degree_page(found, out / "degrees.html")
+        page = write_curve_page(found, out / "degrees.html")
         store.discard(found.key)
         if as_json:
             typer.echo(json.dumps({**found.summary(), "page": str(page)}, ensure_ascii=False))
