@@ -107,7 +107,7 @@ def train_on_windows(
             panel.features[first:],
             np.zeros((len(panel.features) - first, 0), np.float32),
             warm_up=rows - 1,
-            stretch=1,
+            block=1,
         )[rows - 1 :]
     score = rank_ic(heads[..., 0], panel.targets[panel.validation, :, None])
     return {

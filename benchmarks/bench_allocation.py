@@ -43,7 +43,7 @@ def decision_of(returns: FloatArray, day: int, held: FloatArray) -> Decision:
     return Decision(
         columns=np.arange(N_ASSETS),
         held=held,
-        room=np.full(N_ASSETS, np.inf),
+        max_weight=np.full(N_ASSETS, np.inf),
         frozen=np.zeros(N_ASSETS, dtype=np.bool_),
         scenarios=returns[day : day + N_SCENARIOS],
         rows=np.arange(day, day + N_SCENARIOS),
@@ -92,17 +92,17 @@ def one_solve(inputs: dict[str, FloatArray]) -> tuple[float, float]:
 
 def weekly_mean_variance(inputs: dict[str, FloatArray]) -> float:
     """CPU seconds of one weekly mean-variance decision, covariance and smoothing included."""
-    rows = np.arange(N_SCENARIOS, N_SCENARIOS + N_DAYS, 10)
+    decisions = np.arange(N_SCENARIOS, N_SCENARIOS + N_DAYS, 10)
     start = time.process_time()
     allocate(
         "mean_variance",
         returns=inputs["returns"],
-        rows=rows,
-        eligible=np.ones((len(rows), N_ASSETS), dtype=np.bool_),
-        scores=inputs["expected"][rows - N_SCENARIOS],
+        decisions=decisions,
+        eligible=np.ones((len(decisions), N_ASSETS), dtype=np.bool_),
+        scores=inputs["expected"][decisions - N_SCENARIOS],
         limits=Limits(weight_cap=CAP),
     )
-    return (time.process_time() - start) / len(rows)
+    return (time.process_time() - start) / len(decisions)
 
 
 def measure(seed: int = 0) -> list[dict[str, object]]:

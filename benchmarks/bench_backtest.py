@@ -88,7 +88,12 @@ def market_case(
     def run(build: bool) -> float:
         market = cn_market(dates, **arrays) if build else built
         ledger = backtest(
-            weights, prices, tradable=tradable, cost=market.cost, rules=market.rules, initial=1e8
+            weights,
+            prices,
+            tradable=tradable,
+            cost=market.cost,
+            constraints=market.constraints,
+            initial=1e8,
         )
         return float(ledger.wealth[-1])
 

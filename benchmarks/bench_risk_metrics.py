@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from _clock import best_cpu_seconds
-from alphakeel.risk.value_at_risk import book_var
+from alphakeel.risk.value_at_risk import portfolio_var
 from alphakeel.stats import performance
 
 N_DATES, N_PORTFOLIOS = 2770, 1000
@@ -38,7 +38,7 @@ def measure(seed: int = 0) -> list[dict[str, object]]:
     stocks = 0.02 * rng.standard_t(5, (N_DATES, 500))
     weights = np.where(rng.random((N_DATES, 500)) < 0.2, 0.01, 0.0)
     earned = (weights * stocks).sum(axis=1)
-    forecast = best_cpu_seconds(lambda: book_var(weights, stocks, earned), repeats=3)
+    forecast = best_cpu_seconds(lambda: portfolio_var(weights, stocks, earned), repeats=3)
     return [
         {
             "name": "four risk metrics, 1000 portfolios x 2770",

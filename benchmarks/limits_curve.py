@@ -28,7 +28,7 @@ from alphakeel.data.panel import universe_mask
 from alphakeel.factors import FACTORS
 from alphakeel.factors.base import compute_factors, standardise
 from alphakeel.factors.targets import ranked_targets
-from alphakeel.models.allocation_network import Limits
+from alphakeel.models.allocation_network import PathLimits
 from alphakeel.models.constrained import RiskLimitedLSTM
 from alphakeel.risk.volatility import ew_volatility
 from alphakeel.stats.performance import held_path, sharpe
@@ -67,7 +67,7 @@ def make_inputs(source: str) -> dict[str, NDArray[Any]]:
     }
 
 
-def realise(inputs: dict[str, NDArray[Any]], limits: Limits, seeds: int) -> dict[str, Any]:
+def realise(inputs: dict[str, NDArray[Any]], limits: PathLimits, seeds: int) -> dict[str, Any]:
     """Train under limits; measure them on the rows trained on and on those after the purge."""
     n_priced = int(np.isfinite(inputs["returns"]).any(axis=2).all(axis=1).sum())
     n_train = int(TRAIN_SHARE * len(inputs["mask"]))
@@ -107,7 +107,7 @@ def main() -> None:
     print("|---|---|---|---|---|---|---|---|")
     drawn: dict[str, list[float]] = {"in sample": [], "out of sample": []}
     for value in values:
-        found = realise(inputs, Limits(**{name: float(value)}), options.seeds)
+        found = realise(inputs, PathLimits(**{name: float(value)}), options.seeds)
         inside, outside = found["in"], found["out"]
         drawn["in sample"].append(inside[name])
         drawn["out of sample"].append(outside[name])

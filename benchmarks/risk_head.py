@@ -32,10 +32,10 @@ NORMAL = float(norm.ppf(LEVEL)) / np.sqrt(252.0)
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """Daily returns, decision rows, who counts on them, and what followed."""
+    """Daily returns, decision days, who counts on them, and what followed."""
 
     returns: Floats
-    rows: NDArray[np.intp]
+    decisions: NDArray[np.intp]
     mask: NDArray[np.bool_]
     years: NDArray[np.int64]
     volatility: Floats
@@ -47,22 +47,22 @@ def load(path: str, top: int) -> Sample:
     close = np.asarray(panel["adj_close"], dtype=np.float64)
     returns = np.full(close.shape, np.nan)
     returns[1:] = close[1:] / close[:-1] - 1.0
-    rows = np.arange(60, len(returns), STEP)
+    decisions = np.arange(60, len(returns), STEP)
     days = np.asarray(panel.observations, dtype="datetime64[D]")
     return Sample(
         returns,
-        rows,
-        universe_mask(panel)[rows],
-        days[rows].astype("datetime64[Y]").astype(int) + 1970,
-        volatility_target(returns, rows, HORIZON),
-        returns_ahead(returns, rows, DAYS),
+        decisions,
+        universe_mask(panel)[decisions],
+        days[decisions].astype("datetime64[Y]").astype(int) + 1970,
+        volatility_target(returns, decisions, HORIZON),
+        returns_ahead(returns, decisions, DAYS),
     )
 
 
 def historical_quantile(sample: Sample) -> Floats:
     """Quantile of each stock's last 500 returns, by order statistic; NaN below 250 of them."""
     out = np.full(sample.mask.shape, np.nan)
-    for i, row in enumerate(sample.rows):
+    for i, row in enumerate(sample.decisions):
         window = np.sort(sample.returns[max(0, row - HISTORY + 1) : row + 1], axis=0)
         known = np.isfinite(window).sum(axis=0)
         pick = np.maximum(np.ceil(LEVEL * known).astype(int) - 1, 0)
@@ -76,13 +76,13 @@ def forecast(
 ) -> dict[str, tuple[Floats | None, Floats | None]]:
     """Volatility (annual) and quantile (daily) of each method, from fits up to a year."""
     fit = sample.years <= last_training_year
-    training: dict[str, Any] = {"rows": sample.rows[fit], "mask": sample.mask[fit]}
-    ewma = ew_volatility(sample.returns)[sample.rows]
+    training: dict[str, Any] = {"decisions": sample.decisions[fit], "mask": sample.mask[fit]}
+    ewma = ew_volatility(sample.returns)[sample.decisions]
     har = HARForecaster(HORIZON).fit(sample.returns, **training)
-    har_volatility = har.predict(sample.returns, rows=sample.rows)
+    har_volatility = har.predict(sample.returns, decisions=sample.decisions)
     network = RiskForecaster(horizon=HORIZON, days=DAYS, level=LEVEL, seed=seed, device="cpu")
     network.fit(sample.returns, **training)
-    risk = network.predict(sample.returns, rows=sample.rows)
+    risk = network.predict(sample.returns, decisions=sample.decisions)
     return {
         "EWMA, normal": (ewma, NORMAL * ewma),
         "HAR, normal": (har_volatility, NORMAL * har_volatility),

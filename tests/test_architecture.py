@@ -55,6 +55,7 @@ ALLOWED_IN = {
         "skfolio_alpha",
         "study",
         "selection",
+        "storage",
     },
     "optuna": {"selection"},
     "pickle": set(),

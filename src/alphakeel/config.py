@@ -1,22 +1,29 @@
 """Settings of a study: small frozen dataclasses, read from TOML, every key explained.
 
-Only `study`, `cli` and the reader of this page know these classes; the packages below receive
-plain numbers. A key is the keyword of the function or class that it sets. Every option carries
-its help text, its valid range and whether it is common beside its default, so that
-`alphakeel init`, the checks and the error messages cannot drift apart.
+A key is the keyword of the function or class that it sets; those receive plain numbers and never
+see these classes. Help text, valid range and default stand together, so that `alphakeel init`,
+the checks and the error messages cannot drift apart.
 """
 
 from __future__ import annotations
 
 import datetime as dt
-import tomllib
 import typing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from alphakeel.errors import ConfigError
-from alphakeel.settings import Section, build, option, plain, section, to_toml
+from alphakeel.settings import (
+    Section,
+    build,
+    common_option,
+    option,
+    plain,
+    read_toml,
+    section,
+    to_toml,
+)
 
 __all__ = [
     "AllocationConfig",
@@ -52,8 +59,7 @@ MODELS = (
     "svr",
 )
 
-
-# What each part of a settings file answers; a file has its questions in this order.
+# The questions that a settings file answers, in its order.
 _MODELS = "Which models, and how hard are they trained?"
 _DATA = "Which data?"
 _TEST = "When is it tested?"
@@ -78,28 +84,18 @@ RENAMED = {
 class DataConfig(Section):
     """[data] Where prices come from."""
 
-    source: str = option(
-        "sp500",
-        "bundled data set (sp500, synthetic) or the path of a file or folder of prices",
-        common=True,
+    source: str = common_option(
+        "sp500", "bundled data set (sp500, synthetic) or the path of a file or folder of prices"
     )
-    start: dt.date | None = option(
-        None, "first date to read, as YYYY-MM-DD (default: all)", common=True
-    )
-    end: dt.date | None = option(
-        None, "last date to read, as YYYY-MM-DD (default: all)", common=True
-    )
-    universe: str = option(
+    start: dt.date | None = common_option(None, "first date to read, as YYYY-MM-DD (default: all)")
+    end: dt.date | None = common_option(None, "last date to read, as YYYY-MM-DD (default: all)")
+    universe: str = common_option(
         "members",
         "members: stocks in the index at the time, where the data say so; all: every stock",
         choices=("members", "all"),
-        common=True,
     )
-    top: int = option(
-        0,
-        "number of stocks kept, those with the largest trailing dollar volume (0: all)",
-        low=0,
-        common=True,
+    top: int = common_option(
+        0, "number of stocks kept, those with the largest trailing dollar volume (0: all)", low=0
     )
 
 
@@ -107,7 +103,7 @@ class DataConfig(Section):
 class CleaningConfig(Section):
     """[cleaning] What counts as an error in the data, and which stocks are fit for the sample."""
 
-    max_gap: int = option(5, "trading days for which a missing price is filled in", low=0, high=60)
+    max_gap: int = option(5, "trading days for which a missing price is filled in", within=(0, 60))
     gap_fill: str = option(
         "carry",
         "how a missing price is filled in; carry: by the last price; interpolate: the paper's way, "
@@ -117,13 +113,10 @@ class CleaningConfig(Section):
     spike_sigmas: float = option(
         8.0,
         "trailing robust standard deviations beyond which the move of a price is suspect",
-        low=2.0,
+        low=2,
     )
     spike_min_move: float = option(
-        0.2,
-        "smallest move of a price, a fraction, that can be suspect",
-        low=0.01,
-        high=10.0,
+        0.2, "smallest move of a price, a fraction, that can be suspect", within=(0.01, 10)
     )
     stale_days: int = option(
         10, "trading days at one and the same price that make a stock stale", low=2
@@ -134,8 +127,7 @@ class CleaningConfig(Section):
     max_missing: float = option(
         0.1,
         "share of the last year's days on which a stock of the sample may lack a price",
-        low=0.0,
-        high=1.0,
+        within=(0, 1),
     )
     winsor_limit: float = option(
         10.0,
@@ -145,19 +137,17 @@ class CleaningConfig(Section):
     min_price: float = option(
         0.0,
         "smallest traded close, in the data's currency, at which a stock may enter the sample",
-        low=0.0,
+        low=0,
     )
     drop_illiquid: float = option(
         0.0,
         "share of a date's stocks left out, those with the smallest trailing dollar volume",
-        low=0.0,
-        high=0.9,
+        within=(0, 0.9),
     )
     drop_small: float = option(
         0.0,
         "share of a date's stocks left out, those with the smallest market value",
-        low=0.0,
-        high=0.9,
+        within=(0, 0.9),
     )
 
 
@@ -166,9 +156,7 @@ class FactorConfig(Section):
     """[factors] What the models see."""
 
     exclude: tuple[str, ...] = option((), "factors to leave out, by name")
-    custom: str = option(
-        "", "path of a Python file with factors of your own (empty: none)", common=True
-    )
+    custom: str = common_option("", "path of a Python file with factors of your own (empty: none)")
 
 
 @dataclass(frozen=True)
@@ -176,21 +164,15 @@ class ScreenConfig(Section):
     """[screen] Which factors survive, judged on training rows only."""
 
     min_coverage: float = option(
-        0.5,
-        "smallest share of stock-days on which a factor has to be known",
-        low=0.0,
-        high=1.0,
+        0.5, "smallest share of stock-days on which a factor has to be known", within=(0, 1)
     )
     min_abs_t: float = option(
-        1.0,
-        "smallest Newey-West |t| that a factor's Rank IC has to reach at some horizon",
-        low=0.0,
+        1.0, "smallest Newey-West |t| that a factor's Rank IC has to reach at some horizon", low=0
     )
     max_correlation: float = option(
         0.9,
         "mean rank correlation of two factors above which only the stronger one stays",
-        low=0.0,
-        high=1.0,
+        within=(0, 1),
     )
     networks_keep_weak: bool = option(
         True, "networks also see factors that are weak alone: they may count in combination"
@@ -202,8 +184,7 @@ class ScreenConfig(Section):
         None,
         "expected share of false factors among those that pass, over all that were tried "
         "(default: off)",
-        low=0.001,
-        high=0.999,
+        within=(0.001, 0.999),
     )
     discovery_method: str = option(
         "benjamini_hochberg",
@@ -217,12 +198,10 @@ class ScreenConfig(Section):
 class TargetConfig(Section):
     """[target] What the models forecast."""
 
-    horizons: tuple[int, ...] = option(
+    horizons: tuple[int, ...] = common_option(
         (5, 20),
         "horizons of the forward log returns that are forecast, in trading days",
-        low=1,
-        high=252,
-        common=True,
+        within=(1, 252),
     )
     lag: int = option(
         1,
@@ -247,20 +226,15 @@ class TargetConfig(Section):
 class WalkForwardConfig(Section):
     """[walk_forward] Which days are tested, and on what the models were trained."""
 
-    test_start: dt.date | None = option(
+    test_start: dt.date | None = common_option(
         None,
         "first day of the test, as YYYY-MM-DD (default: 2010-01-01, or 60 % into shorter data)",
-        common=True,
     )
-    test_end: dt.date | None = option(
-        None,
-        "last day of the test, as YYYY-MM-DD (default: 2020-12-31, or the end of the data)",
-        common=True,
+    test_end: dt.date | None = common_option(
+        None, "last day of the test, as YYYY-MM-DD (default: 2020-12-31, or the end of the data)"
     )
-    refit_every: int = option(504, "trading days between two fits", low=20, common=True)
-    rebalance_every: int = option(
-        5, "trading days between two decisions", low=1, high=63, common=True
-    )
+    refit_every: int = common_option(504, "trading days between two fits", low=20)
+    rebalance_every: int = common_option(5, "trading days between two decisions", within=(1, 63))
     embargo: int = option(
         5, "trading days left out between training and test, besides those of the target", low=0
     )
@@ -285,7 +259,7 @@ class LinearConfig(Section):
         choices=("pooled", "ridge", "fama_macbeth"),
     )
     alpha: float = option(
-        1.0, "strength of the ridge, in units of a factor's variance (read by ridge only)", low=0.0
+        1.0, "strength of the ridge, in units of a factor's variance (read by ridge only)", low=0
     )
 
 
@@ -293,37 +267,32 @@ class LinearConfig(Section):
 class NetworkConfig(Section):
     """[network] Every network; lstm_limited has a learning rate and a stopping rule of its own."""
 
-    hidden: int = option(32, "units of the recurrent layer", low=1, high=1024)
-    layers: int = option(1, "number of recurrent layers", low=1, high=4)
-    dropout: float = option(0.2, "dropout rate on input and output", low=0.0, high=0.95)
+    hidden: int = option(32, "units of the recurrent layer", within=(1, 1024))
+    layers: int = option(1, "number of recurrent layers", within=(1, 4))
+    dropout: float = option(0.2, "dropout rate on input and output", within=(0, 0.95))
     burn_in: int = option(
         26, "decision dates of a sequence that warm the state up before the loss counts", low=0
     )
     chunk: int = option(104, "decision dates of a sequence on which the loss counts", low=2)
     batch_assets: int = option(120, "stocks in one batch", low=2)
-    max_steps: int = option(
-        75, "gradient steps at most; lstm_limited takes twice as many", low=1, common=True
+    max_steps: int = common_option(
+        75, "gradient steps at most; lstm_limited takes twice as many", low=1
     )
     learning_rate: float = option(
-        3e-3, "peak of the one-cycle schedule of the learning rate", low=1e-6, high=1.0
+        3e-3, "peak of the one-cycle schedule of the learning rate", within=(1e-6, 1)
     )
-    weight_decay: float = option(1e-2, "weight decay of AdamW", low=0.0)
-    ic_weight: float = option(1.0, "weight of 1 - IC in the loss", low=0.0)
-    mse_weight: float = option(0.1, "weight of the mean squared error in the loss", low=0.0)
+    weight_decay: float = option(1e-2, "weight decay of AdamW", low=0)
+    ic_weight: float = option(1.0, "weight of 1 - IC in the loss", low=0)
+    mse_weight: float = option(0.1, "weight of the mean squared error in the loss", low=0)
     validation_share: float = option(
         0.0,
         "last share of the training dates, on which the best step is chosen (0: train on all)",
-        low=0.0,
-        high=0.5,
+        within=(0, 0.5),
     )
     evaluate_every: int = option(10, "gradient steps between two validations", low=1)
     patience: int = option(5, "validations without an improvement after which a fit stops", low=1)
-    n_seeds: int = option(
-        3,
-        "networks, alike but for their seed, whose scores are averaged",
-        low=1,
-        high=100,
-        common=True,
+    n_seeds: int = common_option(
+        3, "networks, alike but for their seed, whose scores are averaged", within=(1, 100)
     )
     device: str = option("auto", "where networks are trained: auto, cpu or cuda")
     precision: str = option(
@@ -332,7 +301,7 @@ class NetworkConfig(Section):
         choices=("float32", "bfloat16", "auto"),
     )
     input_noise: float = option(
-        0.0, "standard deviation of noise added to the factors in training (0: none)", low=0.0
+        0.0, "standard deviation of noise added to the factors in training (0: none)", low=0
     )
 
     def _check(self) -> None:
@@ -347,22 +316,21 @@ class LimitsConfig(Section):
     """[limits] What lstm_limited may risk, trained with these limits inside its loss."""
 
     volatility: float | None = option(
-        0.12, 'largest volatility, a fraction a year ("none": no limit)', low=0.001, high=2.0
+        0.12, 'largest volatility, a fraction a year ("none": no limit)', within=(0.001, 2)
     )
     max_drawdown: float | None = option(
-        0.2, 'deepest loss from a peak, a fraction ("none": no limit)', low=0.001, high=0.999
+        0.2, 'deepest loss from a peak, a fraction ("none": no limit)', within=(0.001, 0.999)
     )
     var_95: float | None = option(
-        0.015, 'largest 95 % VaR of one day, a fraction ("none": no limit)', low=1e-4, high=0.5
+        0.015, 'largest 95 % VaR of one day, a fraction ("none": no limit)', within=(1e-4, 0.5)
     )
     cvar_95: float | None = option(
-        None, "largest 95 % CVaR of one day, a fraction (default: no limit)", low=1e-4, high=0.5
+        None, "largest 95 % CVaR of one day, a fraction (default: no limit)", within=(1e-4, 0.5)
     )
     turnover: float | None = option(
         None,
         "largest value traded in a year, buys and sells, over wealth (default: no limit)",
-        low=0.01,
-        high=1000.0,
+        within=(0.01, 1000),
     )
 
 
@@ -370,36 +338,31 @@ class LimitsConfig(Section):
 class BoostingConfig(Section):
     """[boosting] LightGBM, a reference; network.n_seeds is the number of its members."""
 
-    n_trees: int = option(300, "number of trees at most", low=1, high=5000)
+    n_trees: int = option(300, "number of trees at most", within=(1, 5000))
     learning_rate: float = option(
-        0.05, "share of each tree's answer that is added to the forecast", low=0.001, high=1.0
+        0.05, "share of each tree's answer that is added to the forecast", within=(0.001, 1)
     )
-    leaves: int = option(15, "number of leaves of a tree", low=2, high=255)
+    leaves: int = option(15, "number of leaves of a tree", within=(2, 255))
 
 
 @dataclass(frozen=True)
 class AllocationConfig(Section):
     """[allocation] From scores to weights; what the method does not use is ignored."""
 
-    method: str = option(
+    method: str = common_option(
         "top_quantile",
         "top_quantile: the best stocks by inverse volatility; mean_variance and mean_cvar: "
         "optimised under limits",
         choices=("top_quantile", "mean_variance", "mean_cvar"),
-        common=True,
     )
-    neutral: str | None = option(
+    neutral: str | None = common_option(
         None,
         "sell short as well; dollar: longs equal shorts in money; beta: in market beta (default: "
         "long only)",
         choices=("dollar", "beta"),
-        common=True,
     )
     gross: float = option(
-        2.0,
-        "largest sum of longs and shorts over wealth (read with neutral only)",
-        low=1.0,
-        high=3.0,
+        2.0, "largest sum of longs and shorts over wealth (read with neutral only)", within=(1, 3)
     )
     benchmarks: tuple[str, ...] = option(
         (),
@@ -407,22 +370,16 @@ class AllocationConfig(Section):
         "inverse_volatility, risk_parity, hrp",
         choices=("inverse_volatility", "risk_parity", "hrp"),
     )
-    quantile: float = option(
-        0.25,
-        "share of the sample's stocks held by top_quantile, a side",
-        low=0.01,
-        high=1.0,
-        common=True,
+    quantile: float = common_option(
+        0.25, "share of the sample's stocks held by top_quantile, a side", within=(0.01, 1)
     )
-    weight_cap: float = option(
+    weight_cap: float = common_option(
         0.3,
         "largest weight of one stock, a fraction; the overlay multiplies it by the exposure",
-        low=0.001,
-        high=1.0,
-        common=True,
+        within=(0.001, 1),
     )
     smoothing: float = option(
-        0.25, "share of the way to the new portfolio that one rebalance trades", low=0.01, high=1.0
+        0.25, "share of the way to the new portfolio that one rebalance trades", within=(0.01, 1)
     )
     volatility: str = option(
         "ewma",
@@ -439,8 +396,7 @@ class AllocationConfig(Section):
     window: int = option(
         500,
         "trading days of scenarios and covariance behind mean_variance and mean_cvar",
-        low=60,
-        high=2000,
+        within=(60, 2000),
     )
     covariance: str = option(
         "factor",
@@ -450,53 +406,46 @@ class AllocationConfig(Section):
     strength: float = option(
         0.025,
         "expected annual return, a fraction, of one standard deviation of score",
-        low=0.0,
-        high=1.0,
+        within=(0, 1),
     )
     aversion: float = option(
-        5.0, "price of half the annual variance in mean_variance", low=0.0, high=100.0
+        5.0, "price of half the annual variance in mean_variance", within=(0, 100)
     )
     holding_period: float = option(
-        60.0, "trading days over which an optimiser spreads the cost of a trade", low=1.0
+        60.0, "trading days over which an optimiser spreads the cost of a trade", low=1
     )
     invested: float = option(
-        0.0, "smallest share of wealth in stocks (mean_variance, mean_cvar)", low=0.0, high=1.0
+        0.0, "smallest share of wealth in stocks (mean_variance, mean_cvar)", within=(0, 1)
     )
     volatility_limit: float | None = option(
         None,
         "largest forecast volatility of the portfolio, a fraction a year (default: no limit)",
-        low=0.001,
-        high=2.0,
+        within=(0.001, 2),
     )
     var_limit: float | None = option(
         None,
         "largest 95 % VaR of a day over the scenarios, a fraction (default: no limit)",
-        low=1e-4,
-        high=0.5,
+        within=(1e-4, 0.5),
     )
     cvar_limit: float | None = option(
         None,
         "largest 95 % CVaR of a day over the scenarios, a fraction (default: no limit)",
-        low=1e-4,
-        high=0.5,
+        within=(1e-4, 0.5),
     )
     drawdown_limit: float | None = option(
         None,
         "largest drawdown along the scenarios in their order, a fraction (default: no limit)",
-        low=0.001,
-        high=1.0,
+        within=(0.001, 1),
     )
     sector_limit: float | None = option(
         None,
         "largest deviation of a sector's weight from its share of the sample (default: no limit)",
-        low=0.0,
-        high=1.0,
+        within=(0, 1),
     )
     turnover_limit: float | None = option(
         None,
         "largest sum of buys and sells at one decision, over wealth (default: no limit)",
-        low=0.001,
-        high=2.0,
+        within=(0.001, 2),
     )
     max_names: int | None = option(
         None,
@@ -523,56 +472,40 @@ class AllocationConfig(Section):
 class OverlayConfig(Section):
     """[overlay] How much of each portfolio is held: the same rules for every strategy."""
 
-    max_exposure: float = option(
-        1.0,
-        "largest exposure, 1 being all wealth; above 1 cash may be borrowed",
-        low=0.01,
-        high=3.0,
-        common=True,
+    max_exposure: float = common_option(
+        1.0, "largest exposure, 1 being all wealth; above 1 cash may be borrowed", within=(0.01, 3)
     )
-    target_volatility: float | None = option(
+    target_volatility: float | None = common_option(
         0.08,
         'volatility at which the portfolio is held, a fraction a year ("none": off)',
-        low=0.001,
-        high=2.0,
-        common=True,
+        within=(0.001, 2),
     )
-    var_cap: float | None = option(
+    var_cap: float | None = common_option(
         0.01,
         'largest forecast of the one-day 95 % VaR, a fraction ("none": off)',
-        low=1e-4,
-        high=0.5,
-        common=True,
+        within=(1e-4, 0.5),
     )
-    brake_start: float | None = option(
+    brake_start: float | None = common_option(
         0.1,
         'drawdown at which exposure begins to be cut, a fraction ("none": off)',
-        low=0.0,
-        high=0.999,
-        common=True,
+        within=(0, 0.999),
     )
     brake_full: float = option(
-        0.2, "drawdown at which exposure is cut to brake_floor, a fraction", low=0.0, high=0.999
+        0.2, "drawdown at which exposure is cut to brake_floor, a fraction", within=(0, 0.999)
     )
     brake_floor: float = option(
-        0.25,
-        "share of the exposure that the drawdown brake leaves at its fullest",
-        low=0.0,
-        high=1.0,
+        0.25, "share of the exposure that the drawdown brake leaves at its fullest", within=(0, 1)
     )
     brake_halflife: float = option(
-        126.0, "trading days in which the drawdown brake forgets half of a drawdown", low=1.0
+        126.0, "trading days in which the drawdown brake forgets half of a drawdown", low=1
     )
     bear_exposure: float | None = option(
         None,
         "largest exposure while the trend rule says bear (default: off, for it costs rebounds)",
-        low=0.0,
+        low=0,
     )
     band: float = option(
-        0.1,
-        "relative change of exposure, a fraction, up to which none is traded",
-        low=0.0,
-        high=0.9,
+        0.1, "relative change of exposure, a fraction, up to which none is traded", within=(0, 0.9)
     )
 
     def _check(self) -> None:
@@ -587,38 +520,33 @@ class OverlayConfig(Section):
 class CostConfig(Section):
     """[costs] What a trade costs, and which orders a market carries out."""
 
-    preset: str = option(
+    preset: str = common_option(
         "flat",
         "flat: cost_per_side and no other rule; us, cn: dated costs and trading rules of the "
         "United States or China",
         choices=("flat", "us", "cn"),
-        common=True,
     )
-    cost_per_side: float = option(
+    cost_per_side: float = common_option(
         0.001,
         "cost of a buy or a sell, a fraction of the traded value (0.001: 10 basis points)",
-        low=0,
-        high=0.1,
-        common=True,
+        within=(0, 0.1),
     )
     wealth: float = option(
-        1e7, "wealth at the start, in the currency of the prices (us, cn)", low=1.0
+        1e7, "wealth at the start, in the currency of the prices (us, cn)", low=1
     )
     participation: float = option(
-        0.1, "largest order, as a share of the day's traded value (us, cn)", low=1e-4, high=1.0
+        0.1, "largest order, as a share of the day's traded value (us, cn)", within=(1e-4, 1)
     )
-    impact: float = option(1.0, "strength of the square-root impact (us, cn)", low=0.0, high=10.0)
+    impact: float = option(1.0, "strength of the square-root impact (us, cn)", within=(0, 10))
     financing_rate: float = option(
         0.03,
         "annual interest on borrowed cash, a fraction (read where overlay.max_exposure exceeds 1)",
-        low=0.0,
-        high=0.5,
+        within=(0, 0.5),
     )
     borrow_rate: float = option(
         0.01,
         "annual fee on stocks sold short, a fraction (read with allocation.neutral only)",
-        low=0.0,
-        high=1,
+        within=(0, 1),
     )
 
 
@@ -626,24 +554,20 @@ class CostConfig(Section):
 class ReportConfig(Section):
     """[report] How results are stated."""
 
-    level: float = option(0.95, "confidence level of the intervals", low=0.5, high=0.999)
-    drivers: bool = option(
-        True, "explain which factors drive the scores, after the fits", common=True
-    )
+    level: float = option(0.95, "confidence level of the intervals", within=(0.5, 0.999))
+    drivers: bool = common_option(True, "explain which factors drive the scores, after the fits")
     n_bootstrap: int = option(1000, "block-bootstrap resamples behind each interval", low=100)
     zigzag: float = option(
         0.1,
         "fall of the index, a fraction, that makes a bear market in hindsight (Table II)",
-        low=0.02,
-        high=0.5,
+        within=(0.02, 0.5),
     )
-    confirm_from: dt.date | None = option(
+    confirm_from: dt.date | None = common_option(
         None,
         "first day unseen while settings were chosen, as YYYY-MM-DD; further tables start there "
         "(default: none)",
-        common=True,
     )
-    fan_days: int = option(252, "trading days ahead of the drawdown forecast", low=20, high=1000)
+    fan_days: int = option(252, "trading days ahead of the drawdown forecast", within=(20, 1000))
     sensitivity: bool = option(
         True,
         "repeat the backtests at other costs and sizes, and with the network of each seed alone",
@@ -662,8 +586,8 @@ class StudyConfig(Section):
         The one seed from which every random draw follows.
     jobs : int
         Fits run at the same time; it does not change any number.
-    data, cleaning, factors, screen, target, walk_forward : sections
-    linear, network, boosting, allocation, limits, overlay, costs, report : sections
+    target, linear, network, boosting, data, cleaning, factors, screen, walk_forward : sections
+    allocation, limits, overlay, costs, report : sections
         Each a frozen dataclass of its own.
 
     Raises
@@ -678,20 +602,15 @@ class StudyConfig(Section):
     0.0005
     """
 
-    models: tuple[str, ...] = option(
+    models: tuple[str, ...] = common_option(
         ("linear", "lstm", "lstm_limited"),
         f"models to compare: {', '.join(MODELS)} (linear always runs)",
         choices=MODELS,
-        common=True,
         question=_MODELS,
     )
     seed: int = option(0, "seed of every random draw", low=0, question=_MODELS)
-    jobs: int = option(
-        2,
-        "fits that run at the same time; it changes no number",
-        low=1,
-        common=True,
-        question=_MODELS,
+    jobs: int = common_option(
+        2, "fits that run at the same time; it changes no number", low=1, question=_MODELS
     )
     target: TargetConfig = section(TargetConfig, _MODELS)
     linear: LinearConfig = section(LinearConfig, _MODELS)
@@ -716,14 +635,14 @@ class StudyConfig(Section):
 
     def _check_china(self) -> None:
         """Which A shares may be bought on margin or sold short is a dated list that we lack."""
-        wish = None
+        borrows = None
         if self.allocation.neutral is not None:
-            wish = f'allocation.neutral = "{self.allocation.neutral}"'
+            borrows = f'allocation.neutral = "{self.allocation.neutral}"'
         elif self.overlay.max_exposure > 1.0:
-            wish = f"overlay.max_exposure = {self.overlay.max_exposure:g}"
-        if wish is not None:
+            borrows = f"overlay.max_exposure = {self.overlay.max_exposure:g}"
+        if borrows is not None:
             raise ConfigError(
-                f'{wish} borrows, and costs.preset = "cn" does not know which A shares may be '
+                f'{borrows} borrows, and costs.preset = "cn" does not know which A shares may be '
                 "bought on margin or sold short on which day: leave it out, or take another preset."
             )
 
@@ -745,29 +664,11 @@ def load_config(path: str | Path) -> StudyConfig:
     ConfigError
         If the file cannot be read or parsed, or a key is unknown, mistyped or out of range.
     """
-    path = Path(path)
-    try:
-        raw = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"cannot read settings file {path}: {error.strerror}.") from error
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"settings file {path} is not UTF-8 text.") from error
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"settings file {path} is not valid TOML: {error}.") from error
-    return config_from_dict(raw)
+    return config_from_dict(read_toml(path))
 
 
 def config_from_dict(raw: typing.Mapping[str, Any]) -> StudyConfig:
-    """Build settings from nested mappings, refusing unknown and renamed keys by name.
-
-    Examples
-    --------
-    >>> config_from_dict({"costs": {"cost_per_side": 0.002}}).costs.cost_per_side
-    0.002
-    >>> config_from_dict({"network": {"drop_out": 0.1}})
-    Traceback (most recent call last):
-    alphakeel.errors.ConfigError: unknown setting network.drop_out; did you mean network.dropout?
-    """
+    """Build settings from nested mappings, refusing unknown and renamed keys by name."""
     return typing.cast(StudyConfig, build(StudyConfig, raw, RENAMED))
 
 
@@ -777,21 +678,10 @@ def config_to_dict(config: StudyConfig) -> dict[str, Any]:
 
 
 def config_to_toml(config: StudyConfig | None = None, *, every: bool = True) -> str:
-    """Settings as a TOML file in which every key is explained.
+    """Settings as a TOML file in which every key is explained; by default all defaults.
 
+    `every=False` leaves out the keys that few people change, unless they are not at their default.
     Reading the text back gives the same settings; keys without a value are commented out.
-
-    Parameters
-    ----------
-    config : StudyConfig, optional
-        By default all defaults.
-    every : bool, default=True
-        False leaves out the keys that few people change, unless they are not at their default.
-
-    Examples
-    --------
-    >>> print(config_to_toml()[:60])
-    # Settings of an alphakeel study. Every key is shown with it
     """
     title = ["Settings of an alphakeel study."]
     if every:

@@ -66,4 +66,4 @@ class LookAheadWarning(UserWarning):
 
 
 class ResumeWarning(UserWarning):
-    """Kept progress cannot be used, and is computed again."""
+    """A checkpoint cannot be used; what it holds is computed again."""

@@ -77,53 +77,31 @@ _NOT_OF_LIMITED = (
 
 
 def check_models(config: StudyConfig) -> None:
-    """Refuse a model whose package is absent before a long study begins.
-
-    Raises
-    ------
-    ConfigError
-        If LightGBM is asked for and cannot be imported.
-    """
+    """Refuse a model whose package is absent before a long study begins."""
     if "lightgbm" in config.models:
         import_lightgbm()
 
 
 def under_overlay(label: str) -> str:
-    """What a reader calls a strategy that stands under the overlay.
-
-    Examples
-    --------
-    >>> under_overlay("LSTM")
-    'LSTM + overlay'
-    """
+    """What a reader calls a strategy under the overlay: 'LSTM' becomes 'LSTM + overlay'."""
     return f"{label} + overlay"
 
 
 def work_of(model: str, config: StudyConfig) -> float:
-    """Rough CPU time of one fit, in those of one LSTM.
-
-    Examples
-    --------
-    >>> work_of("lstm", StudyConfig())
-    3.0
-    """
+    """Rough CPU time of one fit, in those of one LSTM of one seed."""
     return 0.1 if model == "linear" else _WORK.get(model, 1.0) * config.network.n_seeds
 
 
 def make_forecaster(
     model: str, config: StudyConfig, on_progress: Callable[[int, int, int, float], object]
 ) -> Forecaster:
-    """Build a model that is still to be fitted.
+    """Build a model that is still to be fitted, by its name in `alphakeel.config.MODELS`.
 
-    Parameters
-    ----------
-    model : str
-        One of `alphakeel.config.MODELS`.
-    config : StudyConfig
-        Section ``[network]`` makes every network; of it LightGBM (with ``[boosting]``) and
-        support vectors take the number of seeds.
-    on_progress : callable
-        Told (member, step, max_steps, loss) by networks.
+    Section ``[network]`` makes every network; of it LightGBM (with ``[boosting]``) and support
+    vectors take the number of seeds. ``"lstm_limited"`` ignores six of its options
+    (`learning_rate`, `weight_decay`, `mse_weight`, `validation_share`, `evaluate_every`,
+    `patience`): `RiskLimitedLSTM` has values of its own. Networks report (member, step,
+    max_steps, loss) to `on_progress`.
 
     Examples
     --------

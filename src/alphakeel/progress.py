@@ -57,7 +57,7 @@ class Tracker:
 
     @contextmanager
     def task(self, stage: str, units: float, detail: str = "") -> Iterator[Task]:
-        """Run a piece of work worth `units`; whatever it reports, it ends at its full worth."""
+        """Run a piece of work of so many `units`; whatever it reports, it ends with all of them."""
         task = Task(self, stage, units, detail)
         task.at(0.0)
         yield task

@@ -3,7 +3,7 @@
 A section is a frozen dataclass whose fields are made by `option`, and the root of the settings
 also holds sections, made by `section`. A section checks itself on construction, is built from
 nested mappings with every unknown key refused by name, and is written as TOML, grouped by the
-question that it answers. Which sections there are is told in :mod:`alphakeel.config`.
+question that it answers. The sections themselves are in :mod:`alphakeel.config`.
 """
 
 from __future__ import annotations
@@ -12,15 +12,28 @@ import dataclasses
 import datetime as dt
 import difflib
 import math
+import tomllib
 import types
 import typing
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 from alphakeel.errors import ConfigError
 
-__all__ = ["NONE", "Section", "build", "option", "plain", "section", "to_toml"]
+__all__ = [
+    "NONE",
+    "Section",
+    "build",
+    "common_option",
+    "option",
+    "plain",
+    "read_toml",
+    "section",
+    "to_toml",
+]
 
 
 # What a settings file says for "no value" where the default is one: TOML itself has no null.
@@ -32,16 +45,17 @@ def option(
     help: str,  # noqa: A002  (the word the reader of a settings file looks for)
     *,
     low: float | None = None,
-    high: float | None = None,
+    within: tuple[float, float] | None = None,
     choices: tuple[str, ...] | None = None,
     common: bool = False,
     question: str = "",
 ) -> Any:
     """Declare one setting: default, explanation and valid range (ends included).
 
-    `common` keys are those that most people change. `question` is needed at the root only: a
-    section has one for all of its keys.
+    A range is `within` two ends, or bounded by `low` alone. `common` keys are those that most
+    people change. `question` is needed at the root only: a section has one for all of its keys.
     """
+    low, high = within if within is not None else (low, None)
     metadata = {
         "help": help,
         "low": low,
@@ -51,6 +65,9 @@ def option(
         "question": question,
     }
     return field(default=default, metadata=metadata)
+
+
+common_option = partial(option, common=True)
 
 
 def section(cls: type[Section], question: str) -> Any:
@@ -86,14 +103,8 @@ class Section:
     ) -> dict[str, Any]:
         """The options as keywords of what they configure.
 
-        Parameters
-        ----------
-        without : collection of str
-            Options to leave out.
-        only : collection of str, optional
-            Take those options alone that are named here.
-        prefix : str
-            Take those options alone that begin with it, named by the rest.
+        All but those `without`, `only` those named, and those that begin with `prefix`, named by
+        the rest.
         """
         names = [
             spec.name
@@ -104,6 +115,19 @@ class Section:
             and spec.name.startswith(prefix)
         ]
         return {name.removeprefix(prefix): getattr(self, name) for name in names}
+
+
+def read_toml(path: str | Path) -> dict[str, Any]:
+    """Read a TOML file as nested mappings."""
+    path = Path(path)
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"cannot read settings file {path}: {error.strerror}.") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"settings file {path} is not UTF-8 text.") from error
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"settings file {path} is not valid TOML: {error}.") from error
 
 
 def build(cls: type[Section], raw: Any, renamed: Mapping[str, str] | None = None) -> Section:

@@ -147,15 +147,15 @@ class DeepAlpha(BaseAlpha):
         panel, price = _with_price(X)
         universe = universe_mask(panel) & panel.estimation_mask
         chosen = self._chosen()
-        found = compute_factors(panel, chosen, universe)
-        missing = [name for name in self.factors or () if name in found.omitted]
+        factors = compute_factors(panel, chosen, universe)
+        missing = [name for name in self.factors or () if name in factors.omitted]
         if missing:
-            raise DataError(f"factor {missing[0]!r} {found.omitted[missing[0]]}")
+            raise DataError(f"factor {missing[0]!r} {factors.omitted[missing[0]]}")
         returns = simple_returns(price)
         volatility = ew_volatility(returns, halflife=self.volatility_halflife, annualise=None)
         dataset = assemble_dataset(
             panel,
-            found,
+            factors,
             price=price,
             returns=returns,
             volatility=volatility,

@@ -1,4 +1,4 @@
-"""The backtest: its books, its timing, its costs."""
+"""The backtest: its identities, its timing, its costs."""
 
 from __future__ import annotations
 

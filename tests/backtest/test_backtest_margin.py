@@ -33,7 +33,7 @@ from alphakeel.pipeline.strategies import _margins_of
 from alphakeel.report.charts import weights_area
 from alphakeel.report.method import conventions
 from alphakeel.results import Study
-from alphakeel.risk.stress import book_shock_table
+from alphakeel.risk.stress import portfolio_shock_table
 from alphakeel.study import run_study
 
 BASE = StudyConfig(
@@ -176,7 +176,7 @@ class TestLeverage:
         debt = np.maximum(-ledger.cash, 0.0)
         np.testing.assert_allclose(ledger.carry[1:], debt[:-1] * 0.0002, rtol=1e-9, atol=1e-15)
         assert ledger.carry.sum() > 0.0
-        # The bare book stays as it is, and the overlay's own wealth has paid as well.
+        # The portfolio itself stays as it is, and the overlay's own wealth has paid as well.
         assert not study.strategies["Minimum variance"].carry.any()
         plan = study.portfolios.overlays["Minimum variance"]
         np.testing.assert_allclose(plan.wealth[-1], ledger.wealth[-1], rtol=0.01)
@@ -243,7 +243,7 @@ class TestSpecialTreatment:
         def at_limit(frame: pd.DataFrame) -> Any:
             cleaned = clean(panel_from_long(frame)).panel
             market = market_of(cleaned, "cn", config)
-            return market.rules.at_up_limit, " ".join(market.text)
+            return market.constraints.at_up_limit, " ".join(market.text)
 
         found, text = at_limit(pd.DataFrame(rows))
         assert found[30].tolist() == [True, False]
@@ -291,7 +291,7 @@ class TestTold:
     def test_betas_that_cancel_leave_no_shock_to_check(self) -> None:
         market = np.tile([0.01, -0.02], 60)
         stocks = np.c_[market, market * 1.01]
-        books = {"long": np.full((20, 2), 0.5), "neutral": np.tile([1.0, -1.0], (20, 1))}
-        table = book_shock_table(books, stocks, market, np.arange(99, 119))
+        portfolios = {"long": np.full((20, 2), 0.5), "neutral": np.tile([1.0, -1.0], (20, 1))}
+        table = portfolio_shock_table(portfolios, stocks, market, np.arange(99, 119))
         assert np.isnan(table.loc["neutral", "check"]).all()
         np.testing.assert_allclose(table.loc["long", "check"], 1.0, rtol=1e-6)

@@ -1,4 +1,4 @@
-"""The backtest under market rules, with margin, and in long stretches of plain days."""
+"""The backtest under market rules, with margin, and in long blocks of plain days."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from alphakeel.backtest import engine
 from alphakeel.backtest.costs import MarketCost, ProportionalCost, square_root_impact
 from alphakeel.backtest.engine import backtest
 from alphakeel.backtest.ledger import REASONS, Ledger
-from alphakeel.backtest.market_rules import Margin, MarketRules, price_limits
+from alphakeel.backtest.market_rules import Margin, TradingConstraints, price_limits
 from alphakeel.errors import ConfigError, DataError
 
 NONE = np.nan
@@ -55,7 +55,7 @@ def market(seed: int, n_dates: int = 40, n_assets: int = 8) -> dict[str, Any]:
         "target_weights": targets,
         "prices": prices,
         "tradable": tradable,
-        "rules": MarketRules(
+        "constraints": TradingConstraints(
             at_up_limit=up,
             at_down_limit=down,
             lot_value=100.0 * prices,
@@ -76,7 +76,9 @@ def order_cost(cost: MarketCost, row: int, i: int, order: float) -> float:
 
 def simple_reference(case: dict[str, Any], lag: int) -> np.ndarray:
     """Wealth by plain loops over stocks, all rules but lots, everything by bisection."""
-    targets, prices, cost, rules = (case[k] for k in ("target_weights", "prices", "cost", "rules"))
+    targets, prices, cost, constraints = (
+        case[k] for k in ("target_weights", "prices", "cost", "constraints")
+    )
     n_dates, n_assets = prices.shape
     shares, cash, wealth = [0.0] * n_assets, case["initial"], []
     for t in range(n_dates):
@@ -90,14 +92,14 @@ def simple_reference(case: dict[str, Any], lag: int) -> np.ndarray:
             w, total = targets[t - lag], cash + sum(held)
             high = [
                 0.0
-                if np.isnan(p[i]) or not case["tradable"][t, i] or rules.at_up_limit[t, i]
-                else rules.capacity[t, i]
+                if np.isnan(p[i]) or not case["tradable"][t, i] or constraints.at_up_limit[t, i]
+                else constraints.capacity[t, i]
                 for i in range(n_assets)
             ]
             low = [
                 0.0
-                if np.isnan(p[i]) or not case["tradable"][t, i] or rules.at_down_limit[t, i]
-                else -rules.capacity[t, i]
+                if np.isnan(p[i]) or not case["tradable"][t, i] or constraints.at_down_limit[t, i]
+                else -constraints.capacity[t, i]
                 for i in range(n_assets)
             ]
 
@@ -112,18 +114,18 @@ def simple_reference(case: dict[str, Any], lag: int) -> np.ndarray:
                 middle = (below + above) / 2
                 fits = middle + paid(orders(middle)) <= total
                 below, above = (middle, above) if fits else (below, middle)
-            wish = orders(below)
+            wanted = orders(below)
             share, most = 0.0, 1.0
             for step in range(100):
                 trial = most if step == 0 else (share + most) / 2
-                part = [trial * d if d > 0 else d for d in wish]
+                part = [trial * d if d > 0 else d for d in wanted]
                 if sum(part) + paid(part) <= cash + 1e-9 * total:
                     share = trial
                 else:
                     most = trial
                 if share == 1.0:
                     break
-            done = [share * d if d > 0 else d for d in wish]
+            done = [share * d if d > 0 else d for d in wanted]
             cash -= sum(done) + paid(done)
             for i, d in enumerate(done):
                 held[i] += d
@@ -137,7 +139,7 @@ class TestAgainstAPlainLoop:
     @settings(max_examples=15, deadline=None)
     def test_every_rule_but_lots(self, seed: int, lag: int) -> None:
         case = market(seed, n_dates=15, n_assets=5)
-        case["rules"] = replace(case["rules"], lot_value=None)
+        case["constraints"] = replace(case["constraints"], lot_value=None)
         wealth = backtest(**case, lag=lag).wealth
         np.testing.assert_allclose(wealth, simple_reference(case, lag), rtol=1e-7)
 
@@ -148,7 +150,10 @@ class TestPriceLimits:
         targets = np.array([[0.5, 0.5, 0.0], [0.9, 0.0, 0.1], [NONE] * 3, [NONE] * 3])
         up, down = price_limits(prices, 0.1)
         ledger = backtest(
-            targets, prices, cost=FREE, rules=MarketRules(at_up_limit=up, at_down_limit=down)
+            targets,
+            prices,
+            cost=FREE,
+            constraints=TradingConstraints(at_up_limit=up, at_down_limit=down),
         )
         # Row 2: 0.55 and 0.45 are held. The first cannot be bought up to 0.9, nor the second
         # sold, and so there is no cash for the third.
@@ -163,7 +168,10 @@ class TestPriceLimits:
         targets = np.array([[0.5, 0.5], [0.0, 1.0], [NONE, NONE]])
         up, down = price_limits(prices, 0.1)
         ledger = backtest(
-            targets, prices, cost=FREE, rules=MarketRules(at_up_limit=up, at_down_limit=down)
+            targets,
+            prices,
+            cost=FREE,
+            constraints=TradingConstraints(at_up_limit=up, at_down_limit=down),
         )
         np.testing.assert_allclose(ledger.weights[2], [0.0, 1.0])
         assert not any(ledger.hindrances().values())
@@ -174,7 +182,11 @@ class TestLots:
         prices = np.array([[7.0, 30.0]] * 4)
         targets = np.array([[0.5, 0.3], [0.45, 0.0], [NONE, NONE], [NONE, NONE]])
         ledger = backtest(
-            targets, prices, cost=FREE, rules=MarketRules(lot_value=100 * prices), initial=10_000.0
+            targets,
+            prices,
+            cost=FREE,
+            constraints=TradingConstraints(lot_value=100 * prices),
+            initial=10_000.0,
         )
         # 5000 / 700 is 7 lots; 3000 / 3000 is 1. Then 0.45 is 4500: 400 less is not one lot.
         np.testing.assert_allclose(ledger.trades[1], [4900.0, 3000.0])
@@ -186,9 +198,9 @@ class TestLots:
         # The accounting price doubles by a bonus share; 150 shares for 100 at 2/3 of the price.
         prices = np.array([[10.0], [10.0], [10.0], [10.0], [10.0]])
         raw = np.array([[10.0], [10.0], [10.0 / 1.5], [10.0 / 1.5], [10.0 / 1.5]])
-        rules = MarketRules(lot_value=100 * raw)
+        constraints = TradingConstraints(lot_value=100 * raw)
         targets = np.array([[1.0], [0.6], [0.0], [NONE], [NONE]])
-        ledger = backtest(targets, prices, cost=FREE, rules=rules, initial=1000.0)
+        ledger = backtest(targets, prices, cost=FREE, constraints=constraints, initial=1000.0)
         # 150 shares worth 1000; 0.6 sells 400 of value: 60 shares, less than a lot.
         assert ledger.trades[:, 0].tolist() == [0.0, 1000.0, 0.0, -1000.0, 0.0]
         assert ledger.small.tolist() == [0, 0, 1, 0, 0]
@@ -197,8 +209,8 @@ class TestLots:
         prices, none = np.full((3, 2), 10.0), np.zeros(3)
         cost = MarketCost(np.full(3, 0.0003), none, none, minimum=5.0)
         targets = np.array([[0.5, 0.1], [NONE, NONE], [NONE, NONE]])
-        rules = MarketRules(lot_value=100 * prices)
-        ledger = backtest(targets, prices, cost=cost, rules=rules, initial=100_000.0)
+        constraints = TradingConstraints(lot_value=100 * prices)
+        ledger = backtest(targets, prices, cost=cost, constraints=constraints, initial=100_000.0)
         np.testing.assert_allclose(ledger.trades[1], [49_000.0, 9000.0])  # of 49990 and 9998
         assert ledger.costs[1] == pytest.approx(49_000 * 0.0003 + 5.0)
 
@@ -208,7 +220,9 @@ class TestVolume:
         prices = np.ones((4, 2))
         capacity = np.array([[9.0, 9.0], [0.2, 9.0], [0.2, NONE], [9.0, 9.0]])
         targets = np.array([[0.5, 0.5], [0.5, 0.2], [0.5, 0.2], [NONE, NONE]])
-        ledger = backtest(targets, prices, cost=FREE, rules=MarketRules(capacity=capacity))
+        ledger = backtest(
+            targets, prices, cost=FREE, constraints=TradingConstraints(capacity=capacity)
+        )
         np.testing.assert_allclose(
             ledger.weights, [[0, 0], [0.2, 0.5], [0.4, 0.5], [0.5, 0.2]], atol=1e-15
         )
@@ -219,23 +233,27 @@ class TestSameDay:
     def test_t_plus_1_binds_only_between_rows_of_one_day(self) -> None:
         prices = np.array([[1.0], [1.0], [1.0], [1.0]])
         targets = np.array([[0.6], [0.2], [0.2], [NONE]])
-        free = backtest(targets, prices, cost=FREE, rules=MarketRules(day=np.arange(4)))
+        free = backtest(
+            targets, prices, cost=FREE, constraints=TradingConstraints(day=np.arange(4))
+        )
         np.testing.assert_allclose(free.weights[:, 0], [0.0, 0.6, 0.2, 0.2])
         assert not free.locked.any()
-        tied = backtest(targets, prices, cost=FREE, rules=MarketRules(day=np.array([0, 1, 1, 2])))
+        tied = backtest(
+            targets, prices, cost=FREE, constraints=TradingConstraints(day=np.array([0, 1, 1, 2]))
+        )
         np.testing.assert_allclose(tied.weights[:, 0], [0.0, 0.6, 0.6, 0.2])
         assert tied.locked.tolist() == [0, 0, 1, 0]
 
     def test_older_shares_may_be_sold_beside_new_ones(self) -> None:
         targets = np.array([[0.3], [0.5], [0.0], [NONE]])
-        rules = MarketRules(day=np.array([0, 1, 2, 2]))
-        ledger = backtest(targets, np.ones((4, 1)), cost=FREE, rules=rules)
+        constraints = TradingConstraints(day=np.array([0, 1, 2, 2]))
+        ledger = backtest(targets, np.ones((4, 1)), cost=FREE, constraints=constraints)
         np.testing.assert_allclose(ledger.weights[:, 0], [0.0, 0.3, 0.5, 0.2])
 
     def test_yesterdays_shares_are_free_though_this_row_is_not_the_days_first(self) -> None:
         targets = np.array([[0.5], [NONE], [0.0], [NONE]])
-        rules = MarketRules(day=np.array([0, 1, 2, 2]))
-        ledger = backtest(targets, np.ones((4, 1)), cost=FREE, rules=rules)
+        constraints = TradingConstraints(day=np.array([0, 1, 2, 2]))
+        ledger = backtest(targets, np.ones((4, 1)), cost=FREE, constraints=constraints)
         np.testing.assert_allclose(ledger.weights[:, 0], [0.0, 0.5, 0.5, 0.0])
 
 
@@ -317,13 +335,13 @@ class TestMargin:
 
     @given(seed=st.integers(0, 10**6), rules_on=st.booleans())
     @settings(max_examples=25, deadline=None)
-    def test_books_balance(self, seed: int, rules_on: bool) -> None:
+    def test_the_ledger_balances(self, seed: int, rules_on: bool) -> None:
         case = market(seed)
         rng = np.random.default_rng(seed)
         signs = rng.choice([-1.0, 1.0], case["prices"].shape)
         case["target_weights"] = case["target_weights"] * signs * 0.9
         if not rules_on:
-            case |= {"rules": None, "cost": ProportionalCost(0.002)}
+            case |= {"constraints": None, "cost": ProportionalCost(0.002)}
         margin = Margin(1.3, short=True, financing_rate=0.05, borrow_rate=0.03)
         ledger = backtest(**case, margin=margin)
         assert ledger.imbalance(case["prices"]).max() < 1e-10
@@ -341,18 +359,18 @@ class TestNoRuleIsBroken:
     def test_on_any_day(self, seed: int, lag: int) -> None:
         case = market(seed)
         ledger = backtest(**case, lag=lag)
-        rules, prices, trades = case["rules"], case["prices"], ledger.trades
+        constraints, prices, trades = case["constraints"], case["prices"], ledger.trades
         forced = np.isnan(prices) & (trades != 0.0)
         orders = np.where(forced, 0.0, trades)
-        assert not (orders[rules.at_up_limit] > 0.0).any()
-        assert not (orders[rules.at_down_limit] < 0.0).any()
+        assert not (orders[constraints.at_up_limit] > 0.0).any()
+        assert not (orders[constraints.at_down_limit] < 0.0).any()
         assert not orders[~case["tradable"]].any()
-        assert (np.abs(orders) <= np.nan_to_num(rules.capacity) * (1 + 1e-9)).all()
+        assert (np.abs(orders) <= np.nan_to_num(constraints.capacity) * (1 + 1e-9)).all()
 
         holdings = ledger.weights * ledger.wealth[:, None]
         assert (holdings >= 0.0).all()
         assert (ledger.cash >= -1e-9 * ledger.wealth).all()
-        lots = np.nan_to_num(orders / rules.lot_value)
+        lots = np.nan_to_num(orders / constraints.lot_value)
         odd = np.abs(lots - np.rint(lots)) > 1e-6
         assert not (odd & (orders > 0.0)).any()
         assert not holdings[odd & (orders < 0.0)].any()  # only with the whole position
@@ -383,13 +401,13 @@ class TestNoRuleIsBroken:
             noisy["target_weights"][later] = rng.dirichlet(np.ones(shape[1]), shape[0])
             noisy["prices"][later] *= np.exp(rng.normal(0.0, 1.0, shape))
             noisy["tradable"][later] = rng.random(shape) < 0.5
-            rules = {}
+            noise = {}
             for name in ("at_up_limit", "at_down_limit", "lot_value", "capacity"):
-                rules[name] = getattr(case["rules"], name).copy()
-                rules[name][later] = rules[name][later][::-1]
+                noise[name] = getattr(case["constraints"], name).copy()
+                noise[name][later] = noise[name][later][::-1]
             impact = case["cost"].impact.copy()
             impact[later] *= 3.0
-            noisy["rules"] = replace(case["rules"], **rules)
+            noisy["constraints"] = replace(case["constraints"], **noise)
             noisy["cost"] = replace(case["cost"], impact=impact)
             other = arrays(backtest(**(case | noisy)))
             for name, value in base.items():
@@ -400,8 +418,8 @@ class TestRulesThatDoNotBind:
     @pytest.mark.parametrize("seed", range(4))
     def test_off_is_the_plain_engine_exactly(self, seed: int) -> None:
         case = market(seed) | {"cost": ProportionalCost(0.001)}
-        plain = arrays(backtest(**(case | {"rules": None})))
-        off = arrays(backtest(**(case | {"rules": MarketRules(), "margin": Margin()})))
+        plain = arrays(backtest(**(case | {"constraints": None})))
+        off = arrays(backtest(**(case | {"constraints": TradingConstraints(), "margin": Margin()})))
         for name, value in plain.items():
             np.testing.assert_array_equal(value, off[name], err_msg=name)
 
@@ -409,28 +427,33 @@ class TestRulesThatDoNotBind:
     def test_wide_open_rules_change_nothing_but_roundings(self, seed: int) -> None:
         case = market(seed) | {"cost": ProportionalCost(0.001)}
         shape = case["prices"].shape
-        plain = backtest(**(case | {"rules": None}))
+        plain = backtest(**(case | {"constraints": None}))
         none = np.zeros(shape, dtype=bool)
-        wide = MarketRules(none, none, capacity=np.full(shape, 1e30), day=np.arange(shape[0]))
-        other = backtest(**(case | {"rules": wide}))
+        wide = TradingConstraints(
+            none, none, capacity=np.full(shape, 1e30), day=np.arange(shape[0])
+        )
+        other = backtest(**(case | {"constraints": wide}))
         np.testing.assert_allclose(other.wealth, plain.wealth, rtol=1e-12)
         np.testing.assert_allclose(other.weights, plain.weights, atol=1e-12)
         np.testing.assert_array_equal(other.blocked, plain.blocked)
-        tiny = MarketRules(lot_value=np.full(shape, 1e-6))
+        tiny = TradingConstraints(lot_value=np.full(shape, 1e-6))
         np.testing.assert_allclose(
-            backtest(**(case | {"rules": tiny})).wealth, plain.wealth, rtol=1e-6
+            backtest(**(case | {"constraints": tiny})).wealth, plain.wealth, rtol=1e-6
         )
 
     def test_arrays_of_another_shape_are_refused(self) -> None:
         targets, prices = np.full((2, 1), NONE), np.ones((2, 1))
-        for rules, message in (
-            (MarketRules(capacity=np.ones((3, 1))), "capacity of the market rules has shape"),
-            (MarketRules(day=np.arange(3)), "day of the market rules"),
-            (MarketRules(capacity=-prices), r"capacity\[0, 0\] is negative"),
-            (MarketRules(lot_value=0.0 * prices), r"lot_value\[0, 0\] is not positive"),
+        for constraints, message in (
+            (
+                TradingConstraints(capacity=np.ones((3, 1))),
+                "capacity of the market rules has shape",
+            ),
+            (TradingConstraints(day=np.arange(3)), "day of the market rules"),
+            (TradingConstraints(capacity=-prices), r"capacity\[0, 0\] is negative"),
+            (TradingConstraints(lot_value=0.0 * prices), r"lot_value\[0, 0\] is not positive"),
         ):
             with pytest.raises(DataError, match=message):
-                backtest(targets, prices, rules=rules)
+                backtest(targets, prices, constraints=constraints)
 
 
 class TestStretch:

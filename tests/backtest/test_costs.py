@@ -13,7 +13,7 @@ from alphakeel.backtest import costs
 from alphakeel.backtest.costs import MarketCost, ProportionalCost, rates_on, square_root_impact
 from alphakeel.backtest.market_rules import (
     Margin,
-    MarketRules,
+    TradingConstraints,
     board_limits,
     cn_market,
     price_limits,
@@ -208,7 +208,7 @@ class TestPriceLimits:
         with pytest.raises(DataError, match="whole per cent"):
             price_limits(np.ones((2, 1)), 0.123)
         with pytest.raises(DataError, match="at_up_limit has type"):
-            MarketRules(at_up_limit=np.ones((2, 1)))  # type: ignore[arg-type]
+            TradingConstraints(at_up_limit=np.ones((2, 1)))  # type: ignore[arg-type]
         with pytest.raises(ConfigError, match="max_gross"):
             Margin(max_gross=0.5)
         with pytest.raises(ConfigError, match="borrow_rate"):
@@ -224,12 +224,12 @@ class TestPresets:
 
     def arrays(self, close: np.ndarray, accounting: np.ndarray, volume: np.ndarray) -> dict:
         market = cn_market(self.dates, close=close, accounting=accounting, volume=volume)
-        rules, cost = market.rules, market.cost
+        constraints, cost = market.constraints, market.cost
         return {
-            "up": rules.at_up_limit,
-            "down": rules.at_down_limit,
-            "lot": rules.lot_value,
-            "capacity": rules.capacity,
+            "up": constraints.at_up_limit,
+            "down": constraints.at_down_limit,
+            "lot": constraints.lot_value,
+            "capacity": constraints.capacity,
             "impact": cost.impact,
             "sell": cost.sell,
         }
@@ -239,9 +239,9 @@ class TestPresets:
             self.dates, close=self.close, accounting=self.accounting, volume=self.volume
         )
         t = 100
-        np.testing.assert_allclose(market.rules.lot_value[t], 100 * self.close[t])
+        np.testing.assert_allclose(market.constraints.lot_value[t], 100 * self.close[t])
         traded = self.close * self.volume
-        np.testing.assert_allclose(market.rules.capacity[t], 0.1 * traded[t])
+        np.testing.assert_allclose(market.constraints.capacity[t], 0.1 * traded[t])
         returns = self.accounting[1:] / self.accounting[:-1] - 1.0
         volatility = returns[t - 61 : t - 1].std(axis=0, ddof=1)  # of rows t-60 to t-1
         expected = volatility / np.sqrt(traded[t - 20 : t].mean(axis=0))
@@ -256,9 +256,9 @@ class TestPresets:
         market = us_market(
             self.dates, close=self.close, volume=self.volume, accounting=self.accounting
         )
-        assert not market.rules.capacity[:3].any()  # no volatility yet
-        assert market.rules.capacity[3:].all()
-        assert not market.rules.binds or market.rules.lot_value is None
+        assert not market.constraints.capacity[:3].any()  # no volatility yet
+        assert market.constraints.capacity[3:].all()
+        assert not market.constraints.binds or market.constraints.lot_value is None
 
     def test_scrambled_future_leaves_the_past_to_the_bit(self) -> None:
         base = self.arrays(self.close, self.accounting, self.volume)
@@ -275,14 +275,14 @@ class TestPresets:
             self.dates, close=self.close, volume=self.volume, accounting=self.accounting
         )
         part = market.between(slice(70, 90))
-        np.testing.assert_array_equal(part.rules.capacity, market.rules.capacity[70:90])
+        np.testing.assert_array_equal(part.constraints.capacity, market.constraints.capacity[70:90])
         np.testing.assert_array_equal(part.cost.impact, market.cost.impact[70:90])
         np.testing.assert_array_equal(part.cost.sell, market.cost.sell[70:90])
-        assert part.rules.lot_value is None
+        assert part.constraints.lot_value is None
 
     def test_without_volumes(self) -> None:
         market = us_market(self.dates)
-        assert not market.rules.binds
+        assert not market.constraints.binds
         assert market.cost.impact is None
         assert any("no volumes" in line for line in market.text)
 

@@ -16,7 +16,7 @@ from alphakeel.config import MODELS, NetworkConfig, StudyConfig
 from alphakeel.errors import ConfigError, DataError
 from alphakeel.model_factory import LABELS, NETWORKS, check_models, make_forecaster, work_of
 from alphakeel.models.base import Forecaster
-from alphakeel.models.constrained import AllocatingForecaster, RiskLimitedLSTM
+from alphakeel.models.constrained import ConstrainedForecaster, RiskLimitedLSTM
 from alphakeel.models.linear import LinearForecaster
 from alphakeel.models.networks import (
     AttentionNetwork,
@@ -393,7 +393,7 @@ class TestRoster:
         model.set_params(**{"on_progress": None} if hasattr(model, "on_progress") else {})
         market = rng.standard_normal((90, 2))
         paths: dict[str, Any] = {}
-        if isinstance(model, AllocatingForecaster):
+        if isinstance(model, ConstrainedForecaster):
             paths["returns"] = 0.01 * rng.standard_normal((90, 5, 12))
             paths["volatility"] = np.full((90, 12), 0.2)
         model.fit(features, features[..., 0], market=market, **paths)

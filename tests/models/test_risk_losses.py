@@ -14,8 +14,8 @@ from torch.autograd import gradcheck
 from alphakeel.errors import ConfigError, DataError
 from alphakeel.models import losses
 from alphakeel.models.allocation_network import (
-    Limits,
     Multipliers,
+    PathLimits,
     cap_shares,
     smooth_risks,
     sparsemax,
@@ -266,7 +266,7 @@ def test_score_loss_takes_the_rank_ic(case: tuple[Tensor, ...]) -> None:
 
 
 def test_gradients_of_smooth_risks_and_penalty(returns: Tensor) -> None:
-    limits = Limits(volatility=0.1, max_drawdown=0.1, var_95=0.01, cvar_95=0.02, turnover=9.0)
+    limits = PathLimits(volatility=0.1, max_drawdown=0.1, var_95=0.01, cvar_95=0.02, turnover=9.0)
     multipliers = Multipliers(limits)
     multipliers.update({name: 1.3 * limit for name, limit in limits.active().items()})
     traded = torch.rand(18, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))

@@ -14,7 +14,7 @@ import torch
 from alphakeel.errors import ConfigError
 from alphakeel.models import training
 from alphakeel.models.sequence import LSTMForecaster
-from alphakeel.models.training import kept_memory, one_thread, training_dtype
+from alphakeel.models.training import one_thread, reuse_memory, training_dtype
 from alphakeel.stats.cross_section import rank_ic
 
 CPU = torch.device("cpu")
@@ -56,7 +56,7 @@ class TestKeptMemory:
         monkeypatch.setattr(
             training, "_glibc", lambda name: lambda *values: calls.append((name, *values)) or 1
         )
-        with kept_memory(), kept_memory():
+        with reuse_memory(), reuse_memory():
             assert len(calls) == 3
             assert min(size for _, _, size in calls) >= 256 * 2**20
         assert [name for name, *_ in calls[3:]] == ["mallopt"] * 3 + ["malloc_trim"]
@@ -64,10 +64,10 @@ class TestKeptMemory:
     def test_lowers_them_after_an_error(self, monkeypatch: pytest.MonkeyPatch) -> None:
         calls: list[str] = []
         monkeypatch.setattr(training, "_glibc", lambda name: lambda *_: calls.append(name) or 1)
-        with pytest.raises(ZeroDivisionError), kept_memory():
+        with pytest.raises(ZeroDivisionError), reuse_memory():
             raise ZeroDivisionError
         assert calls[-1] == "malloc_trim"
-        with kept_memory():
+        with reuse_memory():
             pass
         assert calls.count("malloc_trim") == 2
 
@@ -95,7 +95,7 @@ class TestKeptMemory:
             return library()
 
         monkeypatch.setattr(ctypes, "CDLL", load)
-        with kept_memory():
+        with reuse_memory():
             assert np.ones(10).sum() == 10
 
     def test_changes_no_number(self, monkeypatch: pytest.MonkeyPatch) -> None:

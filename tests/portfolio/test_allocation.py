@@ -21,14 +21,14 @@ from alphakeel.portfolio.heuristics import (
     top_quantile,
 )
 from alphakeel.risk.covariance import ledoit_wolf_matrix
-from alphakeel.risk.volatility import portfolio_volatility
+from alphakeel.risk.volatility import ex_ante_volatility
 
 
-def random_decisions(seed: int, n_rows: int = 15, n_assets: int = 20) -> dict[str, np.ndarray]:
+def random_decisions(seed: int, n_decisions: int = 15, n_assets: int = 20) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(seed)
-    scores = rng.normal(size=(n_rows, n_assets)).cumsum(axis=0)
+    scores = rng.normal(size=(n_decisions, n_assets)).cumsum(axis=0)
     scores[rng.random(scores.shape) < 0.1] = np.nan
-    scores[rng.random(n_rows) < 0.1] = np.nan
+    scores[rng.random(n_decisions) < 0.1] = np.nan
     volatility = rng.uniform(0.1, 0.6, scores.shape)
     volatility[rng.random(scores.shape) < 0.05] = np.nan
     return {
@@ -48,8 +48,8 @@ class TestWaterFilling:
         rng = np.random.default_rng(seed)
         raw = np.exp(rng.normal(0.0, 2.0, (4, 12))) * (rng.random((4, 12)) < 0.7)
         for row, weights in zip(raw, capped_proportional(raw, cap=cap, budget=budget), strict=True):
-            room = cap * np.count_nonzero(row)
-            if room <= budget:
+            most = cap * np.count_nonzero(row)
+            if most <= budget:
                 expected = np.where(row > 0.0, cap, 0.0)
             else:
 
@@ -59,7 +59,7 @@ class TestWaterFilling:
                 expected = np.minimum(cap, brentq(over, 0.0, 1e6, xtol=1e-15, rtol=1e-14) * row)
             np.testing.assert_allclose(weights, expected, atol=1e-9)
             assert weights.max() <= cap
-            assert weights.sum() == pytest.approx(min(budget, room), abs=1e-12)
+            assert weights.sum() == pytest.approx(min(budget, most), abs=1e-12)
 
     def test_tiny_and_huge_numbers(self) -> None:
         raw = np.array([[1e-300, 1e300, 0.0], [0.0, 0.0, 0.0]])
@@ -174,8 +174,8 @@ class TestTopQuantile:
     @pytest.mark.parametrize("seed", range(5))
     def test_scrambled_future_leaves_the_past_to_the_bit(self, seed: int) -> None:
         inputs, rng = random_decisions(seed), np.random.default_rng(seed)
-        returns, rows = rng.normal(0.0, 0.02, (100, 20)), np.arange(25, 100, 5)
-        base = top_quantile(**inputs, target_volatility=0.1, returns=returns, rows=rows)
+        returns, decisions = rng.normal(0.0, 0.02, (100, 20)), np.arange(25, 100, 5)
+        base = top_quantile(**inputs, target_volatility=0.1, returns=returns, decisions=decisions)
         assert (np.nansum(base, axis=1) < 0.95).any()
         for i in (0, 6, 13):
             other = {name: value.copy() for name, value in inputs.items()}
@@ -184,8 +184,10 @@ class TestTopQuantile:
             for name in ("eligible", "tradable"):
                 other[name][i + 1 :] = rng.random(other[name][i + 1 :].shape) < 0.5
             future = returns.copy()
-            future[rows[i] + 1 :] = rng.normal(0.0, 1e6, future[rows[i] + 1 :].shape)
-            again = top_quantile(**other, target_volatility=0.1, returns=future, rows=rows)
+            future[decisions[i] + 1 :] = rng.normal(0.0, 1e6, future[decisions[i] + 1 :].shape)
+            again = top_quantile(
+                **other, target_volatility=0.1, returns=future, decisions=decisions
+            )
             np.testing.assert_array_equal(again[: i + 1], base[: i + 1])
 
     @pytest.mark.parametrize(
@@ -214,12 +216,12 @@ class TestTopQuantile:
 class TestVolatilityTarget:
     def test_forecast_volatility_never_exceeds_the_target(self) -> None:
         rng = np.random.default_rng(0)
-        returns, rows = rng.normal(0.0, 0.02, (200, 8)), np.arange(30, 200, 10)
-        weights = rng.dirichlet(np.ones(8), len(rows))
-        forecast = portfolio_volatility(weights, returns, rows)
+        returns, decisions = rng.normal(0.0, 0.02, (200, 8)), np.arange(30, 200, 10)
+        weights = rng.dirichlet(np.ones(8), len(decisions))
+        forecast = ex_ante_volatility(weights, returns, decisions)
         target = float(np.median(forecast))
         scaled = scale_to_volatility(weights, forecast, target=target)
-        after = portfolio_volatility(scaled, returns, rows)
+        after = ex_ante_volatility(scaled, returns, decisions)
         np.testing.assert_allclose(after, np.minimum(forecast, target), rtol=1e-12)
         calm = forecast <= target
         np.testing.assert_array_equal(scaled[calm], weights[calm])
@@ -300,21 +302,21 @@ class TestMinimumVariance:
         np.testing.assert_allclose(weights, [[share, 1 - share]], atol=1e-7)
 
     def test_scrambled_future_leaves_the_past_to_the_bit(self) -> None:
-        returns, rows = self.market(6), np.array([80, 110, 140])
+        returns, decisions = self.market(6), np.array([80, 110, 140])
         eligible = np.random.default_rng(0).random((3, 20)) < 0.9
-        base = minimum_variance(returns, rows, eligible, window=60, weight_cap=0.2)
-        for i, row in enumerate(rows):
+        base = minimum_variance(returns, decisions, eligible, window=60, weight_cap=0.2)
+        for i, row in enumerate(decisions):
             other, flags = returns.copy(), eligible.copy()
             other[row + 1 :] = np.random.default_rng(i).normal(0.0, 10.0, other[row + 1 :].shape)
             flags[i + 1 :] = ~flags[i + 1 :]
-            again = minimum_variance(other, rows, flags, window=60, weight_cap=0.2)
+            again = minimum_variance(other, decisions, flags, window=60, weight_cap=0.2)
             np.testing.assert_array_equal(again[: i + 1], base[: i + 1])
 
     def test_stocks_without_history_are_left_out(self) -> None:
         returns = self.market(7)
         returns[:100, :15] = np.nan
-        rows, eligible = np.array([20, 149]), np.ones((2, 20), dtype=bool)
-        weights = minimum_variance(returns, rows, eligible, window=120, weight_cap=0.3)
+        decisions, eligible = np.array([20, 149]), np.ones((2, 20), dtype=bool)
+        weights = minimum_variance(returns, decisions, eligible, window=120, weight_cap=0.3)
         assert not weights[0].any()
         assert not weights[1, :15].any()
         assert weights[1].sum() == pytest.approx(1.0)

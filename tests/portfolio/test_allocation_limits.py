@@ -47,7 +47,7 @@ def a_decision(seed: int = 0, n_assets: int = 12, n_scenarios: int = 200) -> Dec
     return Decision(
         columns=np.arange(n_assets),
         held=np.zeros(n_assets),
-        room=np.full(n_assets, np.inf),
+        max_weight=np.full(n_assets, np.inf),
         frozen=np.zeros(n_assets, dtype=bool),
         scenarios=returns,
         rows=np.arange(1000, 1000 + n_scenarios),
@@ -59,16 +59,16 @@ def a_decision(seed: int = 0, n_assets: int = 12, n_scenarios: int = 200) -> Dec
 
 def a_history(seed: int) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(seed)
-    rows = np.arange(FIRST, N_DATES, 5)
-    shape = (len(rows), N_ASSETS)
+    decisions = np.arange(FIRST, N_DATES, 5)
+    shape = (len(decisions), N_ASSETS)
     returns = rng.normal(0.0, 0.01, (N_DATES, 1)) + rng.normal(0.0, 0.015, (N_DATES, N_ASSETS))
     returns[rng.random(returns.shape) < 0.02] = np.nan
     scores = rng.normal(size=shape)
     scores[rng.random(shape) < 0.1] = np.nan
-    scores[rng.random(len(rows)) < 0.1] = np.nan
+    scores[rng.random(len(decisions)) < 0.1] = np.nan
     return {
         "returns": returns,
-        "rows": rows,
+        "decisions": decisions,
         "scores": scores,
         "eligible": rng.random(shape) < 0.85,
         "tradable": rng.random(shape) < 0.85,
@@ -160,7 +160,7 @@ class TestSameAnswerAsSkfolio:
             peer = MeanRisk(**common, **peer_limit).fit(decision.scenarios)
             assert ours is not None
             assert mu @ ours.weights == pytest.approx(mu @ peer.weights_, abs=1e-6)
-            assert mu @ ours.weights < mu @ free.weights - 1e-6  # the limit was worth something
+            assert mu @ ours.weights < mu @ free.weights - 1e-6  # the limit cost something
 
     def test_costs_are_charged_once(self) -> None:
         """skfolio charges its costs on every observation; one over that many is the same."""
@@ -281,36 +281,36 @@ class TestInfeasible:
         returns[:, 1] = np.random.default_rng(1).normal(0.0, 0.01, 100)
         returns[81:91, 0] = 0.05
         tradable = np.array([[True, True], [False, True]])
-        book = allocate(
+        allocation = allocate(
             "equal_weight",
             returns=returns,
-            rows=np.array([80, 90]),
+            decisions=np.array([80, 90]),
             eligible=np.ones((2, 2), dtype=bool),
             tradable=tradable,
             limits=Limits(weight_cap=0.5),
             lag=0,
         )
-        expected = drifted(book.weights[0], returns[81:91])[0]
-        assert book.weights[1, 0] == pytest.approx(expected, abs=1e-12)
-        assert book.records[1].breached["weight"] == pytest.approx(expected - 0.5)
-        assert "suspended" in book.records[1].reason
+        expected = drifted(allocation.weights[0], returns[81:91])[0]
+        assert allocation.weights[1, 0] == pytest.approx(expected, abs=1e-12)
+        assert allocation.records[1].breached["weight"] == pytest.approx(expected - 0.5)
+        assert "suspended" in allocation.records[1].reason
 
     def test_turnover_gives_way_before_capital(self) -> None:
         history = a_history(0) | {"tradable": None}
         eligible = np.ones((6, N_ASSETS), dtype=bool)
         eligible[3, :4] = False
-        book = allocate(
+        allocation = allocate(
             "equal_weight",
             **(history | {"eligible": eligible}),
             limits=Limits(weight_cap=0.2, turnover_limit=0.25),
             smoothing=1.0,
         )
-        record = book.records[3]
+        record = allocation.records[3]
         assert record.status == "more_turnover"
         assert record.conflict == ("eligible", "turnover")
         assert set(record.breached) == {"turnover"}
-        assert not book.weights[3, :4].any()
-        held = drifted(book.weights[2], history["returns"][72:76])
+        assert not allocation.weights[3, :4].any()
+        held = drifted(allocation.weights[2], history["returns"][72:76])
         assert record.used["turnover"] == pytest.approx(held[:4].sum(), abs=1e-6)
 
 
@@ -337,14 +337,14 @@ SHORTS = st.builds(
 )
 
 
-def check_limits(book: Allocation, history: dict[str, np.ndarray], limits: Limits) -> None:
+def check_limits(allocation: Allocation, history: dict[str, np.ndarray], limits: Limits) -> None:
     """Recompute each limit from the inputs; every excess has to stand in the record."""
     held, since = np.zeros(N_ASSETS), 0
     returns = history["returns"]
-    for i, row in enumerate(history["rows"]):
+    for i, row in enumerate(history["decisions"]):
         held = drifted(held, returns[since + 1 : row + 1])
         held[np.isnan(returns[row]) & ~history["eligible"][i]] = 0.0
-        since, record, w = row, book.records[i], book.weights[i]
+        since, record, w = row, allocation.records[i], allocation.weights[i]
         if record.status == "silent":
             assert np.isnan(w).all()
             continue
@@ -402,16 +402,16 @@ class TestNoLimitIsBrokenSilently:
     def test_long_only(self, seed: int, limits: Limits, method: str, smoothing: float) -> None:
         history = a_history(seed)
         options = {"window": 50, "strength": 0.3, "smoothing": smoothing}
-        book = allocate(method, **history, limits=limits, **options)
+        allocation = allocate(method, **history, limits=limits, **options)
         if method == "minimum_variance":
             limits = replace(limits, invested=0.0)
-        check_limits(book, history, limits)
+        check_limits(allocation, history, limits)
 
     @given(seed=st.integers(0, 10**6), limits=SHORTS, smoothing=st.sampled_from([0.25, 1.0]))
     @settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.too_slow])
     def test_long_short(self, seed: int, limits: Limits, smoothing: float) -> None:
         history = a_history(seed)
-        book = allocate(
+        allocation = allocate(
             "mean_variance",
             **history,
             limits=limits,
@@ -419,8 +419,8 @@ class TestNoLimitIsBrokenSilently:
             strength=0.3,
             smoothing=smoothing,
         )
-        check_limits(book, history, limits)
-        assert (book.weights < -0.01).any()
+        check_limits(allocation, history, limits)
+        assert (allocation.weights < -0.01).any()
 
 
 class TestAllocate:
@@ -431,8 +431,8 @@ class TestAllocate:
         before = allocate(method, **history, limits=limits, window=50, strength=0.3)
         rng, cut = np.random.default_rng(9), 3
         scrambled = {name: np.array(value) for name, value in history.items()}
-        scrambled["returns"][history["rows"][cut] + 1 :] = rng.normal(
-            0, 0.05, scrambled["returns"][history["rows"][cut] + 1 :].shape
+        scrambled["returns"][history["decisions"][cut] + 1 :] = rng.normal(
+            0, 0.05, scrambled["returns"][history["decisions"][cut] + 1 :].shape
         )
         scrambled["scores"][cut + 1 :] = rng.normal(size=scrambled["scores"][cut + 1 :].shape)
         scrambled["eligible"][cut + 1 :] = rng.random((2, N_ASSETS)) < 0.5
@@ -445,9 +445,9 @@ class TestAllocate:
         options = {"window": 50, "smoothing": 1.0, "limits": Limits(weight_cap=1.0)}
         least = allocate("minimum_variance", **history, **options).used("volatility")
         for method in ("equal_weight", "inverse_volatility", "risk_parity", "hrp"):
-            book = allocate(method, **history, **options)
-            np.testing.assert_allclose(book.weights.sum(axis=1), 1.0, atol=1e-6)
-            assert (least <= book.used("volatility") + 1e-7).all()
+            allocation = allocate(method, **history, **options)
+            np.testing.assert_allclose(allocation.weights.sum(axis=1), 1.0, atol=1e-6)
+            assert (least <= allocation.used("volatility") + 1e-7).all()
 
     def test_wishes_are_kept_where_no_limit_binds(self) -> None:
         history = a_history(2) | {"tradable": None, "eligible": np.ones((6, N_ASSETS), dtype=bool)}
@@ -455,7 +455,7 @@ class TestAllocate:
         equal = allocate("equal_weight", **history, **options)
         np.testing.assert_allclose(equal.weights, 1 / N_ASSETS, atol=1e-6)
         parity = allocate("risk_parity", **history, **options)
-        row = history["rows"][-1]
+        row = history["decisions"][-1]
         past = history["returns"][row - 49 : row + 1]
         past = np.where(np.isnan(past), np.nanmean(past, axis=1, keepdims=True), past)
         w = parity.weights[-1]
@@ -498,7 +498,7 @@ class TestAllocate:
         with pytest.raises(DataError, match="scores have shape"):
             allocate("mean_cvar", **(history | {"scores": np.zeros((2, 2))}))
         with pytest.raises(DataError, match="rise"):
-            allocate("hrp", **(history | {"rows": history["rows"][::-1]}))
+            allocate("hrp", **(history | {"decisions": history["decisions"][::-1]}))
         with pytest.raises(ConfigError, match="volatility limit"):
             Limits(volatility_limit=-0.1)
         with pytest.raises(ConfigError, match="smoothing"):

@@ -19,7 +19,7 @@ from alphakeel.backtest.ledger import Ledger
 from alphakeel.backtest.market_rules import Margin
 from alphakeel.errors import ConfigError, DataError
 from alphakeel.portfolio.overlay import Brake, Overlay, overlay, overlay_targets
-from alphakeel.risk.volatility import book_returns, book_volatility
+from alphakeel.risk.volatility import portfolio_returns, portfolio_volatility
 
 NONE = np.nan
 FREE = ProportionalCost(0.0)
@@ -76,21 +76,21 @@ ALL_ON = {
 class TestByHand:
     def test_a_composition_that_is_not_traded_yet_is_not_pulled_back(self) -> None:
         # Lag 2. A decided on row 0, B on row 3 (traded on row 5). Volatility doubles on row 4, when
-        # the book still holds A: that row's target is traded on row 6 and has to be half of B.
+        # the portfolio still holds A: that row's target is traded on row 6 and has to be half of B.
         targets = np.full((8, 2), NONE)
         targets[0] = 1.0, 0.0
         targets[3] = 0.0, 1.0
         prices = np.full((8, 2), 10.0)
-        book = backtest(targets, prices, lag=2, cost=FREE)
-        np.testing.assert_array_equal(book.weights[4], [1.0, 0.0])
+        portfolio = backtest(targets, prices, lag=2, cost=FREE)
+        np.testing.assert_array_equal(portfolio.weights[4], [1.0, 0.0])
         plan = overlay(
-            book_returns(book.net_returns, book.weights),
+            portfolio_returns(portfolio.net_returns, portfolio.weights),
             decided=~np.isnan(targets).all(axis=1),
             target_volatility=0.1,
             volatility=np.array([0.1, 0.1, 0.1, 0.1, 0.2, 0.2, 0.2, 0.2]),
             lag=2,
         )
-        out = overlay_targets(targets, book.weights, plan, lag=2)
+        out = overlay_targets(targets, portfolio.weights, plan, lag=2)
         np.testing.assert_array_equal(np.flatnonzero(plan.decided), [0, 3, 4])
         np.testing.assert_array_equal(out[[0, 3, 4]], [[1.0, 0.0], [0.0, 1.0], [0.0, 0.5]])
         final = backtest(out, prices, lag=2, cost=FREE)
@@ -104,14 +104,14 @@ class TestByHand:
         targets = np.full((5, 2), NONE)
         targets[0] = 0.5, 0.5
         prices = np.array([[10.0, 10], [10, 10], [20, 10], [20, 10], [20, 20]])
-        book = backtest(targets, prices, cost=FREE)
+        portfolio = backtest(targets, prices, cost=FREE)
         plan = overlay(
-            book_returns(book.net_returns, book.weights),
+            portfolio_returns(portfolio.net_returns, portfolio.weights),
             decided=~np.isnan(targets).all(axis=1),
             target_volatility=0.1,
             volatility=np.array([0.1, 0.1, 0.2, 0.2, 0.2]),
         )
-        out = overlay_targets(targets, book.weights, plan)
+        out = overlay_targets(targets, portfolio.weights, plan)
         np.testing.assert_allclose(out[2], [1 / 3, 1 / 6])
         assert np.isnan(out[[1, 3]]).all()
         final = backtest(out, prices, cost=FREE)
@@ -119,25 +119,25 @@ class TestByHand:
         np.testing.assert_allclose(final.wealth, [1.0, 1.0, 1.5, 1.5, 1.75])
 
     def test_an_order_that_was_dropped_is_not_tried_again(self) -> None:
-        # B cannot be bought on row 2, when the book moves from A to half A, half B. The exposure is
-        # halved on that very row: half of what the book holds, not of what it wanted.
+        # B cannot be bought on row 2, when the portfolio moves from A to half A, half B. The
+        # exposure is halved on that very row: half of what it holds, not of what it wanted.
         targets = np.full((5, 2), NONE)
         targets[0] = 1.0, 0.0
         targets[1] = 0.5, 0.5
         prices, tradable = np.full((5, 2), 10.0), np.ones((5, 2), dtype=bool)
         tradable[2, 1] = False
-        book = backtest(targets, prices, tradable=tradable, cost=FREE)
+        portfolio = backtest(targets, prices, tradable=tradable, cost=FREE)
         plan = overlay(
-            book_returns(book.net_returns, book.weights),
+            portfolio_returns(portfolio.net_returns, portfolio.weights),
             decided=~np.isnan(targets).all(axis=1),
             target_volatility=0.1,
             volatility=np.array([0.1, 0.1, 0.2, 0.2, 0.2]),
         )
-        out = overlay_targets(targets, book.weights, plan)
+        out = overlay_targets(targets, portfolio.weights, plan)
         np.testing.assert_array_equal(out[2], [0.25, 0.0])
 
     def test_the_brake_watches_wealth_at_the_exposure_in_effect(self) -> None:
-        # Infinite half-life: the true peak. The book falls 10 % a day.
+        # Infinite half-life: the true peak. The portfolio falls 10 % a day.
         brake = Brake(start=0.0, full=0.2, floor=0.0, halflife=np.inf)
         plan = overlay(
             np.array([0.0, -0.1, -0.1, -0.1]),
@@ -177,22 +177,22 @@ class TestOff:
     @pytest.mark.parametrize("lag", [0, 1, 2, 3])
     @pytest.mark.parametrize("seed", range(4))
     def test_off_is_the_plain_backtest(self, seed: int, lag: int) -> None:
-        targets, prices, tradable, book = random_book(seed, lag=lag)
+        targets, prices, tradable, portfolio = random_book(seed, lag=lag)
         plan = overlay(
-            book_returns(book.net_returns, book.weights),
+            portfolio_returns(portfolio.net_returns, portfolio.weights),
             decided=~np.isnan(targets).all(axis=1),
             lag=lag,
         )
         np.testing.assert_array_equal(plan.exposure, 1.0)
         np.testing.assert_array_equal(plan.effective, 1.0)
-        out = overlay_targets(targets, book.weights, plan, lag=lag)
+        out = overlay_targets(targets, portfolio.weights, plan, lag=lag)
         np.testing.assert_array_equal(out, targets)
         again = backtest(out, prices, tradable=tradable, lag=lag, cost=ProportionalCost(0.001))
-        np.testing.assert_array_equal(again.wealth, book.wealth)
+        np.testing.assert_array_equal(again.wealth, portfolio.wealth)
 
     def test_wealth_without_components_is_the_book(self) -> None:
-        _, _, _, book = random_book(5)
-        returns = book_returns(book.net_returns, book.weights)
+        _, _, _, portfolio = random_book(5)
+        returns = portfolio_returns(portfolio.net_returns, portfolio.weights)
         plan = overlay(returns, decided=plain(len(returns)))
         np.testing.assert_allclose(plan.wealth, np.cumprod(1.0 + np.nan_to_num(returns)))
 
@@ -205,9 +205,9 @@ class TestAgainstTheBacktest:
         prices = 10.0 * np.cumprod(1.0 + rng.normal(0.0, 0.03, (120, 1)), axis=0)
         targets = np.full(prices.shape, NONE)
         targets[0] = 1.0
-        book = backtest(targets, prices, lag=lag, cost=FREE)
+        portfolio = backtest(targets, prices, lag=lag, cost=FREE)
         plan = overlay(
-            book_returns(book.net_returns, book.weights),
+            portfolio_returns(portfolio.net_returns, portfolio.weights),
             decided=~np.isnan(targets).all(axis=1),
             target_volatility=0.15,
             volatility=np.exp(rng.normal(-1.5, 0.4, 120)),
@@ -217,7 +217,7 @@ class TestAgainstTheBacktest:
             cost_per_side=0.0,
         )
         final = backtest(
-            overlay_targets(targets, book.weights, plan, lag=lag), prices, lag=lag, cost=FREE
+            overlay_targets(targets, portfolio.weights, plan, lag=lag), prices, lag=lag, cost=FREE
         )
         assert 20 < plan.decided.sum() < 119
         np.testing.assert_allclose(plan.wealth, final.wealth, rtol=1e-12)
@@ -226,17 +226,17 @@ class TestAgainstTheBacktest:
     @pytest.mark.parametrize("lag", [0, 1, 2])
     @pytest.mark.parametrize("seed", range(5))
     def test_rough_markets_keep_their_books(self, seed: int, lag: int) -> None:
-        targets, prices, tradable, book = random_book(seed, lag=lag)
-        returns = book_returns(book.net_returns, book.weights)
+        targets, prices, tradable, portfolio = random_book(seed, lag=lag)
+        returns = portfolio_returns(portfolio.net_returns, portfolio.weights)
         plan = overlay(
             returns,
             decided=~np.isnan(targets).all(axis=1),
             target_volatility=0.2,
-            volatility=book_volatility(returns, lag=lag, min_count=5),
+            volatility=portfolio_volatility(returns, lag=lag, min_count=5),
             brake=Brake(),
             lag=lag,
         )
-        out = overlay_targets(targets, book.weights, plan, lag=lag)
+        out = overlay_targets(targets, portfolio.weights, plan, lag=lag)
         final = backtest(out, prices, tradable=tradable, lag=lag, cost=ProportionalCost(0.001))
         assert final.imbalance(prices).max() < 1e-10
         # What is decided scales the composition and never changes it.
@@ -246,16 +246,16 @@ class TestAgainstTheBacktest:
     def test_modelled_wealth_is_close_to_the_true_one(self) -> None:
         targets, prices, _, _ = random_book(11, n_dates=250)
         prices = np.where(np.isnan(prices), 20.0, prices)
-        book = backtest(targets, prices, cost=ProportionalCost(0.001))
-        returns = book_returns(book.net_returns, book.weights)
+        portfolio = backtest(targets, prices, cost=ProportionalCost(0.001))
+        returns = portfolio_returns(portfolio.net_returns, portfolio.weights)
         plan = overlay(
             returns,
             decided=~np.isnan(targets).all(axis=1),
             target_volatility=0.1,
-            volatility=book_volatility(returns),
+            volatility=portfolio_volatility(returns),
             brake=Brake(),
         )
-        final = backtest(overlay_targets(targets, book.weights, plan), prices)
+        final = backtest(overlay_targets(targets, portfolio.weights, plan), prices)
         np.testing.assert_allclose(plan.wealth, final.wealth, rtol=0.02)
 
 
@@ -323,13 +323,13 @@ class TestProperties:
         assert brake.factor(0.25) == pytest.approx(floor)
 
     def test_scrambled_future_of_targets(self) -> None:
-        targets, _, _, book = random_book(3)
+        targets, _, _, portfolio = random_book(3)
         inputs = random_inputs(3)
         inputs["decided"] = ~np.isnan(targets).all(axis=1)
         plan = overlay(**inputs, **ALL_ON)
-        out = overlay_targets(targets, book.weights, plan)
+        out = overlay_targets(targets, portfolio.weights, plan)
         cut = 40
-        later, weights = targets.copy(), book.weights.copy()
+        later, weights = targets.copy(), portfolio.weights.copy()
         later[cut + 1 :] = np.where(plan.decided[cut + 1 :, None], 0.2, NONE)
         weights[cut + 1 :] = 0.1
         again = overlay_targets(later, weights, plan)
@@ -352,15 +352,15 @@ class TestLeverage:
     def test_interest_by_hand_and_in_the_backtest(self) -> None:
         prices = np.array([[10.0], [10.0], [10.1], [9.898]])
         targets = np.array([[1.0], [NONE], [NONE], [NONE]])
-        book = backtest(targets, prices, cost=FREE)
+        portfolio = backtest(targets, prices, cost=FREE)
         plan = overlay(
-            book_returns(book.net_returns, book.weights),
+            portfolio_returns(portfolio.net_returns, portfolio.weights),
             decided=np.array([True, False, False, False]),
             target_volatility=0.15,
             volatility=np.full(4, 0.1),
             max_exposure=2.0,
             cost_per_side=0.0,
-            invested=book.weights.sum(axis=1),
+            invested=portfolio.weights.sum(axis=1),
             financing_rate=0.252,
         )
         # Half of wealth is borrowed at row 1 and costs 0.1 % a row: 1 + 1.5 % - 0.05 %.
@@ -370,7 +370,7 @@ class TestLeverage:
         np.testing.assert_allclose(plan.exposure[:2], 1.5)
         np.testing.assert_allclose(plan.wealth, [1.0, 1.0, up, up * down], rtol=1e-14)
         final = backtest(
-            overlay_targets(targets, book.weights, plan),
+            overlay_targets(targets, portfolio.weights, plan),
             prices,
             cost=FREE,
             margin=Margin(max_gross=2.0, financing_rate=0.252),
@@ -384,7 +384,7 @@ class TestLeverage:
         prices = 10.0 * np.exp(np.cumsum(rng.normal(0.0, 0.01, (120, 4)), axis=0))
         targets = rng.dirichlet(np.ones(4), 120) * rng.choice([1.0, 0.6, 0.9], (120, 1))
         targets[np.arange(120) % 7 != 0] = NONE
-        book = backtest(targets, prices, lag=0, cost=FREE)  # so that no composition is stale
+        portfolio = backtest(targets, prices, lag=0, cost=FREE)  # so that no composition is stale
         terms = {
             "decided": ~np.isnan(targets).all(axis=1),
             "target_volatility": 0.2,
@@ -392,12 +392,12 @@ class TestLeverage:
             "max_exposure": 1.5,
             "cost_per_side": 0.0,
             "lag": 0,
-            "invested": book.weights.sum(axis=1),
+            "invested": portfolio.weights.sum(axis=1),
         }
-        earned = book_returns(book.net_returns, book.weights)
+        earned = portfolio_returns(portfolio.net_returns, portfolio.weights)
         plan = overlay(earned, **terms, financing_rate=0.1)
         margin = Margin(max_gross=1.5, financing_rate=0.1)
-        goals = overlay_targets(targets, book.weights, plan, lag=0)
+        goals = overlay_targets(targets, portfolio.weights, plan, lag=0)
         final = backtest(goals, prices, lag=0, cost=FREE, margin=margin)
         assert (final.carry > 0.0).any()
         assert np.abs(goals[~np.isnan(goals).all(axis=1)]).sum(axis=1).max() <= 1.5 + 1e-12
@@ -406,7 +406,7 @@ class TestLeverage:
         assert (free.wealth >= plan.wealth).all()
         assert free.wealth[-1] > plan.wealth[-1]
 
-    def test_a_book_with_cash_uses_that_before_it_borrows(self) -> None:
+    def test_a_portfolio_with_cash_uses_that_before_it_borrows(self) -> None:
         terms = {
             "decided": np.array([True, False, False]),
             "throttle": np.full(3, 1.5),
@@ -478,7 +478,7 @@ class TestBand:
         np.testing.assert_allclose(plan.exposure[1:], 0.01 / 0.0201)
 
     def test_drift_alone_can_leave_the_band(self) -> None:
-        # At an exposure of one half a book that doubles is 2/3 of wealth.
+        # At an exposure of one half a portfolio that doubles is 2/3 of wealth.
         plan = overlay(
             np.array([0.0, 0.0, 1.0, 0.0]),
             decided=plain(4),
@@ -549,9 +549,9 @@ class TestBrake:
 
     def test_it_stops_part_of_a_slide(self) -> None:
         returns = np.full(250, -0.005)
-        bare = overlay(returns, decided=plain(250))
+        plan = overlay(returns, decided=plain(250))
         braked = overlay(returns, decided=plain(250), brake=Brake())
-        assert bare.wealth[-1] < 0.3
+        assert plan.wealth[-1] < 0.3
         assert braked.wealth[-1] > 0.55
 
 
@@ -587,7 +587,7 @@ class TestVolatility:
     def test_uncorrected_is_the_average_of_pandas(self) -> None:
         returns = np.random.default_rng(0).normal(0.0, 0.01, 200)
         returns[[5, 70]] = NONE
-        ours = book_volatility(returns, halflife=8.0, correction_halflife=None)
+        ours = portfolio_volatility(returns, halflife=8.0, correction_halflife=None)
         squares = pd.Series(returns**2)
         theirs = np.sqrt(252 * squares.ewm(halflife=8.0, min_periods=20).mean())
         np.testing.assert_allclose(ours, theirs, rtol=1e-12)
@@ -610,20 +610,20 @@ class TestVolatility:
                 count += 1
             bias = np.clip(top / bottom, 0.5, 2.0) if count >= 60 else 1.0
             expected[t] = np.sqrt(252 * variance[t] * bias)
-        np.testing.assert_allclose(book_volatility(returns, lag=lag), expected, rtol=1e-10)
+        np.testing.assert_allclose(portfolio_volatility(returns, lag=lag), expected, rtol=1e-10)
 
     def test_one_enormous_day_corrects_within_bounds(self) -> None:
         returns = np.tile([0.01, -0.01], 100)
         returns[150] = -0.5
-        bare = book_volatility(returns, correction_halflife=None)
-        ours = book_volatility(returns)
-        np.testing.assert_allclose(ours[150:190], np.sqrt(2.0) * bare[150:190])
-        np.testing.assert_allclose(ours[79:150], bare[79:150])
+        uncorrected = portfolio_volatility(returns, correction_halflife=None)
+        ours = portfolio_volatility(returns)
+        np.testing.assert_allclose(ours[150:190], np.sqrt(2.0) * uncorrected[150:190])
+        np.testing.assert_allclose(ours[79:150], uncorrected[79:150])
 
     def test_realised_volatility_meets_the_target_in_every_year(self) -> None:
         # Three markets of ten years each: GARCH(1, 1) with fat tails.
         n_dates = 2520 + 252
-        ratios: dict[str, list[np.ndarray]] = {"corrected": [], "bare": []}
+        ratios: dict[str, list[np.ndarray]] = {"corrected": [], "uncorrected": []}
         for seed in (7, 8, 9):
             rng = np.random.default_rng(seed)
             shocks = rng.standard_t(6, n_dates) * np.sqrt(4 / 6)
@@ -631,29 +631,31 @@ class TestVolatility:
             for t in range(n_dates):
                 returns[t] = np.sqrt(variance) * shocks[t]
                 variance = 0.0002 * 0.01 + 0.08 * returns[t] ** 2 + 0.91 * variance
-            for name, halflife in {"corrected": 60.0, "bare": None}.items():
+            for name, halflife in {"corrected": 60.0, "uncorrected": None}.items():
                 plan = overlay(
                     returns,
                     decided=plain(n_dates),
                     target_volatility=0.08,
-                    volatility=book_volatility(returns, correction_halflife=halflife),
+                    volatility=portfolio_volatility(returns, correction_halflife=halflife),
                 )
                 years = (plan.effective[:-1] * returns[1:])[251:].reshape(10, 252)
                 ratios[name].append(years.std(axis=1) * np.sqrt(252) / 0.08)
-        corrected, bare = np.stack(ratios["corrected"]), np.stack(ratios["bare"])
+        corrected, uncorrected = np.stack(ratios["corrected"]), np.stack(ratios["uncorrected"])
         assert np.abs(corrected - 1.0).max() < 0.15
-        assert np.abs(bare - 1.0).max() > 0.2
-        assert abs(corrected.mean() - 1.0) < 0.01 < 0.04 < bare.mean() - 1.0
+        assert np.abs(uncorrected - 1.0).max() > 0.2
+        assert abs(corrected.mean() - 1.0) < 0.01 < 0.04 < uncorrected.mean() - 1.0
 
     def test_scale_and_history(self) -> None:
         rng = np.random.default_rng(2)
         history, returns = rng.normal(0.0, 0.01, 100), rng.normal(0.0, 0.01, 150)
-        joined = book_volatility(np.concatenate([history, returns]))
-        split = book_volatility(returns, history=history)
+        joined = portfolio_volatility(np.concatenate([history, returns]))
+        split = portfolio_volatility(returns, history=history)
         np.testing.assert_array_equal(split, joined[100:])
         assert not np.isnan(split).any()
-        assert np.isnan(book_volatility(returns)[:19]).all()
-        np.testing.assert_allclose(book_volatility(3.0 * returns), 3.0 * book_volatility(returns))
+        assert np.isnan(portfolio_volatility(returns)[:19]).all()
+        np.testing.assert_allclose(
+            portfolio_volatility(3.0 * returns), 3.0 * portfolio_volatility(returns)
+        )
 
     @pytest.mark.parametrize("cut", [30, 100, 148])
     def test_scrambling_the_future_moves_nothing(self, cut: int) -> None:
@@ -662,15 +664,15 @@ class TestVolatility:
         other = returns.copy()
         other[cut + 1 :] = rng.normal(0.0, 0.1, 150 - cut - 1)
         np.testing.assert_array_equal(
-            book_volatility(returns)[: cut + 1], book_volatility(other)[: cut + 1]
+            portfolio_volatility(returns)[: cut + 1], portfolio_volatility(other)[: cut + 1]
         )
 
     def test_days_in_cash_do_not_count(self) -> None:
-        targets, _, _, book = random_book(8)
-        returns = book_returns(book.net_returns, book.weights)
-        held = book.weights.sum(axis=1) > 0.0
+        targets, _, _, portfolio = random_book(8)
+        returns = portfolio_returns(portfolio.net_returns, portfolio.weights)
+        held = portfolio.weights.sum(axis=1) > 0.0
         np.testing.assert_array_equal(np.isnan(returns[1:]), ~held[:-1])
-        np.testing.assert_array_equal(returns[1:][held[:-1]], book.net_returns[1:][held[:-1]])
+        np.testing.assert_array_equal(returns[1:][held[:-1]], portfolio.net_returns[1:][held[:-1]])
         assert np.isnan(returns[0])
         assert np.isnan(targets).any()
 
@@ -735,10 +737,10 @@ class TestValidation:
     @pytest.mark.parametrize(
         "call",
         [
-            lambda: book_volatility(np.zeros(5), halflife=0.0),
-            lambda: book_volatility(np.zeros(5), correction_halflife=0.0),
-            lambda: book_volatility(np.zeros(5), min_count=0),
-            lambda: book_volatility(np.zeros(5), lag=-1),
+            lambda: portfolio_volatility(np.zeros(5), halflife=0.0),
+            lambda: portfolio_volatility(np.zeros(5), correction_halflife=0.0),
+            lambda: portfolio_volatility(np.zeros(5), min_count=0),
+            lambda: portfolio_volatility(np.zeros(5), lag=-1),
         ],
     )
     def test_forecast_settings_that_are_refused(self, call: Callable[[], object]) -> None:

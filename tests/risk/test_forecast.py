@@ -11,7 +11,7 @@ from skfolio.moments import LedoitWolf
 
 from alphakeel.errors import ConfigError, DataError
 from alphakeel.risk.covariance import ledoit_wolf_matrix
-from alphakeel.risk.volatility import ew_volatility, portfolio_volatility
+from alphakeel.risk.volatility import ew_volatility, ex_ante_volatility
 
 
 def random_returns(seed: int, n_dates: int = 120, n_assets: int = 7, gaps: float = 0.0):
@@ -104,7 +104,7 @@ class TestPortfolioVolatility:
         returns = random_returns(6)
         weights = np.random.default_rng(1).dirichlet(np.ones(7), 3)
         rows = np.array([40, 80, 119])
-        answer = portfolio_volatility(weights, returns, rows, halflife=10, window=500)
+        answer = ex_ante_volatility(weights, returns, rows, halflife=10, window=500)
         for weight, row, value in zip(weights, rows, answer, strict=True):
             own = (returns @ weight)[:, None]
             np.testing.assert_allclose(value, ew_volatility(own, halflife=10)[row, 0], rtol=1e-12)
@@ -112,30 +112,30 @@ class TestPortfolioVolatility:
     def test_missing_returns_count_as_the_mean_of_the_others(self) -> None:
         returns = np.repeat(random_returns(7, n_assets=1), 4, axis=1)
         weights, rows = np.full((1, 4), 0.25), np.array([119])
-        whole = portfolio_volatility(weights, returns, rows)
+        whole = ex_ante_volatility(weights, returns, rows)
         returns[::4, 2] = np.nan
-        np.testing.assert_allclose(portfolio_volatility(weights, returns, rows), whole)
+        np.testing.assert_allclose(ex_ante_volatility(weights, returns, rows), whole)
 
     def test_unknown_cash_and_undecided(self) -> None:
         weights = np.array([[0.5] * 7, [0.0] * 7, [np.nan] * 7])
-        answer = portfolio_volatility(weights, random_returns(8), np.array([10, 50, 60]))
+        answer = ex_ante_volatility(weights, random_returns(8), np.array([10, 50, 60]))
         np.testing.assert_array_equal(answer, [np.nan, 0.0, np.nan])
 
     def test_scrambled_future_leaves_the_past_to_the_bit(self) -> None:
         returns, rows = random_returns(9, gaps=0.1), np.array([30, 60, 90])
         weights = np.random.default_rng(1).dirichlet(np.ones(7), 3)
-        base = portfolio_volatility(weights, returns, rows)
+        base = ex_ante_volatility(weights, returns, rows)
         for i, row in enumerate(rows):
             other = returns.copy()
             other[row + 1 :] = np.random.default_rng(i).normal(0.0, 1e6, other[row + 1 :].shape)
-            again = portfolio_volatility(weights, other, rows)
+            again = ex_ante_volatility(weights, other, rows)
             np.testing.assert_array_equal(again[: i + 1], base[: i + 1])
 
     def test_refusals(self) -> None:
         returns, weights = random_returns(0), np.full((1, 7), 0.1)
         with pytest.raises(DataError, match="rows run from 120 to 120 but there are 120 dates"):
-            portfolio_volatility(weights, returns, np.array([120]))
+            ex_ante_volatility(weights, returns, np.array([120]))
         with pytest.raises(DataError, match="weights are about 6 stocks, returns 7"):
-            portfolio_volatility(weights[:, 1:], returns, np.array([50]))
+            ex_ante_volatility(weights[:, 1:], returns, np.array([50]))
         with pytest.raises(ConfigError, match="have to be positive"):
-            portfolio_volatility(weights, returns, np.array([50]), window=0)
+            ex_ante_volatility(weights, returns, np.array([50]), window=0)

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from alphakeel.errors import ConfigError, DataError
 from alphakeel.risk.stress import (
-    book_shock,
-    book_shock_table,
     drawdown_fan,
     fan_table,
+    portfolio_shock,
+    portfolio_shock_table,
     replay_table,
     shock_table,
     spread_returns,
@@ -111,7 +111,7 @@ class TestBookShock:
         stocks[:360, 3] = np.nan
         weights = np.array([[0.4, 0.3, 0.2, 0.1], [0.0, 0.0, 0.5, -0.5]])
         rows = np.array([350, 399])
-        found = book_shock(weights, stocks, market, rows, shock=-0.1, window=120, min_count=60)
+        found = portfolio_shock(weights, stocks, market, rows, shock=-0.1, window=120, min_count=60)
         for k, row in enumerate(rows):
             past = slice(row - 119, row + 1)
             betas = [np.polyfit(market[past], stocks[past, i], 1)[0] for i in range(3)]
@@ -120,32 +120,34 @@ class TestBookShock:
     def test_scramble_the_future(self) -> None:
         market, stocks = market_and_stocks()
         weights = np.random.default_rng(1).dirichlet(np.ones(4), 400)
-        before = book_shock(weights, stocks, market)
+        before = portfolio_shock(weights, stocks, market)
         other, others = market_and_stocks(9)
         market[301:], stocks[301:], weights[301:] = other[301:], others[301:], 0.25
-        after = book_shock(weights, stocks, market)
+        after = portfolio_shock(weights, stocks, market)
         np.testing.assert_array_equal(before[:301], after[:301])
         assert not np.allclose(before[301:], after[301:])
 
     def test_nothing_loses_more_than_all(self) -> None:
         market, stocks = market_and_stocks()
-        found = book_shock(np.array([[0, 0, 0, 1.0]]), stocks, market, np.array([399]), shock=-0.9)
+        found = portfolio_shock(
+            np.array([[0, 0, 0, 1.0]]), stocks, market, np.array([399]), shock=-0.9
+        )
         assert found.tolist() == [-1.0]
 
     def test_cash_does_not_move_and_nan_stays(self) -> None:
         market, stocks = market_and_stocks()
         rows = np.array([300, 301])
-        book = np.array([[0.0] * 4, [0.5, np.nan, 0.0, 0.0]])
-        found = book_shock(book, stocks, market, rows)
+        weights = np.array([[0.0] * 4, [0.5, np.nan, 0.0, 0.0]])
+        found = portfolio_shock(weights, stocks, market, rows)
         assert found[0] == 0.0
         assert np.isnan(found[1])
 
     def test_validation(self) -> None:
         market, stocks = market_and_stocks()
         with pytest.raises(ConfigError, match="shock"):
-            book_shock(np.ones((1, 4)), stocks, market, np.array([0]), shock=-1.5)
+            portfolio_shock(np.ones((1, 4)), stocks, market, np.array([0]), shock=-1.5)
         with pytest.raises(DataError, match="do not fit"):
-            book_shock(np.ones((2, 4)), stocks, market, np.array([0]))
+            portfolio_shock(np.ones((2, 4)), stocks, market, np.array([0]))
 
 
 class TestBookShockTable:
@@ -153,9 +155,9 @@ class TestBookShockTable:
         market, stocks = market_and_stocks()
         rows = np.arange(100, 400)
         weights = np.random.default_rng(1).dirichlet(np.ones(4), 300)
-        table = book_shock_table({"book": weights}, stocks, market, rows, worst_days=10)
-        series = book_shock(weights, stocks, market, rows, shock=-0.2)
-        row = table.loc[("book", -0.2)]
+        table = portfolio_shock_table({"portfolio": weights}, stocks, market, rows, worst_days=10)
+        series = portfolio_shock(weights, stocks, market, rows, shock=-0.2)
+        row = table.loc[("portfolio", -0.2)]
         assert row["latest"] == series[-1]
         assert row["worst"] == series.min()
         assert row["mean"] == pytest.approx(series.mean())
@@ -163,7 +165,9 @@ class TestBookShockTable:
         days = rows[:-1][np.argsort(market[101:400])[:10]]
         earned = sum(weights[d - 100] @ stocks[d + 1] for d in days)
         expected = sum(
-            book_shock(weights[[d - 100]], stocks, market, np.array([d]), shock=market[d + 1])[0]
+            portfolio_shock(weights[[d - 100]], stocks, market, np.array([d]), shock=market[d + 1])[
+                0
+            ]
             for d in days
         )
         assert row["check"] == pytest.approx(earned / expected, rel=1e-6)

@@ -15,7 +15,7 @@ from alphakeel.risk.value_at_risk import (
     RISE,
     SETTLE,
     STOCKS_HALFLIFE,
-    book_var,
+    portfolio_var,
     scenario_var,
     tail_of,
     tracking_scale,
@@ -223,7 +223,7 @@ class TestConformal:
 class TestDefault:
     def test_is_scenarios_times_tracking(self, returns: Array, weights: Array) -> None:
         earned = np.nansum(weights[:250] * returns[150:], axis=1)
-        got = book_var(weights[:250], returns, earned, first=150)
+        got = portfolio_var(weights[:250], returns, earned, first=150)
         base = scenario_var(weights[:250], returns, np.arange(150, 400))
         scale = tracking_scale(earned, base.var)
         np.testing.assert_array_equal(got.var, scale * base.var)
@@ -233,7 +233,7 @@ class TestDefault:
         r = garch(2600, 10, jump=2.0)
         stocks = r[:, None] + 0.01 * np.random.default_rng(11).standard_normal((2600, 20))
         earned = stocks.mean(axis=1)[600:]
-        forecast = book_var(np.full((2000, 20), 0.05), stocks, earned, first=600)
+        forecast = portfolio_var(np.full((2000, 20), 0.05), stocks, earned, first=600)
         result = evaluate(earned, forecast.var)
         assert 0.04 < result.coverage.rate < 0.06
         assert result.coverage.p_value > 0.05
@@ -260,7 +260,7 @@ def test_the_future_moves_nothing(returns: Array, weights: Array, row: int) -> N
             scenario_var(weights, returns, days, volatility=volatility),
             scenario_var(w_later, later, days, volatility=changed),
         ),
-        (book_var(weights, returns, earned), book_var(w_later, later, earned_later)),
+        (portfolio_var(weights, returns, earned), portfolio_var(w_later, later, earned_later)),
     ]
     for before, after in pairs:
         for a, b in zip(before, after, strict=True):
@@ -296,4 +296,4 @@ def test_refusals(returns: Array, weights: Array) -> None:
     with pytest.raises(ConfigError, match="rate"):
         tracking_scale(returns, returns, rate=-0.1)
     with pytest.raises(DataError, match="rows run"):
-        book_var(weights, returns, np.zeros(400), first=5)
+        portfolio_var(weights, returns, np.zeros(400), first=5)

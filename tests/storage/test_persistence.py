@@ -126,11 +126,11 @@ class TestRoundTrip:
     def test_a_loaded_risk_model_too(self, name: str, tmp_path: Path) -> None:
         cls = next(cls for cls in KNOWN if cls.__name__ == name)
         daily = np.random.default_rng(0).normal(0.0, 0.01, (400, 10))
-        rows = np.arange(100, 400, 5)
-        model = small(cls).fit(daily, rows=rows)
+        decisions = np.arange(100, 400, 5)
+        model = small(cls).fit(daily, decisions=decisions)
         save_model(model, tmp_path, **ABOUT | {"factors": ()})
         again = load_model(tmp_path)
-        found, wanted = (values(m.predict(daily, rows=rows)) for m in (again, model))
+        found, wanted = (values(m.predict(daily, decisions=decisions)) for m in (again, model))
         np.testing.assert_array_equal(found, wanted)
         same(again.state(), model.state())
 

@@ -131,12 +131,15 @@ class TestTraining:
             assert store.puts == 8, "what was finished must not be done again"
 
     def test_the_risk_model_too(self) -> None:
-        daily, rows = np.random.default_rng(0).normal(0.0, 0.01, (400, 8)), np.arange(100, 400, 5)
+        daily, decisions = (
+            np.random.default_rng(0).normal(0.0, 0.01, (400, 8)),
+            np.arange(100, 400, 5),
+        )
 
         def fit_risk(store: Any = None) -> ModelState:
             model = RiskForecaster(hidden=4, burn_in=4, chunk=20, max_steps=5, n_seeds=2)
             model.store = store
-            return model.fit(daily, rows=rows).state()
+            return model.fit(daily, decisions=decisions).state()
 
         whole, watched = fit_risk(), Memory()
         same(fit_risk(watched), whole)

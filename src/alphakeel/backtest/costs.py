@@ -1,14 +1,13 @@
 """What trading costs: one call prices the orders of one date.
 
-A cost model answers :meth:`CostModel.charge` for the orders of one date, in currency, one cost
-a stock. It is handed the row of the date, so that a dated schedule (commission, stamp tax) or
-one that depends on that day's volume (impact) looks its own numbers up by row.
+:meth:`CostModel.charge` prices the orders of one date, in currency, one cost a stock. It is
+handed the row of the date, so that a dated schedule (commission, stamp tax) or one that depends
+on that day's volume (impact) looks its own numbers up by row.
 
-What trading has cost in China and in the United States, by date.
-
-Rates are fractions of the traded value. A schedule is a tuple of (first day, rate), in order;
-before its first day its first rate holds. Where a rate is no law but a habit of the market, its
-name begins with ``ASSUMED`` and the comment says what it rests on.
+The schedules say what trading has cost in China and in the United States. Rates are fractions of
+the traded value. A schedule is a tuple of (first day, rate), in order; before its first day its
+first rate holds. Where a rate is no law but a habit of the market, its name begins with
+``ASSUMED`` and the comment says what it rests on.
 """
 
 from __future__ import annotations
@@ -135,27 +134,17 @@ ASSUMED_US_SLIPPAGE: Schedule = (
 class CostModel(Protocol):
     """The cost of a date's orders.
 
-    The backtest asks several times a date while it sizes the orders, so an answer may depend
+    The backtest asks several times a date while it sizes the orders, so a cost may depend
     on nothing but the arguments. An order of zero costs zero, and the cost of an order grows
     by less than its size.
     """
 
     def charge(self, trades: FloatArray, row: int, *, out: FloatArray | None = None) -> FloatArray:
-        """Cost of every order of one date.
+        """Cost of every order of one date in currency, never negative.
 
-        Parameters
-        ----------
-        trades : ndarray of shape (n_assets,)
-            Signed orders in currency: positive buys, negative sells. Not changed.
-        row : int
-            Row of the date on the time axis of the backtest.
-        out : ndarray of shape (n_assets,), optional
-            Where to write the answer, so that a loop over dates allocates nothing.
-
-        Returns
-        -------
-        ndarray of shape (n_assets,)
-            Costs in currency, never negative.
+        `trades` are signed orders in currency, positive buys, and are not changed; `row` is that of
+        the date on the time axis of the backtest. Costs are written to `out` if it is given, so
+        that a loop over dates allocates nothing.
         """
         ...
 
@@ -164,16 +153,7 @@ class CostModel(Protocol):
 class ProportionalCost:
     """The same share of the traded value for every buy and every sell.
 
-    Parameters
-    ----------
-    cost_per_side : float, default=0.001
-        Cost of one side as a fraction of the traded value (0.001 is 10 basis points), in
-        [0, 0.1].
-
-    Raises
-    ------
-    ConfigError
-        If `cost_per_side` is out of range, as when basis points are given for a fraction.
+    `cost_per_side` is a fraction in [0, 0.1]: 0.001 is 10 basis points.
 
     Examples
     --------
@@ -217,11 +197,6 @@ class MarketCost:
         Impact of an order of one unit of currency, see :func:`square_root_impact`; its cost
         grows with the order to the power 1.5, up to half of the order (`MAX_IMPACT`): the law is
         about orders that a market can take. NaN where unknown: no such order may be given.
-
-    Raises
-    ------
-    ConfigError
-        If a rate is outside [0, 0.1] or `minimum` is negative.
 
     Examples
     --------
@@ -284,28 +259,14 @@ def square_root_impact(
 ) -> FloatArray:
     """Impact of an order of one unit of currency under the square-root law.
 
-    Parameters
-    ----------
-    volatility : ndarray of shape (n_dates, n_assets)
-        Standard deviation of daily returns, as a fraction.
-    traded_value : ndarray of shape (n_dates, n_assets)
-        Average traded value a day (ADV), in currency.
-    coefficient : float, default=1.0
-        Cost as a share of ``volatility * sqrt(order / ADV)``; empirically about 1 for the peak
-        of the impact and about two thirds of it for the average price paid.
+    An order of value q costs this times q to the power 1.5: as a share of its value,
+    ``coefficient * volatility * sqrt(q / ADV)``, with `volatility` a day as a fraction and ADV the
+    average `traded_value` a day in currency. The coefficient is empirically about 1 for the peak of
+    the impact and about two thirds of it for the average price paid. 0 where volatility or traded
+    value is missing or 0: give such stocks a capacity of 0.
 
-    Returns
-    -------
-    ndarray of shape (n_dates, n_assets)
-        An order of value q costs this times q to the power 1.5. 0 where volatility or traded
-        value is missing or 0: give such stocks a capacity of 0.
-
-    References
-    ----------
-    Almgren, Thum, Hauptmann and Li (2005), Direct estimation of equity market impact, Risk 18(7).
-    Toth, Lemperiere, Deremble, de Lataillade, Kockelkoren and Bouchaud (2011), Anomalous price
-    impact and the critical nature of liquidity in financial markets, Physical Review X 1, 021006,
-    doi:10.1103/PhysRevX.1.021006.
+    Almgren, Thum, Hauptmann and Li (2005), Direct estimation of equity market impact, Risk 18(7);
+    Toth et al. (2011), doi:10.1103/PhysRevX.1.021006.
 
     Examples
     --------
@@ -326,31 +287,7 @@ def square_root_impact(
 
 
 def rates_on(schedule: Schedule, dates: Dates) -> FloatArray:
-    """Rate of a schedule on each date.
-
-    Parameters
-    ----------
-    schedule : tuple of (str, float)
-        First day and rate, in order of days; before the first day its rate holds.
-    dates : ndarray of shape (n_dates,) of datetime64
-        Days.
-
-    Returns
-    -------
-    ndarray of shape (n_dates,)
-        Fractions of the traded value.
-
-    Raises
-    ------
-    DataError
-        If `dates` are no dates.
-
-    Examples
-    --------
-    >>> days = np.array(["2008-09-18", "2008-09-19", "2023-08-28"], dtype="datetime64[D]")
-    >>> rates_on(CN_STAMP_TAX_SELL, days).tolist(), rates_on(CN_STAMP_TAX_BUY, days).tolist()
-    ([0.001, 0.001, 0.0005], [0.001, 0.0, 0.0])
-    """
+    """Rate of a schedule on each date, a fraction of the traded value."""
     dates = np.asarray(dates)
     if not np.issubdtype(dates.dtype, np.datetime64) or np.isnat(dates).any():
         raise DataError(f"dates have type {dates.dtype}; give datetime64 without gaps")

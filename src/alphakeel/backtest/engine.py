@@ -4,12 +4,10 @@ Day t is its close. Weights decided on row t are traded at the close of row t + 
 close's price, and earn from then on; between rebalances the holdings drift with the prices. The
 conventions, with the hand-computed example, are in ``docs/backtest.md``.
 
-Many days of plain rebalancing at once: proportional costs, no order stopped.
-
 A day on which every order is carried out and costs are proportional starts from the weights of
-the rebalance before and the returns since, whatever the wealth: so the days of a stretch are solved
-together, a few passes over a block that fits the processor's cache, and wealth is the running
-product of their growth. Each row of a block is computed by itself, in the same order of
+the rebalance before and the returns since, whatever the wealth: so consecutive days of that kind
+are solved together, a few passes over a block that fits the processor's cache, and wealth is the
+running product of their growth. Each row of a block is computed by itself, in the same order of
 operations, so that a result does not depend on the rows that follow.
 """
 
@@ -19,13 +17,12 @@ import numpy as np
 import numpy.typing as npt
 
 from alphakeel.backtest.costs import CostModel, ProportionalCost
-from alphakeel.backtest.holdings import MAX_SOLVER_STEPS, SOLVER_TOLERANCE, Book
+from alphakeel.backtest.holdings import MAX_SOLVER_STEPS, SOLVER_TOLERANCE, Holdings
 from alphakeel.backtest.ledger import Ledger
-from alphakeel.backtest.market_rules import Margin, MarketRules
+from alphakeel.backtest.market_rules import Margin, TradingConstraints
 from alphakeel.errors import AlphakeelError, ConfigError, DataError
 
 __all__ = [
-    "Stretch",
     "backtest",
 ]
 
@@ -35,7 +32,7 @@ BoolArray = npt.NDArray[np.bool_]
 
 # Weights that come from float32 sum to one within about 1e-7: more than this is a mistake.
 SUM_TOLERANCE = 1e-6
-# Weights of float64 that were divided by their sum: not worth a copy.
+# Weights of float64 that were divided by their sum: not scaled again.
 ROUNDING = 1e-14
 BLOCK = 256
 
@@ -50,11 +47,11 @@ def backtest(
     tradable: BoolArray | None = None,
     lag: int = 1,
     cost: CostModel | None = None,
-    rules: MarketRules | None = None,
+    constraints: TradingConstraints | None = None,
     margin: Margin | None = None,
     initial: float = 1.0,
 ) -> Ledger:
-    """Trade target weights against prices and keep the books.
+    """Trade target weights against prices and record every date.
 
     Parameters
     ----------
@@ -72,7 +69,7 @@ def backtest(
         Rows between decision and trade. 0 trades at the very close that the decision used.
     cost : CostModel, optional
         Cost of the orders; 10 basis points a side by default.
-    rules : MarketRules, optional
+    constraints : TradingConstraints, optional
         Price limits, lots, volume and same-day sales; none by default.
     margin : Margin, optional
         Leave to borrow cash and stock; long-only without leverage by default.
@@ -111,61 +108,63 @@ def backtest(
         raise ConfigError(f"lag is {lag!r}; give a whole number of rows, at least 0")
     if not 0.0 < initial < np.inf:
         raise ConfigError(f"initial wealth is {initial!r}; give a positive amount")
-    rules, margin = rules or MarketRules(), margin or Margin()
+    constraints, margin = constraints or TradingConstraints(), margin or Margin()
     values, priced = _check_prices(np.ascontiguousarray(prices, dtype=np.float64))
     targets, decided = _check_targets(
         np.ascontiguousarray(target_weights, dtype=np.float64), values.shape, margin
     )
     free = _check_tradable(tradable, priced, values.shape)
-    rules.check(values.shape)
+    constraints.check(values.shape)
     cost = cost or ProportionalCost()
-    book = Book(values, cost, rules, margin, float(initial))
-    plain = isinstance(cost, ProportionalCost) and margin.default and not rules.binds
-    stretch = (
-        Stretch(book, cost.cost_per_side) if plain and isinstance(cost, ProportionalCost) else None
+    holdings = Holdings(values, cost, constraints, margin, float(initial))
+    plain = isinstance(cost, ProportionalCost) and margin.default and not constraints.binds
+    blocks = (
+        _BlockRebalancer(holdings, cost.cost_per_side)
+        if plain and isinstance(cost, ProportionalCost)
+        else None
     )
-    _trade(book, stretch, targets, decided, free, _exits(priced), int(lag))
-    return book.ledger()
+    _trade(holdings, blocks, targets, decided, free, _exits(priced), int(lag))
+    return holdings.ledger()
 
 
 def _trade(
-    book: Book,
-    stretch: Stretch | None,
+    holdings: Holdings,
+    blocks: _BlockRebalancer | None,
     targets: FloatArray,
     decided: BoolArray,
     free: BoolArray | None,
     exits: dict[int, IntArray],
     lag: int,
 ) -> None:
-    """Walk through the rows on which something happens, in stretches where nothing hinders."""
+    """Walk through the rows on which something happens, in blocks where nothing hinders."""
     n_dates = len(targets)
     trades_on = np.zeros(n_dates, dtype=np.bool_)
     trades_on[lag:] = decided[: n_dates - lag] if lag < n_dates else False
     events = np.union1d(np.flatnonzero(trades_on), np.fromiter(exits, dtype=np.int64))
-    if book.margin.carries:
+    if holdings.margin.carries:
         events = np.arange(n_dates)
-    book.begin(events)
+    holdings.begin(events)
     bounds = [*events.tolist(), n_dates]
     alone = np.array([len(events)])  # events that need a day of their own
-    if stretch:
+    if blocks:
         hindered = _hindered(targets, events, trades_on, free, lag)
         alone = np.append(np.flatnonzero(hindered), len(events))
     here = 0
     while here < len(events):
         row = bounds[here]
-        stop = int(alone[np.searchsorted(alone, here)]) if stretch else here
-        if stretch and stop > here and (free is None or not book.now[~free[row]].any()):
-            stretch.run(events[here:stop], targets, lag, bounds[stop])
+        stop = int(alone[np.searchsorted(alone, here)]) if blocks else here
+        if blocks and stop > here and (free is None or not holdings.now[~free[row]].any()):
+            blocks.rebalance_in_blocks(events[here:stop], targets, lag, bounds[stop])
             here = stop
             continue
-        book.open(row)
+        holdings.open(row)
         if row in exits:
-            book.pay_out(row, exits[row])
+            holdings.pay_out(row, exits[row])
         if trades_on[row]:
             open_to = None if free is None or free[row].all() else free[row]
-            book.rebalance(row, targets[row - lag], open_to)
+            holdings.rebalance(row, targets[row - lag], open_to)
         here += 1
-        book.close(row, bounds[here])
+        holdings.close(row, bounds[here])
 
 
 def _hindered(
@@ -177,7 +176,7 @@ def _hindered(
 ) -> BoolArray:
     """Events without a trade, or with one in a stock that cannot be traded.
 
-    Holdings are taken to be the targets of the event before, which is so in a stretch.
+    Holdings are taken to be the targets of the event before, which is so in a block.
     """
     hindered = ~trades_on[events]
     trades = events[trades_on[events]]
@@ -303,28 +302,22 @@ def _exits(priced: BoolArray | None) -> dict[int, IntArray]:
     return {int(row) + 1: columns[rows == row] for row in np.unique(rows)}
 
 
-class Stretch:
-    """Trades a book to the targets of many rows; `rate` is the cost of a side, a fraction."""
+class _BlockRebalancer:
+    """Trades holdings to the targets of many rows; `rate` is the cost of a side, a fraction."""
 
-    def __init__(self, book: Book, rate: float) -> None:
-        self.book, self.rate = book, rate
-        n_assets = book.values.shape[1]
+    def __init__(self, holdings: Holdings, rate: float) -> None:
+        self.holdings, self.rate = holdings, rate
+        n_assets = holdings.values.shape[1]
         self.size = max(1, BLOCK_VALUES // n_assets)
         self.buffers = np.empty((3, self.size, n_assets))
 
-    def run(self, rows: IntArray, targets: FloatArray, lag: int, until: int) -> None:
-        """Rebalance on all `rows` to the targets decided `lag` rows before.
+    def rebalance_in_blocks(
+        self, rows: IntArray, targets: FloatArray, lag: int, until: int
+    ) -> None:
+        """Rebalance on all `rows` to the long-only targets decided `lag` rows before.
 
-        Parameters
-        ----------
-        rows : ndarray of shape (n_rows,) of int
-            Increasing; no order of these rows is stopped.
-        targets : ndarray of shape (n_dates, n_assets)
-            Weights decided, long-only, summing to at most 1.
-        lag : int
-            Rows between decision and trade.
-        until : int
-            Row of the next event after the last of `rows`; the shares drift until then.
+        No order of these rows is stopped. After the last of them the shares drift until the row of
+        the next event, `until`.
         """
         for start in range(0, len(rows), self.size):
             block = rows[start : start + self.size]
@@ -332,18 +325,18 @@ class Stretch:
             self._block(block, _rows_of(targets, block - lag), end)
 
     def _block(self, rows: IntArray, target: FloatArray, until: int) -> None:
-        book, ones, n = self.book, self.book.ones, len(rows)
-        price = _rows_of(book.values, rows)
+        holdings, ones, n = self.holdings, self.holdings.ones, len(rows)
+        price = _rows_of(holdings.values, rows)
         held, order, size = self.buffers[:, :n]
-        initial = book.wealth_path[rows[0] - 1] if rows[0] else book.initial
+        initial = holdings.wealth_path[rows[0] - 1] if rows[0] else holdings.initial
 
         # Everything as a share of the wealth after the rebalance before.
-        np.multiply(book.now, price[0] / initial, out=held[0])
+        np.multiply(holdings.now, price[0] / initial, out=held[0])
         np.divide(price[1:], price[:-1], out=held[1:])
         held[1:] *= target[:-1]
         invested = np.vecdot(target, ones)
         wealth = np.vecdot(held, ones)
-        wealth[0] += book.cash / initial
+        wealth[0] += holdings.cash / initial
         idle = np.maximum(1.0 - invested, 0.0)
         wealth[1:] += idle[:-1]
         growth, fee = self._solve(target, held, wealth, order, size, int(rows[0]))
@@ -351,22 +344,22 @@ class Stretch:
         after = initial * np.multiply.accumulate(growth)
         before = np.concatenate([[initial], after[:-1]])
         where = _index(rows)
-        book.weights[where] = target
+        holdings.weights[where] = target
         if isinstance(where, slice):
-            np.multiply(order, before[:, None], out=book.trades[where])
+            np.multiply(order, before[:, None], out=holdings.trades[where])
         else:
-            book.trades[where] = order * before[:, None]
-        book.wealth_path[where] = after
-        book.cash_path[where] = cash = after * idle
-        book.costs[where] = fee * before
+            holdings.trades[where] = order * before[:, None]
+        holdings.wealth_path[where] = after
+        holdings.cash_path[where] = cash = after * idle
+        holdings.costs[where] = fee * before
         np.abs(order, out=size)
-        book.turnover[where] = np.vecdot(size, ones) / wealth
+        holdings.turnover[where] = np.vecdot(size, ones) / wealth
 
         gaps = np.append(rows[1:], until) - rows - 1
         if gaps.any():
             self._drift(rows, gaps, target, price, after, cash)
-        np.divide(target[-1] * after[-1], price[-1], out=book.now)
-        book.cash = float(cash[-1])
+        np.divide(target[-1] * after[-1], price[-1], out=holdings.now)
+        holdings.cash = float(cash[-1])
 
     def _solve(
         self,
@@ -379,9 +372,9 @@ class Stretch:
     ) -> tuple[FloatArray, FloatArray]:
         """Root x of x + rate sum|target x - held| = wealth on every row, and the cost.
 
-        The secant of :meth:`Book._solve`, on all rows; a row that has settled stays as it is.
+        The secant of :meth:`Holdings._solve`, on all rows; a row that has settled stays as it is.
         """
-        ones, rate = self.book.ones, self.rate
+        ones, rate = self.holdings.ones, self.rate
         x, last_x, last_fee = wealth.copy(), np.full(len(wealth), np.inf), np.zeros(len(wealth))
         going = np.ones(len(wealth), dtype=np.bool_)
         for _ in range(MAX_SOLVER_STEPS):
@@ -416,7 +409,7 @@ class Stretch:
         quiet = rows[source] + 1 + np.arange(len(source)) - first[source]
         for start in range(0, len(quiet), self.size):
             part = slice(start, start + self.size)
-            self.book.drift(quiet[part], shares[source[part]], cash[source[part]])
+            self.holdings.drift(quiet[part], shares[source[part]], cash[source[part]])
 
 
 def _index(rows: IntArray) -> slice | IntArray:

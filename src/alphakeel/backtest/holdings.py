@@ -11,20 +11,20 @@ import numpy.typing as npt
 
 from alphakeel.backtest.costs import CostModel
 from alphakeel.backtest.ledger import REASONS, Ledger
-from alphakeel.backtest.market_rules import Margin, MarketRules
+from alphakeel.backtest.market_rules import Margin, TradingConstraints
 from alphakeel.errors import AlphakeelError, DataError
 
-__all__ = ["Book"]
+__all__ = ["Holdings"]
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
 
-# Relative to wealth: about 50 roundings of a float64, far below the 1e-10 that the books allow.
+# Relative to wealth: about 50 roundings of a float64, far below the 1e-10 of `Ledger.imbalance`.
 SOLVER_TOLERANCE = 1e-14
 # With lots the orders are rounded by far more than this.
 LOT_TOLERANCE = 1e-5
-# The cost of cut buys may have kinks; the books allow 1e-10.
+# The cost of cut buys may have kinks; `Ledger.imbalance` allows 1e-10.
 FILL_TOLERANCE = 1e-12
 # An order smaller than this share of wealth is rounding, and no order at all.
 DUST = 1e-12
@@ -34,20 +34,20 @@ MAX_SOLVER_STEPS = 120
 DAYS_PER_YEAR = 252
 
 
-class Book:
-    """State and arrays of one run; the day loop allocates next to nothing."""
+class Holdings:
+    """Holdings, cash and arrays of one run; the day loop allocates next to nothing."""
 
     def __init__(
         self,
         values: FloatArray,
         cost: CostModel,
-        rules: MarketRules,
+        constraints: TradingConstraints,
         margin: Margin,
         initial: float,
     ) -> None:
         n_dates, n_assets = values.shape
         self.values, self.charge, self.initial = values, cost.charge, initial
-        self.rules, self.margin = rules, margin
+        self.constraints, self.margin = constraints, margin
         self.weights, self.trades = np.empty(values.shape), np.empty(values.shape)
         self.wealth_path, self.cash_path = np.full(n_dates, initial), np.full(n_dates, initial)
         self.costs, self.carry, self.turnover = np.zeros((3, n_dates))
@@ -64,7 +64,7 @@ class Book:
         self.price, self.order = values[0], self.trades[0]
         self.fresh, self.today = np.zeros(n_assets), -1  # shares bought on this trading day
         self.limits_on = np.zeros((2, n_dates), dtype=np.bool_)
-        for i, at_limit in enumerate((rules.at_up_limit, rules.at_down_limit)):
+        for i, at_limit in enumerate((constraints.at_up_limit, constraints.at_down_limit)):
             if at_limit is not None:
                 self.limits_on[i] = at_limit.any(axis=1)
 
@@ -90,7 +90,7 @@ class Book:
         self.wealth = float(self.held.dot(self.ones)) + self.cash
         if self.wealth <= 0.0 and not self.margin.default:
             raise DataError(
-                f"wealth is {self.wealth:.6g} on row {row}: a book with short positions or "
+                f"wealth is {self.wealth:.6g} on row {row}: a portfolio with short positions or "
                 "leverage has lost all it had; lower max_gross"
             )
 
@@ -110,7 +110,7 @@ class Book:
         holdings = shares * self.values[rows]
         wealth = np.vecdot(holdings, self.ones) + cash
         if wealth.min() <= 0.0 and not self.margin.default:
-            raise DataError("a book with short positions or leverage has lost all it had")
+            raise DataError("a portfolio with short positions or leverage has lost all it had")
         holdings /= wealth[:, None]
         self.weights[rows] = holdings
         self.wealth_path[rows], self.cash_path[rows] = wealth, cash
@@ -132,7 +132,7 @@ class Book:
         forced = self.order.copy() if self.forced_sales[row] else None
         hindered = self._bound(row, free)
         after, fee = self._solve(target, wealth, row, hindered=hindered)
-        lots = None if self.rules.lot_value is None else self.rules.lot_value[row]
+        lots = None if self.constraints.lot_value is None else self.constraints.lot_value[row]
         if not hindered and lots is None:
             self.cash = after - float(self.wanted.dot(self.ones))
             np.divide(self.wanted, self.price, out=self.now)
@@ -148,8 +148,8 @@ class Book:
             np.add(self.held, self.order, out=self.wanted)
             np.divide(self.wanted, self.price, out=self.now)
         if self.cash < 0.0 and self.margin.default:
-            self.cash = 0.0  # a rounding, far below what the books allow
-        if self.rules.day is not None:
+            self.cash = 0.0  # a rounding, far below what counts as an imbalance
+        if self.constraints.day is not None:
             self.fresh += np.maximum(self.order, 0.0) / self.price
         if forced is not None:
             self.order += forced
@@ -157,20 +157,20 @@ class Book:
 
     def _bound(self, row: int, free: BoolArray | None) -> bool:
         """Set the smallest and the largest order of every stock; whether there is any bound."""
-        rules, low, high = self.rules, self.low, self.high
+        constraints, low, high = self.constraints, self.low, self.high
         same_day = self._unlock(row)
         up, down = bool(self.limits_on[0, row]), bool(self.limits_on[1, row])
-        if not (same_day or up or down or free is not None or rules.capacity is not None):
+        if not (same_day or up or down or free is not None or constraints.capacity is not None):
             return False
-        if rules.capacity is None:
+        if constraints.capacity is None:
             high.fill(np.inf)
         else:
-            np.fmax(rules.capacity[row], 0.0, out=high)  # NaN: nothing
+            np.fmax(constraints.capacity[row], 0.0, out=high)  # NaN: nothing
         np.negative(high, out=low)
-        if up and rules.at_up_limit is not None:
-            np.copyto(high, 0.0, where=rules.at_up_limit[row])
-        if down and rules.at_down_limit is not None:
-            np.copyto(low, 0.0, where=rules.at_down_limit[row])
+        if up and constraints.at_up_limit is not None:
+            np.copyto(high, 0.0, where=constraints.at_up_limit[row])
+        if down and constraints.at_down_limit is not None:
+            np.copyto(low, 0.0, where=constraints.at_down_limit[row])
         if same_day:
             old = -np.maximum(self.now - self.fresh, 0.0) * self.price
             np.maximum(low, old, out=low, where=self.fresh > 0.0)
@@ -182,10 +182,10 @@ class Book:
 
     def _unlock(self, row: int) -> bool:
         """Forget what was bought on an earlier day; whether anything bought today is held."""
-        if self.rules.day is None:
+        if self.constraints.day is None:
             return False
-        if self.rules.day[row] != self.today:
-            self.today = int(self.rules.day[row])
+        if self.constraints.day[row] != self.today:
+            self.today = int(self.constraints.day[row])
             self.fresh.fill(0.0)
         return bool(self.fresh.any())
 
@@ -200,7 +200,7 @@ class Book:
         """
         charge, ones, paid = self.charge, self.ones, self.paid
         wanted, held, order, low, high = self.wanted, self.held, self.order, self.low, self.high
-        tolerance = SOLVER_TOLERANCE if self.rules.lot_value is None else LOT_TOLERANCE
+        tolerance = SOLVER_TOLERANCE if self.constraints.lot_value is None else LOT_TOLERANCE
         x, last_x, last_fee = wealth, np.inf, 0.0
         least, most = 0.0, wealth
         for _ in range(MAX_SOLVER_STEPS):
@@ -226,32 +226,32 @@ class Book:
             "grow steadily and by less than its size; check the cost model"
         )
 
-    def _count(self, row: int, wish: FloatArray, free: BoolArray | None, dust: float) -> None:
-        """Count the wished orders that the rules stop, each under the first reason that does."""
-        rules, counts = self.rules, self.counts
+    def _count(self, row: int, asked: FloatArray, free: BoolArray | None, dust: float) -> None:
+        """Count the orders that the constraints stop, each under the first reason that does."""
+        constraints, counts = self.constraints, self.counts
 
         def stop(name: str, columns: IntArray, signed: float | None) -> None:
-            size = np.abs(wish[columns]) if signed is None else signed * wish[columns]
+            size = np.abs(asked[columns]) if signed is None else signed * asked[columns]
             counts[name][row] = np.count_nonzero(size > dust)
-            wish[columns] = (
-                0.0 if signed is None else np.minimum(signed * wish[columns], 0.0) * signed
+            asked[columns] = (
+                0.0 if signed is None else np.minimum(signed * asked[columns], 0.0) * signed
             )
 
         if free is not None:
             stop("blocked", np.flatnonzero(~free), None)
-        if self.limits_on[0, row] and rules.at_up_limit is not None:
-            stop("up_limit", np.flatnonzero(rules.at_up_limit[row]), 1.0)
-        if self.limits_on[1, row] and rules.at_down_limit is not None:
-            stop("down_limit", np.flatnonzero(rules.at_down_limit[row]), -1.0)
-        if rules.day is not None and self.fresh.any():
+        if self.limits_on[0, row] and constraints.at_up_limit is not None:
+            stop("up_limit", np.flatnonzero(constraints.at_up_limit[row]), 1.0)
+        if self.limits_on[1, row] and constraints.at_down_limit is not None:
+            stop("down_limit", np.flatnonzero(constraints.at_down_limit[row]), -1.0)
+        if constraints.day is not None and self.fresh.any():
             old = np.maximum(self.now - self.fresh, 0.0) * self.price
-            late = np.flatnonzero((self.fresh > 0.0) & (-wish > old + dust))
+            late = np.flatnonzero((self.fresh > 0.0) & (-asked > old + dust))
             stop("locked", late, -1.0)
-        if rules.capacity is not None:
-            np.abs(wish, out=wish)
-            wish -= dust
-            np.fmax(rules.capacity[row], 0.0, out=self.wanted)
-            counts["cut"][row] = np.count_nonzero(wish > self.wanted)
+        if constraints.capacity is not None:
+            np.abs(asked, out=asked)
+            asked -= dust
+            np.fmax(constraints.capacity[row], 0.0, out=self.wanted)
+            counts["cut"][row] = np.count_nonzero(asked > self.wanted)
 
     def _round(self, lots: FloatArray, row: int | None, dust: float = 0.0) -> None:
         """Round the orders towards zero to whole lots; a position given up goes in one piece."""
@@ -277,14 +277,16 @@ class Book:
         Orders that reduce positions are carried out in full, the others by one common share.
         """
         order, held = self.order, self.held
-        room = self._room(wealth, fee)
-        if room >= -SOLVER_TOLERANCE * wealth:
+        spare = self._buying_power(wealth, fee)
+        if spare >= -SOLVER_TOLERANCE * wealth:
             return fee
         less = np.minimum(np.maximum(order, np.minimum(-held, 0.0)), np.maximum(-held, 0.0))
         more = order - less
         np.copyto(order, less)
-        base = self._room(wealth, float(self.charge(order, row, out=self.paid).dot(self.ones)))
-        share, needed = 1.0, base - room
+        base = self._buying_power(
+            wealth, float(self.charge(order, row, out=self.paid).dot(self.ones))
+        )
+        share, needed = 1.0, base - spare
         for step in range(MAX_SOLVER_STEPS):
             share = share * base / needed if min(base, needed) > 0.0 else 0.0
             if lots is not None and step > 1:  # whole lots come off in steps
@@ -296,21 +298,21 @@ class Book:
             if lots is not None:
                 self._round(lots, None)
             fee = float(self.charge(order, row, out=self.paid).dot(self.ones))
-            needed = base - self._room(wealth, fee)
+            needed = base - self._buying_power(wealth, fee)
             short = needed - base if lots is not None else abs(needed - base)
             if share == 0.0 or short <= FILL_TOLERANCE * wealth:
                 break
         self.fill[row] = share
         return fee
 
-    def _room(self, wealth: float, fee: float) -> float:
+    def _buying_power(self, wealth: float, fee: float) -> float:
         """Value that could still be added to positions, after these orders and their cost."""
         np.add(self.held, self.order, out=self.wanted)
         np.abs(self.wanted, out=self.wanted)
         return self.margin.max_gross * (wealth - fee) - float(self.wanted.dot(self.ones))
 
     def ledger(self) -> Ledger:
-        """The finished books."""
+        """The finished record."""
         wealth = self.wealth_path
         before = np.concatenate([[self.initial], wealth[:-1]])
         return Ledger(

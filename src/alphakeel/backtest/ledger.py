@@ -1,4 +1,4 @@
-"""The books of one backtest: what was held, traded and paid, and what stood in the way."""
+"""The record of one backtest: what was held, traded and paid, and what stood in the way."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ REASONS = {
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Ledger:
-    """The books of one backtest; every array is read-only, row t is the close of day t.
+    """The record of one backtest; every array is read-only, row t is the close of day t.
 
     Attributes
     ----------
@@ -104,17 +104,9 @@ class Ledger:
         return {words: int(getattr(self, name).sum()) for name, words in REASONS.items()}
 
     def imbalance(self, prices: FloatArray) -> FloatArray:
-        """Error of the books on each date, recomputed from the prices, as a share of wealth.
+        """Error of each date, recomputed from the backtest's prices, as a share of wealth.
 
-        Parameters
-        ----------
-        prices : ndarray of shape (n_dates, n_assets)
-            The prices of the backtest.
-
-        Returns
-        -------
-        ndarray of shape (n_dates,)
-            The larger error of the two identities in the notes above; below 1e-10 in order.
+        The larger error of the two identities in the notes of the class; below 1e-10 in order.
         """
         prices = np.asarray(prices, dtype=np.float64)
         holdings = self.weights * self.wealth[:, None]

@@ -1,12 +1,10 @@
-"""Costs and rules of a whole market at once, by date: the United States and China.
-
-A preset takes the dates and whatever arrays there are, and says in words what it charges and
-forbids, so that a report can print it. Every array is about rows up to its own.
-
-What a market and a broker allow: price limits, lots, volume, same-day sales, margin.
+"""Price limits, lots, volume, same-day sales, margin; costs and rules of whole markets by date.
 
 Every array has time on axis 0 and stocks on axis 1, the rows of the backtest. A row is about the
 close at which an order of that row is filled, so nothing here reads a later row.
+
+`us_market` and `cn_market` take the dates and whatever arrays there are, and say in words what
+they charge and forbid, so that a report can print it.
 """
 
 from __future__ import annotations
@@ -24,8 +22,8 @@ from alphakeel.stats.rolling import trailing_mean, trailing_std
 
 __all__ = [
     "Margin",
-    "Market",
     "MarketRules",
+    "TradingConstraints",
     "board_limits",
     "boards_of",
     "cn_market",
@@ -49,32 +47,26 @@ BLOCK = 64
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Market:
-    """A cost model and rules that belong together; `text` says what they are.
+class MarketRules:
+    """Costs and trading constraints of a country that belong together.
 
-    Attributes
-    ----------
-    cost : MarketCost
-        For the argument `cost` of the backtest.
-    rules : MarketRules
-        For its argument `rules`.
-    text : tuple of str
-        One sentence a rule, with its source or the word "assumed".
+    `text` has one sentence a rule, with its source or the word "assumed".
     """
 
     cost: MarketCost
-    rules: MarketRules
+    constraints: TradingConstraints
     text: tuple[str, ...]
 
-    def between(self, rows: slice) -> Market:
-        """The same market on some rows only: build it on all history, then cut to the test."""
+    def between(self, rows: slice) -> MarketRules:
+        """The same on some rows only: build it on all history, then cut to the test."""
 
-        def cut(whole: MarketCost | MarketRules) -> dict[str, Any]:
+        def cut(whole: MarketCost | TradingConstraints) -> dict[str, Any]:
             values = {field.name: getattr(whole, field.name) for field in fields(whole)}
             return {k: v[rows] for k, v in values.items() if isinstance(v, np.ndarray)}
 
-        cost, rules = replace(self.cost, **cut(self.cost)), replace(self.rules, **cut(self.rules))
-        return Market(cost, rules, self.text)
+        cost = replace(self.cost, **cut(self.cost))
+        constraints = replace(self.constraints, **cut(self.constraints))
+        return MarketRules(cost, constraints, self.text)
 
 
 def us_market(
@@ -85,8 +77,8 @@ def us_market(
     accounting: FloatArray | None = None,
     participation: float = 0.1,
     impact: float = 1.0,
-) -> Market:
-    """Costs and rules of US stocks.
+) -> MarketRules:
+    """Dated costs and the volume limit of US stocks, with the text for a report.
 
     Parameters
     ----------
@@ -101,18 +93,6 @@ def us_market(
         Largest order, as a share of the day's traded value.
     impact : float, default=1.0
         Coefficient of the square-root law; 0 for none.
-
-    Returns
-    -------
-    Market
-        Dated costs, the volume limit, and the text for a report.
-
-    Raises
-    ------
-    ConfigError
-        If `participation` or `impact` is out of range.
-    DataError
-        If arrays that are needed together are not all given.
 
     Examples
     --------
@@ -137,7 +117,7 @@ def us_market(
         "Single shares, no price limits, sale on the day of purchase allowed.",
     )
     cost = MarketCost(commission, slippage, slippage + fee, impact=strength)
-    return Market(cost, MarketRules(capacity=capacity), text)
+    return MarketRules(cost, TradingConstraints(capacity=capacity), text)
 
 
 def cn_market(
@@ -152,8 +132,10 @@ def cn_market(
     minimum: float = CN_MINIMUM,
     participation: float = 0.1,
     impact: float = 1.0,
-) -> Market:
-    """Costs and rules of Chinese A shares.
+) -> MarketRules:
+    """Dated costs and trading constraints of Chinese A shares, with the text for a report.
+
+    Wealth has to be in yuan.
 
     Parameters
     ----------
@@ -168,30 +150,16 @@ def cn_market(
         Shares traded. Without it orders are neither limited by volume nor charged for impact.
     boards, special : ndarray, optional
         As for :func:`board_limits`: all on the main board and none special by default.
-    lot : int, default=100
-        Shares of a lot.
-    minimum : float, default=5.0
-        Least commission of an order, in yuan.
-    participation : float, default=0.1
-        Largest order, as a share of the day's traded value.
-    impact : float, default=1.0
-        Coefficient of the square-root law; 0 for none.
-
-    Returns
-    -------
-    Market
-        Dated costs, rules, and the text for a report. Wealth has to be in yuan.
-
-    Raises
-    ------
-    ConfigError, DataError
-        If a number is out of range or an array does not fit.
+    lot, minimum : int and float, default=100 and 5.0
+        Shares of a lot; least commission of an order, in yuan.
+    participation, impact : float, default=0.1 and 1.0
+        As for :func:`us_market`.
 
     Examples
     --------
     >>> days = np.array(["2023-08-25", "2023-08-28"], dtype="datetime64[D]")
     >>> market = cn_market(days, close=np.array([[10.0], [11.0]]))
-    >>> market.rules.at_up_limit.ravel().tolist()
+    >>> market.constraints.at_up_limit.ravel().tolist()
     [False, True]
     >>> [market.cost.charge(np.array([-1e6]), row).round(2).item() for row in (0, 1)]
     [2310.0, 1810.0]
@@ -222,7 +190,7 @@ def cn_market(
         + (", for ST stocks of the 10 % boards 5 %." if special is not None else "; ST not known."),
         "Shares bought on a day are sold on a later one (T+1), which one trade a day cannot break.",
     )
-    rules = MarketRules(
+    constraints = TradingConstraints(
         at_up_limit=at_up,
         at_down_limit=at_down,
         lot_value=close * lot,
@@ -231,22 +199,13 @@ def cn_market(
     )
     fees = transfer + slippage
     cost = MarketCost(commission, fees + buy, fees + sell, minimum=minimum, impact=strength)
-    return Market(cost, rules, text)
+    return MarketRules(cost, constraints, text)
 
 
 def boards_of(tickers: StrArray) -> StrArray:
-    """Tell the board of a Chinese share from its code: 688 and 689 STAR, 300 to 302 ChiNext.
+    """Boards of Chinese shares from their six-digit codes, as `cn_market` takes them.
 
-    Parameters
-    ----------
-    tickers : ndarray of shape (n_assets,) of str
-        Six digits, with or without the exchange before or after them (``sz300059``,
-        ``300059.SZ``).
-
-    Returns
-    -------
-    ndarray of shape (n_assets,) of str
-        "main", "chinext" or "star", as `cn_market` takes them.
+    688 and 689 are "star", 300 to 302 "chinext", all others "main".
 
     Examples
     --------
@@ -265,36 +224,13 @@ def board_limits(
     boards: StrArray | None = None,
     special: BoolArray | None = None,
 ) -> FloatArray:
-    """Price limit of every stock on every day, as a fraction.
+    """Price limit of every stock on every day, as a fraction, (n_dates, n_assets).
 
-    Parameters
-    ----------
-    dates : ndarray of shape (n_dates,) of datetime64
-        Days.
-    n_assets : int
-        Stocks.
-    boards : ndarray of shape (n_assets,) of str, optional
-        "main", "chinext" or "star"; all "main" by default.
-    special : ndarray of shape (n_dates, n_assets) of bool, optional
-        Where a stock is under special treatment (ST, *ST): 5 % on the main board, and on ChiNext
-        until its reform; no other limit than the board's on the growth boards after.
-
-    Returns
-    -------
-    ndarray of shape (n_dates, n_assets)
-        0.1, 0.2 or 0.05.
-
-    Notes
-    -----
     Main board: 10 % from 16 December 1996, 5 % for ST from 1998. STAR: 20 % from its opening on 22
-    July 2019. ChiNext: 20 % from 24 August 2020. The first days of a new listing, which have
-    wider limits or none, are not known here: mark them as you need.
-
-    Examples
-    --------
-    >>> days = np.array(["2020-08-21", "2020-08-24"], dtype="datetime64[D]")
-    >>> board_limits(days, 2, boards=np.array(["main", "chinext"])).tolist()
-    [[0.1, 0.1], [0.1, 0.2]]
+    July 2019. ChiNext: 20 % from 24 August 2020. `special` marks special treatment (ST, *ST): 5 %
+    on the main board, and on ChiNext until its reform; no other limit than the board's on the
+    growth boards after. `boards` are all "main" by default. The first days of a new listing, which
+    have wider limits or none, are not known here: mark them as you need.
     """
     dates = np.asarray(dates)
     shape = (len(dates), n_assets)
@@ -357,7 +293,7 @@ def _range(rates: FloatArray) -> str:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class MarketRules:
+class TradingConstraints:
     """Which orders a market carries out; what is left out does not bind.
 
     Parameters
@@ -376,17 +312,6 @@ class MarketRules:
         Trading day of each row: shares bought on a row cannot be sold on a later row of the same
         day (T+1). Rows of daily closes are a day each, so that this binds only where several
         rows share a day.
-
-    Raises
-    ------
-    DataError
-        If an array has the wrong type.
-
-    Examples
-    --------
-    >>> rules = MarketRules(lot_value=100.0 * np.array([[9.87, 25.0], [9.90, np.nan]]))
-    >>> rules.binds
-    True
     """
 
     at_up_limit: BoolArray | None = None
@@ -403,7 +328,7 @@ class MarketRules:
 
     @property
     def binds(self) -> bool:
-        """Whether any rule is given."""
+        """Whether any constraint is given."""
         return any(getattr(self, field.name) is not None for field in fields(self))
 
     def check(self, shape: tuple[int, ...]) -> None:
@@ -438,21 +363,11 @@ class Margin:
     borrow_rate : float or ndarray of shape (n_assets,), default=0.0
         Annual fee on the value of short positions, as a fraction.
 
-    Raises
-    ------
-    ConfigError
-        If a number is out of range.
-
     Notes
     -----
     Interest and fees accrue a 252nd part of the annual rate on every row that a debt is held,
     on its value after the trades of the row before. Proceeds of short sales lie in cash
     and earn nothing.
-
-    Examples
-    --------
-    >>> Margin(max_gross=2.0, short=True, borrow_rate=0.01).carries
-    True
     """
 
     max_gross: float = 1.0
@@ -472,7 +387,7 @@ class Margin:
 
     @property
     def default(self) -> bool:
-        """Whether this is the long-only book without leverage."""
+        """Whether this is long-only without leverage."""
         return self.max_gross == 1.0 and not self.short
 
     @property
@@ -486,34 +401,14 @@ class Margin:
 def price_limits(
     close: FloatArray, limit: FloatArray | float, *, reference: FloatArray | None = None
 ) -> tuple[BoolArray, BoolArray]:
-    """Where a close stands at its upper and at its lower price limit.
+    """Where a raw close stands at its upper and at its lower price limit, two masks.
 
-    Parameters
-    ----------
-    close : ndarray of shape (n_dates, n_assets)
-        Raw closes, as quoted; NaN where there is none.
-    limit : float or ndarray that broadcasts to (n_dates, n_assets)
-        Allowed move from the reference, as a fraction (0.1 is 10 %); whole per cents. NaN: none.
-    reference : ndarray of shape (n_dates, n_assets), optional
-        Price from which the move is measured; the close of the row before by default. On days
-        with a dividend or a split it is another one: see :func:`reference_prices`.
-
-    Returns
-    -------
-    at_up, at_down : ndarray of shape (n_dates, n_assets) of bool
-        False where a price is missing and, without `reference`, on row 0.
-
-    Notes
-    -----
-    The limits are the reference times one plus or minus `limit`, rounded half up to the cent, as
-    the rules of the exchanges of Shanghai and Shenzhen say (trading rules, chapter on price
-    limits). Computed in whole cents, so that no rounding of a float moves a limit.
-
-    Examples
-    --------
-    >>> up, down = price_limits(np.array([[10.05, 10.05], [11.06, 9.05]]), 0.1)
-    >>> up[1].tolist(), down[1].tolist()
-    ([True, False], [False, True])
+    The limits are the reference times one plus or minus `limit` (a fraction, whole per cents; NaN:
+    none), rounded half up to the cent, as the trading rules of the exchanges of Shanghai and
+    Shenzhen say. Computed in whole cents, so that no rounding of a float moves a limit. The
+    reference is the close of the row before by default; after a dividend or a split it is another
+    one, see :func:`reference_prices`. False where a price is missing and, without `reference`, on
+    row 0.
     """
     close = np.asarray(close, dtype=np.float64)
     limit = np.asarray(limit, dtype=np.float64)
@@ -535,21 +430,9 @@ def price_limits(
 def reference_prices(close: FloatArray, accounting: FloatArray) -> FloatArray:
     """Price from which the day's limits are measured, dividends and splits taken out.
 
-    Parameters
-    ----------
-    close, accounting : ndarray of shape (n_dates, n_assets)
-        Raw closes and total-return closes of the same days; NaN where there is none.
-
-    Returns
-    -------
-    ndarray of shape (n_dates, n_assets)
-        The raw close of the row before, or, where the two prices moved apart by more than 0.01 %
-        (an ex-day), the raw price of today that would have been no change, to the cent.
-
-    Examples
-    --------
-    >>> reference_prices(np.array([[10.0], [5.2]]), np.array([[10.0], [10.4]]))[1]
-    array([5.])
+    The raw close of the row before, or, where it and the total-return close (`accounting`) moved
+    apart by more than 0.01 % (an ex-day), the raw price of today that would have been no change, to
+    the cent.
     """
     close = np.asarray(close, dtype=np.float64)
     reference = np.full(close.shape, np.nan)

@@ -1,8 +1,7 @@
-"""Aligned arrays to a panel: listing, delisting and suspension are read off the prices.
+"""Aligned arrays to a panel, and what stands beside the prices in it.
 
-What stands beside the prices: sectors, the market index, membership in the universe.
-
-Point-in-time joins: a published figure is known from the first close after its day on.
+Listing, delisting and suspension are read off the prices; sectors, the market index and membership
+are placed on the panel's dates; a published figure is known from the first close after its day on.
 """
 
 from __future__ import annotations
@@ -46,24 +45,7 @@ def panel_from_grid(
     today: dt.date | None = None,
     source: str = "",
 ) -> AssetPanel:
-    """Check aligned arrays and derive listing, delisting and suspension from them.
-
-    Parameters
-    ----------
-    grid : Grid
-        With `adj_close` or `close`.
-    delisting_gap, min_dates, min_assets, today, source
-        As for `panel_from_long`.
-
-    Returns
-    -------
-    AssetPanel
-
-    Raises
-    ------
-    DataError
-        One sentence that names field, ticker and date of the first thing that is wrong.
-    """
+    """Check aligned arrays and fill a panel; the options are those of `panel_from_long`."""
     grid = with_adjusted_close(grid, source)
     check_counts(grid, min_dates, min_assets, source)
     raise_first(check_grid(grid, today=today or dt.date.today(), where=source))
@@ -106,29 +88,11 @@ def assemble(grid: Grid, *, delisting_gap: int = 20, source: str = "") -> AssetP
 
 
 def active_from_prices(prices: NDArray[np.float64], delisting_gap: int = 20) -> NDArray[np.bool_]:
-    """Return True from the first to the last price of each stock.
+    """True from the first to the last price of each stock, (n_dates, n_assets).
 
-    Parameters
-    ----------
-    prices : ndarray of shape (n_dates, n_assets)
-        NaN where there is none.
-    delisting_gap : int
-        A last price within this many dates of the end does not end the listing.
-
-    Returns
-    -------
-    ndarray of bool of shape (n_dates, n_assets)
-
-    Notes
-    -----
-    That a suspended stock never came back is known with hindsight only: what could be traded on
-    a date is in the estimation mask, which does not depend on later rows.
-
-    Examples
-    --------
-    >>> prices = np.array([[1.0, np.nan], [np.nan, 2.0], [1.0, 2.0]])
-    >>> active_from_prices(prices)[:, 1]
-    array([False,  True,  True])
+    A last price within `delisting_gap` dates of the end does not end the listing. That a suspended
+    stock never came back is known with hindsight only: what could be traded on a date is in the
+    estimation mask, which does not depend on later rows.
     """
     known = ~np.isnan(prices)
     n_dates = len(prices)
@@ -140,7 +104,7 @@ def active_from_prices(prices: NDArray[np.float64], delisting_gap: int = 20) -> 
 
 
 def traded_mask(fields: Mapping[str, NDArray[np.float64]]) -> NDArray[np.bool_]:
-    """Return where a stock really traded: a price, and not a repeated one on no volume."""
+    """Where a stock really traded: a price, and not a repeated one on no volume."""
     priced = ~np.isnan(fields["adj_close"])
     if "volume" in fields:
         price = fields.get("close", fields["adj_close"])
@@ -149,7 +113,7 @@ def traded_mask(fields: Mapping[str, NDArray[np.float64]]) -> NDArray[np.bool_]:
 
 
 def with_adjusted_close(grid: Grid, source: str = "") -> Grid:
-    """Return the grid with `adj_close`; where there is none, `close` stands in for it."""
+    """The grid with `adj_close`; where there is none, `close` stands in for it."""
     if "adj_close" in grid.fields:
         return grid
     if "close" not in grid.fields:
@@ -171,7 +135,7 @@ def check_counts(grid: Grid, min_dates: int, min_assets: int, source: str = "") 
 def sector_grid(
     tickers: NDArray[np.str_], labels: Mapping[str, str], n_dates: int
 ) -> tuple[NDArray[np.str_], NDArray[np.int32]]:
-    """Return sector names and codes (n_dates, n_assets) from one label per ticker."""
+    """Sector names, and codes (n_dates, n_assets) from one label per ticker; -1 where unknown."""
     known = [labels.get(str(ticker)) for ticker in tickers]
     names = [None if pd.isna(name) or not str(name).strip() else str(name) for name in known]
     levels = np.unique([name for name in names if name is not None]).astype(np.str_)
@@ -181,7 +145,7 @@ def sector_grid(
 
 
 def index_on_dates(index: pd.Series, dates: NDArray[np.datetime64]) -> NDArray[np.float64]:
-    """Return an index level per panel date, NaN where the index has none."""
+    """Index level per panel date, NaN where the index has none."""
     days, faults = parse_dates(index.index)
     if faults:
         raise DataError(
@@ -198,24 +162,10 @@ def index_on_dates(index: pd.Series, dates: NDArray[np.datetime64]) -> NDArray[n
 def member_grid(
     spells: pd.DataFrame, dates: NDArray[np.datetime64], tickers: NDArray[np.str_]
 ) -> Matrix:
-    """Return membership per date and stock from spells.
+    """Membership (n_dates, n_assets) from spells of `ticker`, `start_date` and `end_date`.
 
-    Parameters
-    ----------
-    spells : DataFrame
-        Columns `ticker`, `start_date`, `end_date` (first day outside; missing: not ended).
-    dates : ndarray of shape (n_dates,), datetime64[D]
-    tickers : ndarray of shape (n_assets,)
-
-    Returns
-    -------
-    ndarray of shape (n_dates, n_assets)
-        1.0 or 0.0; NaN on dates before the first spell, when membership is unknown.
-
-    Raises
-    ------
-    DataError
-        If a column is missing or a date cannot be read.
+    `end_date` is the first day outside; missing: not ended. 1.0 or 0.0; NaN on dates before the
+    first spell, when membership is unknown.
     """
     for needed in ("ticker", "start_date", "end_date"):
         if needed not in spells.columns:
@@ -245,21 +195,7 @@ def place_rows(
     row_tickers: pd.Series,
     grid: Grid,
 ) -> dict[str, Matrix]:
-    """Place further columns (one entry per date and stock) on the axes of a grid.
-
-    Parameters
-    ----------
-    values : mapping of str to ndarray of shape (n_rows,)
-    days : ndarray of shape (n_rows,), datetime64[D]
-    row_tickers : Series of length n_rows
-    grid : Grid
-        Rows for other dates and stocks are left out.
-
-    Returns
-    -------
-    dict of str to ndarray of shape (n_dates, n_assets)
-        NaN where there is no row.
-    """
+    """Place further columns, one entry per date and stock, on a grid's axes; NaN without a row."""
     codes, names = pd.factorize(row_tickers)
     columns = np.append(
         pd.Index(grid.tickers).get_indexer(pd.Index([str(name) for name in names])), -1
@@ -304,11 +240,6 @@ def join_asof(
     -------
     dict of str to ndarray of shape (n_dates, n_assets)
         NaN where nothing is known, where it is too old, and outside `active_mask`.
-
-    Raises
-    ------
-    DataError
-        If a column is missing, a date cannot be read, or a number is infinite.
 
     Examples
     --------

@@ -46,21 +46,11 @@ SECTORS: Mapping[str, str] = MappingProxyType(
 
 @dataclass(frozen=True)
 class BundledData:
-    """What is known about a bundled data set.
+    """What is known about a bundled data set."""
 
-    Attributes
-    ----------
-    title : str
-        One line for a report.
-    test_window : tuple of two str, or None
-        First and last date (YYYY-MM-DD) that a study tests by default; None: the data's last part.
-    caution : str
-        What the data cannot tell, for a report's notes.
-    """
-
-    title: str
-    test_window: tuple[str, str] | None
-    caution: str
+    title: str  # one line for a report
+    test_window: tuple[str, str] | None  # dates that a study tests; None: the data's last part
+    caution: str  # what the data cannot tell, for a report's notes
 
 
 BUNDLED: Mapping[str, BundledData] = MappingProxyType(

@@ -5,9 +5,7 @@ appears, and the next day's price is believed whatever it is. A bad tick so neve
 research prices, and a real jump arrives one day late. What a portfolio truly earns is kept
 apart, untouched, in the field `accounting_close`.
 
-Rules of cleaning on plain arrays: (n_dates, n_assets) in, masks or values out, all causal.
-
-The record of everything that cleaning changed or left out.
+The rules are functions of plain arrays, (n_dates, n_assets); a ledger records what they did.
 """
 
 from __future__ import annotations
@@ -24,7 +22,7 @@ from skfolio.containers import AssetPanel, Field2D
 
 from alphakeel.errors import ConfigError, LookAheadWarning
 from alphakeel.stats.cross_section import rank, winsorize
-from alphakeel.stats.rolling import trailing_mean
+from alphakeel.stats.rolling import last_known, trailing_mean
 
 __all__ = [
     "CleanResult",
@@ -33,7 +31,6 @@ __all__ = [
     "LedgerWriter",
     "RULES",
     "clean",
-    "last_known",
     "liquidity",
     "smallest",
     "stale",
@@ -354,29 +351,11 @@ def _winsorise(
 
 
 def suspects(prices: Floats, sigmas: float, min_move: float) -> Bools:
-    """Prices that jump too far to be believed before they are confirmed.
+    """Prices that jump too far to be believed before they are confirmed; never two in succession.
 
-    Parameters
-    ----------
-    prices : ndarray of shape (n_dates, n_assets)
-        Positive; NaN where missing.
-    sigmas : float
-        Robust standard deviations, per square root of days since the last good price ...
-    min_move : float
-        ... and fraction of that price, both of which a suspect move exceeds.
-
-    Returns
-    -------
-    bool ndarray of shape (n_dates, n_assets)
-        Never two suspect prices of a stock in succession.
-
-    Examples
-    --------
-    >>> prices = np.tile([[100.0, 50.0, 20.0]], (30, 1))
-    >>> prices[1::2] *= 1.01
-    >>> prices[25, 0] = 1000.0
-    >>> np.argwhere(suspects(prices, 8.0, 0.2)).tolist()
-    [[25, 0]]
+    A suspect move exceeds `sigmas` robust standard deviations, per square root of days since the
+    last good price, and the fraction `min_move` of that price. Prices are positive; NaN where
+    missing.
     """
     n_dates, n_assets = prices.shape
     logs = np.log(prices)
@@ -395,18 +374,18 @@ def suspects(prices: Floats, sigmas: float, min_move: float) -> Bools:
         move = now - last
         root_days = np.sqrt(np.maximum(row - last_row, 1.0))
         own = seen >= _KNOWN_SCALE
-        yardstick = scale
+        own_scale = scale
         if not own.all():
             typical = np.median(scale[own]) if own.any() else np.inf
-            yardstick = np.where(own, scale, typical)
+            own_scale = np.where(own, scale, typical)
         jump = ((move > up) | (move < down)) & ~doubted
         if jump.any():
-            jump &= np.abs(move) > sigmas * yardstick * root_days
+            jump &= np.abs(move) > sigmas * own_scale * root_days
             if 2 * np.count_nonzero(jump) > np.count_nonzero(known):
                 jump[:] = False
             suspect[row] = jump
         good = known & ~jump
-        size = np.minimum(_MEAN_TO_SIGMA * np.abs(move) / root_days, _CAP * yardstick)
+        size = np.minimum(_MEAN_TO_SIGMA * np.abs(move) / root_days, _CAP * own_scale)
         measured = good & ~np.isnan(size)
         step = np.maximum(_SCALE_STEP, 1.0 / (seen + 1.0))
         scale = np.where(measured, scale + step * (size - scale), scale)
@@ -417,24 +396,8 @@ def suspects(prices: Floats, sigmas: float, min_move: float) -> Bools:
     return suspect
 
 
-def last_known(values: Floats) -> tuple[Floats, NDArray[np.int32]]:
-    """Last value that is not NaN, the row itself included, and its row (-1: none).
-
-    Examples
-    --------
-    >>> values, source = last_known(np.array([[np.nan], [2.0], [np.nan]]))
-    >>> values.ravel(), source.ravel()
-    (array([nan,  2.,  2.]), array([-1,  1,  1], dtype=int32))
-    """
-    rows = np.arange(len(values), dtype=np.int32)[:, None]
-    source = np.where(np.isnan(values), np.int32(-1), rows)
-    np.maximum.accumulate(source, axis=0, out=source)
-    # Rows without any known value point at row 0 of their column, which is NaN there.
-    return np.take_along_axis(values, np.maximum(source, 0), axis=0), source
-
-
 def too_many_missing(missing: Bools, active: Bools, max_missing: float) -> Bools:
-    """Share of days without a price among the listed days of the trailing year."""
+    """More than `max_missing` of the listed days of the trailing year are without a price."""
     lost, listed = (np.cumsum(mask, axis=0, dtype=np.int32) for mask in (missing, active))
     for total in (lost, listed):
         total[_RECORD_WINDOW:] -= total[:-_RECORD_WINDOW].copy()
@@ -444,22 +407,8 @@ def too_many_missing(missing: Bools, active: Bools, max_missing: float) -> Bools
 def stale(prices: Floats, volume: Floats | None, stale_days: int) -> Bools:
     """`stale_days` rows in a row whose price is not new and comes without volume.
 
-    Parameters
-    ----------
-    prices : ndarray of shape (n_dates, n_assets)
-        With gaps carried forward.
-    volume : ndarray of shape (n_dates, n_assets), optional
-        NaN or None: unknown, which cannot vouch for a repeated price.
-    stale_days : int
-
-    Returns
-    -------
-    bool ndarray of shape (n_dates, n_assets)
-
-    Examples
-    --------
-    >>> stale(np.array([[5.0], [5.0], [5.0], [6.0]]), None, 2).ravel()
-    array([False, False,  True, False])
+    Prices have gaps carried forward. A volume of NaN or None is unknown, and does not explain a
+    repeated price.
     """
     idle = np.zeros(prices.shape, dtype=bool)
     idle[1:] = prices[1:] == prices[:-1]
@@ -494,31 +443,17 @@ class CleaningLedger:
     has a row with field ``"eligible"`` going from 1 to 0 on the first day out, and one going from
     0 to 1 on the day the rule lets it back in: a stock is eligible while listed and held out by
     no rule. Rows follow the order in which rules were applied.
-
-    Attributes
-    ----------
-    row, column : int32 ndarray of shape (n_changes,)
-        Position in `dates` and `asset_names`.
-    field_code, rule_code : int8 ndarray of shape (n_changes,)
-        Position in `field_names` and `rule_names`.
-    before, after : float64 ndarray of shape (n_changes,)
-        In the field's unit; NaN: missing.
-    days_out : int64 ndarray of shape (n_rules,)
-        Stock-days that the rule held out of the sample; 0 for rules that change numbers.
-    dates : datetime64[D] ndarray of shape (n_dates,)
-    asset_names : str ndarray of shape (n_assets,)
-    field_names, rule_names : tuple of str
     """
 
-    row: NDArray[np.int32]
-    column: NDArray[np.int32]
-    field_code: NDArray[np.int8]
-    rule_code: NDArray[np.int8]
-    before: NDArray[np.float64]
+    row: NDArray[np.int32]  # position in `dates`; this and the next five: (n_changes,)
+    column: NDArray[np.int32]  # position in `asset_names`
+    field_code: NDArray[np.int8]  # position in `field_names`
+    rule_code: NDArray[np.int8]  # position in `rule_names`
+    before: NDArray[np.float64]  # in the field's unit; NaN: missing
     after: NDArray[np.float64]
-    days_out: NDArray[np.int64]
-    dates: NDArray[np.datetime64]
-    asset_names: NDArray[np.str_]
+    days_out: NDArray[np.int64]  # (n_rules,) stock-days held out; 0 for rules that change numbers
+    dates: NDArray[np.datetime64]  # (n_dates,) days
+    asset_names: NDArray[np.str_]  # (n_assets,)
     field_names: tuple[str, ...]
     rule_names: tuple[str, ...]
 
@@ -527,13 +462,7 @@ class CleaningLedger:
         return len(self.row)
 
     def to_frame(self) -> pd.DataFrame:
-        """Return all rows by date, ticker and field.
-
-        Returns
-        -------
-        DataFrame
-            Columns `ticker`, `date`, `field`, `before`, `after`, `rule`.
-        """
+        """`ticker`, `date`, `field`, `before`, `after`, `rule`, by date, ticker and field."""
         order = np.lexsort((self.field_code, self.column, self.row))
         return pd.DataFrame(
             {
@@ -547,14 +476,7 @@ class CleaningLedger:
         )
 
     def counts(self) -> pd.DataFrame:
-        """Return what each rule did, rules that did nothing included.
-
-        Returns
-        -------
-        DataFrame
-            Columns `rule`, `cells` (numbers changed, or stock-days held out of the sample) and
-            `tickers` (stocks concerned).
-        """
+        """Numbers changed, or stock-days held out, and `tickers` concerned, by rule."""
         changed = np.bincount(self.rule_code[self._is_change()], minlength=len(self.rule_names))
         tickers = [
             len(np.unique(self.column[self.rule_code == code]))
@@ -565,13 +487,7 @@ class CleaningLedger:
         )
 
     def counts_by_ticker(self) -> pd.DataFrame:
-        """Return the numbers changed by stock and rule.
-
-        Returns
-        -------
-        DataFrame of shape (n_assets, n_rules)
-            Changed numbers; for rules that hold stocks out, how often they did.
-        """
+        """Numbers changed by stock and rule; for rules that hold stocks out, how often."""
         n_rules = len(self.rule_names)
         begins = self._is_change() | (self.after == 0.0)
         cell = self.column[begins].astype(np.int64) * n_rules + self.rule_code[begins]
@@ -591,13 +507,7 @@ def _labels(codes: NDArray[np.int8], names: Sequence[str]) -> pd.Categorical[str
 
 
 class LedgerWriter:
-    """Collects changes while cleaning runs.
-
-    Parameters
-    ----------
-    field_names, rule_names : sequence of str
-        All that may occur, `ELIGIBLE` among the fields.
-    """
+    """Collects changes while cleaning runs; all names that may occur are given first."""
 
     def __init__(self, field_names: Sequence[str], rule_names: Sequence[str]) -> None:
         self._fields = tuple(field_names)

@@ -41,35 +41,18 @@ MAX_CELLS = 400_000_000  # 3 GB a field
 
 @dataclass(frozen=True, eq=False)
 class Grid:
-    """Aligned arrays that are not yet checked.
+    """Aligned arrays that are not yet checked."""
 
-    Parameters
-    ----------
-    dates : ndarray of shape (n_dates,), datetime64[D]
-        Increasing.
-    tickers : ndarray of shape (n_assets,)
-        Sorted, unique.
-    fields : dict of str to ndarray of shape (n_dates, n_assets)
-        Values as the source has them; NaN where missing.
-    sector_levels : ndarray of str of shape (n_sectors,)
-    sectors : ndarray of int of shape (n_dates, n_assets), or None
-        Codes into `sector_levels`, -1 where unknown.
-    index : ndarray of shape (n_dates,), or None
-        Level of the market index.
-    member : ndarray of shape (n_dates, n_assets), or None
-        1.0 in the index, 0.0 not, NaN unknown.
-    """
-
-    dates: NDArray[np.datetime64]
-    tickers: NDArray[np.str_]
-    fields: dict[str, Matrix] = field(default_factory=dict)
+    dates: NDArray[np.datetime64]  # (n_dates,) days, increasing
+    tickers: NDArray[np.str_]  # (n_assets,) sorted, unique
+    fields: dict[str, Matrix] = field(default_factory=dict)  # as in the source; NaN where missing
     sector_levels: NDArray[np.str_] = field(default_factory=lambda: np.empty(0, dtype=np.str_))
-    sectors: NDArray[np.int32] | None = None
-    index: NDArray[np.float64] | None = None
-    member: Matrix | None = None
+    sectors: NDArray[np.int32] | None = None  # codes into `sector_levels`, -1 where unknown
+    index: NDArray[np.float64] | None = None  # (n_dates,) level of the market index
+    member: Matrix | None = None  # 1.0 in the index, 0.0 not, NaN unknown
 
     def rows(self, keep: slice | NDArray[np.bool_]) -> Grid:
-        """Return the grid with some of its dates; a slice copies nothing."""
+        """The grid with some of its dates; a slice copies nothing."""
         return Grid(
             self.dates[keep],
             self.tickers,
@@ -81,7 +64,7 @@ class Grid:
         )
 
     def columns(self, keep: Any) -> Grid:
-        """Return the grid with some of its assets (positions or a mask)."""
+        """The grid with some of its assets (positions or a mask)."""
         return Grid(
             self.dates,
             self.tickers[keep],
@@ -113,24 +96,10 @@ def check_grid(grid: Grid, *, today: dt.date, where: str) -> list[Problem]:
 def grid_from_long(frame: pd.DataFrame, *, where: str) -> tuple[Grid, list[Problem]]:
     """Place the rows of a long table (one per date and stock).
 
-    Parameters
-    ----------
-    frame : DataFrame
-        Columns `date`, `ticker` and any of `PANEL_FIELDS`, `member`, `market_index`, `sector`.
-    where : str
-        Name of the source, for messages.
-
-    Returns
-    -------
-    grid : Grid
-    problems : list of Problem
-        Rows that could not be placed, or that were placed twice (the last one stays). Rows out
-        of order are in their place, and reported with `field="order"`.
-
-    Raises
-    ------
-    DataError
-        If a needed column is missing.
+    Columns are `date`, `ticker` and any of `PANEL_FIELDS`, `member`, `market_index`, `sector`;
+    `where` names the source in messages. The problems are rows that could not be placed, or that
+    were placed twice (the last one stays). Rows out of order are in their place, and reported with
+    ``field="order"``.
     """
     for needed in ("date", "ticker"):
         if needed not in frame.columns:
@@ -182,24 +151,8 @@ def grid_from_long(frame: pd.DataFrame, *, where: str) -> tuple[Grid, list[Probl
 def grid_from_wide(frames: Mapping[str, pd.DataFrame], *, where: str) -> tuple[Grid, list[Problem]]:
     """Align wide tables (dates down, stocks across), one per field.
 
-    Parameters
-    ----------
-    frames : mapping of str to DataFrame
-        By field name; dates in the index.
-    where : str
-        Name of the source, for messages.
-
-    Returns
-    -------
-    grid : Grid
-        Its dates and tickers are the union over all tables.
-    problems : list of Problem
-        As for `grid_from_long`; the grid is empty if an axis is not usable.
-
-    Raises
-    ------
-    DataError
-        If there is no table, or a name is not that of a field.
+    The grid's dates and tickers are the union over all tables; it is empty if an axis is not
+    usable. Problems are those of `grid_from_long`.
     """
     if not frames:
         raise DataError(f"no table of prices was given{place(where)}: adj_close is needed.")
@@ -237,7 +190,7 @@ def grid_from_wide(frames: Mapping[str, pd.DataFrame], *, where: str) -> tuple[G
 
 
 def numeric(column: pd.Series) -> tuple[NDArray[np.float64], list[tuple[int, str]]]:
-    """Return numbers, and the entries that are neither numbers nor missing."""
+    """Numbers, and the entries (row and what it is) that are neither numbers nor missing."""
     if pd.api.types.is_numeric_dtype(column.dtype) and column.dtype != bool:
         return column.to_numpy(dtype=np.float64, na_value=np.nan), []
     values = pd.to_numeric(column, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
@@ -338,7 +291,7 @@ def _carried(table: NDArray[Any], known: NDArray[np.bool_]) -> NDArray[Any]:
 
 
 def _one_per_date(level: Matrix) -> NDArray[np.float64]:
-    """Return the first known value of each row."""
+    """First known value of each row."""
     known = ~np.isnan(level)
     first = np.argmax(known, axis=1)
     return np.where(known.any(axis=1), level[np.arange(len(level)), first], np.nan)

@@ -34,29 +34,17 @@ _INDEX_NAMES = ("", "index", "unnamed0", "date")
 
 @dataclass(eq=False)
 class Reading:
-    """How a source was understood, before its values are judged.
+    """How a source was understood, before its values are judged."""
 
-    Parameters
-    ----------
-    layout : str
-        "long", "wide", "per-ticker" or "folder".
-    columns : tuple of (str, str)
-        Column of the file, and the field it was understood as.
-    grid : Grid
-    notes : list of str
-        Choices made on the way, a sentence without its full stop each.
-    problems : list of Problem
-    """
-
-    layout: str
-    columns: tuple[tuple[str, str], ...]
+    layout: str  # "long", "wide", "per-ticker" or "folder"
+    columns: tuple[tuple[str, str], ...]  # column of the file, and the field it stands for
     grid: Grid
-    notes: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)  # choices made; sentences without full stop
     problems: list[Problem] = field(default_factory=list)
 
 
 def kind_of(table: Table) -> str:
-    """Return what one file holds: "long", "wide" or "single" (one stock)."""
+    """What one file holds: "long", "wide" or "single" (one stock)."""
     if table.levels:
         return "wide"
     understood, unused = recognise(list(table.columns), where=table.name)
@@ -72,20 +60,8 @@ def rows_of(
 ) -> tuple[pd.DataFrame, list[Problem], list[str]]:
     """Read the understood columns of a table with one row per date (and stock).
 
-    Parameters
-    ----------
-    table : Table
-    understood : dict of str to str
-        Column by field; `date` among them, and `ticker` unless it is given.
-    ticker : str, optional
-        The stock of a file that holds only one.
-
-    Returns
-    -------
-    frame : DataFrame
-        Columns named by field; rows without a readable date or ticker are left out.
-    problems : list of Problem
-    notes : list of str
+    `understood` gives the column by field, `ticker` the stock of a file that holds only one. The
+    frame's columns are named by field; rows without a readable date or ticker are left out.
     """
     for needed in ("date",) if ticker else ("date", "ticker"):
         if needed not in understood:
@@ -145,13 +121,13 @@ def long_rows(
                 understood.pop("ticker", None)
             _index_as_date(understood, table)
             stock = None if tickers is None else tickers[position]
-            frame, found, said = rows_of(table, understood, ticker=stock)
+            frame, found, remarks = rows_of(table, understood, ticker=stock)
         except DataError as error:
             problems.append(Problem("", "", "", str(error)))
             continue
         frames.append(frame)
         problems += found
-        notes += [*table.notes, *said]
+        notes += [*table.notes, *remarks]
         columns |= {column: name for name, column in understood.items()}
         ignored |= dict.fromkeys(name for name in unused if name not in columns)
     if ignored:
@@ -178,16 +154,7 @@ def read_per_ticker(tables: Sequence[Table], tickers: Sequence[str], *, where: s
 def read_wide(tables: Sequence[Table], names: Sequence[str | None], *, where: str) -> Reading:
     """Read files with dates down and stocks across.
 
-    Parameters
-    ----------
-    tables : sequence of Table
-    names : sequence of str or None
-        Field of each table; None: prices, or named in its second header row.
-    where : str
-
-    Returns
-    -------
-    Reading
+    A table's name in `names` is its field; None: prices, or named in its second header row.
     """
     frames: dict[str, pd.DataFrame] = {}
     problems: list[Problem] = []
@@ -251,14 +218,14 @@ def _report_order(reading: Reading, problems: list[Problem]) -> None:
 
 
 def as_series(column: Any) -> pd.Series:
-    """Return an arrow column as pandas, dates as datetimes."""
+    """An arrow column as pandas, dates as datetimes."""
     if pa.types.is_nested(column.type):
         raise DataError(f"a column holds {column.type} where one value a row is needed.")
     return pd.Series(column.to_pandas(date_as_object=False))
 
 
 def _tickers(column: Any) -> pd.Series:
-    """Return text as categories, trimmed, missing where empty."""
+    """Text as categories, trimmed, missing where empty."""
     if pa.types.is_floating(column.type):
         column = column.cast(pa.int64(), safe=False)
     if not pa.types.is_dictionary(column.type):
@@ -293,7 +260,7 @@ def _index_as_date(understood: dict[str, str], table: Table) -> None:
 
 
 def _wide_axes(table: Table) -> tuple[str, list[str]]:
-    """Return the date column and the stock columns of a wide table."""
+    """The date column and the stock columns of a wide table."""
     names = list(table.columns)
     date = next((name for name in names if field_of(name) == "date"), names[0])
     stocks = [name for name in names if name != date]

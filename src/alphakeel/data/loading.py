@@ -1,10 +1,8 @@
 """A user's files or folders to a panel, with an account of how they were understood.
 
-`inspect_path` lists everything that is wrong; `load_panel` refuses at the first of it.
-
-Our own folder format: prices, and beside them securities, valuations, index, membership.
-
-Company reports as filed, beside the prices of a folder: each with the day it became public.
+`inspect_path` lists everything that is wrong; `load_panel` refuses at the first of it. Our own
+folder format has prices and, beside them, securities, valuations, index, membership and company
+reports as filed, each with the day it became public.
 """
 
 from __future__ import annotations
@@ -68,39 +66,21 @@ _KNOWN = (
 
 @dataclass(frozen=True, eq=False)
 class DataReport:
-    """How a file or folder was understood, and what is wrong with it.
-
-    Parameters
-    ----------
-    path : str
-    layout : str
-        "long", "wide", "per-ticker" or "folder"; empty if nothing could be read.
-    columns : tuple of (str, str)
-        Column of the file, and the field it was understood as.
-    n_dates, n_assets : int
-    first_date, last_date : str
-        ISO dates; empty if there are none.
-    notes : tuple of str
-        Choices made on the way that a careful reader should know.
-    problems : tuple of Problem
-        At most 1000; the data are usable if there is none.
-    panel : AssetPanel or None
-        None if there are problems.
-    """
+    """How a file or folder was understood, and what is wrong with it."""
 
     path: str
-    layout: str
-    columns: tuple[tuple[str, str], ...]
+    layout: str  # "long", "wide", "per-ticker" or "folder"; empty if nothing could be read
+    columns: tuple[tuple[str, str], ...]  # column of the file, and the field it stands for
     n_dates: int
     n_assets: int
-    first_date: str
+    first_date: str  # ISO dates; empty if there are none
     last_date: str
-    notes: tuple[str, ...]
-    problems: tuple[Problem, ...]
-    panel: AssetPanel | None
+    notes: tuple[str, ...]  # choices made on the way that a careful reader should know
+    problems: tuple[Problem, ...]  # at most 1000; the data are usable if there is none
+    panel: AssetPanel | None  # None if there are problems
 
     def to_dict(self) -> dict[str, Any]:
-        """Return everything but the panel, ready for JSON."""
+        """Everything but the panel, ready for JSON."""
         return {
             "path": self.path,
             "layout": self.layout,
@@ -179,21 +159,12 @@ def load_panel(
 
 
 def inspect_path(path: str | Path) -> DataReport:
-    """Say how a file or folder is understood and list what is wrong with it.
-
-    Parameters
-    ----------
-    path : str or Path
-        As for `load_panel`.
-
-    Returns
-    -------
-    DataReport
+    """Say how a file or folder is understood and list what is wrong with it; bad data never raise.
 
     Raises
     ------
     DataError
-        If there is nothing at `path`; bad data are listed, never raised.
+        If there is nothing at `path`.
     """
     path = Path(path)
     _refuse_nothing(path)
@@ -321,7 +292,7 @@ def _by_kind(tables: list[Table], path: Path) -> Reading:
 
 
 def _drop_and_note(reading: Reading, where: str) -> None:
-    """Leave out stocks and dates without prices, and say so; refuse what has no life at all."""
+    """Leave out stocks and dates without prices, and say so; refuse prices that never change."""
     try:
         grid = without_empty(reading.grid, reading.notes)
         reading.grid = grid
@@ -364,26 +335,12 @@ def _day(value: str | dt.date, name: str) -> NDArray[np.datetime64]:
 
 
 def is_folder_format(path: Path) -> bool:
-    """Return whether a folder holds `prices*.parquet` or `prices*.csv`."""
+    """Whether a folder holds `prices*.parquet` or `prices*.csv`."""
     return bool(_files(path, "prices"))
 
 
 def read_folder_format(path: Path) -> Reading:
-    """Read a folder in our format.
-
-    Parameters
-    ----------
-    path : Path
-
-    Returns
-    -------
-    Reading
-
-    Raises
-    ------
-    DataError
-        If the prices cannot be read; other files become problems.
-    """
+    """Read a folder in our format; faults of files beside the prices become problems."""
     tables = [read_table(file) for file in _files(path, "prices")]
     reading = read_long(tables, where=path.name)
     reading.layout = "folder"
@@ -502,16 +459,16 @@ def _add_members(reading: Reading, table: Table) -> None:
     reading.grid = replace(grid, member=member)
     reading.columns += ((ticker, "member"),)
     everyone = spells.assign(ticker=[f"spell {row}" for row in range(len(spells))])
-    crowd = member_grid(everyone, grid.dates, np.asarray(everyone["ticker"], dtype=np.str_))
-    reading.notes.append(_survivors(grid, member, crowd))
+    all_members = member_grid(everyone, grid.dates, np.asarray(everyone["ticker"], dtype=np.str_))
+    reading.notes.append(_survivors(grid, member, all_members))
 
 
-def _survivors(grid: Grid, member: NDArray[np.float64], crowd: NDArray[np.float64]) -> str:
+def _survivors(grid: Grid, member: NDArray[np.float64], all_members: NDArray[np.float64]) -> str:
     """Say how many members have prices at the start and at the end."""
     price = grid.fields.get("adj_close", grid.fields.get("close"))
     parts = []
     for row in (0, len(grid.dates) - 1):
-        total = int(np.nansum(crowd[row]))
+        total = int(np.nansum(all_members[row]))
         priced = (
             member[row] == 1.0 if price is None else (member[row] == 1.0) & ~np.isnan(price[row])
         )
@@ -539,39 +496,18 @@ def _note_unused(reading: Reading, path: Path) -> None:
 
 
 def _files(path: Path, stem: str) -> list[Path]:
-    """Return the tables whose name begins with a word, sorted."""
+    """The tables whose name begins with a word, sorted."""
     found = (file for suffix in SUFFIXES for file in path.glob(f"{stem}*{suffix}"))
     return sorted(file for file in found if file.is_file())
 
 
 def _file(path: Path, stem: str) -> Path | None:
-    """Return the one table of a name."""
+    """The one table of a name."""
     return next((file for file in _files(path, stem) if file.stem == stem), None)
 
 
 def read_reports(source: str | Path) -> pd.DataFrame | None:
-    """Read `fundamentals.parquet` (or `.csv`, ...) of a folder of prices.
-
-    Parameters
-    ----------
-    source : str or Path
-        The folder; anything else has no reports.
-
-    Returns
-    -------
-    DataFrame or None
-        The table's own columns, unchecked; None where there is no such file.
-
-    Raises
-    ------
-    DataError
-        If the file cannot be read.
-
-    Examples
-    --------
-    >>> read_reports("sp500") is None
-    True
-    """
+    """The table `fundamentals.parquet` (or `.csv`, ...) of a folder, unchecked; None if absent."""
     files = (Path(source) / f"fundamentals{suffix}" for suffix in SUFFIXES)
     found = next((file for file in files if file.is_file()), None)
     if found is None:

@@ -178,27 +178,9 @@ def panel_from_wide(
 
 
 def panel_to_long(panel: AssetPanel) -> pd.DataFrame:
-    """Return one row per date and stock with at least one number, sorted by date and ticker.
+    """One row per date and stock with at least one number, sorted by date and ticker.
 
-    Parameters
-    ----------
-    panel : AssetPanel
-
-    Returns
-    -------
-    DataFrame
-        Columns `date`, `ticker` and the fields; `sector` as text. `panel_from_long` reads it
-        back.
-
-    Examples
-    --------
-    >>> days = pd.to_datetime(["2015-01-02", "2015-01-05"])
-    >>> prices = pd.DataFrame({"AAPL": [100.0, 101.0], "MSFT": [40.0, np.nan]}, index=days)
-    >>> panel_to_long(panel_from_wide({"adj_close": prices}))
-            date ticker  adj_close
-    0 2015-01-02   AAPL      100.0
-    1 2015-01-02   MSFT       40.0
-    2 2015-01-05   AAPL      101.0
+    Columns are `date`, `ticker` and the fields, `sector` as text; `panel_from_long` reads it back.
     """
     fields = {name: panel.get_field(name) for name in panel.keys()}  # noqa: SIM118
     per_stock = [name for name in fields if name not in ("sector", "member", "market_index", "st")]
@@ -220,23 +202,7 @@ def panel_to_long(panel: AssetPanel) -> pd.DataFrame:
 
 
 def panel_to_wide(panel: AssetPanel, field: str) -> pd.DataFrame:
-    """Return one field as dates x tickers; a sector as text.
-
-    Parameters
-    ----------
-    panel : AssetPanel
-    field : str
-        Name of a field.
-
-    Returns
-    -------
-    DataFrame of shape (n_dates, n_assets)
-
-    Raises
-    ------
-    DataError
-        If the panel has no such field.
-    """
+    """One field as dates x tickers; a sector as text."""
     if field not in panel:
         raise DataError(f"the panel has no field {field!r}; it has {', '.join(panel.keys())}.")
     stored = panel.get_field(field)
@@ -250,44 +216,26 @@ def panel_to_wide(panel: AssetPanel, field: str) -> pd.DataFrame:
 
 
 def universe_mask(panel: AssetPanel) -> NDArray[np.bool_]:
-    """Return where a stock is listed and, where membership is known, in the index.
-
-    Parameters
-    ----------
-    panel : AssetPanel
-
-    Returns
-    -------
-    ndarray of bool of shape (n_dates, n_assets)
-    """
+    """Where a stock is listed and, where membership is known, in the index; (n_dates, n_assets)."""
     if "member" not in panel:
         return np.array(panel.active_mask)
     return panel.active_mask & (panel["member"] != 0.0)
 
 
 def market_index(panel: AssetPanel) -> NDArray[np.float64] | None:
-    """Return the market index level of shape (n_dates,), NaN where missing; None if absent."""
+    """Market index level of shape (n_dates,), NaN where missing; None if absent."""
     return np.array(panel["market_index"][:, 0]) if "market_index" in panel else None
 
 
 def sector_codes(panel: AssetPanel) -> NDArray[np.int32] | None:
-    """Return sector codes of shape (n_dates, n_assets), -1 where unknown; None if absent."""
+    """Sector codes of shape (n_dates, n_assets), -1 where unknown; None if absent."""
     return np.asarray(panel["sector"]) if "sector" in panel else None
 
 
 def validate(panel: AssetPanel, *, today: dt.date | None = None) -> None:
     """Check a panel that was built elsewhere by the rules of `panel_from_long`.
 
-    Parameters
-    ----------
-    panel : AssetPanel
-    today : date, optional
-        Later dates are refused; the machine's date by default.
-
-    Raises
-    ------
-    DataError
-        One sentence that names field, ticker and date of the first thing that is wrong.
+    Dates after `today` (the machine's date by default) are refused.
     """
     if "adj_close" not in panel:
         raise DataError(f"the panel has no field 'adj_close'; it has {', '.join(panel.keys())}.")

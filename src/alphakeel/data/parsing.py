@@ -1,6 +1,6 @@
-"""Numbers from text: one decimal sign per file, read rightly or refused.
+"""Numbers and dates as people write them: read rightly or refused, never guessed.
 
-Calendar dates from whatever a file or a frame writes: never a guess between two readings.
+A file has one decimal sign, and a date that can be read as two different days is none.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ _COMMA_STYLE = (
 _EITHER = r"^[+-]?[1-9]\d{0,2},\d{3}$"
 
 Numbers = dict[str, NDArray[np.float64]]
-Faults = dict[str, list[tuple[int, str]]]
+Faults = list[tuple[int, str]]  # row, and its text or what is wrong with it
 
 _CLOCK = r"(?:[T ]+\d{1,2}:\d{2}(?::\d{2}(?:[.,]\d+)?)?)?"
 _ZONE = r"\s*(Z|UTC|GMT|[+-]\d{2}:?\d{2})?"
@@ -58,36 +58,16 @@ _COMPACT = re.compile(r"(\d{4})(\d{2})(\d{2})(?:\.0)?")
 _YEAR_LAST = re.compile(rf"(\d{{1,2}})([-/.])(\d{{1,2}})\2(\d{{4}}){_CLOCK}")
 _MONTH_NAMED = ("%b %d, %Y", "%B %d, %Y", "%d %b %Y", "%d-%b-%Y", "%d-%b-%y", "%d%b%Y")
 
-DateFaults = list[tuple[int, str]]
-
 
 def read_numbers(
     columns: Mapping[str, Any], *, where: str, flags: Collection[str] = ()
-) -> tuple[Numbers, Faults, str]:
-    """Read all numeric columns of one file.
+) -> tuple[Numbers, dict[str, Faults], str]:
+    """Read all numeric columns of one file: numbers, faults, and how decimals were read.
 
-    Parameters
-    ----------
-    columns : mapping of str to pyarrow ChunkedArray
-        Numbers or text by column name.
-    where : str
-        File name for messages.
-    flags : collection of str
-        Columns that say yes or no: the words of `as_flags` are read as 1 and 0 there.
-
-    Returns
-    -------
-    numbers : dict of str to ndarray of shape (n_rows,)
-        NaN where missing ("", "NA", "null", "-" and the like) or not a number.
-    faults : dict of str to list of (int, str)
-        Row and text of every entry that is not a number.
-    note : str
-        How decimals were read, if not with a point; else empty.
-
-    Raises
-    ------
-    DataError
-        If decimals are written in two ways, or can be read in two ways.
+    Numbers are NaN where missing ("", "NA", "null", "-" and the like) or faulty. Faults are row and
+    text of every entry that is not a number, by column. The note is empty unless the file has a
+    decimal comma. Columns in `flags` say yes or no: the words of `as_flags` are read as 1 and 0. A
+    file that writes decimals in two ways, or so that they can be read in two, is refused.
 
     Examples
     --------
@@ -95,7 +75,7 @@ def read_numbers(
     {'close': array([1234.5,   99.5,    nan])}
     """
     numbers: Numbers = {}
-    faults: Faults = {}
+    faults: dict[str, Faults] = {}
     texts: dict[str, Any] = {}
     hard = False
     for name, given in columns.items():
@@ -129,34 +109,19 @@ def read_numbers(
 
 
 def as_flags(column: Any) -> Any:
-    """Write the words for yes and no of a column as "1" and "0"; the rest stays as it is.
-
-    Parameters
-    ----------
-    column : pyarrow ChunkedArray
-        Truth values, numbers or text (true, t, yes, y; false, f, no, n; in any case).
-
-    Returns
-    -------
-    pyarrow ChunkedArray
-
-    Examples
-    --------
-    >>> as_flags(pa.chunked_array([["True", "0", "no", "", "maybe"]])).to_pylist()
-    ['1', '0', '0', '', 'maybe']
-    """
+    """Write the words for yes and no of a column, in any case, as "1" and "0"."""
     if not _is_text(column.type):
         return column
     text = pc.utf8_trim_whitespace(column.cast(pa.string()))
     lower = pc.utf8_lower(text)
     for words, digit in ((YES, "1"), (NO, "0")):
-        said = pc.fill_null(pc.is_in(lower, value_set=pa.array(words)), fill_value=False)
-        text = pc.if_else(said, pa.scalar(digit), text)
+        matches = pc.fill_null(pc.is_in(lower, value_set=pa.array(words)), fill_value=False)
+        text = pc.if_else(matches, pa.scalar(digit), text)
     return text
 
 
 def _is_text(kind: Any) -> bool:
-    """Return whether entries are words, or truth values, which are no numbers either."""
+    """Whether entries are words, or truth values, which are no numbers either."""
     if pa.types.is_dictionary(kind):
         kind = kind.value_type
     return bool(
@@ -165,7 +130,7 @@ def _is_text(kind: Any) -> bool:
 
 
 def _without_missing(column: Any) -> Any:
-    """Return trimmed text with null for what means missing."""
+    """Trimmed text with null for what means missing."""
     text = pc.utf8_trim_whitespace(column)
     missing = pc.is_in(pc.utf8_lower(text), value_set=pa.array(MISSING, type=text.type))
     return pc.if_else(missing, pa.scalar(None, type=text.type), text)
@@ -178,7 +143,7 @@ def _closed_up(text: Any) -> Any:
 
 
 def _floats(column: Any) -> NDArray[np.float64]:
-    """Return float64 with NaN for null; fails on text that is not a plain number."""
+    """float64 with NaN for null; fails on text that is not a plain number."""
     values = pc.cast(column, pa.float64(), safe=False)
     return np.asarray(pc.fill_null(values, float("nan")).to_numpy())
 
@@ -202,7 +167,7 @@ def _decimal_comma(texts: Mapping[str, Any], where: str) -> bool:
 
 
 def _first_match(texts: Mapping[str, Any], pattern: str) -> str:
-    """Return the first entry that matches, or an empty string."""
+    """The first entry that matches, or an empty string."""
     for text in texts.values():
         hits = text.filter(pc.fill_null(pc.match_substring_regex(text, pattern), False))
         if len(hits):
@@ -211,7 +176,7 @@ def _first_match(texts: Mapping[str, Any], pattern: str) -> str:
 
 
 def _converted(text: Any, comma: bool) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Return numbers, and the rows that hold none though they are not missing."""
+    """Numbers, and the rows that hold none though they are not missing."""
     if comma:
         grouped = r"^[+-]?(\d{1,3}(\.\d{3})+|\d*)(,\d*)?$"
         fits = pc.match_substring_regex(text, grouped)
@@ -226,24 +191,13 @@ def _converted(text: Any, comma: bool) -> tuple[NDArray[np.float64], NDArray[np.
     return _floats(pc.if_else(good, ready, pa.scalar(None, type=ready.type))), bad
 
 
-def parse_dates(values: Any) -> tuple[NDArray[np.datetime64], DateFaults]:
-    """Read calendar days from a column of dates, times or text.
+def parse_dates(values: Any) -> tuple[NDArray[np.datetime64], Faults]:
+    """Read calendar days from a column of dates, times or text; NaT where an entry cannot be read.
 
     Accepted are datetimes (with a time zone: the day on that zone's wall clock), `2015-01-31`,
     `2015/01/31`, `20150131`, `31.01.2015`, `Jan 31, 2015` and, where at least one day above 12
-    settles the order, `31/01/2015` or `01/31/2015`; a time of day is dropped.
-
-    Parameters
-    ----------
-    values : Series, Index or array of length n
-        Dates in any of these forms.
-
-    Returns
-    -------
-    days : ndarray of shape (n,), datetime64[D]
-        NaT where the entry cannot be read.
-    faults : list of (int, str)
-        Position of each such entry, and what is wrong with it (to follow the word "date").
+    settles the order, `31/01/2015` or `01/31/2015`; a time of day is dropped. A fault is the
+    position of an entry and what is wrong with it (to follow the word "date").
 
     Examples
     --------
@@ -269,7 +223,7 @@ def parse_dates(values: Any) -> tuple[NDArray[np.datetime64], DateFaults]:
 
 
 def looks_like_dates(values: Any) -> bool:
-    """Return whether most of the first entries of a column can be read as dates."""
+    """Whether most of the first entries of a column can be read as dates."""
     sample = pd.Series(values).head(50)
     if pd.api.types.is_float_dtype(sample.dtype) or sample.empty:
         return False
@@ -299,7 +253,7 @@ def _parse_texts(texts: Sequence[str]) -> tuple[NDArray[np.datetime64], dict[int
 
 
 def _parse_one(text: str, day_first: bool | None) -> tuple[dt.date | None, str | None, str]:
-    """Return day, zone (None: not part of the text's form; '' : none given) and fault."""
+    """Day, zone (None: not part of the text's form; '' : none given) and fault."""
     fault = f"{text[:40]!r} cannot be read: write it like 2015-01-31"
     if text.lower() in ("", "nan", "nat", "none", "null", "na"):
         return None, None, "is missing"
@@ -329,7 +283,7 @@ def _parse_one(text: str, day_first: bool | None) -> tuple[dt.date | None, str |
 
 
 def _day_comes_first(texts: Sequence[str]) -> bool | None:
-    """Return the order of day and month if the texts settle it, else None."""
+    """Order of day and month if the texts settle it, else None."""
     parts = [match.groups() for text in texts if (match := _YEAR_LAST.fullmatch(text))]
     marked = [(int(first), int(second)) for first, mark, second, _ in parts if mark != "."]
     first_is_day = any(first > 12 for first, _ in marked)
@@ -338,7 +292,7 @@ def _day_comes_first(texts: Sequence[str]) -> bool | None:
 
 
 def _foreign_zones(zones: Sequence[str | None]) -> list[int]:
-    """Return positions whose zone differs from the first one's by more than summer time."""
+    """Positions whose zone differs from the first one's by more than summer time."""
     known = [zone for zone in zones if zone is not None]
     if len(set(known)) < 2:
         return []
@@ -352,7 +306,7 @@ def _foreign_zones(zones: Sequence[str | None]) -> list[int]:
 
 
 def _minutes(zone: str) -> int:
-    """Return the offset from Greenwich in minutes."""
+    """Offset from Greenwich in minutes."""
     if zone in ("Z", "UTC", "GMT"):
         return 0
     sign = -1 if zone[0] == "-" else 1

@@ -1,13 +1,9 @@
 """A market whose truth is known: regimes, crashes, and a planted signal of stated strength.
 
-Everything random but the signal is drawn first, as whole arrays; one loop over dates then feeds
-the signal back into prices, because tomorrow's drift depends on yesterday's characteristics.
-The same seed gives the same shocks, calendar and masks whatever the strength of the signal.
-
-What chance decides in the simulated market: calendar, regimes, shocks, volumes, companies.
-
-Whole arrays, drawn before any price is known. `simulate_market` turns them into prices, where
-the planted signal feeds back.
+Everything random but the signal is drawn first, as whole arrays: calendar, regimes, shocks,
+volumes, companies. One loop over dates then feeds the signal back into prices, because tomorrow's
+drift depends on yesterday's characteristics. The same seed gives the same shocks, calendar and
+masks whatever the strength of the signal.
 """
 
 from __future__ import annotations
@@ -349,10 +345,10 @@ def _fields(
     close = close - splits * np.log(2.0)
     adjusted = adjusted - splits[0] * np.log(2.0)  # both start from the same price
     move = np.diff(path.log_price, axis=0)[_BURN_IN - 1 :]
-    wiggle = shocks.volatility[rows]
-    opened = close - 0.7 * move + 0.3 * wiggle * rng.standard_normal(close.shape)
-    high = np.maximum(opened, close) + 0.4 * wiggle * np.abs(rng.standard_normal(close.shape))
-    low = np.minimum(opened, close) - 0.4 * wiggle * np.abs(rng.standard_normal(close.shape))
+    sigma = shocks.volatility[rows]
+    opened = close - 0.7 * move + 0.3 * sigma * rng.standard_normal(close.shape)
+    high = np.maximum(opened, close) + 0.4 * sigma * np.abs(rng.standard_normal(close.shape))
+    low = np.minimum(opened, close) - 0.4 * sigma * np.abs(rng.standard_normal(close.shape))
     volume = np.rint(np.exp(stocks.log_volume[rows] + splits * np.log(2.0)))
     logs = {"open": opened, "high": high, "low": low, "close": close, "adj_close": adjusted}
     fields = {name: np.exp(values) for name, values in logs.items()}
@@ -440,11 +436,11 @@ def draw_returns(
     own_stress = np.sqrt(stress)
 
     tails = np.sqrt((_TAIL_DF - 2) / _TAIL_DF)
-    heat = _garch(rng.standard_t(_TAIL_DF, (n_days, 1 + n_sectors)) * tails)
-    market = heat[0][:, 0] * _MARKET_VOL[regimes]
-    sector = heat[0][:, 1:] * (0.005 * own_stress)[:, None]
-    own_shock, own_heat = _garch(rng.standard_t(_TAIL_DF, (n_days, n_assets)) * tails)
-    volatility = np.sqrt(own_heat) * own_level * own_stress[:, None]
+    common_garch = _garch(rng.standard_t(_TAIL_DF, (n_days, 1 + n_sectors)) * tails)
+    market = common_garch[0][:, 0] * _MARKET_VOL[regimes]
+    sector = common_garch[0][:, 1:] * (0.005 * own_stress)[:, None]
+    own_shock, own_variance = _garch(rng.standard_t(_TAIL_DF, (n_days, n_assets)) * tails)
+    volatility = np.sqrt(own_variance) * own_level * own_stress[:, None]
 
     crash = np.where(
         rng.random(n_days) < _CRASH_CHANCE[regimes], -0.03 - rng.exponential(0.02, n_days), 0.0
@@ -453,8 +449,8 @@ def draw_returns(
     returns = own_shock * (own_level * own_stress[:, None])
     returns += common[:, None] + market[:, None] * beta + sector[:, sectors]
 
-    market_variance = heat[1][:, 0] * _MARKET_VOL[regimes] ** 2
-    sector_variance = heat[1][:, 1:].mean(axis=1) * (0.005 * own_stress) ** 2
+    market_variance = common_garch[1][:, 0] * _MARKET_VOL[regimes] ** 2
+    sector_variance = common_garch[1][:, 1:].mean(axis=1) * (0.005 * own_stress) ** 2
     dispersion = np.sqrt(
         beta.var() * market_variance + sector_variance + (volatility**2).mean(axis=1)
     )
@@ -497,9 +493,9 @@ def draw_stocks(rng: np.random.Generator, n_days: int, n_assets: int, shocks: Sh
     log_cap = rng.normal(22.5, 1.2, n_assets)
     log_shares = log_cap - log_price
 
-    mood = _autoregression(rng.normal(0.0, 1.0, (n_days, n_assets)), 0.97) * 0.35
+    activity = _autoregression(rng.normal(0.0, 1.0, (n_days, n_assets)), 0.97) * 0.35
     log_volume = log_shares + np.log(0.004) + rng.normal(0.0, 0.4, n_assets)
-    log_volume = log_volume + mood + 0.4 * np.log1p(shocks.surprise)
+    log_volume = log_volume + activity + 0.4 * np.log1p(shocks.surprise)
     log_volume += rng.normal(0.0, 0.25, (n_days, n_assets))
 
     dividend = np.where(rng.random(n_assets) < 0.7, rng.uniform(0.002, 0.01, n_assets), 0.0)
@@ -508,14 +504,14 @@ def draw_stocks(rng: np.random.Generator, n_days: int, n_assets: int, shocks: Sh
     payout = np.cumsum(pays * np.log1p(-dividend), axis=0)
 
     mean_profit = rng.normal(0.12, 0.07, n_assets)
-    wobble = _autoregression(rng.normal(0.0, 1.0, (n_quarters, n_assets)), 0.85) * 0.05
+    profit_cycle = _autoregression(rng.normal(0.0, 1.0, (n_quarters, n_assets)), 0.85) * 0.05
     return Stocks(
         log_volume=log_volume,
         payout=payout,
         log_shares=log_shares,
         log_price=log_price,
         book_ratio=rng.normal(-0.9, 0.5, n_assets),
-        profitability=mean_profit + wobble,
+        profitability=mean_profit + profit_cycle,
         book_noise=rng.normal(0.0, 0.04, (n_quarters, n_assets)),
         lag=rng.integers(20, 61, (n_quarters, n_assets)),
     )

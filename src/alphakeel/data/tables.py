@@ -1,6 +1,6 @@
-"""One file to one table of its own columns: encoding, delimiter and shape, nothing else.
+"""One file to one table of its own columns, and which column is which field.
 
-Which column of a file is which field: the spellings that vendors use.
+Encoding, delimiter and shape are read here; fields are known by the spellings that vendors use.
 """
 
 from __future__ import annotations
@@ -72,47 +72,18 @@ _FIELD_OF = {spelling: name for name, row in SPELLINGS.items() for spelling in r
 
 @dataclass(frozen=True, eq=False)
 class Table:
-    """What a file holds, before anything is understood.
+    """What a file holds, before anything is understood."""
 
-    Parameters
-    ----------
-    name : str
-        File name for messages.
-    columns : dict of str to pyarrow ChunkedArray
-        In the file's order.
-    levels : dict of str to (str, str)
-        Field and ticker of each column of a file with two header rows; else empty.
-    first_row : int
-        Line of the first data row in the file, for messages.
-    notes : tuple of str
-    problems : tuple of Problem
-        Rows that do not fit the header; they are left out of `columns`.
-    """
-
-    name: str
-    columns: dict[str, Any]
-    levels: dict[str, tuple[str, str]]
-    first_row: int
+    name: str  # of the file, for messages
+    columns: dict[str, Any]  # pyarrow ChunkedArray by name, in the file's order
+    levels: dict[str, tuple[str, str]]  # field and ticker by column, if there are two header rows
+    first_row: int  # line of the first data row in the file, for messages
     notes: tuple[str, ...] = ()
-    problems: tuple[Problem, ...] = ()
+    problems: tuple[Problem, ...] = ()  # rows that do not fit the header, left out of `columns`
 
 
 def read_table(path: Path) -> Table:
-    """Read a CSV or Parquet file.
-
-    Parameters
-    ----------
-    path : Path
-
-    Returns
-    -------
-    Table
-
-    Raises
-    ------
-    DataError
-        If the file is not a table: one sentence that names it.
-    """
+    """Read a CSV or Parquet file; what is not a table is refused by name."""
     try:
         if path.suffix.lower() in (".parquet", ".pq"):
             return _read_parquet(path)
@@ -186,7 +157,7 @@ def _read_text(path: Path) -> Table:
 
 
 def _decoded(raw: bytes, name: str) -> tuple[str, tuple[str, ...]]:
-    """Return the text of a file, and a note where its encoding was inferred."""
+    """The text of a file, and a note where its encoding was inferred."""
     if not raw.strip():
         raise DataError(f"{name} is empty: export the data again.")
     if raw[:2] in (b"\xff\xfe", b"\xfe\xff"):
@@ -226,7 +197,7 @@ def _refuse_odd_names(header: Sequence[str], name: str) -> None:
 
 
 def _sniffed(text: str, name: str) -> str:
-    """Return the delimiter that splits the first lines most evenly."""
+    """The delimiter that splits the first lines most evenly."""
     lines = text[:50_000].splitlines()[:30]
     best, score = "", (0.0, 0)
     for delimiter in DELIMITERS:
@@ -242,7 +213,7 @@ def _sniffed(text: str, name: str) -> str:
 
 
 def _two_header_rows(rows: Sequence[Sequence[str]]) -> tuple[list[tuple[str, str]], int]:
-    """Return (field, ticker) per column of a yfinance download, and the rows to skip."""
+    """(field, ticker) per column of a yfinance download, and the rows to skip."""
     if len(rows) < 3 or rows[0][0].strip().lower() not in _HEADS:
         return [], 1
     heads = [row[0].strip().lower() for row in rows[:3]]
@@ -294,48 +265,17 @@ def _arrow_csv(
 
 
 def plain(column: str) -> str:
-    """Return a column's name without case, spaces and punctuation."""
+    """A column's name without case, spaces and punctuation."""
     return "".join(letter for letter in column.casefold() if letter.isalnum())
 
 
 def field_of(column: str) -> str | None:
-    """Return the field that a column's name stands for, or None.
-
-    Examples
-    --------
-    >>> field_of("Adj Close"), field_of("P/E"), field_of("AAPL")
-    ('adj_close', 'pe', None)
-    """
+    """The field that a column's name stands for, or None."""
     return _FIELD_OF.get(plain(column))
 
 
 def recognise(columns: Sequence[str], *, where: str) -> tuple[dict[str, str], list[str]]:
-    """Assign columns to fields.
-
-    Parameters
-    ----------
-    columns : sequence of str
-        Names as the file has them.
-    where : str
-        File name for messages.
-
-    Returns
-    -------
-    understood : dict of str to str
-        Column by field.
-    unused : list of str
-        The other columns.
-
-    Raises
-    ------
-    DataError
-        If two columns are named alike.
-
-    Examples
-    --------
-    >>> recognise(["Date", "Symbol", "Adj Close", "Name"], where="")
-    ({'date': 'Date', 'ticker': 'Symbol', 'adj_close': 'Adj Close'}, ['Name'])
-    """
+    """Assign columns to fields: the column by field, and the other columns."""
     check_unique(columns, where=where)
     understood: dict[str, str] = {}
     for name, spellings in SPELLINGS.items():
@@ -365,7 +305,7 @@ def check_unique(columns: Sequence[str], *, where: str) -> None:
 
 
 def stock_and_field(columns: Sequence[str]) -> list[str]:
-    """Return columns such as `AAPL_volume` or `Close AAPL`, which name stock and field at once."""
+    """Columns such as `AAPL_volume` or `Close AAPL`, which name stock and field at once."""
     found = []
     for column in columns:
         for mark in ("_", " ", ":", "|", "/"):

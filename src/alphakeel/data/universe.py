@@ -19,19 +19,6 @@ def only_members(grid: Grid) -> Grid:
 
     The others keep all their rows, before and after their membership: factors need the history,
     and a position may outlive it.
-
-    Parameters
-    ----------
-    grid : Grid
-
-    Returns
-    -------
-    Grid
-
-    Raises
-    ------
-    DataError
-        If nobody is left.
     """
     if grid.member is None:
         return grid
@@ -45,29 +32,10 @@ def only_members(grid: Grid) -> Grid:
 
 
 def most_traded(grid: Grid, top: int, *, window: int = 60) -> Grid:
-    """Make the `top` stocks by money traded the members.
+    """Make the `top` stocks by money traded the members; stocks never among them are left out.
 
     On the first date of every month stocks are ranked by the median of close x volume over the
     last `window` dates; they stay until the next ranking. The value at t uses rows up to t.
-
-    Parameters
-    ----------
-    grid : Grid
-        With `volume` and `close` (or `adj_close`).
-    top : int
-        Number of stocks to keep at a time.
-    window : int
-        Dates in the median.
-
-    Returns
-    -------
-    Grid
-        With a new `member`; stocks never among the `top` are left out.
-
-    Raises
-    ------
-    DataError
-        If there is no volume, or `top` is not positive.
     """
     if top < 1:
         raise DataError(f"top is {top}, but at least 1 stock must be kept.")
@@ -92,7 +60,7 @@ def most_traded(grid: Grid, top: int, *, window: int = 60) -> Grid:
 
 
 def _median(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the median of each column without its missing values; NaN if all are missing."""
+    """Median of each column without its missing values; NaN if all are missing."""
     result = np.full(values.shape[1], np.nan)
     known = (~np.isnan(values)).any(axis=0)
     if known.any():
@@ -101,25 +69,9 @@ def _median(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def without_empty(grid: Grid, notes: list[str], *, least: int = 2) -> Grid:
-    """Leave out stocks that have no price, and dates on which too few stocks traded.
+    """Leave out stocks without a price, and dates on which fewer than `least` stocks traded.
 
-    Parameters
-    ----------
-    grid : Grid
-        With `adj_close`.
-    notes : list of str
-        What was left out is added here.
-    least : int
-        Number of stocks that must have traded on a date.
-
-    Returns
-    -------
-    Grid
-
-    Raises
-    ------
-    DataError
-        If there is no price at all.
+    What was left out is added to `notes`.
     """
     prices = grid.fields["adj_close"]
     priced = (~np.isnan(prices)).any(axis=0)

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alphakeel.errors import DataError
+from alphakeel.stats.rolling import lag, last_known
 
 __all__ = [
     "FIRST_DATE",
@@ -45,42 +46,16 @@ MIN_GROWTH = 1e-4  # - 99.99 %
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is wrong with the data.
+    """One thing that is wrong with the data."""
 
-    Parameters
-    ----------
-    ticker, date, field : str
-        Where it is wrong; empty where the problem concerns no single one.
-    message : str
-        The whole story in one sentence that ends with a full stop.
-
-    Examples
-    --------
-    >>> Problem("AAPL", "2015-01-02", "close", "close of AAPL on 2015-01-02 is 0.").ticker
-    'AAPL'
-    """
-
-    ticker: str
+    ticker: str  # where it is wrong; empty where the problem concerns no single one
     date: str
     field: str
-    message: str
+    message: str  # one sentence that ends with a full stop
 
 
 def raise_first(problems: Sequence[Problem], hint: str = "") -> None:
-    """Raise the first problem, if any, and say how many more there are.
-
-    Parameters
-    ----------
-    problems : sequence of Problem
-        Findings, the most basic one first.
-    hint : str
-        What to do to see the others.
-
-    Raises
-    ------
-    DataError
-        If `problems` is not empty.
-    """
+    """Raise the first problem, if any, and say how many more there are; `hint` how to see them."""
     if not problems:
         return
     message = problems[0].message.rstrip(".")
@@ -91,24 +66,14 @@ def raise_first(problems: Sequence[Problem], hint: str = "") -> None:
 
 
 def place(where: str) -> str:
-    """Return the end of a sentence that names the file, or nothing for a frame."""
+    """The end of a sentence that names the file, or nothing for a frame."""
     return f" (in {where})" if where else ""
 
 
 def check_dates(dates: NDArray[np.datetime64], *, today: dt.date, where: str) -> list[Problem]:
     """Judge a date axis: known, increasing, from 1900 on, not in the future.
 
-    Parameters
-    ----------
-    dates : ndarray of shape (n_dates,), datetime64[D]
-    today : date
-        The last date that can be data; one day more is allowed for markets east of here.
-    where : str
-        File or frame, for the message.
-
-    Returns
-    -------
-    list of Problem
+    One day after `today` is allowed, for markets east of here.
     """
     tail = place(where)
     last = np.datetime64(today, "D") + 1
@@ -138,15 +103,7 @@ def check_dates(dates: NDArray[np.datetime64], *, today: dt.date, where: str) ->
 
 
 def ticker_fault(ticker: str) -> str:
-    """Return why a ticker cannot be used, or an empty string.
-
-    Examples
-    --------
-    >>> ticker_fault("BRK.B")
-    ''
-    >>> ticker_fault("<b>AAPL</b>")
-    'holds markup'
-    """
+    """Why a ticker cannot be used, or an empty string."""
     if not ticker:
         return "is empty"
     if len(ticker) > MAX_TICKER_LENGTH:
@@ -159,18 +116,7 @@ def ticker_fault(ticker: str) -> str:
 
 
 def check_tickers(tickers: Sequence[str] | NDArray[np.str_], *, where: str) -> list[Problem]:
-    """Judge the asset axis: unique, short, printable names.
-
-    Parameters
-    ----------
-    tickers : sequence of str of length n_assets
-    where : str
-        File or frame, for the message.
-
-    Returns
-    -------
-    list of Problem
-    """
+    """Judge the asset axis: unique, short, printable names."""
     found = []
     tail = place(where)
     seen: set[str] = set()
@@ -196,19 +142,7 @@ def check_values(
 ) -> list[Problem]:
     """Judge every number: finite, prices positive and credible, no negative volume, st 0 or 1.
 
-    Parameters
-    ----------
-    dates : ndarray of shape (n_dates,), datetime64[D]
-    tickers : ndarray of shape (n_assets,)
-    fields : mapping of str to ndarray of shape (n_dates, n_assets)
-        NaN where missing, which is never a problem.
-    where : str
-        File or frame, for the message.
-
-    Returns
-    -------
-    list of Problem
-        At most `MAX_PROBLEMS`, ordered by field.
+    NaN is missing, never a problem. At most `MAX_PROBLEMS`, ordered by field.
     """
     found: list[Problem] = []
     tail = place(where)
@@ -246,29 +180,8 @@ def check_values(
 
 
 def previous_valid(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the last value before each row that is not NaN.
-
-    Parameters
-    ----------
-    values : ndarray of shape (n_dates, n_assets)
-
-    Returns
-    -------
-    ndarray of shape (n_dates, n_assets)
-        NaN where no earlier value is known.
-
-    Examples
-    --------
-    >>> previous_valid(np.array([[1.0], [np.nan], [3.0]])).ravel()
-    array([nan,  1.,  1.])
-    """
-    rows = np.where(np.isnan(values), -1, np.arange(len(values), dtype=np.int32)[:, None])
-    rows = np.maximum.accumulate(rows, axis=0)
-    previous = np.full(values.shape, np.nan)
-    if len(values) > 1:
-        carried = np.take_along_axis(values, np.maximum(rows[:-1], 0), axis=0)
-        previous[1:] = np.where(rows[:-1] >= 0, carried, np.nan)
-    return previous
+    """Last value before each row that is not NaN; NaN where none is known."""
+    return lag(last_known(values)[0], 1)
 
 
 def _check_growth(

@@ -20,9 +20,9 @@ from alphakeel.portfolio.optimisation import Record
 from alphakeel.portfolio.overlay import Overlay
 from alphakeel.risk.stress import (
     DrawdownFan,
-    book_shock_table,
     drawdown_fan,
     fan_table,
+    portfolio_shock_table,
     replay_table,
     shock_table,
     spread_returns,
@@ -241,7 +241,7 @@ def stress(
         dates[days],
         exposure={name: ledger.weights.sum(axis=1) for name, ledger in ledgers.items()},
     )
-    tables["market_shocks"] = book_shock_table(
+    tables["market_shocks"] = portfolio_shock_table(
         {name: ledger.weights for name, ledger in ledgers.items()}, returns, market, tested
     )
     growth = np.log1p(np.where(returns > -1.0, returns, np.nan))

@@ -3,12 +3,8 @@
 A panel is worked through a few assets at a time (`stats.rolling.COLUMN_BLOCK`). What factors
 share about a block (log returns, their trailing sums, their moments with the index) is computed
 when a factor first asks for it, stays in the processor's cache while the other factors use it,
-and is freed with the block. What belongs to a date rather than to an asset is computed once,
-before the factors, and kept in a `CrossSection`.
-
-Trailing sums of powers that several factors of a block share, each computed once.
-
-Aggregates over the stocks of a date, gathered block by block before any factor is computed.
+and is freed with the block. What belongs to a date rather than to an asset is summed block by
+block before any factor is computed, in a `CrossSection`.
 """
 
 from __future__ import annotations
@@ -22,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from alphakeel.stats.rolling import lag, trailing_sums, variance_from_sums
+from alphakeel.stats.rolling import lag, simple_returns, trailing_sums, variance_from_sums
 
 __all__ = [
     "CrossSection",
@@ -38,7 +34,7 @@ Array = NDArray[Any]
 
 RETURN_WINDOWS = (14, 20, 60, 252)
 
-# A window speaks when four fifths of its rows are known: enough to bridge a suspension of
+# A window has a value when four fifths of its rows are known: enough to bridge a suspension of
 # some weeks in a year, too much for a stock listed last spring.
 _MIN_SHARE = 0.8
 INDEX_WINDOWS = (60, 252)
@@ -46,37 +42,18 @@ INDEX_WINDOWS = (60, 252)
 
 @dataclass(frozen=True, eq=False)
 class CrossSection:
-    """What is the same for all stocks on a date; every array has shape (n_dates,) or is a table.
+    """What is the same for all stocks on a date; every array has shape (n_dates,) or is a table."""
 
-    Attributes
-    ----------
-    index_returns : ndarray of shape (n_dates,)
-        Log returns of the index, or of the equal-weight universe where the panel has no index.
-    equal_weight_returns : ndarray of shape (n_dates,)
-        Log of one plus the mean simple return of the universe's stocks.
-    dispersion : ndarray of shape (n_dates,)
-        Standard deviation over the universe's stocks of the day's simple returns.
-    rising_share, above_mean_share : ndarray of shape (n_dates,)
-        Share of the universe's stocks with a 20-day return above 0, and with a price above its
-        200-day mean.
-    mean_variance, mean_volatility : ndarray of shape (n_dates,)
-        Means over the universe's stocks of the variance and of the standard deviation of 60 daily
-        log returns.
-    volatility_count : ndarray of shape (n_dates,)
-        Stocks in those two means.
-    sector_total, sector_count : ndarray of shape (n_dates, n_sectors + 1)
-        Sum and number of simple returns per sector; the last column is for stocks of none.
-        No columns where no factor asks for sectors.
-    """
-
-    index_returns: Array
-    equal_weight_returns: Array
-    dispersion: Array
-    rising_share: Array
-    above_mean_share: Array
-    mean_variance: Array
-    mean_volatility: Array
-    volatility_count: Array
+    index_returns: Array  # log; of the equal-weight universe where the panel has no index
+    equal_weight_returns: Array  # log of one plus the mean simple return of the universe's stocks
+    dispersion: Array  # standard deviation over the universe's stocks of the day's simple returns
+    rising_share: Array  # of the universe's stocks, those with a 20-day return above 0
+    above_mean_share: Array  # ... and those with a price above its 200-day mean
+    mean_variance: Array  # mean over stocks of the variance of 60 daily log returns
+    mean_volatility: Array  # ... and of their standard deviation
+    volatility_count: Array  # stocks in those two means
+    # Simple returns per sector, (n_dates, n_sectors + 1): the last column is for stocks of none,
+    # and there are no columns where no factor asks for sectors.
     sector_total: Array
     sector_count: Array
 
@@ -84,16 +61,8 @@ class CrossSection:
 class PanelArrays:
     """Fields of a block of assets and the intermediates that factors share, each computed once.
 
-    Parameters
-    ----------
-    fields : mapping of str to ndarray of shape (n_dates, n_assets)
-        Numeric fields by name, float64, NaN where missing. Factors read them and never write.
-    universe : boolean ndarray of shape (n_dates, n_assets)
-        Stocks that count in cross-sectional aggregates.
-    sectors : integer ndarray of shape (n_dates, n_assets), optional
-        Sector codes, -1 where unknown.
-    cross_section : CrossSection, optional
-        What is known of the dates; absent only while it is being computed.
+    Fields are float64 of shape (n_dates, n_assets), NaN where missing; factors read them and never
+    write. `universe` are the stocks that count in aggregates over a date's stocks.
     """
 
     def __init__(
@@ -139,7 +108,7 @@ class PanelArrays:
     @cached_property
     def simple_returns(self) -> Array:
         """Daily simple returns of the adjusted close; NaN on the first row and beside gaps."""
-        return self["adj_close"] / lag(self["adj_close"], 1) - 1.0
+        return simple_returns(self["adj_close"])
 
     @cached_property
     def returns(self) -> Moments:
@@ -182,10 +151,7 @@ class PanelArrays:
 
     @cached_property
     def industry_returns(self) -> Array:
-        """Log of one plus the mean simple return of the sector's other stocks.
-
-        NaN where the sector is unknown or has no other stock that day.
-        """
+        """Log of one plus the mean simple return of the sector's other stocks; NaN without any."""
         table = self.cross_section
         cell = self.sector_cells(table.sector_total.shape[1])
         others = table.sector_count.ravel()[cell]
@@ -210,13 +176,7 @@ class PanelArrays:
 
 
 def required(window: int) -> int:
-    """Known values that a trailing window needs: four fifths of its rows, rounded up.
-
-    Examples
-    --------
-    >>> required(20), required(252)
-    (16, 202)
-    """
+    """Known values that a trailing window needs: four fifths of its rows, rounded up."""
     return math.ceil(_MIN_SHARE * window)
 
 
@@ -230,14 +190,7 @@ def positive(x: Array) -> Array:
 class Moments:
     """Trailing sums of powers of one series, over windows that are declared together.
 
-    Parameters
-    ----------
-    x : ndarray of shape (n_dates, n_assets)
-        The series; NaN and infinities are skipped.
-    windows : tuple of int
-        Rows of each window.
-    known : boolean ndarray of the shape of `x`, optional
-        Restricts the rows that count.
+    NaN and infinities are skipped; `known` restricts the rows that count further.
     """
 
     def __init__(self, x: Array, windows: tuple[int, ...], known: Array | None = None) -> None:
@@ -251,7 +204,7 @@ class Moments:
 
     @cached_property
     def count(self) -> dict[int, Array]:
-        """Known values per window, NaN where there are too few to speak."""
+        """Known values per window, NaN where there are too few."""
         counts = trailing_sums(self.known, self.windows)
         for window, n in counts.items():
             np.copyto(n, np.nan, where=n < required(window))
@@ -287,15 +240,7 @@ class Moments:
 
 
 class IndexMoments:
-    """Joint trailing sums of a block's returns (b) and the index's (a), over the same rows.
-
-    Parameters
-    ----------
-    returns : ndarray of shape (n_dates, n_assets)
-        Log returns of the stocks; NaN where unknown.
-    index_returns : ndarray of shape (n_dates,)
-        Log returns of the index; NaN where unknown.
-    """
+    """Joint trailing sums of a block's log returns (b) and the index's (a), over the same rows."""
 
     def __init__(self, returns: Array, index_returns: Array) -> None:
         column = index_returns[:, None]
@@ -361,18 +306,7 @@ def _centred_third(
 ) -> Array:
     """Sum of x y z about the means, for the three series that the letters of `name` say.
 
-    Parameters
-    ----------
-    raw : ndarray
-        Sum of x y z about zero.
-    name : str
-        Three letters such as ``"bba"``, a key of `means` each.
-    n : ndarray
-        Number of rows.
-    means : mapping of str to ndarray
-        Means by letter.
-    pairs : mapping of str to ndarray
-        Sums of products about zero, by two letters in the order of `name`.
+    `raw` is that sum about zero, `pairs` the sums of products about zero by two letters.
     """
     x, y, z = (means[letter] for letter in name)
     out = 2.0 * n * x * y * z + raw
@@ -389,21 +323,10 @@ def _about_mean(n: Array, moments: Moments, window: int) -> Array:
 def cross_section(
     blocks: Iterable[PanelArrays], index: Array | None, n_sectors: int | None = None
 ) -> CrossSection:
-    """Aggregate the universe's stocks of each date.
+    """Aggregate the universe's stocks of each date; NaN on a date with no stock to average over.
 
-    Parameters
-    ----------
-    blocks : iterable of PanelArrays
-        The panel, some assets at a time; at least one block.
-    index : ndarray of shape (n_dates,) or None
-        Index level; None makes the market the equal-weight universe.
-    n_sectors : int, optional
-        Number of sector codes; None where sectors are unknown or not asked for.
-
-    Returns
-    -------
-    CrossSection
-        A date with no stock to average over has NaN.
+    Without an index level the market is the equal-weight universe; without `n_sectors` there are no
+    sums of sectors.
     """
     sums = _Sums()
     for arrays in blocks:

@@ -1,11 +1,11 @@
 """A factor, and the pass over a panel that computes them all.
 
-A `Factor` is a pure function with its papers: it names the fields it reads, the exact number of
+A `Factor` is a pure function that names the fields it reads, the exact number of
 rows it looks back, its formula and its source. `compute_factors` hands it a block of assets and
-collects the values; `standardise` turns values into what a model eats.
+collects the values; `standardise` turns values into what a model is fed.
 
 Day t means its close: a value in row t is made of rows up to t and nothing later. Forward returns
-live in `factors.targets` alone.
+are in `factors.targets` alone.
 """
 
 from __future__ import annotations
@@ -142,10 +142,10 @@ def compute_factors(
     >>> price = np.exp(np.random.default_rng(0).normal(0.0, 0.01, (30, 3)).cumsum(axis=0))
     >>> dates = np.arange("2024-01-01", "2024-01-31", dtype="datetime64[D]")
     >>> panel = AssetPanel({"adj_close": price}, dates, ["A", "B", "C"])
-    >>> found = compute_factors(panel)
-    >>> found.values.shape[:2], found.names[:2]
+    >>> computed = compute_factors(panel)
+    >>> computed.values.shape[:2], computed.names[:2]
     ((30, 3), ('reversal_5', 'reversal_21'))
-    >>> found.omitted["size"]
+    >>> computed.omitted["size"]
     'needs market_cap, which this panel lacks'
     """
     chosen = _all_factors() if factors is None else tuple(factors)
@@ -175,25 +175,10 @@ def compute_factors(
 
 
 def standardise(values: Array, mask: Array) -> NDArray[np.float32]:
-    """Each date's values as ranks of unit variance: what a model is fed.
+    """Each date's values as float32 ranks of mean 0 and variance 1: what a model is fed.
 
-    Parameters
-    ----------
-    values : ndarray of shape (n_dates, n_assets, n_factors)
-        Raw factor values; NaN where unknown.
-    mask : boolean ndarray of shape (n_dates, n_assets)
-        Stocks to rank on each date.
-
-    Returns
-    -------
-    float32 ndarray of shape (n_dates, n_assets, n_factors)
-        Mean 0 and variance 1 over a date's known stocks; 0 (the middle of the ranking) where the
-        value is unknown, the stock is masked, or all stocks tie.
-
-    Raises
-    ------
-    DataError
-        If the shapes disagree.
+    0 (the middle of the ranking) where the value is unknown, the stock is masked, or all stocks
+    tie.
 
     Examples
     --------
@@ -220,18 +205,7 @@ def standardise(values: Array, mask: Array) -> NDArray[np.float32]:
 
 
 def factor_table(factors: Sequence[Factor] | None = None) -> str:
-    """Render factors as a Markdown table, one row each.
-
-    Parameters
-    ----------
-    factors : sequence of Factor, optional
-        `alphakeel.factors.FACTORS` by default.
-
-    Examples
-    --------
-    >>> print(factor_table().splitlines()[0])
-    | name | scope | family | rows | fields | formula | source |
-    """
+    """Factors (all by default) as a Markdown table, one row each."""
     rows = [
         "| name | scope | family | rows | fields | formula | source |",
         "|---|---|---|---:|---|---|---|",
@@ -313,7 +287,7 @@ def _stock_values(
 
 
 def _finite(x: Array) -> NDArray[np.float32]:
-    """Return a float32 copy with NaN for infinities, also for what float32 cannot hold."""
+    """A float32 copy with NaN for infinities, also for what float32 cannot hold."""
     out = x.astype(np.float32)
     np.copyto(out, np.nan, where=np.isinf(out))
     return out

@@ -1,10 +1,4 @@
-"""A user's own factors: a function of arrays, marked with `factor`.
-
-The decorated function is handed the fields it names, each an array of all dates and stocks, and
-returns an array of the same shape. Whatever it does wrong is told in one sentence with the file
-and the line. `load_factors` loads such functions from a file.
-
-A user's own Python file of factors: loaded from the path given, hashed, checked, never copied.
+"""A user's own factors, from a user's own Python file: loaded from its path, hashed, checked.
 
 ::
 
@@ -13,6 +7,10 @@ A user's own Python file of factors: loaded from the path given, hashed, checked
     @factor(lookback=20, fields=("close", "volume"), family="volume")
     def my_factor(close, volume):
         ...
+
+The decorated function is handed the fields it names, each an array of all dates and stocks, and
+returns an array of the same shape. Whatever it does wrong is told in one sentence with the file
+and the line.
 
 Running a study with such a file runs the file: name only a file that you trust. Its hash is
 recorded among the study's versions, so that a changed file is another study.
@@ -186,15 +184,7 @@ def _read_only(array: Array) -> Array:
 
 @dataclass(frozen=True)
 class CustomFactors:
-    """The factors of one file.
-
-    Attributes
-    ----------
-    factors : tuple of Factor
-        In the order of the file; empty without a file.
-    versions : dict of str to str
-        The file's name and the SHA-256 of its bytes; empty without a file.
-    """
+    """The factors of one file, in its order, with its name and SHA-256; empty without a file."""
 
     factors: tuple[Factor, ...] = ()
     versions: dict[str, str] = dataclasses.field(default_factory=dict)
@@ -297,20 +287,8 @@ def _check_names(factors: Sequence[Factor]) -> None:
 def check_factors(custom: CustomFactors, panel: Any, computed: FactorSet) -> None:
     """Refuse factors that read the future, more past than they say, or say nothing.
 
-    A few rows are tried; `alphakeel audit` tries many, in more ways.
-
-    Parameters
-    ----------
-    custom : CustomFactors
-    panel : AssetPanel
-        The panel they were computed on.
-    computed : FactorSet
-        With their values; factors that are not in it are not checked.
-
-    Raises
-    ------
-    ConfigError
-        One sentence with the factor, its file and line, and a date.
+    A few rows of the panel they were `computed` on are tried; `alphakeel audit` tries many, in more
+    ways.
     """
     for own in custom.factors:
         if own.name in computed.names:

@@ -8,11 +8,9 @@ five questions of each factor, in this order, and the first "no" is its verdict:
    in most sub-periods, and, on request, under a limit on false discoveries?
 3. novelty: does a stronger factor already say the same (mean cross-sectional rank correlation)?
 4. collinearity, on request: do the others together already say the same (VIF)?
-5. the floor: if too few are left, the strongest come back, and their verdict says so.
+5. the minimum: if too few are left, the strongest come back, and their verdict says so.
 
-How the figures are computed is in `screening_statistics`.
-
-Which factors a screen keeps, and the words for it: figures and rules in, verdicts out.
+The statistics come from `screening_statistics`.
 """
 
 from __future__ import annotations
@@ -235,7 +233,8 @@ class FactorScreen(BaseEstimator):
         Parameters
         ----------
         sections : CrossSections
-            From `cross_sections`, restricted to the training rows by ``sections.on(rows)``.
+            From `cross_sections` with the screen's `min_assets`, restricted to the training rows by
+            ``sections.on(rows)``.
 
         names, families, horizons
             As in `fit`.
@@ -243,13 +242,6 @@ class FactorScreen(BaseEstimator):
         Returns
         -------
         self : FactorScreen
-
-        Raises
-        ------
-        ConfigError
-            If a setting is out of range, or `min_assets` is not that of the sections.
-        DataError
-            If lengths disagree, names repeat, or no factor can be judged.
 
         Examples
         --------
@@ -295,24 +287,7 @@ class FactorScreen(BaseEstimator):
         return self
 
     def transform(self, values: FloatArray) -> FloatArray:
-        """Keep the columns of the selected factors.
-
-        Parameters
-        ----------
-        values : ndarray of shape (..., n_factors)
-            Any array whose last axis is the factors in the order of `fit`.
-
-        Returns
-        -------
-        selected : ndarray of shape (..., n_selected)
-
-        Raises
-        ------
-        NotFittedError
-            If called before `fit`.
-        DataError
-            If the last axis has another length.
-        """
+        """Keep the columns (last axis, in the order of `fit`) of the selected factors."""
         if not hasattr(self, "support_"):
             raise NotFittedError("FactorScreen is not fitted: call fit before transform.")
         if values.shape[-1] != self.support_.size:
@@ -366,27 +341,14 @@ class Rules(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Candidates:
-    """What is known of the factors that are up for judgement.
-
-    Attributes
-    ----------
-    names, families : tuple of str of length n_factors
-    coverage : ndarray of shape (n_factors,)
-        Share of eligible stock-days on which each is known.
-    best : tuple of HorizonFigures of length n_factors
-        Each at its strongest horizon.
-    q_values : ndarray of shape (n_factors,)
-        NaN if not judged.
-    correlation : ndarray of shape (n_factors, n_factors)
-        Mean cross-sectional rank correlation, NaN where two factors never met.
-    """
+    """What is known of the factors that are up for judgement."""
 
     names: tuple[str, ...]
     families: tuple[str, ...]
-    coverage: FloatArray
-    best: tuple[HorizonFigures, ...]
-    q_values: FloatArray
-    correlation: FloatArray
+    coverage: FloatArray  # share of eligible stock-days on which each is known
+    best: tuple[HorizonFigures, ...]  # each at its strongest horizon
+    q_values: FloatArray  # NaN if not judged
+    correlation: FloatArray  # (n_factors, n_factors) of ranks, NaN where two never met
 
     @cached_property
     def strength(self) -> FloatArray:
@@ -414,7 +376,7 @@ class Choice(NamedTuple):
 
 
 def choose(found: Candidates, rules: Rules) -> Choice:
-    """Ask the questions in order: own figures, novelty, collinearity, the floor."""
+    """Ask the questions in order: own statistics, novelty, collinearity, the minimum."""
     reasons = [_weakness(found, k, rules) for k in range(len(found.names))]
     kept: list[int] = []
     leader = np.arange(len(found.names))
@@ -459,7 +421,7 @@ def verdict_table(found: Candidates, choice: Choice, rules: Rules) -> pd.DataFra
 
 
 def _weakness(found: Candidates, k: int, rules: Rules) -> str | None:
-    """Why a factor fails on its own figures; None where it passes."""
+    """Why a factor fails by its own statistics; None where it passes."""
     row, coverage = found.best[k], found.coverage[k]
     if coverage == 0.0:
         return "known on no eligible stock-day"

@@ -1,4 +1,4 @@
-"""The figures that a factor is judged by: IC, Rank IC, correlation, coverage, t and VIF.
+"""The statistics that a factor is judged by: IC, Rank IC, correlation, coverage, t and VIF.
 
 One pass over the dates, a block at a time, keeps what each date's cross-section says; a fold then
 averages the dates of its training rows. Factors and targets of a block are ranked together, and
@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from alphakeel.errors import DataError
-from alphakeel.stats.cross_section import blocks_of, order_dates, scaled_ranks
-from alphakeel.stats.newey_west import false_discovery_q_values, newey_west_tstat
+from alphakeel.stats.cross_section import date_blocks, order_dates, scaled_ranks
+from alphakeel.stats.newey_west import default_lags, false_discovery_q_values, newey_west_tstat
 
 __all__ = [
     "CrossSections",
@@ -57,28 +57,14 @@ _blas_lock = threading.Lock()
 
 @dataclass(frozen=True, eq=False)
 class CrossSections:
-    """What each date's cross-section says of the factors, from that date's row alone.
+    """What each date's cross-section says of the factors, from that date's row alone."""
 
-    Attributes
-    ----------
-    ic, rank_ic : ndarray of shape (n_dates, n_factors, n_horizons)
-        Correlation of each factor, or of its ranks, with what followed; NaN where undefined.
-    correlation : ndarray of shape (n_dates, n_factors, n_factors), float32
-        Rank correlation of every two factors; NaN where undefined.
-    known : ndarray of shape (n_dates, n_factors), int
-        Eligible stocks on which each factor is known.
-    eligible : ndarray of shape (n_dates,), int
-        Stocks inside the mask.
-    min_assets : int
-        Fewest jointly known stocks for which a correlation is defined.
-    """
-
-    ic: FloatArray
-    rank_ic: FloatArray
-    correlation: FloatArray
-    known: NDArray[np.int_]
-    eligible: NDArray[np.int_]
-    min_assets: int
+    ic: FloatArray  # (n_dates, n_factors, n_horizons) with what followed; NaN where undefined
+    rank_ic: FloatArray  # ... of the factor's ranks
+    correlation: FloatArray  # (n_dates, n_factors, n_factors) float32, of ranks; NaN as above
+    known: NDArray[np.int_]  # (n_dates, n_factors) eligible stocks on which a factor is known
+    eligible: NDArray[np.int_]  # (n_dates,) stocks inside the mask
+    min_assets: int  # fewest jointly known stocks for which a correlation is defined
 
     def on(self, rows: slice | NDArray[np.intp]) -> CrossSections:
         """Only these dates; views if `rows` is a slice."""
@@ -274,7 +260,7 @@ def _ranked(rows: NDArray[np.float32], known: BoolArray) -> NDArray[np.float32]:
     """Ranks over the last axis, mean 0 and unit variance, 0 where unknown."""
     flat, valid = rows.reshape(-1, rows.shape[-1]), known.reshape(-1, rows.shape[-1])
     ranks = np.empty_like(flat)
-    for part in blocks_of(flat):
+    for part in date_blocks(flat):
         ok = valid[part]
         ranks[part] = scaled_ranks(order_dates(flat[part], ok), ok, np.float32)
     return ranks.reshape(rows.shape)
@@ -349,17 +335,7 @@ def _correlation(
 def judge_horizons(
     sections: CrossSections, names: Sequence[str], horizons: Sequence[int], n_subperiods: int
 ) -> list[HorizonFigures]:
-    """Summarise the daily IC of every factor at every horizon, factor by factor.
-
-    Parameters
-    ----------
-    sections : CrossSections
-    names : sequence of str of length n_factors
-    horizons : sequence of int of length n_horizons
-        Rows that each target reaches over.
-    n_subperiods : int
-        Equal consecutive pieces for the sign stability.
-    """
+    """Summarise the daily IC of every factor at every horizon, factor by factor."""
     rows = []
     for k, name in enumerate(names):
         for h, horizon in enumerate(horizons):
@@ -394,8 +370,7 @@ def _mean_and_t(series: FloatArray, horizon: int) -> tuple[float, float, float]:
 
 def newey_west_lags(n_dates: int, horizon: int) -> int:
     """Newey and West's rule of thumb, and never less than the overlap of the targets."""
-    rule = int(4.0 * (n_dates / 100.0) ** (2.0 / 9.0))
-    return min(max(rule, horizon - 1), n_dates - 1)
+    return min(max(default_lags(n_dates), horizon - 1), n_dates - 1)
 
 
 def _sign_stability(series: FloatArray, n_subperiods: int) -> float:

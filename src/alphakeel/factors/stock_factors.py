@@ -1,11 +1,7 @@
-"""Factors of a stock's own prices: momentum, reversal, trend, volatility, shape of returns.
-
-Factors of trading: how much, how it changes, and how far prices move for it.
+"""Factors of a stock's own prices, of its trading, and of what the company earns, owns and pays.
 
 Volume is raw shares, so a split breaks its series; raw close times raw volume (dollar volume, in
-the panel's currency) does not break, and everything here is made of that.
-
-Factors of what a company earns, owns, pays and is worth.
+the panel's currency) does not break, and every factor of trading is made of that.
 
 Yields rather than multiples: earnings over price is continuous where earnings pass through zero,
 and P/E is not. The panel's ratios are those public at the day's close.

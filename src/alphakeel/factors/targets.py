@@ -22,30 +22,10 @@ Array = NDArray[Any]
 
 
 def forward_returns(price: Array, *, lag: int = 1, horizon: int) -> NDArray[np.float64]:
-    """Log return from the trade of a day's score until `horizon` days later.
+    """Log return from the trade of a day's score until `horizon` days later, a fraction.
 
-    Parameters
-    ----------
-    price : ndarray of shape (n_dates, n_assets)
-        What a holder earns by (`accounting_close` of a cleaned panel, or an adjusted close), in
-        currency; NaN where unknown.
-    lag : int
-        Rows from score to trade, at least 0.
-    horizon : int
-        Rows held, at least 1.
-
-    Returns
-    -------
-    ndarray of shape (n_dates, n_assets)
-        float64 log returns as fractions, one per `horizon` rows; NaN where either price is unknown
-        or not above zero, and in the last ``lag + horizon`` rows.
-
-    Raises
-    ------
-    ConfigError
-        If `lag` or `horizon` is out of range.
-    DataError
-        If `price` is not two-dimensional.
+    `price` is what a holder earns by (`accounting_close` of a cleaned panel, or an adjusted close).
+    NaN where either price is unknown or not above zero, and in the last ``lag + horizon`` rows.
 
     Examples
     --------
@@ -70,32 +50,12 @@ def ranked_targets(
     mask: Array | None = None,
     scale: Array | None = None,
 ) -> NDArray[np.float32]:
-    """Forward returns as per-date ranks of unit variance, one layer per horizon.
+    """Forward returns as per-date ranks of mean 0 and variance 1, float32, one layer per horizon.
 
-    Parameters
-    ----------
-    price, lag
-        As in `forward_returns`.
-    horizons : sequence of int
-        Rows held, one layer each, in this order.
-    mask : boolean ndarray of shape (n_dates, n_assets), optional
-        Stocks to rank on each date, by what is known on that date.
-    scale : ndarray of shape (n_dates, n_assets), optional
-        What a return is divided by before it is ranked, known on that date: with each stock's own
-        volatility the rank is one of return for risk, and calm stocks are not crowded into the
-        middle. Zero, negative or NaN is unknown. By default returns are ranked as they are.
-
-    Returns
-    -------
-    ndarray of shape (n_dates, n_assets, n_horizons)
-        float32, mean 0 and variance 1 over the stocks known on a date; NaN where masked or unknown.
-
-    Raises
-    ------
-    ConfigError
-        If `horizons` is empty or a value is out of range.
-    DataError
-        If a shape is wrong.
+    `mask` are the stocks to rank on each date, by what is known on that date; NaN where masked or
+    unknown. `scale` is what a return is divided by before it is ranked, known on that date: with
+    each stock's own volatility the rank is one of return for risk, and calm stocks are not crowded
+    into the middle. A scale of zero, below zero or NaN is unknown.
 
     Examples
     --------
@@ -117,25 +77,11 @@ def ranked_targets(
 
 
 def holding_returns(
-    returns: Array, rows: NDArray[np.intp], *, lag: int = 1, days: int
+    returns: Array, decisions: NDArray[np.intp], *, lag: int = 1, days: int
 ) -> NDArray[np.float64]:
-    """Daily returns of each decision's holding period: what an end-to-end model is trained on.
+    """Daily returns of each decision's holding period, (n_decisions, days, n_assets).
 
-    Parameters
-    ----------
-    returns : ndarray of shape (n_dates, n_assets)
-        Simple returns per day, fractions.
-    rows : ndarray of shape (n_rows,) of int
-        Decision rows.
-    lag : int
-        Rows from decision to trade.
-    days : int
-        Days held, that is, rows between two decisions.
-
-    Returns
-    -------
-    ndarray of shape (n_rows, days, n_assets)
-        ``returns[row + lag + 1 : row + lag + 1 + days]``; NaN beyond the last date.
+    ``returns[decision + lag + 1 : decision + lag + 1 + days]``; NaN beyond the last date.
 
     Examples
     --------
@@ -144,7 +90,7 @@ def holding_returns(
     array([[0.2, 0.3],
            [0.3, nan]])
     """
-    days_held = rows[:, None] + lag + 1 + np.arange(days)
+    days_held = decisions[:, None] + lag + 1 + np.arange(days)
     out = np.asarray(returns, dtype=np.float64)[np.minimum(days_held, len(returns) - 1)]
     out[days_held >= len(returns)] = np.nan
     return out

@@ -1,1 +1,1 @@
-"""Features in, scores out: the forecasters, and the only wing that imports torch."""
+"""Features in, scores out: the forecasters. The only folder that imports torch."""

@@ -1,26 +1,15 @@
-r"""A book of stocks: what it meets in the market, and the network that decides its weights.
+r"""From scores to a portfolio in torch: the allocation network, its limits and their multipliers.
 
-Risk limits in the user's units, and the multipliers that make a training keep them.
-
-Minimising f subject to :math:`v_k \le l_k` is done by an augmented Lagrangian: with the violation
-
-.. math:: g_k = \begin{cases} v_k / l_k - 1 & v_k \le l_k \\
-          \log (v_k / l_k) & v_k > l_k \end{cases}
-
-(the logarithm, because a risk of five times its limit should not pull forty times as hard as one
-of a tenth above it) the loss gains
+Minimising f subject to v_k <= l_k is done by an augmented Lagrangian. With the violation g_k =
+v_k / l_k - 1 below the limit and log(v_k / l_k) above it (the logarithm, because a risk of five
+times its limit should not pull forty times as hard as one of a tenth above it), the loss gains
 
 .. math:: \frac{1}{2 \rho_k} \bigl( \max(0, \lambda_k + \rho_k g_k)^2 - \lambda_k^2 \bigr)
 
-and every few steps :math:`\lambda_k \leftarrow \max(0, \lambda_k + \rho_k g_k)` with the violation
-of the whole training path. A limit that holds with room to spare has a multiplier of 0 and costs
-nothing; one that binds gets just the weight that holds it, its shadow price per relative unit.
-
-References
-----------
-Hestenes (1969), "Multiplier and gradient methods", J. Optim. Theory Appl. 4,
-https://doi.org/10.1007/BF00927673; Rockafellar (1973), "The multiplier method of Hestenes and
-Powell applied to convex programming", J. Optim. Theory Appl. 12,
+and at every evaluation :math:`\lambda_k \leftarrow \max(0, \lambda_k + \rho_k g_k)` with the
+violation of the whole training path. A limit that holds with room to spare has a multiplier of
+0 and costs nothing; one that binds gets its shadow price per relative unit. See Hestenes
+(1969), https://doi.org/10.1007/BF00927673; Rockafellar (1973),
 https://doi.org/10.1007/BF00934777.
 """
 
@@ -43,11 +32,11 @@ from alphakeel.models.networks import SequenceNetwork, State
 from alphakeel.stats import performance
 
 __all__ = [
-    "AllocatingNetwork",
+    "AllocationNetwork",
     "LimitRecord",
-    "Limits",
-    "Market",
     "Multipliers",
+    "PathData",
+    "PathLimits",
     "cap_shares",
     "smooth_risks",
     "sparsemax",
@@ -64,17 +53,17 @@ LEVEL_PACE = 6.0
 CAP_ROUNDS = 4
 
 # How hard a violation is met at first, per relative unit, and at most; where a limit is broken
-# by more than 2 % and did not come closer by a tenth since the last look, the next is harder.
+# by more than 2 % and did not come closer by a tenth since the last evaluation, the next is harder.
 FIRST_STIFFNESS = 0.5
 GREATEST_STIFFNESS = 4.0
 STIFFER = 1.25
 ENOUGH_PROGRESS = 0.9
 SERIOUS = 0.02
-# Multipliers answer where a violation is heading, this many looks ahead: weights follow them with
+# Multipliers follow where a violation is heading, this many evaluations ahead: weights follow with
 # a delay, and without foresight both would swing. (A proportional term in control's words; below 1
 # it is stable for weights that follow at once. See Stooke, Achiam, Abbeel, 2020, ICML,
 # https://arxiv.org/abs/2007.03964.)
-LOOKS_AHEAD = 0.8
+EVALUATIONS_AHEAD = 0.8
 
 _HINTS = {
     "volatility": "an annual fraction: 0.12 is 12 % a year",
@@ -86,20 +75,12 @@ _HINTS = {
 
 
 @dataclass(frozen=True, eq=False)
-class Market:
-    """What a portfolio meets: returns between trades, and which stocks it may hold.
+class PathData:
+    """What a portfolio earns and may hold.
 
-    Attributes
-    ----------
-    returns : float64 ndarray of shape (n_priced, n_days, n_assets)
-        Simple returns per day; 0 where a stock is not priced. No rows where only weights are
-        asked for.
-    log_volatility : float32 ndarray of shape (n_dates, n_assets)
-        0 where a stock may not be held.
-    investable : bool ndarray of shape (n_dates, n_assets)
-        Present, with a known volatility.
-    n_priced : int
-        Rows whose returns are known.
+    `returns` (n_priced, n_days, n_assets) are simple and per day, 0 where not priced, without
+    rows where only weights are asked for; `log_volatility` (n_dates, n_assets) is 0 where not
+    `investable` (present, with a known volatility).
     """
 
     returns: Floats
@@ -109,31 +90,25 @@ class Market:
 
     @classmethod
     def of(cls, returns: ArrayLike | None, volatility: ArrayLike, present: Bools) -> Self:
-        """Check returns (n_dates, n_days, n_assets) and volatilities (n_dates, n_assets).
-
-        Raises
-        ------
-        DataError
-            If shapes do not fit, a return is below -1, or rows in the middle have no returns.
-        """
-        known = np.asarray(volatility, dtype=np.float64)
-        if known.shape != present.shape:
+        """Check returns (n_dates, n_days, n_assets) and volatilities (n_dates, n_assets)."""
+        level = np.asarray(volatility, dtype=np.float64)
+        if level.shape != present.shape:
             raise DataError(
-                f"volatility has shape {known.shape}, but the features have {present.shape[0]} "
+                f"volatility has shape {level.shape}, but the features have {present.shape[0]} "
                 f"dates and {present.shape[1]} assets"
             )
-        investable = present & np.isfinite(known) & (known > 0.0)
-        log_volatility = np.log(np.where(investable, known, 1.0)).astype(np.float32)
+        investable = present & np.isfinite(level) & (level > 0.0)
+        log_volatility = np.log(np.where(investable, level, 1.0)).astype(np.float32)
         if returns is None:
             empty = np.empty((0, 1, present.shape[1]))
             return cls(empty, log_volatility, investable, 0)
-        gains = np.asarray(returns, dtype=np.float64)
-        if gains.ndim != 3 or (gains.shape[0], gains.shape[2]) != present.shape or not gains.size:
+        daily = np.asarray(returns, dtype=np.float64)
+        if daily.ndim != 3 or (daily.shape[0], daily.shape[2]) != present.shape or not daily.size:
             raise DataError(
-                f"returns have shape {gains.shape}; give (dates, days of a step, assets) with "
+                f"returns have shape {daily.shape}; give (dates, days of a step, assets) with "
                 f"{present.shape[0]} dates and {present.shape[1]} assets"
             )
-        finite = np.isfinite(gains)
+        finite = np.isfinite(daily)
         priced: Bools = np.all(np.any(finite, axis=2), axis=1)
         n_priced = int(priced.sum())
         if not priced[:n_priced].all() or n_priced == 0:
@@ -141,43 +116,32 @@ class Market:
                 f"row {int(np.argmin(priced))} has a day on which no stock has a return; only the "
                 "last rows may be unknown"
             )
-        gains = np.where(finite, gains, 0.0)[:n_priced]
-        if gains.min() < -1.0:
-            row = int(np.argwhere(gains < -1.0)[0][0])
+        daily = np.where(finite, daily, 0.0)[:n_priced]
+        if daily.min() < -1.0:
+            row = int(np.argwhere(daily < -1.0)[0][0])
             raise DataError(f"returns fall below -1 at row {row}: a stock cannot lose more")
-        return cls(gains, log_volatility, investable, n_priced)
+        return cls(daily, log_volatility, investable, n_priced)
 
     def cut(self, rows: slice) -> Self:
-        """The same market on some of its rows."""
+        """The same data on some of its rows."""
         returns = self.returns[rows]
         return type(self)(returns, self.log_volatility[rows], self.investable[rows], len(returns))
 
 
-class AllocatingNetwork(SequenceNetwork):
-    """A network that scores, and what turns its scores into weights.
+class AllocationNetwork(SequenceNetwork):
+    """A network that scores (`trunk`), and the layers that turn its scores into weights.
 
-    Parameters
-    ----------
-    trunk : SequenceNetwork
-        Gives scores; its state is the state.
-    n_market : int
-        Market series that the gate reads; without any its level alone is learned.
-    limits : Limits
-        Their multipliers travel with the network's state.
-    weighting : {"softmax", "sparsemax"}
-    weight_cap : float
-        Largest share of the book in one stock.
-    temperature : float, optional
-        None learns it.
-    gate_pace : float
-        Learning rate of the gate over that of the rest.
+    The gate reads `n_market` market series, or learns its level alone; the multipliers of
+    `limits` travel with the network's state; `weight_cap` is the largest share of the portfolio
+    in one stock, a `temperature` of None is learned, `gate_pace` is the gate's learning rate
+    over that of the rest.
     """
 
     def __init__(
         self,
         trunk: SequenceNetwork,
         n_market: int,
-        limits: Limits,
+        limits: PathLimits,
         *,
         weighting: str,
         weight_cap: float,
@@ -214,15 +178,10 @@ class AllocatingNetwork(SequenceNetwork):
     def weights(
         self, heads: Tensor, market: Tensor, log_volatility: Tensor, investable: Tensor
     ) -> Tensor:
-        """Weights of shape (..., n_assets).
+        """Weights (..., n_assets): 0 where not investable; a date without any is all cash.
 
-        Parameters
-        ----------
-        heads : Tensor of shape (..., n_assets, n_heads)
-        market : Tensor of shape (..., n_series)
-        log_volatility : Tensor of shape (..., n_assets)
-        investable : bool Tensor of shape (..., n_assets)
-            Elsewhere the weight is 0. A date without any is all cash.
+        `heads` are (..., n_assets, n_heads), `market` (..., n_series), the others (...,
+        n_assets).
         """
         score = _standardise(heads, investable.unsqueeze(-1), dim=-2).mean(dim=-1)
         score = _standardise(score, investable, dim=-1)
@@ -240,10 +199,10 @@ class AllocatingNetwork(SequenceNetwork):
         return shares * self.exposure(market).unsqueeze(-1)
 
     @torch.inference_mode()
-    def weigh(self, heads: Floats32, series: Floats32, found: Market) -> Floats:
-        """Weights of the first ``len(heads)`` rows of a market, in NumPy."""
+    def numpy_weights(self, heads: Floats32, series: Floats32, data: PathData) -> Floats:
+        """Weights of the first ``len(heads)`` rows of the data, in NumPy."""
         rows, device = slice(0, len(heads)), self.gate_weight.device
-        given = (heads, series, found.log_volatility[rows], found.investable[rows])
+        given = (heads, series, data.log_volatility[rows], data.investable[rows])
         weights = self.weights(*(torch.from_numpy(x).to(device) for x in given))
         return weights.cpu().numpy().astype(np.float64)
 
@@ -251,11 +210,9 @@ class AllocatingNetwork(SequenceNetwork):
 def sparsemax(x: Tensor, dim: int = -1) -> Tensor:
     """Euclidean projection onto the simplex: like softmax, but with exact zeros.
 
-    See Martins, Astudillo (2016), "From Softmax to Sparsemax", ICML,
+    See Martins, Astudillo (2016), "From Softmax to Sparsemax",
     https://arxiv.org/abs/1602.02068.
 
-    Examples
-    --------
     >>> sparsemax(torch.tensor([1.0, 0.8, -1.0]))
     tensor([0.6000, 0.4000, 0.0000])
     """
@@ -271,11 +228,9 @@ def sparsemax(x: Tensor, dim: int = -1) -> Tensor:
 def cap_shares(shares: Tensor, cap: float) -> Tensor:
     """Hold shares down to a cap, and hand what is cut to the others in proportion.
 
-    A few rounds of handing on: what is still over the cap then, or finds no taker because there
-    are too few stocks, is left out.
+    A few rounds: what is still over the cap then, or finds no taker because there are too few
+    stocks, is left out.
 
-    Examples
-    --------
     >>> cap_shares(torch.tensor([0.7, 0.2, 0.1]), 0.5)
     tensor([0.5000, 0.3333, 0.1667])
     >>> cap_shares(torch.tensor([0.9, 0.1]), 0.3)
@@ -292,8 +247,7 @@ def cap_shares(shares: Tensor, cap: float) -> Tensor:
 def _paced(parameter: Tensor, pace: float) -> Tensor:
     """`pace` times a parameter, with the slope of the parameter itself.
 
-    The optimiser moves every parameter by about the learning rate; this one then counts as if
-    its own were `pace` times that.
+    The optimiser then moves it as if its learning rate were `pace` times that of the rest.
     """
     return parameter + (pace - 1.0) * parameter.detach()
 
@@ -308,7 +262,7 @@ def _standardise(x: Tensor, known: Tensor, dim: int) -> Tensor:
 
 
 class LimitRecord(TypedDict):
-    """One limit at one look: what was realised on the training path, and what answers it."""
+    """One limit at one evaluation: its value on the training path, and its multiplier."""
 
     value: float
     limit: float
@@ -317,7 +271,7 @@ class LimitRecord(TypedDict):
 
 
 @dataclass(frozen=True)
-class Limits:
+class PathLimits:
     """What a portfolio may risk, in the units of the person who bears it; None is no limit.
 
     Parameters
@@ -331,20 +285,10 @@ class Limits:
     turnover : float, optional
         Value traded per year over wealth, both sides: 12 is twelve times.
 
-    Raises
-    ------
-    ConfigError
-        If a limit is not above 0, or a share of wealth is above 1.
-
     Examples
     --------
-    >>> Limits(volatility=0.12, max_drawdown=0.1).active()
+    >>> PathLimits(volatility=0.12, max_drawdown=0.1).active()
     {'volatility': 0.12, 'max_drawdown': 0.1}
-    >>> Limits(volatility=0.0)
-    Traceback (most recent call last):
-        ...
-    alphakeel.errors.ConfigError: limit volatility must be above 0 and at most 1, not 0.0 (an \
-annual fraction: 0.12 is 12 % a year); leave it out for no limit
     """
 
     volatility: float | None = None
@@ -375,16 +319,12 @@ annual fraction: 0.12 is 12 % a year); leave it out for no limit
         returns: NDArray[np.float64],
         turnover: NDArray[np.float64],
     ) -> dict[str, float]:
-        """Realised value of each active limit on a path, by `alphakeel.stats.performance`.
+        """Realised value of each active limit on a path, by `stats.performance`.
 
-        Parameters
-        ----------
-        returns : float64 ndarray of shape (n_days,)
-            Simple net returns per day.
-        turnover : float64 ndarray of shape (n_steps,)
-            Share of wealth traded per step; the steps divide the days evenly.
+        `returns` are simple and net, one a day; `turnover` is the share of wealth traded, one a
+        step.
         """
-        found = {
+        measures = {
             "volatility": performance.annual_volatility,
             "max_drawdown": performance.max_drawdown,
             "var_95": performance.value_at_risk,
@@ -392,24 +332,19 @@ annual fraction: 0.12 is 12 % a year); leave it out for no limit
         }
         per_year = performance.PERIODS_PER_YEAR * len(turnover) / len(returns)
         return {
-            name: float(turnover.mean() * per_year if name == "turnover" else found[name](returns))
+            name: float(
+                turnover.mean() * per_year if name == "turnover" else measures[name](returns)
+            )
             for name in self.active()
         }
 
-    def price(self, values: Mapping[str, float]) -> float:
-        """What broken limits cost: half the greatest stiffness times each squared violation.
+    def violation_cost(self, values: Mapping[str, float]) -> float:
+        """Half the greatest stiffness times each squared violation of the measured values.
 
         0 while every limit holds. Unlike the multipliers it is the same at every step, so that
         states of one training can be compared by it.
 
-        Parameters
-        ----------
-        values : mapping
-            As from `measure`.
-
-        Examples
-        --------
-        >>> round(Limits(volatility=0.10).price({"volatility": 0.12}), 4)
+        >>> round(PathLimits(volatility=0.10).violation_cost({"volatility": 0.12}), 4)
         0.0665
         """
         ratios = torch.tensor([values[name] / limit for name, limit in self.active().items()])
@@ -424,18 +359,10 @@ annual fraction: 0.12 is 12 % a year); leave it out for no limit
 def smooth_risks(
     names: Mapping[str, float], returns: Tensor, turnover: Tensor, threshold: Tensor
 ) -> Tensor:
-    """What `Limits.measure` measures, differentiable: (n_limits, ...) in the order of `names`.
+    """What `PathLimits.measure` measures, differentiable: (n_limits, ...) in the order of `names`.
 
-    Parameters
-    ----------
-    names : mapping
-        Names of active limits.
-    returns : Tensor of shape (n_days, ...)
-        Simple net returns per day.
-    turnover : Tensor of shape (n_steps, ...)
-        Share of wealth traded per step.
-    threshold : Tensor
-        Learned threshold of the CVaR.
+    Returns are (n_days, ...), turnover (n_steps, ...); `threshold` is the learned one of the
+    CVaR.
     """
     per_year = performance.PERIODS_PER_YEAR * len(turnover) / len(returns)
 
@@ -457,18 +384,6 @@ class Multipliers(nn.Module):
     r"""Multipliers :math:`\lambda` of some limits and their stiffness :math:`\rho`.
 
     Both are buffers, in relative units, and so are saved and restored with the network's state.
-
-    Parameters
-    ----------
-    limits : Limits
-
-    Examples
-    --------
-    >>> multipliers = Multipliers(Limits(volatility=0.10))
-    >>> multipliers.update({"volatility": 0.12})["volatility"]["violation"]
-    0.2
-    >>> round(float(multipliers.penalty(torch.tensor([0.12]))), 3)
-    0.025
     """
 
     multiplier: Tensor
@@ -476,7 +391,7 @@ class Multipliers(nn.Module):
     violation: Tensor
     limit: Tensor
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: PathLimits) -> None:
         super().__init__()
         self.limits = limits.active()
         n = len(self.limits)
@@ -486,13 +401,7 @@ class Multipliers(nn.Module):
         self.register_buffer("violation", torch.full((n,), torch.inf))
 
     def penalty(self, risks: Tensor) -> Tensor:
-        """Terms of the augmented Lagrangian, summed over limits, averaged over paths.
-
-        Parameters
-        ----------
-        risks : Tensor of shape (n_limits, ...)
-            As from `smooth_risks`.
-        """
+        """Terms of the augmented Lagrangian, summed over limits, averaged over paths."""
         shape = (-1,) + (1,) * (risks.ndim - 1)
         limit, multiplier, stiffness = (
             x.to(risks.dtype).view(shape) for x in (self.limit, self.multiplier, self.stiffness)
@@ -503,31 +412,22 @@ class Multipliers(nn.Module):
 
     @torch.no_grad()
     def update(self, values: Mapping[str, float], pace: float = 1.0) -> dict[str, LimitRecord]:
-        """Answer what was realised on the whole training path; return it for the record.
+        """Move by what the whole training path realised; return it for the record.
 
-        Parameters
-        ----------
-        values : mapping
-            As from `Limits.measure`.
-        pace : float, default=1.0
-            Share of the full step, in [0, 1]: multipliers that run ahead of weights that cannot
-            follow yet would have to come back later.
-
-        Returns
-        -------
-        dict of str to LimitRecord
-            `violation` is the excess over the limit as a share of it, 0 if the limit holds.
+        `pace` in [0, 1] is the share of the full step: multipliers that run ahead of weights
+        that cannot follow yet would have to come back later. A record's `violation` is
+        relative, 0 if the limit holds.
         """
         if not self.limits:
             return {}
-        found = torch.tensor([values[name] for name in self.limits], dtype=torch.float64)
+        realised = torch.tensor([values[name] for name in self.limits], dtype=torch.float64)
         limits = torch.tensor(list(self.limits.values()), dtype=torch.float64)
-        excess = _violation(found / limits).to(self.limit)
+        excess = _violation(realised / limits).to(self.limit)
         before = torch.where(torch.isfinite(self.violation), self.violation, excess)
         stuck = (excess > SERIOUS) & (excess > ENOUGH_PROGRESS * self.violation)
         self.stiffness.mul_(torch.where(stuck, 1.0 + (STIFFER - 1.0) * pace, 1.0))
         self.stiffness.clamp_max_(GREATEST_STIFFNESS)
-        heading = excess + LOOKS_AHEAD * (excess - before)
+        heading = excess + EVALUATIONS_AHEAD * (excess - before)
         self.multiplier.add_(pace * self.stiffness * heading).clamp_min_(0.0)
         self.violation.copy_(excess)
         return {

@@ -1,10 +1,9 @@
-r"""What each factor, at each lag, added to the score of a stock.
+"""What each factor, at each lag, added to the score of a stock.
 
-A score is a place in the cross-section of its date. What is attributed is therefore the distance
-between the score of a stock and the score that it would have with all its factors in the middle
-of the ranking (0, the baseline), while the other stocks and the market stay as they were.
-
-The numerics of integrated gradients: a score as a function of its inputs, and its integral.
+A score is a place in the cross-section of its date. What is attributed is therefore the
+distance between the score of a stock and the score that it would have with all its factors in
+the middle of the ranking (0, the baseline), while the other stocks and the market stay as they
+were.
 """
 
 from __future__ import annotations
@@ -18,11 +17,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from alphakeel.errors import ConfigError, DataError
 from alphakeel.models.base import (
+    Features,
     Forecaster,
-    Inputs,
     check_columns,
+    check_features,
     check_fitted,
-    check_inputs,
     check_integer,
 )
 from alphakeel.models.networks import SequenceNetwork, assemble, run
@@ -51,13 +50,10 @@ MAX_STEPS = 2048
 class Attribution:
     """Scores of some stocks on one date, split over factors and lags.
 
-    Attributes
-    ----------
-    values : float64 ndarray of shape (n_stocks, n_lags, n_factors)
-        In units of the score. Lag 0 is the date itself, lag k lies k rows before; 0 for lags
-        before the first row.
-    scores, baselines : float64 ndarray of shape (n_stocks,)
-        With the factors as they were, and with all of them (over the lags given) at 0.
+    `values` (n_stocks, n_lags, n_factors) are in units of the score; lag 0 is the date itself,
+    lag k lies k rows before, 0 for lags before the first row. `scores` and `baselines`
+    (n_stocks,) are with the factors as they were, and with all of them (over the lags given) at
+    0.
     """
 
     values: Floats
@@ -89,14 +85,7 @@ def attribute(
 ) -> Attribution:
     """`integrated_gradients` for the networks, `shapley_values` (at lag 0) for the others.
 
-    Parameters
-    ----------
-    rng
-        Read for models that are no network.
-    lags, steps, tolerance
-        Read for networks.
-    model, features, row, assets, mask, market
-        As in those two.
+    `rng` is read for models that are no network; `lags`, `steps`, `tolerance` for networks.
     """
     if isinstance(model, SequenceForecaster):
         return integrated_gradients(
@@ -132,11 +121,10 @@ def integrated_gradients(
     .. math:: a_{lk} = x_{t-l,k} \int_0^1
               \frac{\partial s(u x)}{\partial x_{t-l,k}} \, du
 
-    along the straight line from the baseline 0 to the stock's own factors x [1]_. The score s is
+    along the straight line from the baseline 0 to the stock's own factors x (Sundararajan,
+    Taly, Yan, 2017, https://arxiv.org/abs/1703.01365), as a Gauss-Legendre sum. The score s is
     the ensemble's: the mean over members and heads of their z-scores, with the mean and the
-    standard deviation of the date held where the real cross-section has them. So the values add
-    up to the score less that of the stock in the middle of every ranking, in the same market.
-    The integral is a Gauss-Legendre sum.
+    standard deviation of the date held where the real cross-section has them.
 
     Parameters
     ----------
@@ -149,9 +137,9 @@ def integrated_gradients(
     assets : sequence of int
         Stocks to explain; each has a score on that date.
     lags : int, optional
-        Rows that are attributed, `row` included; the ones before them stay as they were, and
-        start `burn_in` rows earlier, as in training. By default all rows that `predict` reads: the
-        score explained is then exactly its score.
+        Rows that are attributed, `row` included; the ones before them stay as they were, and start
+        `burn_in` rows earlier, as in training. By default all rows that `predict` reads: the score
+        explained is then exactly its score.
     steps : int, default=32
         Points of the sum.
     tolerance : float, optional, default=1e-3
@@ -159,34 +147,15 @@ def integrated_gradients(
         doubled, up to 2,048: smooth networks need no more than 32, ones with kinks (ReLU) hundreds.
         None leaves it at `steps`; `Attribution.gap` has what is missing either way.
 
-    Returns
-    -------
-    Attribution
-        With `lags` lags, or `row` + 1 less the rows before those that `predict` reads.
-
-    Raises
-    ------
-    NotFittedError
-        If the model has not been fitted.
-    ConfigError
-        If `row`, `lags` or `steps` is out of range.
-    DataError
-        If shapes do not fit the model, or a stock has no score on that date.
-
-    References
-    ----------
-    .. [1] Sundararajan, Taly, Yan (2017), "Axiomatic Attribution for Deep Networks", ICML.
-       https://arxiv.org/abs/1703.01365
-
     Examples
     --------
     >>> from alphakeel.models.sequence import LSTMForecaster
     >>> features = np.random.default_rng(0).standard_normal((60, 10, 2)).astype(np.float32)
     >>> model = LSTMForecaster(hidden=4, burn_in=5, chunk=20, max_steps=2, n_seeds=1)
-    >>> found = integrated_gradients(
+    >>> split = integrated_gradients(
     ...     model.fit(features, features[..., 0]), features, row=59, assets=[3, 7]
     ... )
-    >>> found.values.shape, bool(np.abs(found.gap).max() < 1e-3)
+    >>> split.values.shape, bool(np.abs(split.gap).max() < 1e-3)
     ((2, 60, 2), True)
     """
     check_fitted(model, "members_")
@@ -200,7 +169,7 @@ def integrated_gradients(
         start = max(start, row + 1 - n_lags - model.burn_in)
     window = slice(start, row + 1)
     series = model.market_scale_.apply(inputs.market[window])
-    cube, present = inputs.features[window], inputs.present[row]
+    cube, present = inputs.values[window], inputs.present[row]
     shape = (len(chosen), n_lags if lags is None else lags, given[0])
     values, scores, baselines = np.zeros(shape), np.zeros(len(chosen)), np.zeros(len(chosen))
     with one_thread():
@@ -230,39 +199,13 @@ def shapley_values(
 ) -> Attribution:
     """Shapley values of the factors for any model without memory, sampled over orders.
 
-    In a random order the stock's factors go from 0 to their own values one after the other; what
-    the score gains at a factor's turn, averaged over orders, is its value. Every second order is
-    the one before it reversed. For a linear model the result is exact, `coef_` times factor.
-
-    Parameters
-    ----------
-    model : Forecaster
-        Fitted; its score of a stock depends on that stock's features of the date and on the market
-        of the date alone.
-    features, row, assets, mask, market
-        As in `integrated_gradients`.
-    rng : numpy Generator
-        Source of the orders.
-    permutations : int, default=8
-        Orders drawn.
-
-    Returns
-    -------
-    Attribution
-        With a single lag; `gap` is 0 but for rounding, whatever `permutations` is.
-
-    Raises
-    ------
-    ConfigError
-        If `row` or `permutations` is out of range, or the model reads more.
-    DataError
-        If shapes do not fit, or a stock has no score on that date.
-
-    References
-    ----------
-    Strumbelj, Kononenko (2014), "Explaining prediction models and individual predictions with
-    feature contributions", Knowledge and Information Systems 41.
-    https://doi.org/10.1007/s10115-013-0679-x
+    In a random order the stock's factors go from 0 to their own values one after the other;
+    what the score gains at a factor's turn, averaged over `permutations` orders, is its value.
+    Every second order is the one before it reversed. For a linear model the result is exact,
+    `coef_` times factor; `gap` is 0 but for rounding in any case. The model's score of a stock
+    depends on that stock's features and on the market of the date alone, else it is refused.
+    Arguments as in `integrated_gradients`. See Strumbelj, Kononenko (2014),
+    https://doi.org/10.1007/s10115-013-0679-x.
 
     Examples
     --------
@@ -270,17 +213,17 @@ def shapley_values(
     >>> rng = np.random.default_rng(0)
     >>> features = rng.standard_normal((30, 20, 2))
     >>> model = LinearForecaster().fit(features, features @ [1.0, -0.5])
-    >>> found = shapley_values(model, features, row=9, assets=[4], rng=rng)
-    >>> bool(np.allclose(found.values[0, 0], features[9, 4] * [1.0, -0.5], atol=1e-5))
+    >>> split = shapley_values(model, features, row=9, assets=[4], rng=rng)
+    >>> bool(np.allclose(split.values[0, 0], features[9, 4] * [1.0, -0.5], atol=1e-5))
     True
     """
     check_integer("permutations", permutations, at_least=1)
     inputs, chosen = _checked(features, mask, market, row, assets)
-    x = inputs.features[row, chosen]
+    x = inputs.values[row, chosen]
     n_stocks, n_factors = x.shape
     n_variants = permutations * (n_factors + 1)
     known = model.predict(
-        inputs.features[: row + 1], mask=inputs.present[: row + 1], market=inputs.market[: row + 1]
+        inputs.values[: row + 1], mask=inputs.present[: row + 1], market=inputs.market[: row + 1]
     )[row, chosen].astype(np.float64)
     # Each variant is a date of its own, on which the stocks have so many factors of theirs.
     cube = np.repeat(x[None], n_variants, axis=0)
@@ -310,8 +253,8 @@ def _checked(
     market: ArrayLike | None,
     row: int,
     assets: Sequence[int] | NDArray[np.intp],
-) -> tuple[Inputs, NDArray[np.intp]]:
-    inputs = check_inputs(features, mask, market)
+) -> tuple[Features, NDArray[np.intp]]:
+    inputs = check_features(features, mask, market)
     n_dates, n_assets = inputs.present.shape
     if check_integer("row", row, at_least=0) >= n_dates:
         raise ConfigError(f"row is {row}, but the features end with row {n_dates - 1}")
@@ -355,15 +298,10 @@ def integrate(
     steps: int,
     tolerance: float | None,
 ) -> tuple[Floats, Floats]:
-    """Values of shape (n_stocks, n_lags, n_factors), and the change of the score that they make.
+    """Values (n_stocks, n_lags, n_factors), and the change of the score ``outputs[-1] @ weights``.
 
-    Parameters
-    ----------
-    inputs : float32 ndarray of shape (n_rows, n_stocks, n_inputs)
-        The score is ``outputs[-1] @ weights``.
-    steps, tolerance
-        Points of the sum, doubled while a stock's values miss its change by more than
-        `tolerance`, up to `MAX_STEPS`.
+    `inputs` are (n_rows, n_stocks, n_inputs); `steps` points are doubled while a stock's values
+    miss its change by more than `tolerance`, up to `MAX_STEPS`.
     """
     while True:
         values, change = _integrate(network, inputs, weights, n_lags, n_factors, steps)

@@ -18,11 +18,11 @@ from alphakeel.errors import ConfigError, DataError, NotFittedError
 from alphakeel.models.persistence import ModelState
 
 __all__ = [
+    "Features",
     "Forecaster",
-    "Inputs",
     "check_columns",
+    "check_features",
     "check_fitted",
-    "check_inputs",
     "check_integer",
     "check_integers",
     "check_number",
@@ -85,41 +85,22 @@ class Forecaster(Protocol):
 
 
 @dataclass(frozen=True, eq=False)  # arrays have no single truth value to compare by
-class Inputs:
-    """Checked inputs of one call: aligned, of one type, with what may be used marked.
+class Features:
+    """Checked features of one call.
 
-    Attributes
-    ----------
-    features : float32 ndarray of shape (n_dates, n_assets, n_factors)
-        As given; entries that are not `present` may hold anything.
-    present : bool ndarray of shape (n_dates, n_assets)
-        Inside the mask, with every factor finite.
-    market : float32 ndarray of shape (n_dates, n_series)
-        Market series as given; no columns if there are none.
+    `values` (dates, assets, factors) and `market` (dates, series) are as given; `present` is
+    True inside the mask where every factor is finite. Elsewhere `values` may hold anything.
     """
 
-    features: Floats32
+    values: Floats32
     present: Bools
     market: Floats32
 
 
-def check_inputs(
+def check_features(
     features: ArrayLike, mask: ArrayLike | None = None, market: ArrayLike | None = None
-) -> Inputs:
-    """Check shapes and mark the entries that may be used.
-
-    Raises
-    ------
-    ConfigError
-        If there is no factor.
-    DataError
-        If shapes do not fit one another.
-
-    Examples
-    --------
-    >>> check_inputs([[[1.0, 0.5], [float("nan"), 0.0]]]).present
-    array([[ True, False]])
-    """
+) -> Features:
+    """Check shapes and mark the entries that may be used; an infinite value counts as missing."""
     with np.errstate(over="ignore"):  # beyond float32 becomes infinite, which counts as missing
         values = np.asarray(features, dtype=np.float32)
     if values.ndim != 3:
@@ -143,65 +124,48 @@ def check_inputs(
             )
         present &= allowed
     if market is None:
-        return Inputs(values, present, np.empty((n_dates, 0), dtype=np.float32))
+        return Features(values, present, np.empty((n_dates, 0), dtype=np.float32))
     with np.errstate(over="ignore"):
         series = np.asarray(market, dtype=np.float32)
     if series.ndim != 2 or len(series) != n_dates:
         raise DataError(
             f"market has shape {series.shape}; give (dates, series) with {n_dates} dates"
         )
-    return Inputs(values, present, series)
+    return Features(values, present, series)
 
 
-def check_targets(targets: ArrayLike, inputs: Inputs) -> Floats32:
-    """Targets as float32 of shape (n_dates, n_assets, n_horizons), NaN where they are unknown.
+def check_targets(targets: ArrayLike, inputs: Features) -> Floats32:
+    """A copy of the targets as float32 of shape (n_dates, n_assets, n_horizons).
 
-    Targets of entries that are not present in `inputs` become NaN too, so that the result says
-    by itself what may enter a loss. Always a copy.
-
-    Raises
-    ------
-    DataError
-        If shapes do not fit, or no target is known.
+    NaN where unknown or not present in `inputs`, so that they say by themselves what enters a
+    loss.
     """
     with np.errstate(over="ignore"):
-        goals = np.array(targets, dtype=np.float32)
-    if goals.ndim == 2:
-        goals = goals[..., None]
-    if goals.ndim != 3 or goals.shape[:2] != inputs.present.shape or goals.shape[2] == 0:
+        values = np.array(targets, dtype=np.float32)
+    if values.ndim == 2:
+        values = values[..., None]
+    if values.ndim != 3 or values.shape[:2] != inputs.present.shape or values.shape[2] == 0:
         raise DataError(
             f"targets have shape {np.shape(targets)}, but the features have "
             f"{inputs.present.shape[0]} dates and {inputs.present.shape[1]} assets"
         )
-    goals[~(np.isfinite(goals) & inputs.present[..., None])] = np.nan
-    if np.isnan(goals).all():
+    values[~(np.isfinite(values) & inputs.present[..., None])] = np.nan
+    if np.isnan(values).all():
         raise DataError("no target is known inside the mask; there is nothing to learn from")
-    return goals
+    return values
 
 
 def check_fitted(model: object, learned: str) -> None:
-    """Refuse a model that does not have the attribute that its fit ends with.
-
-    Raises
-    ------
-    NotFittedError
-        If it does not.
-    """
+    """Raise NotFittedError if the model lacks the attribute that its fit ends with."""
     if not hasattr(model, learned):
         raise NotFittedError(f"this {type(model).__name__} is not fitted; call fit first")
 
 
 def check_columns(
-    inputs: Inputs, n_factors: int, n_market: int, *, by: str = "predict"
+    inputs: Features, n_factors: int, n_market: int, *, by: str = "predict"
 ) -> tuple[int, int]:
-    """Number of factors and of market series, which have to be those of the fit.
-
-    Raises
-    ------
-    DataError
-        If they are others.
-    """
-    given = (inputs.features.shape[2], inputs.market.shape[1])
+    """Number of factors and of market series; a DataError if they are not those of the fit."""
+    given = (inputs.values.shape[2], inputs.market.shape[1])
     if given != (n_factors, n_market):
         raise DataError(
             f"the model was fitted on {n_factors} factors and {n_market} market series, but {by} "
@@ -211,13 +175,7 @@ def check_columns(
 
 
 def check_integer(name: str, value: object, *, at_least: int) -> int:
-    """Return a whole number, or say in one sentence why it is not one.
-
-    Raises
-    ------
-    ConfigError
-        If `value` is no whole number, or is below `at_least`.
-    """
+    """Return a whole number, or say in one sentence why it is not one."""
     if isinstance(value, bool) or not isinstance(value, Integral) or value < at_least:
         raise ConfigError(f"{name} must be a whole number of at least {at_least}, not {value!r}")
     return int(value)
@@ -238,13 +196,7 @@ def check_number(
     low_open: bool = False,
     high_open: bool = True,
 ) -> float:
-    """Return a finite number within its range, or say in one sentence why it is not.
-
-    Raises
-    ------
-    ConfigError
-        If `value` is no number, not finite, or out of range.
-    """
+    """Return a finite number within its range, or say in one sentence why it is not."""
     number = np.nan if isinstance(value, bool) or not isinstance(value, Real) else float(value)
     above = number > low if low_open else number >= low
     below = number < high if high_open else number <= high

@@ -1,12 +1,9 @@
-"""Base of the forecasters trained on a portfolio's path: fit, weights, exposure, and what judges.
+"""From scores to weights in one piece: forecasters trained on the portfolio's path and its limits.
 
-See `RiskLimitedLSTM` for the idea.
-
-From scores to weights in one piece: forecasters trained on the portfolio's path and its limits.
-
-The network scores the stocks; a softmax turns scores and volatilities into shares of a long-only
-book; a gate that reads the state of the market says how much of the wealth the book gets, and the
-rest is cash. All of it learns from the net returns of the path under the limits.
+The network scores the stocks; a softmax turns scores and volatilities into shares of a
+long-only portfolio; a gate that reads the state of the market says how much of the wealth is
+invested, and the rest is cash. All of it learns from the net returns of the path under the
+limits.
 """
 
 from __future__ import annotations
@@ -23,8 +20,8 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Generator
 
 from alphakeel.errors import ConfigError, DataError
-from alphakeel.models.allocation_network import AllocatingNetwork, Limits, Market
-from alphakeel.models.base import check_inputs, check_number, check_targets
+from alphakeel.models.allocation_network import AllocationNetwork, PathData, PathLimits
+from alphakeel.models.base import check_features, check_number, check_targets
 from alphakeel.models.constrained_training import PathObjective, PathSampler, calibrate
 from alphakeel.models.ensemble import shows_shared_parameters
 from alphakeel.models.networks import LSTMNetwork, SequenceNetwork, run
@@ -34,7 +31,7 @@ from alphakeel.models.training import one_cycle, one_thread, training_dtype
 from alphakeel.stats.performance import PERIODS_PER_YEAR, held_path, sharpe
 
 __all__ = [
-    "AllocatingForecaster",
+    "ConstrainedForecaster",
     "RiskLimitedLSTM",
 ]
 
@@ -42,7 +39,7 @@ Floats = NDArray[np.float64]
 Floats32 = NDArray[np.float32]
 
 
-class AllocatingForecaster(SequenceForecaster):
+class ConstrainedForecaster(SequenceForecaster):
     """Base of the forecasters that give weights as well; subclasses say which network scores.
 
     See `RiskLimitedLSTM` for parameters and attributes.
@@ -52,7 +49,7 @@ class AllocatingForecaster(SequenceForecaster):
     def __init__(
         self,
         *,
-        limits: Limits | Mapping[str, float] | None = None,
+        limits: PathLimits | Mapping[str, float] | None = None,
         weighting: str = "softmax",
         weight_cap: float = 0.1,
         temperature: float | None = None,
@@ -81,8 +78,8 @@ class AllocatingForecaster(SequenceForecaster):
     def _trunk(self, n_inputs: int, n_heads: int, generator: Generator) -> SequenceNetwork:
         """Build the network that scores, with weights drawn from `generator`."""
 
-    def _network(self, n_inputs: int, n_heads: int, generator: Generator) -> AllocatingNetwork:
-        return AllocatingNetwork(
+    def _network(self, n_inputs: int, n_heads: int, generator: Generator) -> AllocationNetwork:
+        return AllocationNetwork(
             self._trunk(n_inputs, n_heads, generator),
             self.n_market_in_,
             self._limits(),
@@ -117,37 +114,28 @@ class AllocatingForecaster(SequenceForecaster):
         volatility : array of shape (n_dates, n_assets)
             Volatility of each stock known at each row, any unit; a stock whose volatility is not
             a number above 0 gets no weight on that row.
-
-        Raises
-        ------
-        ConfigError
-            If a setting is out of range, the sample is too short for it, or there is no factor.
-        DataError
-            If shapes do not fit, or too little is known to train or to validate.
-        ConvergenceError
-            If a loss is not finite.
         """
         device = self._check_settings()
         dtype = training_dtype(self.precision, device)
-        inputs = check_inputs(features, mask, market)
-        goals = check_targets(targets, inputs)
+        inputs = check_features(features, mask, market)
+        targets = check_targets(targets, inputs)
         if returns is None or volatility is None:
             raise DataError(
                 f"{type(self).__name__}.fit needs returns and volatility beside the targets: it is "
                 "trained on the path of a portfolio"
             )
-        found = Market.of(returns, volatility, inputs.present)
-        sample = self._sample(inputs, goals, min(len(goals), found.n_priced))
-        data = (sample.features, sample.series, goals, sample.n_fit)
-        priced = slice(0, found.n_priced)
-        weights = np.zeros((found.n_priced, inputs.present.shape[1]))
+        data = PathData.of(returns, volatility, inputs.present)
+        sample = self._sample(inputs, targets, min(len(targets), data.n_priced))
+        fit_data = (sample.features, sample.series, targets, sample.n_fit)
+        priced = slice(0, data.n_priced)
+        weights = np.zeros((data.n_priced, inputs.present.shape[1]))
         with one_thread():
-            for member in self._new_members(device, *data, found.returns, found.log_volatility):
+            for member in self._new_members(device, *fit_data, data.returns, data.log_volatility):
                 sampler = PathSampler(
-                    *sample.fitted, found, rng=member.rng, **self._stretches(device)
+                    *sample.fitted, data, rng=member.rng, **self._sampler_settings(device)
                 )
-                network = cast(AllocatingNetwork, self._new_network(member, device))
-                objective = self._objective(network, sample, found)
+                network = cast(AllocationNetwork, self._new_network(member, device))
+                objective = self._objective(network, sample, data)
                 result = self._train(
                     network,
                     sampler,
@@ -160,13 +148,13 @@ class AllocatingForecaster(SequenceForecaster):
                     input_noise=self.input_noise,
                 )
                 pairs = zip(result.history, objective.records, strict=True)
-                self._keep(network, [{**entry, **record} for entry, record in pairs])
+                self._add_member(network, [{**entry, **record} for entry, record in pairs])
                 self.best_steps_.append(result.best_step or self.history_[-1]["step"])
-                weights += self._weigh(
-                    network, sample.features[priced], sample.series[priced], found
+                weights += self._member_weights(
+                    network, sample.features[priced], sample.series[priced], data
                 )
         self.exposure_scale_, self.limits_ = calibrate(
-            weights / self.n_seeds, found.returns, self._limits(), cost_per_side=self.cost_per_side
+            weights / self.n_seeds, data.returns, self._limits(), cost_per_side=self.cost_per_side
         )
         return self
 
@@ -180,40 +168,21 @@ class AllocatingForecaster(SequenceForecaster):
     ) -> Floats:
         """Target weights after the trade that each row decides; row t reads rows 0 to t only.
 
-        Parameters
-        ----------
-        features, mask, market
-            As in `predict`.
-        volatility : array of shape (n_dates, n_assets)
-            As in `fit`.
-
-        Returns
-        -------
-        float64 ndarray of shape (n_dates, n_assets)
-            At least 0, with a sum of at most 1 per row; the rest is cash. 0 where masked, or where
-            the volatility is not known.
-
-        Raises
-        ------
-        NotFittedError
-            If the model has not been fitted.
-        DataError
-            If the factors or market series differ in number from the fit's.
+        Arguments as in `fit`. Float64 of shape (n_dates, n_assets), at least 0, with a sum of
+        at most 1 per row; the rest is cash. 0 where masked, or where the volatility is not
+        known.
         """
         inputs = self._check_call(features, mask, market)
-        found = Market.of(None, volatility, inputs.present)
+        data = PathData.of(None, volatility, inputs.present)
         series = self.market_scale_.apply(inputs.market)
         weights = np.zeros(inputs.present.shape)
         with one_thread():
             for network in self.members_:
-                weights += self._weigh(network, inputs.features, series, found)
+                weights += self._member_weights(network, inputs.values, series, data)
         return weights * (self.exposure_scale_ / len(self.members_))
 
     def predict_exposure(self, market: ArrayLike) -> Floats:
-        """Share of wealth that the gate puts at risk on each row, (n_dates,), in [0, 1].
-
-        Raises as `predict_weights` does.
-        """
+        """Share of wealth that the gate puts at risk on each row, (n_dates,), in [0, 1]."""
         n_dates = len(np.asarray(market))
         inputs = self._check_call(
             np.zeros((n_dates, 1, getattr(self, "n_factors_in_", 1))), None, market
@@ -221,7 +190,7 @@ class AllocatingForecaster(SequenceForecaster):
         series = torch.from_numpy(self.market_scale_.apply(inputs.market))
         gates = []
         with one_thread(), torch.inference_mode():
-            for network in cast(list[AllocatingNetwork], self.members_):
+            for network in cast(list[AllocationNetwork], self.members_):
                 gate = network.exposure(series.to(network.gate_weight.device))
                 gates.append(gate.cpu().numpy())
         mean: Floats = np.asarray(gates, dtype=np.float64).mean(axis=0)
@@ -231,20 +200,20 @@ class AllocatingForecaster(SequenceForecaster):
         """Class, parameters and everything learned; limits as a plain mapping."""
         plain = copy.copy(self)
         plain.limits = self._limits().active()
-        return super(AllocatingForecaster, plain).state()
+        return super(ConstrainedForecaster, plain).state()
 
-    def _limits(self) -> Limits:
+    def _limits(self) -> PathLimits:
         if self.limits is None:
-            return Limits()
-        if isinstance(self.limits, Limits):
+            return PathLimits()
+        if isinstance(self.limits, PathLimits):
             return self.limits
-        unknown = sorted(set(self.limits) - set(Limits.__dataclass_fields__))
+        unknown = sorted(set(self.limits) - set(PathLimits.__dataclass_fields__))
         if unknown:
             raise ConfigError(
                 f"limits names {unknown[0]!r}, which is no limit; choose among "
-                f"{', '.join(Limits.__dataclass_fields__)}"
+                f"{', '.join(PathLimits.__dataclass_fields__)}"
             )
-        return Limits(**self.limits)
+        return PathLimits(**self.limits)
 
     def _check_settings(self) -> torch.device:
         device = super()._check_settings()
@@ -266,20 +235,20 @@ class AllocatingForecaster(SequenceForecaster):
         check_number("gate_learning_rate", self.gate_learning_rate, low=0.0, low_open=True)
         return device
 
-    def _weigh(
-        self, network: SequenceNetwork, features: Floats32, series: Floats32, found: Market
+    def _member_weights(
+        self, network: SequenceNetwork, features: Floats32, series: Floats32, data: PathData
     ) -> Floats:
         """Weights of one member at every row."""
-        heads = run(network, features, series, warm_up=self.warm_up, stretch=self.chunk_)
-        return cast(AllocatingNetwork, network).weigh(heads, series, found)
+        heads = run(network, features, series, warm_up=self.warm_up, block=self.chunk_)
+        return cast(AllocationNetwork, network).numpy_weights(heads, series, data)
 
     def _objective(
-        self, network: AllocatingNetwork, sample: Sample, found: Market
+        self, network: AllocationNetwork, sample: Sample, data: PathData
     ) -> PathObjective:
-        judged = (network, sample, found)
+        given = (network, sample, data)
         return PathObjective(
             network,
-            look=partial(self._look, *judged),
+            measure=partial(self._measure_path, *given),
             ic_weight=self.ic_weight,
             mse_weight=self.mse_weight,
             sharpe_weight=self.sharpe_weight,
@@ -287,50 +256,52 @@ class AllocatingForecaster(SequenceForecaster):
             cost_per_side=self.cost_per_side,
             pace=self._pace,
             rank_ic=validator(network, sample, self.burn_in),
-            worth=None if sample.block is None else partial(self._worth, *judged, sample.block),
+            validation_value=None
+            if sample.block is None
+            else partial(self._validation_value, *given, sample.block),
             select_by=self.select_by,
         )
 
-    def _look(
-        self, network: AllocatingNetwork, sample: Sample, found: Market
+    def _measure_path(
+        self, network: AllocationNetwork, sample: Sample, data: PathData
     ) -> tuple[dict[str, float], dict[str, float]]:
-        """Limits and figures of the whole path that is trained on, as the network stands."""
+        """Limits and figures of the whole training path, as the network stands."""
         rows = slice(0, sample.n_fit)
-        weights, path, traded = self._held(network, sample, found, rows)
+        weights, path, traded = self._held(network, sample, data, rows)
         figures = {"sharpe": float(sharpe(path)), "exposure": float(weights.sum(axis=1).mean())}
         return self._limits().measure(path, traded), figures
 
-    def _worth(
-        self, network: AllocatingNetwork, sample: Sample, found: Market, block: slice
+    def _validation_value(
+        self, network: AllocationNetwork, sample: Sample, data: PathData, block: slice
     ) -> float:
         """What the portfolio of the validation block earns by the aims, less its broken limits."""
-        _, path, traded = self._held(network, sample, found, block)
+        _, path, traded = self._held(network, sample, data, block)
         annual = float(path.mean()) * PERIODS_PER_YEAR
         aims = self.sharpe_weight * float(sharpe(path)) + self.return_weight * annual
         limits = self._limits()
-        return aims - limits.price(limits.measure(path, traded))
+        return aims - limits.violation_cost(limits.measure(path, traded))
 
     def _held(
-        self, network: AllocatingNetwork, sample: Sample, found: Market, rows: slice
+        self, network: AllocationNetwork, sample: Sample, data: PathData, rows: slice
     ) -> tuple[Floats, Floats, Floats]:
         """Weights of one member over some rows, the daily net returns of holding them, and trades.
 
         The `burn_in` rows before them build up the state.
         """
         seen = with_lead(rows, self.burn_in)
-        weights = self._weigh(network, sample.features[seen], sample.series[seen], found.cut(seen))[
-            rows.start - seen.start :
-        ]
-        path, traded = held_path(weights, found.returns[rows], cost_per_side=self.cost_per_side)
+        weights = self._member_weights(
+            network, sample.features[seen], sample.series[seen], data.cut(seen)
+        )[rows.start - seen.start :]
+        path, traded = held_path(weights, data.returns[rows], cost_per_side=self.cost_per_side)
         return weights, path, traded
 
-    def _pace(self, look: int) -> float:
+    def _pace(self, evaluation: int) -> float:
         """Multipliers move as fast as the weights do: by the learning rate over its peak."""
-        step = min((look + 1) * self.evaluate_every, self.max_steps)
+        step = min((evaluation + 1) * self.evaluate_every, self.max_steps)
         return one_cycle(step - 1, self.max_steps, 1.0)
 
 
-class RiskLimitedLSTM(AllocatingForecaster):
+class RiskLimitedLSTM(ConstrainedForecaster):
     r"""An LSTM's scores and the portfolio they make, trained together under risk limits.
 
     With scores z of mean 0 and variance 1 over the stocks of a date, volatilities
@@ -339,27 +310,28 @@ class RiskLimitedLSTM(AllocatingForecaster):
     .. math:: w_{ti} = \underbrace{\mathrm{sigmoid}(u^\top m_t + v)}_{\text{exposure}} \;
               \mathrm{softmax}_i \left(a z_{ti} - b \log \sigma_{ti} \right)
 
-    and the loss, over the daily net returns of a random stretch of the training path, is
+    and the loss, over the daily net returns of a random sequence of rows of the training path,
+    is
 
     .. math:: -\lambda_S \, \mathrm{Sharpe} - \lambda_R \, \overline{r} \cdot 252
               + \lambda_{ic} \sum_h (1 - \overline{\mathrm{IC}}_h)
               + \sum_k \text{augmented Lagrangian of limit } k
 
     Every `evaluate_every` steps the limits are measured on the whole training path, which moves
-    the multipliers (`models.allocation_network`). After training the mean weights of the ensemble
-    are scaled by one factor, the largest up to 1 with which every limit holds on the path of the
-    fit.
+    the multipliers (`models.allocation_network`). After training the mean weights of the
+    ensemble are scaled by one factor, the largest up to 1 with which every limit holds on the
+    path of the fit.
 
     Parameters
     ----------
-    limits : Limits or mapping, optional
-        In the user's units; by default there is none. A mapping has the names of `Limits`.
+    limits : PathLimits or mapping, optional
+        In the user's units; by default there is none. A mapping has the names of `PathLimits`.
     weighting : {"softmax", "sparsemax"}, default="softmax"
         Sparsemax leaves stocks out altogether (Martins, Astudillo, 2016, ICML,
         https://arxiv.org/abs/1602.02068).
     weight_cap : float, default=0.1
-        Largest share of the book in one stock, in (0, 1]. With fewer than 1 / weight_cap stocks
-        the rest is cash.
+        Largest share of the portfolio in one stock, in (0, 1]. With fewer than 1 / weight_cap
+        stocks the rest is cash.
     temperature : float, optional
         1 / a: small picks few stocks. By default it is learned, from 1.
     sharpe_weight, return_weight : float, default=1.0, 1.0
@@ -370,20 +342,15 @@ class RiskLimitedLSTM(AllocatingForecaster):
     gate_learning_rate : float, default=1e-2
         Peak for the slopes u of the gate, six times that for its level v and for the threshold of
         the CVaR, which have far to go; `learning_rate` is that of all the rest.
-    hidden, layers, dropout, burn_in, chunk, batch_assets, max_steps, learning_rate, weight_decay
-        As in `LSTMForecaster`. A step's stretches each hold one portfolio of its stocks.
-    ic_weight, mse_weight : float, default=1.0, 0.0
-        As in `LSTMForecaster`.
-    validation_share : float, default=0.0
-        As in `LSTMForecaster`, but 0 here: limits should have seen all there is.
     select_by : {"objective", "rank_ic"}, default="objective"
         What chooses the state to keep, and stops a training early, where there is a validation
         block: what the block's portfolio earns by :math:`\lambda_S` and :math:`\lambda_R` less
-        the price of its broken limits (`Limits.price`), or the Rank IC of the scores.
-    purge, evaluate_every, patience, n_seeds, seed, warm_up, device, precision, input_noise
-        As in `LSTMForecaster`.
-    on_progress : callable, optional
-        As in `LSTMForecaster`.
+        the cost of its broken limits (`PathLimits.violation_cost`), or the Rank IC of the scores.
+    **settings
+        The parameters of `LSTMForecaster`, with other defaults for ``max_steps=150``,
+        ``mse_weight=0.0`` and ``patience=None``. A study (`model_factory`) passes on from
+        ``[network]`` all but `learning_rate`, `weight_decay`, `mse_weight`, `validation_share`,
+        `evaluate_every` and `patience`, which it ignores: for those six the values here stand.
 
     Attributes
     ----------
@@ -399,10 +366,8 @@ class RiskLimitedLSTM(AllocatingForecaster):
         ``{name: {limit, trained, value, violation}}`` of the ensemble on the path of the fit:
         `trained` before the calibration, `value` after it.
 
-    Notes
-    -----
-    A member's first trade comes from cash. Cash earns nothing. Limits hold on the past they were
-    trained on; the future owes them nothing.
+    Notes ----- A member's first trade comes from cash. Cash earns nothing. Limits hold on the
+    past they were trained on; the future owes them nothing.
 
     References
     ----------

@@ -12,7 +12,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from alphakeel.models import losses
-from alphakeel.models.allocation_network import AllocatingNetwork, Limits, Market, smooth_risks
+from alphakeel.models.allocation_network import (
+    AllocationNetwork,
+    PathData,
+    PathLimits,
+    smooth_risks,
+)
 from alphakeel.models.losses import LossParts, ScoreLoss
 from alphakeel.models.networks import assemble
 from alphakeel.models.sampling import Batch, ChunkSampler
@@ -29,16 +34,11 @@ HALVINGS = 20
 
 @dataclass(frozen=True, eq=False)
 class PathBatch(Batch):
-    """Stretches of the training path, one portfolio each; after the burn-in.
+    """Sequences of the training path, one portfolio each, after the burn-in.
 
-    Attributes
-    ----------
-    market : Tensor of shape (n_steps, n_stretches, n_series)
-        Scaled market series.
-    growth : Tensor of shape (n_steps, n_days, n_stretches, n_assets)
-        Cumulative simple return since the trade.
-    log_volatility : Tensor of shape (n_steps, n_stretches, n_assets)
-    investable : bool Tensor of shape (n_steps, n_stretches, n_assets)
+    First axes (n_steps, n_sequences): scaled `market` series, `log_volatility`, `investable`;
+    and `growth` (n_steps, n_days, n_sequences, n_assets), the cumulative simple return since
+    the trade.
     """
 
     market: Tensor
@@ -47,36 +47,29 @@ class PathBatch(Batch):
     investable: Tensor
 
     def loss(self, outputs: Tensor, loss_function: Callable[..., LossParts]) -> LossParts:
-        """Judge the path as well as the cross-sections."""
+        """Loss of the path as well as of the cross-sections."""
         return loss_function(self.cross_sections(outputs), self)
 
 
 class PathSampler(ChunkSampler):
-    """Draws random stretches of the training path; see `ChunkSampler`.
-
-    Parameters
-    ----------
-    features, market, targets, **settings
-        As in `ChunkSampler`, for rows whose returns are known.
-    found : Market
-    """
+    """Draws random sequences of the rows whose returns are known; see `ChunkSampler`."""
 
     def __init__(
         self,
         features: Floats32,
         market: Floats32,
         targets: Floats32,
-        found: Market,
+        data: PathData,
         **settings: Any,
     ) -> None:
         super().__init__(features, market, targets, **settings)
-        self.found = found
-        self.growth = (np.cumprod(1.0 + found.returns, axis=1) - 1.0).astype(np.float32)
+        self.data = data
+        self.growth = (np.cumprod(1.0 + data.returns, axis=1) - 1.0).astype(np.float32)
 
     def draw(self) -> PathBatch:
         """Draw the next batch."""
         parts: list[tuple[NDArray[Any], ...]] = []
-        for start in self.rng.choice(self.starts, size=self.n_stretches):
+        for start in self.rng.choice(self.starts, size=self.n_sequences):
             first, stop = start + self.burn_in, start + self.burn_in + self.chunk
             assets = self._assets(slice(first, stop))
             parts.append(
@@ -85,8 +78,8 @@ class PathSampler(ChunkSampler):
                     self.targets[first:stop, assets],
                     self.market[first:stop],
                     self.growth[first:stop, :, assets],
-                    self.found.log_volatility[first:stop, assets],
-                    self.found.investable[first:stop, assets],
+                    self.data.log_volatility[first:stop, assets],
+                    self.data.investable[first:stop, assets],
                 )
             )
         inputs, targets, market, growth, log_volatility, investable = zip(*parts, strict=True)
@@ -94,11 +87,11 @@ class PathSampler(ChunkSampler):
         def side_by_side(pieces: tuple[NDArray[Any], ...], axis: int) -> Tensor:
             return torch.from_numpy(np.stack(pieces, axis=axis)).to(self.device)
 
-        goals = side_by_side(targets, 1).flatten(0, 1)
-        known = torch.isfinite(goals)
+        stacked = side_by_side(targets, 1).flatten(0, 1)
+        known = torch.isfinite(stacked)
         return PathBatch(
             torch.from_numpy(np.concatenate(inputs, axis=1)).to(self.device),
-            torch.where(known, goals, 0.0),
+            torch.where(known, stacked, 0.0),
             known,
             side_by_side(market, 1),
             side_by_side(growth, 2),
@@ -108,35 +101,19 @@ class PathSampler(ChunkSampler):
 
 
 class PathObjective:
-    """Loss of a stretch of the path, and the look at the whole of it that moves the multipliers.
+    """Loss of a batch, and the evaluation of the whole path that moves the multipliers.
 
-    Parameters
-    ----------
-    network : AllocatingNetwork
-    look : callable
-        Gives realised values of the limits on the whole training path, and further figures.
-    ic_weight, mse_weight, sharpe_weight, return_weight, cost_per_side : float
-        As in `RiskLimitedLSTM`.
-    pace : callable
-        Gives the pace of the multipliers at look 0, 1, 2, ...
-    rank_ic : callable, optional
-        Validation Rank IC of the network as it is.
-    worth : callable, optional
-        What the path of the validation block is worth under the limits, the network as it is.
-    select_by : {"objective", "rank_ic"}
-        Which of the two `evaluate` answers.
-
-    Attributes
-    ----------
-    records : list of dict
-        What each look found.
+    `measure` gives the limits' values on the whole training path, and further figures; `pace`
+    the pace of the multipliers at evaluation 0, 1, 2, ...; `rank_ic` and `validation_value`
+    those of the validation block, as the network stands; `select_by` which of the two
+    `evaluate` returns. `records` has one dict per evaluation.
     """
 
     def __init__(
         self,
-        network: AllocatingNetwork,
+        network: AllocationNetwork,
         *,
-        look: Callable[[], tuple[dict[str, float], dict[str, float]]],
+        measure: Callable[[], tuple[dict[str, float], dict[str, float]]],
         ic_weight: float,
         mse_weight: float,
         sharpe_weight: float,
@@ -144,18 +121,19 @@ class PathObjective:
         cost_per_side: float,
         pace: Callable[[int], float],
         rank_ic: Callable[[], float] | None,
-        worth: Callable[[], float] | None,
+        validation_value: Callable[[], float] | None,
         select_by: str,
     ) -> None:
-        self.network, self.look, self.pace = network, look, pace
-        self.rank_ic, self.worth, self.select_by = rank_ic, worth, select_by
+        self.network, self.measure, self.pace = network, measure, pace
+        self.rank_ic, self.validation_value = rank_ic, validation_value
+        self.select_by = select_by
         self.scores = ScoreLoss(ic_weight, mse_weight)
         self.sharpe_weight, self.return_weight = sharpe_weight, return_weight
         self.cost_per_side = cost_per_side
         self.records: list[dict[str, Any]] = []
 
     def __call__(self, heads: Tensor, batch: PathBatch) -> LossParts:
-        """Loss of (n_steps * n_stretches, n_assets, n_horizons) scores."""
+        """Loss of (n_steps * n_sequences, n_assets, n_horizons) scores."""
         parts = self.scores(heads, batch.targets, batch.known)
         weights = self.network.weights(
             heads.unflatten(0, batch.investable.shape[:2]),
@@ -180,11 +158,11 @@ class PathObjective:
 
         NaN without a validation block: no state is better than another, and the last one stays.
         """
-        values, figures = self.look()
+        values, figures = self.measure()
         limits = self.network.multipliers.update(values, self.pace(len(self.records)))
         validated = {
             "rank_ic": float("nan") if self.rank_ic is None else self.rank_ic(),
-            "objective": float("nan") if self.worth is None else self.worth(),
+            "objective": float("nan") if self.validation_value is None else self.validation_value(),
         }
         named = {f"validation_{name}": value for name, value in validated.items()}
         self.records.append({**figures, **named, "limits": limits})
@@ -200,30 +178,18 @@ class PathObjective:
 
 
 def calibrate(
-    weights: Floats, returns: Floats, limits: Limits, *, cost_per_side: float
+    weights: Floats, returns: Floats, limits: PathLimits, *, cost_per_side: float
 ) -> tuple[float, dict[str, dict[str, float]]]:
     """Reduce a portfolio's exposure by the least factor that keeps every limit on its path.
 
-    Parameters
-    ----------
-    weights, returns, cost_per_side
-        As in `stats.performance.held_path`.
-    limits : Limits
+    Arguments as in `stats.performance.held_path`. Returns the scale, from 0 to 1 (1 where the
+    limits hold already), and a dict as `RiskLimitedLSTM.limits_`.
 
-    Returns
-    -------
-    scale : float
-        From 0 to 1; 1 where the limits hold already.
-    limits : dict
-        As `RiskLimitedLSTM.limits_`.
-
-    Examples
-    --------
     >>> returns = np.random.default_rng(0).normal(0.0, 0.01, (60, 1, 2))
-    >>> scale, found = calibrate(
-    ...     np.full((60, 2), 0.5), returns, Limits(volatility=0.06), cost_per_side=0.0
+    >>> scale, limits = calibrate(
+    ...     np.full((60, 2), 0.5), returns, PathLimits(volatility=0.06), cost_per_side=0.0
     ... )
-    >>> scale < 1.0, found["volatility"]["trained"] > 0.06 >= found["volatility"]["value"]
+    >>> scale < 1.0, limits["volatility"]["trained"] > 0.06 >= limits["volatility"]["value"]
     (True, True)
     """
     active = limits.active()

@@ -1,4 +1,4 @@
-"""Networks alike but for their seeds: what fitting, keeping and restoring several of them takes."""
+"""Networks alike but for their seeds: how several of them are fitted, saved and restored."""
 
 from __future__ import annotations
 
@@ -25,15 +25,9 @@ __all__ = ["Ensemble", "Member", "choose_device", "shows_shared_parameters"]
 
 @dataclass(frozen=True, eq=False)
 class Member:
-    """One member about to be trained: its sources of draws, and its place for progress.
+    """One member about to be trained: its place (from 0) and seed, its sources of draws, its slot.
 
-    Attributes
-    ----------
-    number, seed : int
-        Its place in the ensemble, from 0, and its name in the history.
-    rng, initial, noise : Generator
-        Sources of batches, of initial weights, and of noise (dropout, inputs).
-    slot : Slot, optional
+    `rng` draws batches, `initial` the weights, `noise` dropout and input noise.
     """
 
     number: int
@@ -61,12 +55,8 @@ class Member:
 class Ensemble(Persistent, ABC):
     """Base of the estimators that train networks by the one training loop and average them.
 
-    Attributes
-    ----------
-    members_ : list of SequenceNetwork
-        The trained networks.
-    history_ : list of dict
-        What `train` noted, one member after the other.
+    `members_` are the trained networks, `history_` what `train` noted, one member after the
+    other.
     """
 
     # Where fits keep their progress, to go on from after a crash: whoever runs them sets it on
@@ -107,7 +97,7 @@ class Ensemble(Persistent, ABC):
         """What every network is built with."""
         return {"hidden": self.hidden, "layers": self.layers, "dropout": self.dropout}
 
-    def _stretches(self, device: torch.device) -> dict[str, Any]:
+    def _sampler_settings(self, device: torch.device) -> dict[str, Any]:
         """What every sampler is made with."""
         return {
             "burn_in": self.burn_in,
@@ -150,7 +140,7 @@ class Ensemble(Persistent, ABC):
             **settings,
         )
 
-    def _keep(self, network: SequenceNetwork, history: list[dict[str, Any]]) -> None:
+    def _add_member(self, network: SequenceNetwork, history: list[dict[str, Any]]) -> None:
         self.members_.append(network)
         self.history_ += history
 
@@ -185,13 +175,7 @@ class Ensemble(Persistent, ABC):
 
 
 def choose_device(name: str) -> torch.device:
-    """The device of a name; ``"auto"`` is a GPU if there is one.
-
-    Raises
-    ------
-    ConfigError
-        If it is no such name, or the device is not on this machine.
-    """
+    """The device of a name; ``"auto"`` is a GPU if there is one. Refused where it is absent."""
     gpu = torch.cuda.is_available()
     if name == "auto":
         return torch.device("cuda" if gpu else "cpu")

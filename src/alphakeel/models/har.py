@@ -1,10 +1,9 @@
 r"""Volatility from past volatility: what a risk model reads, what it forecasts, and HAR.
 
-Realised volatility over n days up to and including t, annual:
-
-.. math:: RV_n(t) = \sqrt{\tfrac{252}{n} \sum_{k=0}^{n-1} r_{t-k}^2}
-
-The functions take daily returns, and answer at decision rows only. Everything here is NumPy.
+Realised volatility over n days up to and including t, annual: :math:`RV_n(t) =
+\sqrt{\tfrac{252}{n} \sum_{k=0}^{n-1} r_{t-k}^2}`. The functions take daily returns (days,
+assets), simple, fractions, NaN where there is none, and give values at decisions: increasing
+days, of which each reads itself and the days before. All NumPy.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ __all__ = [
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
-Rows = NDArray[np.intp]
+Indices = NDArray[np.intp]
 
 HAR_INPUTS = (
     "log_rv_60_to_market",
@@ -57,31 +56,20 @@ COMPONENTS = (5, 20, 60)
 
 
 def check_returns(
-    returns: ArrayLike, rows: ArrayLike, mask: ArrayLike | None
-) -> tuple[Floats, Rows, Bools]:
-    """Returns, decision rows and mask as arrays that fit one another.
-
-    Raises
-    ------
-    DataError
-        If shapes do not fit, `rows` do not increase within the dates, or a return is infinite.
-
-    Examples
-    --------
-    >>> check_returns([[0.01], [float("nan")]], [1], None)[2]
-    array([[ True]])
-    """
+    returns: ArrayLike, decisions: ArrayLike, mask: ArrayLike | None
+) -> tuple[Floats, Indices, Bools]:
+    """Returns, decisions and mask as arrays that fit one another."""
     daily = np.asarray(returns, dtype=np.float64)
     if daily.ndim != 2 or daily.size == 0:
         raise DataError(f"returns have shape {daily.shape}; give (days, assets)")
     if np.isinf(daily).any():
         day, asset = np.argwhere(np.isinf(daily))[0]
         raise DataError(f"returns[{day}, {asset}] is infinite; mark a missing return with NaN")
-    chosen = np.asarray(rows)
+    chosen = np.asarray(decisions)
     if chosen.ndim != 1 or not len(chosen) or not np.issubdtype(chosen.dtype, np.integer):
-        raise DataError(f"rows have shape {chosen.shape}; give one whole number a decision")
+        raise DataError(f"decisions have shape {chosen.shape}; give one whole number a decision")
     if chosen[0] < 0 or chosen[-1] >= len(daily) or np.any(np.diff(chosen) <= 0):
-        raise DataError(f"rows must increase, and lie within the {len(daily)} days of returns")
+        raise DataError(f"decisions must increase, and lie within the {len(daily)} days of returns")
     shape = (len(chosen), daily.shape[1])
     allowed = np.ones(shape, dtype=bool) if mask is None else np.asarray(mask, dtype=bool)
     if allowed.shape != shape:
@@ -90,23 +78,11 @@ def check_returns(
 
 
 def log_realised_volatility(returns: Floats, window: int) -> Floats:
-    """Logarithm of the annual realised volatility of the last `window` days.
+    """Log annual realised volatility of the last `window` days, the current one included.
 
-    Parameters
-    ----------
-    returns : float64 ndarray of shape (n_days, ...)
-        Simple daily returns as fractions; NaN where there is none.
-    window : int
-        Days, the current one included.
+    NaN where fewer than three quarters of the window's returns are known. Volatilities below
+    0.1 % a day count as 0.1 %.
 
-    Returns
-    -------
-    float64 ndarray of the shape of `returns`
-        NaN where fewer than three quarters of the window's returns are known. Volatilities below
-        0.1 % a day count as 0.1 %.
-
-    Examples
-    --------
     >>> np.exp(log_realised_volatility(np.array([0.01, -0.01]), 2)).round(4)
     array([   nan, 0.1587])
     """
@@ -114,73 +90,39 @@ def log_realised_volatility(returns: Floats, window: int) -> Floats:
     return np.log(np.maximum(daily, QUIET_DAY) * np.sqrt(DAYS_PER_YEAR))
 
 
-def volatility_target(returns: Floats, rows: Rows, horizon: int) -> Floats:
-    """Log realised volatility of the `horizon` days that follow each decision: t+1 to t+horizon.
+def volatility_target(returns: Floats, decisions: Indices, horizon: int) -> Floats:
+    """Log realised volatility of days t+1 to t+horizon: the future, for fits and tests alone.
 
-    Reads the future of its rows: for fitting and judging alone.
-
-    Returns
-    -------
-    float64 ndarray of shape (n_rows, n_assets)
-        NaN where the days are not all within `returns`, or too few returns are known.
-
-    Examples
-    --------
-    >>> daily = np.array([[0.05], [0.01], [-0.01], [0.05]])
-    >>> np.exp(volatility_target(daily, np.array([0, 3]), 2)).round(4).ravel()
-    array([0.1587,    nan])
+    NaN where the days are not all within `returns`, or too few returns are known.
     """
-    return _ahead(log_realised_volatility(returns, horizon), rows + horizon)
+    return _ahead(log_realised_volatility(returns, horizon), decisions + horizon)
 
 
-def returns_ahead(returns: Floats, rows: Rows, days: int) -> Floats:
-    """Daily returns of days t+1 to t+days, of shape (n_rows, n_assets, days); NaN where unknown."""
-    return np.stack([_ahead(returns, rows + day) for day in range(1, days + 1)], axis=2)
+def returns_ahead(returns: Floats, decisions: Indices, days: int) -> Floats:
+    """Returns of days t+1 to t+days, (n_decisions, n_assets, days); NaN where unknown."""
+    return np.stack([_ahead(returns, decisions + day) for day in range(1, days + 1)], axis=2)
 
 
-def _ahead(values: Floats, rows: Rows) -> Floats:
-    out = np.full((len(rows), values.shape[1]), np.nan)
-    inside = rows < len(values)
-    out[inside] = values[rows[inside]]
+def _ahead(values: Floats, decisions: Indices) -> Floats:
+    out = np.full((len(decisions), values.shape[1]), np.nan)
+    inside = decisions < len(values)
+    out[inside] = values[decisions[inside]]
     return out
 
 
-def har_inputs(returns: ArrayLike, rows: ArrayLike) -> Floats:
-    r"""What the volatility network reads of each stock, known at each decision.
+def har_inputs(returns: ArrayLike, decisions: ArrayLike) -> Floats:
+    r"""What the volatility network reads of each stock, known at each decision; NaN where unknown.
 
-    In the order of `HAR_INPUTS`: :math:`\log RV_{60}`, less its mean over the stocks; the
-    logarithms of the ratios :math:`RV_1 / RV_{20}`, :math:`RV_5 / RV_{20}`,
-    :math:`RV_{20} / RV_{60}` and :math:`RV_{252} / RV_{60}`; the sums of 5 and of 20 daily
-    returns, in standard deviations of such a sum by :math:`RV_{60}`; the share of 20-day variance
-    from negative returns; the logarithm of the largest absolute return of 20 days in daily
-    standard deviations; and three series of the market, equal for all stocks: the mean of the
-    stocks' :math:`\log RV_{20}`, and of the equally weighted index of all stocks
+    (n_decisions, n_assets, n_inputs) in the order of `HAR_INPUTS`: :math:`\log RV_{60}`, less
+    its mean over the stocks; the logarithms of the ratios :math:`RV_1 / RV_{20}`, :math:`RV_5 /
+    RV_{20}`, :math:`RV_{20} / RV_{60}` and :math:`RV_{252} / RV_{60}`; the sums of 5 and of 20
+    daily returns, in standard deviations of such a sum by :math:`RV_{60}`; the share of 20-day
+    variance from negative returns; the logarithm of the largest absolute return of 20 days in
+    daily standard deviations; and three series of the market, equal for all stocks: the mean of
+    the stocks' :math:`\log RV_{20}`, and of the equally weighted index of all stocks
     :math:`\log RV_5 / RV_{20}` and its 20-day return in standard deviations.
-
-    Parameters
-    ----------
-    returns : array of shape (n_days, n_assets)
-        Simple daily returns as fractions; NaN where there is none.
-    rows : int array of shape (n_rows,)
-        Days on which decisions are made, increasing; row t reads days up to t.
-
-    Returns
-    -------
-    float64 ndarray of shape (n_rows, n_assets, n_inputs)
-        NaN where unknown.
-
-    Raises
-    ------
-    DataError
-        As `check_returns`.
-
-    Examples
-    --------
-    >>> daily = np.random.default_rng(0).normal(0.0, 0.01, (300, 4))
-    >>> har_inputs(daily, [250, 299]).shape
-    (2, 4, 12)
     """
-    daily, chosen, _ = check_returns(returns, rows, None)
+    daily, chosen, _ = check_returns(returns, decisions, None)
     level = {n: log_realised_volatility(daily, n)[chosen] for n in (1, 5, 20, 60, 252)}
     deviation = np.exp(level[60]) / np.sqrt(DAYS_PER_YEAR)
     largest = trailing_max(np.abs(daily), 20, min_count=_needed(20))[chosen]
@@ -205,9 +147,10 @@ class HARForecaster(Persistent):
     .. math:: \log RV_h(t + h) = c + \beta_5 \log RV_5(t) + \beta_{20} \log RV_{20}(t)
               + \beta_{60} \log RV_{60}(t) + \varepsilon
 
-    by least squares over all stocks and decisions of the sample, in logarithms, with weeks,
-    months and quarters in place of Corsi's days, weeks and months [1]_: daily data hold no
-    realised volatility of a single day.
+    by least squares over all stocks and decisions of the sample, with weeks, months and
+    quarters in place of Corsi's days, weeks and months (2009, J. Financial Econometrics 7,
+    https://doi.org/10.1093/jjfinec/nbp001): daily data hold no realised volatility of a single
+    day.
 
     Parameters
     ----------
@@ -223,44 +166,27 @@ class HARForecaster(Persistent):
     n_entries_ : int
         Stock-decisions used.
 
-    References
-    ----------
-    .. [1] Corsi (2009), "A Simple Approximate Long-Memory Model of Realized Volatility",
-       J. Financial Econometrics 7, https://doi.org/10.1093/jjfinec/nbp001.
-
     Examples
     --------
     >>> daily = np.random.default_rng(0).normal(0.0, 0.01, (400, 20))
-    >>> rows = np.arange(100, 400, 5)
-    >>> HARForecaster().fit(daily, rows=rows).predict(daily, rows=rows).shape
+    >>> decisions = np.arange(100, 400, 5)
+    >>> HARForecaster().fit(daily, decisions=decisions).predict(daily, decisions=decisions).shape
     (60, 20)
     """
 
     def __init__(self, horizon: int = 20) -> None:
         self.horizon = horizon
 
-    def fit(self, returns: ArrayLike, *, rows: ArrayLike, mask: ArrayLike | None = None) -> Self:
-        """Estimate the coefficients from days up to the last of `rows`, and none after it.
+    def fit(
+        self, returns: ArrayLike, *, decisions: ArrayLike, mask: ArrayLike | None = None
+    ) -> Self:
+        """Estimate the coefficients from days up to the last of `decisions`, and none after it.
 
-        Parameters
-        ----------
-        returns : array of shape (n_days, n_assets)
-            Simple daily returns as fractions; NaN where there is none.
-        rows : int array of shape (n_rows,)
-            Days of the training decisions, increasing. Those within `horizon` days of the last
-            one have no target yet and are left out.
-        mask : bool array of shape (n_rows, n_assets), optional
-            Which stock-decisions count.
-
-        Raises
-        ------
-        ConfigError
-            If `horizon` is no whole number of at least 2.
-        DataError
-            If the arrays do not fit, or hold too little to estimate from.
+        Decisions within `horizon` days of the last one have no target yet and are left out.
+        `mask` (n_decisions, n_assets) says which stock-decisions count.
         """
         horizon = check_integer("horizon", self.horizon, at_least=2)
-        daily, chosen, allowed = check_returns(returns, rows, mask)
+        daily, chosen, allowed = check_returns(returns, decisions, mask)
         daily = daily[: chosen[-1] + 1]
         past, future = _components(daily, chosen), volatility_target(daily, chosen, horizon)
         used = np.isfinite(past).all(axis=2) & np.isfinite(future) & allowed
@@ -270,44 +196,40 @@ class HARForecaster(Persistent):
                 f"only {self.n_entries_} decisions have 60 days before and {horizon} days after "
                 "them within the training sample; give more days or more stocks"
             )
-        design, goal = past[used], future[used]
-        self.coef_: Floats = np.asarray(np.linalg.lstsq(design, goal, rcond=None)[0], np.float64)
-        self.residual_deviation_ = float(np.std(goal - design @ self.coef_))
+        design, target = past[used], future[used]
+        self.coef_: Floats = np.asarray(np.linalg.lstsq(design, target, rcond=None)[0], np.float64)
+        self.residual_deviation_ = float(np.std(target - design @ self.coef_))
         return self
 
     def predict(
-        self, returns: ArrayLike, *, rows: ArrayLike, mask: ArrayLike | None = None
+        self, returns: ArrayLike, *, decisions: ArrayLike, mask: ArrayLike | None = None
     ) -> Floats:
-        """Annual volatility over the next `horizon` days, of shape (n_rows, n_assets).
+        """Annual volatility over the next `horizon` days, of shape (n_decisions, n_assets).
 
-        The exponential of the expected logarithm, that is about the median. Row t reads the last
-        60 days up to t. NaN outside the mask, and where too few of those returns are known.
-        Arguments and errors as in `fit`.
-
-        Raises
-        ------
-        NotFittedError
-            If the model has not been fitted.
+        The exponential of the expected logarithm, that is about the median. Reads the last 60
+        days; NaN outside the mask, and where too few of those returns are known.
         """
         check_fitted(self, "coef_")
-        daily, chosen, allowed = check_returns(returns, rows, mask)
+        daily, chosen, allowed = check_returns(returns, decisions, mask)
         # A sum term by term: a matrix product may round a row by what else is in the matrix.
         terms = _components(daily, chosen) * self.coef_
         level = terms[..., 0] + terms[..., 1] + terms[..., 2] + terms[..., 3]
         return np.where(allowed, np.exp(level), np.nan)
 
 
-def _components(daily: Floats, rows: Rows) -> Floats:
-    """Regressors of HAR: 1 and the three log volatilities, (n_rows, n_assets, 4)."""
-    levels = [log_realised_volatility(daily, n)[rows] for n in COMPONENTS]
+def _components(daily: Floats, decisions: Indices) -> Floats:
+    """Regressors of HAR: 1 and the three log volatilities, (n_decisions, n_assets, 4)."""
+    levels = [log_realised_volatility(daily, n)[decisions] for n in COMPONENTS]
     return np.stack([np.ones_like(levels[0]), *levels], axis=2)
 
 
-def _market_inputs(daily: Floats, rows: Rows, level: Floats) -> tuple[Floats, Floats, Floats]:
+def _market_inputs(
+    daily: Floats, decisions: Indices, level: Floats
+) -> tuple[Floats, Floats, Floats]:
     """Mean log volatility of the stocks, and the index's volatility ratio and return."""
     index = _mean_known(daily)
-    short, long = (log_realised_volatility(index, n)[rows] for n in (5, 20))
-    move = _sum(index, 20)[rows] / (np.exp(long) * np.sqrt(20.0 / DAYS_PER_YEAR))
+    short, long = (log_realised_volatility(index, n)[decisions] for n in (5, 20))
+    move = _sum(index, 20)[decisions] / (np.exp(long) * np.sqrt(20.0 / DAYS_PER_YEAR))
     return _mean_known(level), short - long, move
 
 

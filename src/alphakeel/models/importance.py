@@ -1,9 +1,9 @@
 """Which factors drive the scores: in general, and for one stock on one day.
 
-Two questions, two tools. How much of the forecast's quality hangs on a factor: shuffle it, and see
-what becomes of the Rank IC (`permutation_importance`). How much of the scores themselves comes
-from a factor, and from how far back: split them (`models.attribution`). A factor may weigh much in
-the scores and do nothing for their quality; `Drivers` has both.
+How much of the forecast's quality hangs on a factor: shuffle it, and see what becomes of the
+Rank IC (`permutation_importance`). How much of the scores themselves comes from a factor, and
+from how far back: split them (`models.attribution`). A factor may do much to the scores and
+nothing for their quality; `Drivers` has both.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from alphakeel.errors import ConfigError, DataError
 from alphakeel.models.attribution import attribute
-from alphakeel.models.base import Forecaster, check_inputs, check_integer
+from alphakeel.models.base import Forecaster, check_features, check_integer
 from alphakeel.models.sequence import SequenceForecaster
 from alphakeel.stats.cross_section import rank_ic
 
@@ -30,12 +30,8 @@ Floats = NDArray[np.float64]
 class Importance:
     """Rank IC with all factors as they are, and with one of them shuffled.
 
-    Attributes
-    ----------
-    base : float64 ndarray of shape (n_rows,)
-        Rank IC of each date, averaged over horizons; NaN where there is none.
-    shuffled : float64 ndarray of shape (n_repeats, n_rows, n_factors)
-        The same with a factor shuffled across the stocks of each date.
+    `base` (n_rows,) is averaged over horizons, NaN where there is none; `shuffled` is
+    (n_repeats, n_rows, n_factors).
     """
 
     base: Floats
@@ -43,10 +39,7 @@ class Importance:
 
     @property
     def drop(self) -> Floats:
-        """Rank IC lost on each date with each factor shuffled, (n_rows, n_factors).
-
-        Above 0: the factor helps.
-        """
+        """Rank IC lost with each factor shuffled, (n_rows, n_factors); above 0 it helps."""
         return self.base[:, None] - self.shuffled.mean(axis=0)
 
 
@@ -54,16 +47,10 @@ class Importance:
 class Drivers:
     """What drove the scores of one fit, on rows that it has not seen.
 
-    Attributes
-    ----------
-    names : tuple of str
-        The factors.
-    drop : float64 ndarray of shape (n_rows, n_factors)
-        Rank IC lost on each date with the factor shuffled; NaN where there is none.
-    attribution : float64 ndarray of shape (n_lags, n_factors)
-        Mean absolute share of a factor at a lag in the scores; all of them add up to 1. Lag 0 is
-        the date of the score. One lag for models without memory; all 0 if the scores of a date
-        never differ.
+    `drop` (n_rows, n_factors) is the Rank IC lost with a factor shuffled, NaN where there is
+    none. `attribution` (n_lags, n_factors) is the mean absolute share of a factor at a lag in
+    the scores; all add up to 1, or are 0 if the scores of a date never differ. Lag 0 is the
+    date of the score, the only one for models without memory.
     """
 
     names: tuple[str, ...]
@@ -84,9 +71,10 @@ def permutation_importance(
 ) -> Importance:
     """Shuffle one factor at a time across the stocks of each date, and measure the Rank IC.
 
-    A shuffled factor keeps its distribution on every date and loses its link with the stocks. It is
-    shuffled in all rows, so that no memory of the model can keep what the date hides. Two factors
-    that say the same stand in for each other: neither seems to matter alone.
+    A shuffled factor keeps its distribution on every date and loses its link with the stocks.
+    It is shuffled in all rows, so that no memory of the model can keep what the date hides. Two
+    factors that say the same stand in for each other: neither seems to matter alone. See
+    Breiman (2001), "Random Forests", https://doi.org/10.1023/A:1010933404324.
 
     Parameters
     ----------
@@ -103,21 +91,6 @@ def permutation_importance(
     repeats : int, default=5
         Shuffles of each factor, ``repeats * n_factors + 1`` predictions in all.
 
-    Returns
-    -------
-    Importance
-
-    Raises
-    ------
-    ConfigError
-        If `repeats` is out of range.
-    DataError
-        If shapes do not fit.
-
-    References
-    ----------
-    Breiman (2001), "Random Forests", Machine Learning 45. https://doi.org/10.1023/A:1010933404324
-
     Examples
     --------
     >>> from alphakeel.models.linear import LinearForecaster
@@ -129,21 +102,21 @@ def permutation_importance(
     array([1., 0.])
     """
     check_integer("repeats", repeats, at_least=1)
-    inputs = check_inputs(features, mask, market)
-    goals = np.asarray(targets, dtype=np.float64)
-    if goals.ndim not in (2, 3) or goals.shape[:2] != inputs.present.shape:
+    inputs = check_features(features, mask, market)
+    targets = np.asarray(targets, dtype=np.float64)
+    if targets.ndim not in (2, 3) or targets.shape[:2] != inputs.present.shape:
         raise DataError(
-            f"targets have shape {goals.shape}, but the features have "
+            f"targets have shape {targets.shape}, but the features have "
             f"{inputs.present.shape[0]} dates and {inputs.present.shape[1]} assets"
         )
     rows = slice(None) if rows is None else rows
-    goals = goals[rows].reshape(*goals[rows].shape[:2], -1)
+    targets = targets[rows].reshape(*targets[rows].shape[:2], -1)
 
     def measure(cube: NDArray[np.float32]) -> Floats:
         scores = model.predict(cube, mask=inputs.present, market=inputs.market)
-        return rank_ic(scores[rows], goals).mean(axis=1)
+        return rank_ic(scores[rows], targets).mean(axis=1)
 
-    cube = np.array(inputs.features)
+    cube = np.array(inputs.values)
     base = measure(cube)
     shuffled = np.empty((repeats, len(base), cube.shape[2]))
     here = np.argsort(~inputs.present, axis=1, kind="stable")
@@ -151,7 +124,7 @@ def permutation_importance(
         keys = np.where(inputs.present, rng.random(inputs.present.shape), 2.0)
         other = np.argsort(keys, axis=1, kind="stable")
         for k in range(cube.shape[2]):
-            own = inputs.features[:, :, k]
+            own = inputs.values[:, :, k]
             # What is absent comes last in both orders, and so stays where it is.
             np.put_along_axis(cube[:, :, k], here, np.take_along_axis(own, other, axis=1), axis=1)
             shuffled[repeat, :, k] = measure(cube)
@@ -177,61 +150,40 @@ def find_drivers(
 ) -> Drivers:
     """Permutation importance and mean absolute attributions, at a bounded cost.
 
-    Parameters
-    ----------
-    model, features, targets, rng, mask, market, repeats
-        As in `permutation_importance`.
-    names : sequence of str
-        The factors.
-    rows : slice
-        Rows measured. The state of a network starts with the first row given: give some before.
-    lags : int, default=26
-        Lags attributed.
-    dates, explained_assets : int, default=4, 25
-        Dates, evenly spread over `rows`, and random stocks on each, whose scores are split.
-    max_assets : int, default=150
-        Of more stocks than this, as many are drawn at random: the Rank IC is then that of a
-        smaller universe, the same in expectation and less exact.
-
-    Returns
-    -------
-    Drivers
-
-    Raises
-    ------
-    ConfigError
-        If `names` do not match the factors, or a number is out of range.
-    DataError
-        If shapes do not fit.
+    Arguments as in `permutation_importance`; the state of a network starts with the first row
+    given, so give some before `rows`. Of more than `max_assets` stocks as many are drawn at
+    random: the Rank IC is then that of a smaller universe, the same in expectation and less
+    exact. Attributed are the scores of `explained_assets` random stocks on each of `dates`
+    dates, evenly spread over `rows`.
     """
-    inputs = check_inputs(features, mask, market)
-    goals = np.asarray(targets)
-    if len(names) != inputs.features.shape[2]:
-        raise ConfigError(f"{len(names)} names for {inputs.features.shape[2]} factors")
+    inputs = check_features(features, mask, market)
+    targets = np.asarray(targets)
+    if len(names) != inputs.values.shape[2]:
+        raise ConfigError(f"{len(names)} names for {inputs.values.shape[2]} factors")
     check_integer("dates", dates, at_least=1)
     check_integer("explained_assets", explained_assets, at_least=1)
-    n_assets = inputs.features.shape[1]
+    n_assets = inputs.values.shape[1]
     if n_assets > check_integer("max_assets", max_assets, at_least=2):
         some = np.sort(rng.choice(n_assets, size=max_assets, replace=False))
-        inputs = check_inputs(inputs.features[:, some], inputs.present[:, some], inputs.market)
-        goals = goals[:, some]
+        inputs = check_features(inputs.values[:, some], inputs.present[:, some], inputs.market)
+        targets = targets[:, some]
     if not isinstance(model, SequenceForecaster):  # no memory to warm up
-        inputs = check_inputs(inputs.features[rows], inputs.present[rows], inputs.market[rows])
-        goals, rows = goals[rows], slice(None)
+        inputs = check_features(inputs.values[rows], inputs.present[rows], inputs.market[rows])
+        targets, rows = targets[rows], slice(None)
     given = {"mask": inputs.present, "market": inputs.market}
     importance = permutation_importance(
-        model, inputs.features, goals, rng=rng, rows=rows, repeats=repeats, **given
+        model, inputs.values, targets, rng=rng, rows=rows, repeats=repeats, **given
     )
-    measured = np.arange(len(inputs.features))[rows]
+    measured = np.arange(len(inputs.values))[rows]
     parts = []
     for row in measured[np.unique(np.linspace(0, len(measured) - 1, dates).round().astype(int))]:
         listed = np.flatnonzero(inputs.present[row])
         if len(listed) < 2:
             continue
         some = np.sort(rng.choice(listed, size=min(len(listed), explained_assets), replace=False))
-        found = attribute(
+        attribution = attribute(
             model,
-            inputs.features,
+            inputs.values,
             row=int(row),
             assets=some,
             rng=rng,
@@ -240,7 +192,7 @@ def find_drivers(
             tolerance=None,
             **given,
         )
-        parts.append(found.mean_absolute())
+        parts.append(attribution.mean_absolute())
     total = np.mean(parts, axis=0) if parts else np.zeros((1, len(names)))
     return Drivers(tuple(names), importance.drop, total / (total.sum() or 1.0))
 
@@ -305,7 +257,7 @@ def explain_score(
     if len(shape) == 3 and len(factor_names) != shape[2]:
         raise ConfigError(f"{len(factor_names)} factor names for {shape[2]} factors")
     check_integer("top", top, at_least=1)
-    found = attribute(
+    attribution = attribute(
         model,
         features,
         row=row,
@@ -316,7 +268,7 @@ def explain_score(
         lags=lags,
         steps=steps,
     )
-    values = found.values[0]
+    values = attribution.values[0]
     order = np.argsort(-np.abs(values), axis=0, kind="stable")[:top]
     table = pd.DataFrame(
         {
@@ -332,8 +284,8 @@ def explain_score(
     table = table.sort_values("contribution", key=np.abs, ascending=False, kind="stable")
     table = table.reset_index(drop=True)
     table.attrs = {
-        "score": float(found.scores[0]),
-        "baseline": float(found.baselines[0]),
-        "gap": float(found.gap[0]),
+        "score": float(attribution.scores[0]),
+        "baseline": float(attribution.baselines[0]),
+        "gap": float(attribution.gap[0]),
     }
     return table

@@ -19,8 +19,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from alphakeel.errors import ConfigError, DataError
 from alphakeel.models.base import (
+    check_features,
     check_fitted,
-    check_inputs,
     check_integer,
     check_number,
     check_targets,
@@ -127,12 +127,7 @@ class LinearForecaster(Persistent):
     ) -> Self:
         """Estimate the coefficients; arguments as in `Forecaster.fit`.
 
-        Raises
-        ------
-        ConfigError
-            If a setting is out of range or there is no factor.
-        DataError
-            If shapes do not fit, nothing is known, or Fama-MacBeth finds fewer than two dates.
+        DataError if nothing is known, or Fama-MacBeth finds fewer than two usable dates.
         """
         if self.method not in ("pooled", "ridge", "fama_macbeth"):
             raise ConfigError(
@@ -140,14 +135,14 @@ class LinearForecaster(Persistent):
             )
         alpha = check_number("alpha", self.alpha, low=0.0)
         lags = None if self.lags is None else check_integer("lags", self.lags, at_least=0)
-        inputs = check_inputs(features, mask, market)
-        goals = check_targets(targets, inputs).mean(axis=2, dtype=np.float64)
-        gram, moment, count = _moments_by_date(inputs.features, goals)
+        inputs = check_features(features, mask, market)
+        target: Floats = check_targets(targets, inputs).mean(axis=2, dtype=np.float64)
+        gram, moment, count = _moments_by_date(inputs.values, target)
         if self.method == "fama_macbeth":
             self._fit_by_date(gram, moment, count, lags)
         else:
             self._fit_pooled(gram, moment, count, lags, alpha if self.method == "ridge" else None)
-        self.n_factors_in_ = inputs.features.shape[2]
+        self.n_factors_in_ = inputs.values.shape[2]
         with np.errstate(divide="ignore", invalid="ignore"):
             ratio = self.coef_ / self.standard_error_
         self.tstat_ = np.where(self.standard_error_ > 0, ratio, np.nan)
@@ -160,26 +155,18 @@ class LinearForecaster(Persistent):
         mask: ArrayLike | None = None,
         market: ArrayLike | None = None,
     ) -> NDArray[np.float32]:
-        """Scores ``features @ coef_`` of shape (n_dates, n_assets); NaN where masked.
-
-        Raises
-        ------
-        NotFittedError
-            If the model has not been fitted.
-        DataError
-            If the number of factors differs from the fit's.
-        """
+        """Scores ``features @ coef_`` of shape (n_dates, n_assets); NaN where masked."""
         check_fitted(self, "coef_")
-        inputs = check_inputs(features, mask, market)
-        if inputs.features.shape[2] != self.n_factors_in_:
+        inputs = check_features(features, mask, market)
+        if inputs.values.shape[2] != self.n_factors_in_:
             raise DataError(
                 f"the model was fitted on {self.n_factors_in_} factors, but predict was given "
-                f"{inputs.features.shape[2]}"
+                f"{inputs.values.shape[2]}"
             )
         scores = np.full(inputs.present.shape, np.nan, dtype=np.float32)
-        for rows in _blocks(inputs.features):
+        for rows in _blocks(inputs.values):
             with np.errstate(invalid="ignore", over="ignore"):  # masked entries may hold anything
-                block = inputs.features[rows].astype(np.float64) @ self.coef_
+                block = inputs.values[rows].astype(np.float64) @ self.coef_
                 scores[rows] = np.where(inputs.present[rows], block, np.nan)
         return scores
 
@@ -232,20 +219,22 @@ def _blocks(features: NDArray[np.float32]) -> list[slice]:
     return [slice(start, min(start + step, n_dates)) for start in range(0, n_dates, step)]
 
 
-def _moments_by_date(features: NDArray[np.float32], goals: Floats) -> tuple[Floats, Floats, Floats]:
+def _moments_by_date(
+    features: NDArray[np.float32], target: Floats
+) -> tuple[Floats, Floats, Floats]:
     """Gram matrices (T, K, K), moments with the target (T, K) and stocks (T,) of each date."""
     n_dates, _, n_factors = features.shape
     gram = np.empty((n_dates, n_factors, n_factors))
     moment = np.empty((n_dates, n_factors))
     count = np.empty(n_dates)
     for rows in _blocks(features):
-        used = np.isfinite(goals[rows])
+        used = np.isfinite(target[rows])
         number = used.sum(axis=1)
         share = 1.0 / np.maximum(number, 1)
         x = np.where(used[..., None], features[rows].astype(np.float64), 0.0)
         x -= x.sum(axis=1, keepdims=True) * share[:, None, None]
         x *= used[..., None]
-        y = np.where(used, goals[rows], 0.0)
+        y = np.where(used, target[rows], 0.0)
         y -= (y.sum(axis=1) * share)[:, None]
         y *= used
         across = x.transpose(0, 2, 1)

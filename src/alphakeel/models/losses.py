@@ -1,14 +1,12 @@
-r"""Losses of cross-sectional scores, differentiable in torch.
+"""Losses of cross-sectional scores, and risk of a portfolio's path, differentiable in torch.
 
-Axes: time first, the cross-section second, horizons last. A batch of several stretches of time is
-just more dates. What is unknown is masked, never filled: a mask of the targets' shape says which
-entries count.
+Scores: time first, the cross-section second, horizons last. A batch of several sequences is
+just more dates. What is unknown is masked, never filled: a mask of the targets' shape says
+which entries count; entries that do not may hold any finite number.
 
-Risk of a portfolio, differentiable in the returns of its path.
-
-Every measure takes simple net returns per day, as fractions, days first: (n_days, ...), and gives
-one number per path. Losses (drawdown, VaR, CVaR) are positive fractions, a year has 252 days, and
-each measure but the value at risk equals its NumPy twin in `alphakeel.stats.performance`.
+Paths: simple net returns per day, as fractions, days first: (n_days, ...), and one number per
+path. Losses (drawdown, VaR, CVaR) are positive fractions, a year has 252 days, and each measure
+but the value at risk equals its NumPy twin in `alphakeel.stats.performance`.
 """
 
 from __future__ import annotations
@@ -41,7 +39,7 @@ __all__ = [
     "value_at_risk",
 ]
 
-# Fewer stocks than this give no correlation worth the name; as in stats.cross_section.ic.
+# Fewer stocks than this give no usable correlation; as in stats.cross_section.ic.
 MIN_ASSETS = 5
 # Added to the variance of the scores: a network that says the same of all stocks has slope, not
 # an infinite one. With scores of variance 1 it moves an IC by 5e-9.
@@ -60,28 +58,8 @@ def daily_ic(scores: Tensor, targets: Tensor, known: Tensor) -> tuple[Tensor, Te
     .. math:: \mathrm{IC}_t = \frac{\sum_i (s_{ti} - \bar s_t)(y_{ti} - \bar y_t)}
               {\sqrt{\sum_i (s_{ti} - \bar s_t)^2 \sum_i (y_{ti} - \bar y_t)^2}}
 
-    Parameters
-    ----------
-    scores, targets : Tensor of shape (n_dates, n_assets, ...)
-        Forecasts and what followed, any unit. Entries that are not known may hold any finite
-        number.
-    known : bool Tensor of the same shape
-        Which pairs count.
-
-    Returns
-    -------
-    ic : Tensor of shape (n_dates, ...)
-        In [-1, 1]; 0 where it is not defined.
-    defined : bool Tensor of shape (n_dates, ...)
-        At least five known pairs whose targets are not all equal.
-
-    Examples
-    --------
-    >>> scores = torch.tensor([[1.0, 2.0, 3.0, 4.0, 5.0]])
-    >>> targets = torch.tensor([[1.0, 2.0, 3.0, 4.0, 10.0]])
-    >>> ic, defined = daily_ic(scores, targets, torch.ones(1, 5, dtype=torch.bool))
-    >>> round(float(ic), 3), bool(defined)
-    (0.894, True)
+    Scores and targets are (n_dates, n_assets, ...), the IC and where it is defined (n_dates,
+    ...): with at least five known pairs whose targets are not all equal. Elsewhere the IC is 0.
     """
     weight = known.to(scores.dtype)
     number = weight.sum(dim=1)
@@ -100,39 +78,20 @@ def daily_ic(scores: Tensor, targets: Tensor, known: Tensor) -> tuple[Tensor, Te
 
 
 def mean_daily_ic(scores: Tensor, targets: Tensor, known: Tensor) -> Tensor:
-    """Mean of `daily_ic` over the dates where it is defined, one number per horizon.
-
-    0 (and no gradient) for a horizon without such a date.
-    """
+    """Mean of `daily_ic` over its dates, one per horizon; 0 (and no slope) without any."""
     ic, defined = daily_ic(scores, targets, known)
     return ic.sum(dim=0) / defined.sum(dim=0).clamp_min(1)
 
 
 def soft_ranks(scores: Tensor, known: Tensor, temperature: float) -> Tensor:
-    r"""Ranks of each date that move smoothly with the scores.
+    r"""Ranks of each date that move smoothly with the scores, less their mean; 0 where not known.
 
     .. math:: R_{ti} = \tfrac12 \sum_{j \text{ known}} \tanh\frac{z_{ti} - z_{tj}}{2 \tau}
 
-    with z the scores scaled to standard deviation 1 within the date. As the sigmoid tends to a step
-    this becomes the rank less its mean, ties sharing theirs (Qin, Liu, Li, 2010, "A general
-    approximation framework for direct optimization of information retrieval measures",
-    Information Retrieval 13, https://doi.org/10.1007/s10791-009-9124-x).
+    with z the scores scaled to standard deviation 1 within the date, and :math:`\tau` the
+    temperature: scores closer than this share a rank in part. See Qin, Liu, Li (2010),
+    https://doi.org/10.1007/s10791-009-9124-x.
 
-    Parameters
-    ----------
-    scores : Tensor of shape (n_dates, n_assets, ...)
-        Any unit; entries that are not known may hold any finite number.
-    known : bool Tensor of the same shape
-    temperature : float
-        :math:`\tau`, in standard deviations: scores closer than this share a rank in part.
-
-    Returns
-    -------
-    Tensor of shape (n_dates, n_assets, ...)
-        From about -(n - 1) / 2 to (n - 1) / 2; 0 where not known.
-
-    Examples
-    --------
     >>> scores, known = torch.tensor([[3.0, 1.0, 8.0]]), torch.ones(1, 3, dtype=torch.bool)
     >>> soft_ranks(scores, known, temperature=1e-3)
     tensor([[ 0., -1.,  1.]])
@@ -167,47 +126,24 @@ def _over_pairs(x: Tensor, weight: Tensor, compare: Callable[[Tensor], Tensor]) 
 def mean_daily_rank_ic(
     scores: Tensor, targets: Tensor, known: Tensor, *, temperature: float = 0.1
 ) -> Tensor:
-    """Mean over dates of the correlation of soft ranks of scores with ranks of targets.
+    """Mean daily correlation of soft ranks of scores with ranks of targets, per horizon.
 
-    One number per horizon; arguments as in `daily_ic`, temperature as in `soft_ranks`. It tends to
-    Spearman's correlation, `alphakeel.stats.cross_section.rank_ic`, as the temperature tends to 0.
-
-    Examples
-    --------
-    >>> scores = torch.tensor([[1.0, 2.0, 3.0, 4.0, 50.0]])
-    >>> targets = torch.tensor([[1.0, 2.0, 3.0, 5.0, 4.0]])
-    >>> known = torch.ones(1, 5, dtype=torch.bool)
-    >>> round(float(mean_daily_rank_ic(scores, targets, known, temperature=1e-4)), 3)
-    0.9
+    It tends to Spearman's correlation, `stats.cross_section.rank_ic`, as the temperature tends
+    to 0.
     """
     ranks = soft_ranks(scores, known, temperature)
     return mean_daily_ic(ranks, centred_ranks(targets, known), known)
 
 
 def mean_square(errors: Tensor, known: Tensor) -> Tensor:
-    """Mean square over the known entries: of ``scores - targets`` this is the MSE.
-
-    Examples
-    --------
-    >>> errors = torch.tensor([[3.0, 1.0, 100.0]])
-    >>> float(mean_square(errors, torch.tensor([[True, True, False]])))
-    5.0
-    """
+    """Mean square over the known entries: of ``scores - targets`` this is the MSE."""
     weight = known.to(errors.dtype)
     return (errors * errors * weight).sum() / weight.sum().clamp_min(1.0)
 
 
 @dataclass(frozen=True)
 class LossParts:
-    """A loss and what it was made of.
-
-    Attributes
-    ----------
-    total : Tensor
-        The number to be minimised, with its gradient.
-    ic : Tensor
-        Mean daily IC over horizons, detached: for the record.
-    """
+    """The loss to be minimised, and the mean daily IC over horizons, detached: for the record."""
 
     total: Tensor
     ic: Tensor
@@ -215,22 +151,13 @@ class LossParts:
 
 @dataclass(frozen=True)
 class ScoreLoss:
-    r"""Loss of scores that are judged by their ranking and, a little, by their level.
+    r"""Loss of scores, by their ranking and, a little, by their level.
 
     .. math:: \lambda_{ic} \sum_h \bigl(1 - \overline{\mathrm{IC}}_h\bigr)
               + \lambda_{rank} \sum_h \bigl(1 - \overline{\mathrm{RankIC}}_h\bigr)
               + \lambda_{mse} \, \mathrm{MSE} + \lambda_2 \, \overline{p^2}
 
-    The IC is blind to the scale of the scores p; the last term ties it down.
-
-    Parameters
-    ----------
-    ic_weight, mse_weight : float
-        :math:`\lambda_{ic}` and :math:`\lambda_{mse}`, at least 0.
-    size_weight : float, default=1e-3
-        :math:`\lambda_2`.
-    rank_ic_weight : float, default=0.0
-        :math:`\lambda_{rank}`, of `mean_daily_rank_ic`.
+    The IC is blind to the scale of the scores p; the last term, `size_weight`, ties it down.
     """
 
     ic_weight: float
@@ -257,33 +184,19 @@ def held_path(
 ) -> tuple[Tensor, Tensor]:
     r"""Daily net returns of weights that are set at each step and drift until the next.
 
-    With :math:`G_{tdi}` the growth of stock i from the trade of step t to the end of its day d, the
-    value of a unit of wealth, the drifted weights and the share traded are
+    With :math:`G_{tdi}` the growth of stock i from the trade of step t to the end of its day d,
+    the value of a unit of wealth, the drifted weights and the share traded are
 
     .. math:: V_{td} = 1 + \sum_i w_{ti} (G_{tdi} - 1), \qquad
               \tilde w_{ti} = w_{ti} G_{tDi} / V_{tD}, \qquad
               \tau_t = \sum_i |w_{ti} - \tilde w_{t-1,i}|
 
     and the return of a day is :math:`V_{td} / V_{t,d-1} - 1`, the first of a step with
-    :math:`V_{t0} = 1 / (1 - c \tau_t)`. Twin: `alphakeel.stats.performance.held_path`.
-
-    Parameters
-    ----------
-    weights : Tensor of shape (n_steps, ..., n_assets)
-        Fractions of wealth after each trade; the rest is cash, which earns nothing.
-    growth : Tensor of shape (n_steps, n_days, ..., n_assets)
-        Cumulative simple return since the trade, :math:`G - 1`.
-    cost_per_side : float
-        c, a share of the value traded.
-    from_cash : bool, default=True
-        Whether the first step buys everything. Otherwise it is held already, as in a piece of a
-        longer path, and trades nothing.
-
-    Returns
-    -------
-    returns : Tensor of shape (n_steps * n_days, ...)
-    turnover : Tensor of shape (n_steps, ...)
-        :math:`\tau`, both sides.
+    :math:`V_{t0} = 1 / (1 - c \tau_t)`, c the `cost_per_side`. Weights (n_steps, ..., n_assets)
+    are fractions of wealth, the rest is cash, which earns nothing; `growth` is G - 1 with days
+    as its second axis. Without `from_cash` the first weights are held already, as in a piece of
+    a longer path. Gives returns (n_steps * n_days, ...) and turnover (n_steps, ...), both
+    sides. Twin: `alphakeel.stats.performance.held_path`.
     """
     # Clamped: a portfolio that lost everything has no weights, but must not stop a training.
     value = (1.0 + (weights.unsqueeze(1) * growth).sum(dim=-1)).clamp_min(1e-6)
@@ -300,13 +213,7 @@ def mean_annual_return(returns: Tensor) -> Tensor:
 
 
 def annual_volatility(returns: Tensor) -> Tensor:
-    """Sample standard deviation (ddof = 1) times the root of 252; 1e-12 is added to the variance.
-
-    Examples
-    --------
-    >>> round(float(annual_volatility(torch.tensor([0.01, -0.01, 0.01, -0.01]))), 4)
-    0.1833
-    """
+    """Sample deviation (ddof = 1) times the root of 252; 1e-12 is added to the variance."""
     return torch.sqrt((returns.var(dim=0) + RETURN_VARIANCE_FLOOR) * PERIODS_PER_YEAR)
 
 
@@ -318,25 +225,13 @@ def negative_sharpe(returns: Tensor) -> Tensor:
 def conditional_value_at_risk(
     returns: Tensor, threshold: Tensor | None = None, *, level: float = 0.95
 ) -> Tensor:
-    r"""Expected shortfall as the objective of Rockafellar and Uryasev (2000).
+    r"""Expected shortfall, the objective of Rockafellar and Uryasev (2000), `level` :math:`\alpha`.
 
     .. math:: c + \frac{1}{1 - \alpha} \, \overline{\max(-r - c, 0)}
 
-    Parameters
-    ----------
-    returns : Tensor of shape (n_days, ...)
-    threshold : Tensor, optional
-        The loss c, learned along with the weights: for any c this is an upper bound of the CVaR,
-        and minimising over c closes the gap. By default the minimiser itself, an order statistic
-        of the losses: then the value is the CVaR.
-    level : float, default=0.95
-        :math:`\alpha`.
-
-    Examples
-    --------
-    >>> r = torch.tensor([-0.03, -0.02, 0.0, 0.01, 0.02])
-    >>> round(float(conditional_value_at_risk(r, level=0.7)), 6)
-    0.026667
+    For any loss c, the `threshold`, which may be learned along with the weights, this is an
+    upper bound of the CVaR, and minimising over c closes the gap. By default c is the minimiser
+    itself, an order statistic of the losses: then the value is the CVaR.
     """
     losses, share = -returns, _share(level)
     if threshold is None:
@@ -348,9 +243,9 @@ def conditional_value_at_risk(
 def value_at_risk(returns: Tensor, *, level: float = 0.95) -> Tensor:
     """Value at risk of one day by the smooth quantile of Harrell and Davis (1982).
 
-    A historical quantile hangs on two returns, and moves by jumps as others take their place.
-    This one weighs all order statistics by a beta distribution around the quantile, as
-    `scipy.stats.mstats.hdquantiles` does.
+    A historical quantile hangs on two returns, and moves by jumps. This one averages all order
+    statistics by a beta distribution around the quantile, as `scipy.stats.mstats.hdquantiles`
+    does.
     """
     share = _share(level)
     weights = torch.tensor(harrell_davis_weights(len(returns), share)).to(returns)
@@ -368,13 +263,7 @@ def drawdowns(returns: Tensor) -> Tensor:
 
 
 def max_drawdown(returns: Tensor) -> Tensor:
-    """Largest of the `drawdowns`.
-
-    Examples
-    --------
-    >>> round(float(max_drawdown(torch.tensor([0.10, -0.50, 0.20]))), 6)
-    0.5
-    """
+    """Largest of the `drawdowns`."""
     return drawdowns(returns).amax(dim=0)
 
 

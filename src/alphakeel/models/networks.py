@@ -1,17 +1,13 @@
-r"""Networks that read factors date by date and carry a state along.
+"""Networks that read factors date by date and carry a state along.
 
-All of them are causal and can be streamed: running a stretch of rows in two parts, handing the
-state from one to the other, gives what one run gives. Nothing here touches torch's global random
-state, because fits run side by side in threads: initial weights and dropout masks come from
-generators that are handed in.
+All of them are causal and can be streamed: running a block of rows in two parts, handing the
+state from one to the other, gives what one run gives. Nothing here touches torch's global
+random state, because fits run side by side in threads: initial weights and dropout masks come
+from generators that are handed in.
 
-An LSTM that may look back at its own past states: causal attention over a band of rows.
-
-The band keeps memory and work linear in the number of rows: queries go in blocks, and each block
-meets the keys of its own rows and of one band before them. A stretch of T rows thus makes
-T x (`window` + `BLOCK`) products a sequence, where full attention makes T x T.
-
-Short patterns first, memory second: causal convolutions along time, then an LSTM.
+Attention is banded, which keeps memory and work linear in the number of rows: queries go in
+blocks, and each block meets the keys of its own rows and of one band before them, T x (`window`
++ `BLOCK`) products for T rows, where full attention makes T x T.
 """
 
 from __future__ import annotations
@@ -47,7 +43,7 @@ __all__ = [
 ]
 
 Floats32 = NDArray[np.float32]
-# What a network carries from one stretch to the next; only the network itself looks inside.
+# What a network carries from one block to the next; only the network itself looks inside.
 State = list[Any]
 
 # Prediction goes through rows in blocks of about this many stock-dates.
@@ -60,7 +56,7 @@ BLOCK = 32
 def drop(x: Tensor, rate: float, noise: Generator | None) -> Tensor:
     """Dropout with its own generator: zero a share `rate` of entries, scale up the rest.
 
-    With ``noise=None`` (prediction) or a rate of 0 the input is returned as it is. The rate is
+    With ``noise=None`` (prediction) or a rate of 0 the input comes back as it is. The rate is
     rounded to 1/65536. See Srivastava et al. (2014), "Dropout", JMLR 15.
     """
     if noise is None or rate == 0.0:
@@ -81,23 +77,12 @@ class SequenceNetwork(nn.Module, ABC):
     def forward(
         self, inputs: Tensor, state: State | None = None, noise: Generator | None = None
     ) -> tuple[Tensor, State]:
-        """Run over a stretch of rows.
+        """Run over a block of rows.
 
-        Parameters
-        ----------
-        inputs : Tensor of shape (n_dates, n_sequences, n_inputs)
-            Factors and market series of each date.
-        state : optional
-            Where an earlier stretch ended; by default the state before any row.
-        noise : Generator, optional
-            Source of dropout masks, on the device of `inputs`. None switches dropout off.
-
-        Returns
-        -------
-        outputs : Tensor of shape (n_dates, n_sequences, n_heads)
-            Row t depends on rows up to t.
-        state
-            To be handed to the next stretch.
+        `inputs` are (n_dates, batch, n_inputs), `state` is where an earlier block ended (None:
+        before any row), `noise` the source of dropout masks (None: no dropout). Gives outputs
+        (n_dates, batch, n_heads), of which row t depends on rows up to t, and the state for the
+        next block.
         """
 
 
@@ -153,7 +138,7 @@ def remember_long(layers: nn.ModuleList, hidden: int) -> None:
 def recur(
     layers: nn.ModuleList, x: Tensor, state: State | None, dropout: float, noise: Generator | None
 ) -> tuple[Tensor, State]:
-    """Run stacked recurrent layers over (n_dates, n_sequences, n_inputs), dropping after each."""
+    """Run stacked recurrent layers over (n_dates, batch, n_inputs), dropping after each."""
     ends: State = []
     for depth, layer in enumerate(layers):
         x, end = layer(x, None if state is None else state[depth])
@@ -165,18 +150,10 @@ def recur(
 class RecurrentNetwork(SequenceNetwork):
     """Stacked recurrent layers with a linear head per horizon on the shared last one.
 
-    Parameters
-    ----------
-    n_inputs, n_heads : int
-        Inputs per date, and outputs per date.
-    hidden, layers : int
-        Width and number of recurrent layers.
-    dropout : float
-        Share dropped, in training, of the inputs and of the output of each layer.
-    generator : Generator
-        CPU generator of the initial weights: uniform within 1/sqrt(hidden), biases 0, except
-        1 for the gate that keeps the state, so that memory starts long (Jozefowicz et al., 2015,
-        "An Empirical Exploration of Recurrent Network Architectures", ICML).
+    `dropout` is the share dropped, in training, of the inputs and of the output of each layer.
+    The CPU `generator` draws the initial weights: uniform within 1/sqrt(hidden), biases 0,
+    except 1 for the gate that keeps the state, so that memory starts long (Jozefowicz et al.,
+    2015, ICML).
     """
 
     layer: ClassVar[type[nn.RNNBase]]
@@ -202,7 +179,7 @@ class RecurrentNetwork(SequenceNetwork):
     def forward(
         self, inputs: Tensor, state: State | None = None, noise: Generator | None = None
     ) -> tuple[Tensor, State]:
-        """Run over a stretch of rows; see `SequenceNetwork.forward`."""
+        """As `SequenceNetwork.forward`."""
         x = drop(inputs, self.dropout, noise)
         x, ends = recur(self.layers, x, state, self.dropout, noise)
         return nn.functional.linear(x, self.head_weight, self.head_bias), ends
@@ -211,16 +188,8 @@ class RecurrentNetwork(SequenceNetwork):
 class LSTMNetwork(RecurrentNetwork):
     """Long short-term memory; parameters as `RecurrentNetwork`.
 
-    Torch's own cell is kept: on a CPU its oneDNN kernel was the fastest of those that were tried
+    Torch's own cell stays: on a CPU its oneDNN kernel was the fastest of those that were tried
     (several seeds in one batched product came to 0.8 to 2 times its cost per seed).
-
-    Examples
-    --------
-    >>> generator = torch.Generator().manual_seed(0)
-    >>> network = LSTMNetwork(3, 2, hidden=4, layers=1, dropout=0.0, generator=generator)
-    >>> outputs, _ = network(torch.zeros(10, 7, 3))
-    >>> outputs.shape
-    torch.Size([10, 7, 2])
     """
 
     layer = _LSTMLayer
@@ -229,16 +198,8 @@ class LSTMNetwork(RecurrentNetwork):
 class GRUNetwork(RecurrentNetwork):
     """Gated recurrent units; parameters as `RecurrentNetwork`.
 
-    Two gates for the LSTM's three and no cell beside the state: three quarters of its weights. See
-    Cho et al. (2014), "Learning Phrase Representations using RNN Encoder-Decoder", EMNLP,
+    Three quarters of the LSTM's weights. See Cho et al. (2014),
     https://doi.org/10.3115/v1/D14-1179.
-
-    Examples
-    --------
-    >>> generator = torch.Generator().manual_seed(0)
-    >>> network = GRUNetwork(3, 2, hidden=4, layers=1, dropout=0.0, generator=generator)
-    >>> network(torch.zeros(10, 7, 3))[0].shape
-    torch.Size([10, 7, 2])
     """
 
     layer = _GRULayer
@@ -247,16 +208,9 @@ class GRUNetwork(RecurrentNetwork):
 class MLPNetwork(SequenceNetwork):
     r"""Layers :math:`\mathrm{SiLU}(W z_t + b)` on the row alone: the control without memory.
 
-    What a recurrent network finds beyond this one, it finds in the past of the stock. Parameters
-    as `RecurrentNetwork`, `layers` hidden layers; weights within :math:`\sqrt{6 / n_{in}}` (He et
-    al., 2015, https://doi.org/10.1109/ICCV.2015.123), the head's within 1/sqrt(hidden).
-
-    Examples
-    --------
-    >>> generator = torch.Generator().manual_seed(0)
-    >>> network = MLPNetwork(3, 2, hidden=4, layers=1, dropout=0.0, generator=generator)
-    >>> network(torch.zeros(10, 7, 3))[0].shape
-    torch.Size([10, 7, 2])
+    Parameters as `RecurrentNetwork`, `layers` hidden layers; weights within :math:`\sqrt{6 /
+    n_{in}}` (He et al., 2015, https://doi.org/10.1109/ICCV.2015.123), the head's within
+    1/sqrt(hidden).
     """
 
     def __init__(
@@ -286,7 +240,7 @@ class MLPNetwork(SequenceNetwork):
         state: State | None = None,  # noqa: ARG002  (there is none)
         noise: Generator | None = None,
     ) -> tuple[Tensor, State]:
-        """Run over a stretch of rows; see `SequenceNetwork.forward`. The state is empty."""
+        """As `SequenceNetwork.forward`. The state is empty."""
         x = drop(inputs, self.dropout, noise)
         for weight, bias in zip(self.weights, self.biases, strict=True):
             x = nn.functional.silu(nn.functional.linear(x, weight, bias))
@@ -295,10 +249,10 @@ class MLPNetwork(SequenceNetwork):
 
 
 def assemble(features: Floats32, market: Floats32) -> Floats32:
-    """Inputs of a stretch, (n_dates, n_assets, n_factors + n_series); NaN and infinities are 0.
+    """Inputs of a block, (n_dates, n_assets, n_factors + n_series); NaN and infinities are 0.
 
-    Market series are spread over the stocks here, for one stretch at a time: spread over a whole
-    panel they would need more memory than the factors.
+    Market series are spread over the stocks here, one block at a time: over a whole panel they
+    would need more memory than the factors.
     """
     n_dates, n_assets, n_factors = features.shape
     inputs = np.empty((n_dates, n_assets, n_factors + market.shape[1]), dtype=np.float32)
@@ -315,34 +269,22 @@ def run(
     series: Floats32,
     *,
     warm_up: int | None = None,
-    stretch: int = 1,
+    block: int = 1,
 ) -> Floats32:
-    """Outputs of a network at every row, without ever holding the inputs of all rows.
+    """Outputs of a network at every row; the inputs of all rows are never held at once.
 
-    Parameters
-    ----------
-    network : SequenceNetwork
-        On any device; dropout is off.
-    features : float32 ndarray of shape (n_dates, n_assets, n_factors)
-        NaN and infinities count as 0.
-    series : float32 ndarray of shape (n_dates, n_series)
-        Scaled market series.
-    warm_up, stretch : int, optional
-        Start the state anew this many rows before each `stretch` of rows; by default it runs
-        from row 0.
-
-    Returns
-    -------
-    float32 ndarray of shape (n_dates, n_assets, n_heads)
+    `features` are (n_dates, n_assets, n_factors), `series` (n_dates, n_series) and scaled; the
+    outputs (n_dates, n_assets, n_heads). With `warm_up` the state starts anew this many rows
+    before each `block` of rows; by default it runs from row 0.
     """
     n_dates, n_assets, _ = features.shape
     device = next(network.parameters()).device
     size = max(1, BLOCK_ENTRIES // n_assets)
-    stretch = n_dates if warm_up is None else stretch
+    block = n_dates if warm_up is None else block
     pieces: list[Floats32] = []
     with torch.inference_mode():
-        for start in range(0, n_dates, stretch):
-            stop, state = min(start + stretch, n_dates), None
+        for start in range(0, n_dates, block):
+            stop, state = min(start + block, n_dates), None
             for first in range(max(0, start - (warm_up or 0)), stop, size):
                 rows = slice(first, min(first + size, stop))
                 inputs = torch.from_numpy(assemble(features[rows], series[rows])).to(device)
@@ -357,25 +299,12 @@ def banded_attention(query: Tensor, key: Tensor, value: Tensor, bias: Tensor) ->
     .. math:: \mathrm{out}_t = \sum_{j=0}^{w-1} a_{tj} v_{t-j}, \qquad
               a_{t\cdot} = \mathrm{softmax}_j\bigl(q_t^\top k_{t-j} + b_j\bigr)
 
-    over the lags j whose row exists. Later rows are given a weight of exactly 0. See Vaswani et
-    al. (2017), "Attention Is All You Need", https://arxiv.org/abs/1706.03762, and for a bias per
-    lag Raffel et al. (2020), https://jmlr.org/papers/v21/20-074.html.
+    over the lags j whose row exists. Later rows are given a weight of exactly 0. Queries
+    (batch, n_dates, width) are scaled already; keys and values (batch, n_past + n_dates, width)
+    have n_past rows more at the start; `bias` has one number per lag, and its length w is the
+    band. See Vaswani et al. (2017), https://arxiv.org/abs/1706.03762, and for a bias per lag
+    Raffel et al. (2020), https://jmlr.org/papers/v21/20-074.html.
 
-    Parameters
-    ----------
-    query : Tensor of shape (n_sequences, n_dates, width)
-        Already scaled.
-    key, value : Tensor of shape (n_sequences, n_past + n_dates, width)
-        With n_past rows more at the start than `query` has.
-    bias : Tensor of shape (window,)
-        One number per lag; its length is the band: lags 0 to window - 1.
-
-    Returns
-    -------
-    Tensor of shape (n_sequences, n_dates, width)
-
-    Examples
-    --------
     >>> value = torch.tensor([[[1.0], [3.0], [5.0]]])
     >>> banded_attention(torch.zeros(1, 3, 1), torch.zeros(1, 3, 1), value, torch.zeros(2)).ravel()
     tensor([1., 2., 4.])
@@ -397,29 +326,15 @@ def banded_attention(query: Tensor, key: Tensor, value: Tensor, bias: Tensor) ->
 
 
 class AttentionNetwork(SequenceNetwork):
-    r"""LSTM with causal temporal attention over its last `window` states.
+    r"""LSTM with causal attention over its last `window` states, the row itself among them.
 
-    With h the output of the LSTM, a row s is weighed by :math:`h_t^\top W h_s / \sqrt{H}` plus a
+    With h the output of the LSTM, a row s counts by :math:`h_t^\top W h_s / \sqrt{H}` plus a
     bias per lag (the "general" score of Luong, Pham, Manning, 2015,
     https://doi.org/10.18653/v1/D15-1166), and the head reads :math:`(h_t, \sum_s a_{ts} h_s)`.
-    Separate keys and values would add nothing: W is the product of two matrices already, and what
-    would map the values the linear head maps. The biases start at 0, the attention therefore near
-    the mean of the last `window` states.
-
-    Parameters
-    ----------
-    window : int
-        Rows attended to, the row itself among them.
-    n_inputs, n_heads, hidden, layers, dropout, generator
-        As in `RecurrentNetwork`; dropout falls on what the attention returns as well.
-
-    Examples
-    --------
-    >>> generator = torch.Generator().manual_seed(0)
-    >>> settings = {"hidden": 4, "layers": 1, "dropout": 0.0, "generator": generator}
-    >>> network = AttentionNetwork(3, 2, window=5, **settings)
-    >>> network(torch.zeros(10, 7, 3))[0].shape
-    torch.Size([10, 7, 2])
+    Separate keys and values would add nothing: W is the product of two matrices already, and
+    what would map the values the linear head maps. The biases start at 0, the attention
+    therefore near the mean of the last `window` states. Dropout falls on what the attention
+    returns as well.
     """
 
     def __init__(
@@ -446,7 +361,7 @@ class AttentionNetwork(SequenceNetwork):
     def forward(
         self, inputs: Tensor, state: State | None = None, noise: Generator | None = None
     ) -> tuple[Tensor, State]:
-        """Run over a stretch of rows; see `SequenceNetwork.forward`."""
+        """As `SequenceNetwork.forward`."""
         x = drop(inputs, self.dropout, noise)
         h, ends = recur(self.layers, x, None if state is None else state[:-1], self.dropout, noise)
         past = h if state is None else torch.cat([state[-1], h])
@@ -454,36 +369,19 @@ class AttentionNetwork(SequenceNetwork):
         # the row that has it still shows it, through its own h.
         memory = torch.nan_to_num(past).transpose(0, 1)
         query = nn.functional.linear(h, self.score / sqrt(h.shape[2])).transpose(0, 1)
-        found = banded_attention(query, memory, memory, self.lag_bias)
-        both = torch.cat([h, drop(found.transpose(0, 1), self.dropout, noise)], dim=2)
+        attended = banded_attention(query, memory, memory, self.lag_bias)
+        both = torch.cat([h, drop(attended.transpose(0, 1), self.dropout, noise)], dim=2)
         ends.append(past[max(0, len(past) - self.window + 1) :])
         return nn.functional.linear(both, self.head_weight, self.head_bias), ends
 
 
 class CausalConvolution(nn.Module):
-    r"""Convolution along time that reads the row and rows before it.
+    r"""Causal convolution along time.
 
-    .. math:: y_t = b + \sum_{k=0}^{K-1} W_k \, x_{t - k d}
-
-    with dilation d and rows before the first taken as 0. Time is the first axis here, so each
-    term is one product with a contiguous slice, and nothing is transposed or copied into windows.
-
-    Parameters
-    ----------
-    n_inputs, n_outputs : int
-        Channels.
-    kernel, dilation : int
-        K >= 1 terms, d >= 1 rows apart.
-    generator : Generator
-        Source of the weights, uniform within sqrt(6 / (K n_inputs)).
-
-    Examples
-    --------
-    >>> generator = torch.Generator().manual_seed(0)
-    >>> layer = CausalConvolution(3, 4, kernel=3, dilation=2, generator=generator)
-    >>> outputs, past = layer(torch.zeros(10, 7, 3), None)
-    >>> outputs.shape, past.shape
-    (torch.Size([10, 7, 4]), torch.Size([4, 7, 3]))
+    :math:`y_t = b + \sum_{k=0}^{K-1} W_k \, x_{t - k d}`, d the dilation. Rows before the first
+    are 0. Time is the first axis here, so each term is one product with a contiguous slice, and
+    nothing is transposed or copied into windows. Weights are uniform within sqrt(6 / (K
+    n_inputs)).
     """
 
     def __init__(
@@ -497,7 +395,7 @@ class CausalConvolution(nn.Module):
         draw_uniform(self.named_parameters(), sqrt(6.0 / (kernel * n_inputs)), generator)
 
     def forward(self, x: Tensor, past: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Outputs of (n_dates, n_sequences, n_outputs), and the last `reach` rows of input."""
+        """Outputs of (n_dates, batch, n_outputs), and the last `reach` rows of input."""
         if past is None:
             past = x.new_zeros(self.reach, *x.shape[1:])
         rows = torch.cat([past, x])
@@ -509,26 +407,11 @@ class CausalConvolution(nn.Module):
 
 
 class CNNLSTMNetwork(RecurrentNetwork):
-    """Causal dilated convolutions, then an LSTM over what they found.
+    """Causal dilated convolutions with `hidden` channels, then an LSTM.
 
     Layer l has dilation 2^l, so that the LSTM's input at a row sums up the last
     ``1 + (kernel - 1)(2^convolutions - 1)`` rows (7 by default). Layers after the first add to
     their input, as in Bai, Kolter, Koltun (2018), https://arxiv.org/abs/1803.01271.
-
-    Parameters
-    ----------
-    kernel, convolutions : int
-        Terms of each convolution, and their number.
-    n_inputs, n_heads, hidden, layers, dropout, generator
-        As in `RecurrentNetwork`; the convolutions have `hidden` channels, and dropout after each.
-
-    Examples
-    --------
-    >>> generator = torch.Generator().manual_seed(0)
-    >>> settings = {"hidden": 4, "layers": 1, "dropout": 0.0, "generator": generator}
-    >>> network = CNNLSTMNetwork(3, 2, kernel=3, convolutions=2, **settings)
-    >>> network(torch.zeros(10, 7, 3))[0].shape
-    torch.Size([10, 7, 2])
     """
 
     layer = LSTMNetwork.layer
@@ -556,7 +439,7 @@ class CNNLSTMNetwork(RecurrentNetwork):
     def forward(
         self, inputs: Tensor, state: State | None = None, noise: Generator | None = None
     ) -> tuple[Tensor, State]:
-        """Run over a stretch of rows; see `SequenceNetwork.forward`."""
+        """As `SequenceNetwork.forward`."""
         x = drop(inputs, self.dropout, noise)
         pasts: State = []
         for depth, layer in enumerate(self.convolutions):

@@ -1,10 +1,9 @@
 """What a fitted model, or a fit half done, comes down to: arrays, and plain values beside them.
 
 Nothing here knows a file. A `ModelState` is what `alphakeel.storage.runs` writes and reads; a
-`Store` is whatever keeps such states for a fit that may be killed and begun again. Code never
-travels in a state: a class is named, and looked up among those that are known (`models.restore`).
-
-Kept progress: everything that a training loop is made of, taken at a moment and put back.
+`Store` holds such states for a fit that may be killed and begun again, and a `Checkpoint` takes
+and restores all that a training loop is made of. Code never travels in a state: a class is
+named, and looked up among those that are known (`models.restore`).
 """
 
 from __future__ import annotations
@@ -53,12 +52,8 @@ SNAPSHOT_SHARE = 0.03
 class ModelState:
     """Arrays and plain values; made by `pack`, read by `unpack`.
 
-    Attributes
-    ----------
-    arrays : dict of str to ndarray
-        C-ordered copies; names are paths such as ``"learned/members_/0/head_bias"``.
-    meta : dict
-        Everything else, as nested dicts and lists of None, bool, int, float and str.
+    `arrays` are C-ordered copies under paths such as ``"learned/members_/0/head_bias"``; `meta`
+    has the rest, as nested dicts and lists of None, bool, int, float and str.
     """
 
     arrays: dict[str, NDArray[Any]]
@@ -66,14 +61,14 @@ class ModelState:
 
 
 class Store(Protocol):
-    """Keeps states under names; a name that is put again is replaced, all or nothing."""
+    """Holds states under names; a name that is put again is replaced, all or nothing."""
 
     def get(self, key: str) -> ModelState | None:
         """The state last put under this name; None where there is none that can be trusted."""
         ...
 
     def put(self, key: str, state: ModelState) -> None:
-        """Keep a state."""
+        """Save a state."""
         ...
 
 
@@ -86,13 +81,7 @@ class Persistent(BaseEstimator):
     """
 
     def state(self) -> ModelState:
-        """Class, parameters and everything learned.
-
-        Raises
-        ------
-        NotFittedError
-            If the model has not been fitted.
-        """
+        """Class, parameters and everything learned; NotFittedError before the fit."""
         learned = self._learned()
         if not learned:
             raise NotFittedError(f"this {type(self).__name__} is not fitted; call fit first")
@@ -109,17 +98,8 @@ class Persistent(BaseEstimator):
     def from_state(cls, state: ModelState, **overrides: Any) -> Self:
         """Make a fitted model again; it predicts what the first one did, to the bit.
 
-        Parameters
-        ----------
-        state : ModelState
-            As given by `state` of the same class.
-        **overrides
-            Parameters to replace, such as ``device="cpu"``.
-
-        Raises
-        ------
-        DataError
-            If the state does not belong to this class, or its arrays do not fit its description.
+        `overrides` are parameters to replace, such as ``device="cpu"``. DataError if the state
+        does not belong to this class, or its arrays do not fit its description.
         """
         tree = unpack(state)
         if tree.get("class") != cls.__name__:
@@ -168,13 +148,6 @@ class Persistent(BaseEstimator):
 def expect(where: str, array: object, shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
     """Return an array of a state, or say in one sentence what is wrong with its form.
 
-    Raises
-    ------
-    DataError
-        If it is no array, or has another shape or type.
-
-    Examples
-    --------
     >>> expect("coef_", np.zeros(3, np.float32), (2,), np.float64)
     Traceback (most recent call last):
     alphakeel.errors.DataError: the saved coef_ is float32 (3,), but the model needs float64 (2,)
@@ -192,37 +165,19 @@ def expect(where: str, array: object, shape: tuple[int, ...], dtype: Any) -> NDA
 def pack(tree: Mapping[str, Any]) -> ModelState:
     """Take nested dicts apart into arrays and plain values; everything is copied.
 
-    Parameters
-    ----------
-    tree : mapping of str
-        Values are dicts, arrays, tensors (of any device), or lists and tuples of plain values.
-        Names hold no slash.
+    Values are dicts, arrays, tensors (of any device), or lists and tuples of plain values (an
+    object is a TypeError). Names hold no slash.
 
-    Raises
-    ------
-    TypeError
-        If a value is none of these: an object has no place in a state.
-
-    Examples
-    --------
     >>> state = pack({"step": 3, "mean": {"weight": np.zeros(2)}})
     >>> state.meta, list(state.arrays)
     ({'step': 3, 'mean': {}}, ['mean/weight'])
-    >>> unpack(state)
-    {'step': 3, 'mean': {'weight': array([0., 0.])}}
     """
     arrays: dict[str, NDArray[Any]] = {}
     return ModelState(arrays, _pack(tree, "", arrays))
 
 
 def unpack(state: ModelState) -> dict[str, Any]:
-    """The nested dicts that a state was packed from; tensors come back as arrays.
-
-    Raises
-    ------
-    DataError
-        If an array's path leads nowhere.
-    """
+    """The nested dicts that a state was packed from; tensors come back as arrays."""
     tree: dict[str, Any] = copy.deepcopy(state.meta)
     for path, array in state.arrays.items():
         *branches, name = path.split("/")
@@ -261,15 +216,7 @@ def _pack(value: Any, path: str, arrays: dict[str, NDArray[Any]] | None) -> Any:
 
 
 def fingerprint(*parts: Any) -> str:
-    """SHA-256 over arrays and plain values: equal inputs, equal text.
-
-    Examples
-    --------
-    >>> fingerprint(np.zeros(3), "a") == fingerprint(np.zeros(3), "a")
-    True
-    >>> fingerprint(np.zeros(3), "a") == fingerprint(np.zeros(3, np.float32), "a")
-    False
-    """
+    """SHA-256 over arrays and plain values: equal inputs, equal text."""
     digest = hashlib.sha256()
     for part in parts:
         if isinstance(part, np.ndarray):
@@ -284,10 +231,9 @@ def fingerprint(*parts: Any) -> str:
 
 @runtime_checkable
 class Resumable(Protocol):
-    """A part of a training loop whose numbers change as it runs.
+    """A part of a training loop whose numbers change: an objective with multipliers, say.
 
-    An objective with multipliers, say: if it has these two methods, its numbers are saved and
-    restored with the network's.
+    With these two methods its numbers are saved and restored with the network's.
     """
 
     def state(self) -> dict[str, Any]:
@@ -322,12 +268,7 @@ class Prefixed:
 class Slot:
     """One name in a store, for one computation: what another one left there does not count.
 
-    Attributes
-    ----------
-    store : Store
-    key : str
-    origin : str
-        `fingerprint` of everything that the result follows from.
+    `origin` is the `fingerprint` of everything that the result follows from.
     """
 
     store: Store
@@ -335,7 +276,7 @@ class Slot:
     origin: str
 
     def get(self) -> dict[str, Any] | None:
-        """What this same computation last kept, or None."""
+        """What this same computation last saved, or None."""
         state = self.store.get(self.key)
         if state is None or state.meta.get("origin") != self.origin:
             return None
@@ -343,20 +284,15 @@ class Slot:
         return tree
 
     def put(self, tree: Mapping[str, Any]) -> None:
-        """Keep nested dicts of arrays, tensors and plain values."""
+        """Save nested dicts of arrays, tensors and plain values."""
         self.store.put(self.key, pack({"origin": self.origin, "kept": tree}))
 
 
 def member_slots(model: Persistent, *data: object) -> list[Slot | None]:
-    """A place for the progress of each member of an ensemble about to be fitted.
+    """A place for the progress of each of a model's `n_seeds` members; None without a `store`.
 
-    Parameters
-    ----------
-    model : Persistent
-        With `n_seeds`, and perhaps a `store`; without one nothing is kept.
-    *data
-        All that the fit reads, as arrays and plain values. Together with the parameters it is
-        what kept progress must have come from to be gone on from.
+    `data` is all that the fit reads, as arrays and plain values: saved progress counts only if
+    it came from the same data and parameters.
     """
     store, n_members = getattr(model, "store", None), model.get_params(deep=False)["n_seeds"]
     if store is None:
@@ -367,15 +303,10 @@ def member_slots(model: Persistent, *data: object) -> list[Slot | None]:
 
 
 class Checkpoint:
-    """Takes and restores everything that a training loop is made of.
+    """Takes and restores everything that a training loop is made of; saves nothing without a slot.
 
-    Parameters
-    ----------
-    slot : Slot, optional
-        Where to keep it; None keeps nothing.
-    **parts : Module, Generator or Resumable
-        What changes as the loop runs. Parts of another kind (a loss without memory) are constant,
-        and left alone.
+    Parts that are no Module, Generator or Resumable (a loss without memory) are constant, and
+    left alone.
     """
 
     def __init__(self, slot: Slot | None, **parts: object) -> None:
@@ -388,10 +319,10 @@ class Checkpoint:
         }
 
     def save(self, **values: Any) -> None:
-        """Keep all parts, and further values of the loop.
+        """Save all parts, and further values of the loop.
 
-        Skipped while too little time has passed since the last snapshot for its cost: a fit that
-        evaluates itself every millisecond is quicker trained again than written down.
+        Skipped while too little time has passed since the last snapshot for its cost: a fit
+        that evaluates itself every millisecond is quicker trained again than written down.
         """
         begin = monotonic()
         if self.slot is None or begin < self._rested:
@@ -402,13 +333,13 @@ class Checkpoint:
         self._rested = end + (end - begin) * (1.0 / SNAPSHOT_SHARE - 1.0)
 
     def load(self) -> dict[str, Any] | None:
-        """Put all parts back and return the values; None, and nothing touched, if none is kept."""
-        kept = None if self.slot is None else self.slot.get()
-        if kept is None or set(kept["parts"]) != set(self.parts):
+        """Put all parts back and return the values; None, and nothing touched, if none is saved."""
+        saved = None if self.slot is None else self.slot.get()
+        if saved is None or set(saved["parts"]) != set(self.parts):
             return None
         for name, part in self.parts.items():
-            _restore(part, kept["parts"][name])
-        values: dict[str, Any] = kept["values"]
+            _restore(part, saved["parts"][name])
+        values: dict[str, Any] = saved["values"]
         return values
 
 

@@ -40,25 +40,9 @@ KNOWN: tuple[type[Persistent], ...] = (
 def restore(state: ModelState, *, device: str | None = None) -> Any:
     """Make a fitted forecaster again from what its `state` said.
 
-    Parameters
-    ----------
-    state : ModelState
-    device : str, optional
-        Where a network shall run, if not where its parameters say; classes without a device
-        ignore it.
-
-    Returns
-    -------
-    Forecaster, HARForecaster or RiskForecaster
-        Of the class that was saved. Predicts what the saved one did, to the bit, on the same
-        machine and device.
-
-    Raises
-    ------
-    DataError
-        If the class is unknown, or the arrays do not fit its description.
-    ConfigError
-        If the device is not on this machine.
+    On the same machine and device it predicts what the saved one did, to the bit. `device` is
+    where a network shall run, if not where its parameters say; classes without a device ignore
+    it. DataError if the class is unknown, or the arrays do not fit its description.
 
     Examples
     --------

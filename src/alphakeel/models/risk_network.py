@@ -1,16 +1,15 @@
 r"""The risk head: a network that forecasts volatility and the loss of a bad day, beside HAR.
 
-What the risk network says of a stock, and the loss that teaches it to.
-
 The base forecast is HAR's: a volatility of :math:`b_{ti}` a year, so :math:`\sigma_{ti} =
 b_{ti} / \sqrt{252}` a day. Of its five heads :math:`h`, per stock and date,
 
 .. math:: \log v = \log b + h_1, \quad m = \sigma h_2, \quad s = \sigma e^{h_3}, \quad
           \nu = 2.1 + \log(1 + e^{h_4 + 2}), \quad q = -1.6 \, \sigma e^{h_5}
 
-v is the annual volatility of the days ahead; m, s and :math:`\nu` are location, scale and degrees
-of freedom of a Student t for a daily return, and q its lower quantile without a law. The quantile
-that is forecast is the mean of q and of the t's. With all heads at 0 the volatility is HAR's.
+v is the annual volatility of the days ahead; m, s and :math:`\nu` are location, scale and
+degrees of freedom of a Student t for a daily return, and q its lower quantile without a law.
+The quantile that is forecast is the mean of q and of the t's. With all heads at 0 the
+volatility is HAR's.
 """
 
 from __future__ import annotations
@@ -68,13 +67,13 @@ FARTHEST_RETURN = 15.0
 
 
 class RiskForecaster(Ensemble):
-    r"""Volatility, Student-t law and lower quantile of each stock, from an LSTM on top of HAR.
+    """Volatility, Student-t law and lower quantile of each stock, from an LSTM on top of HAR.
 
     Inputs are the `har_inputs` and, if given, market series. The network says how far log
     volatility will lie from HAR's forecast, and gives the law of a daily return in HAR's daily
-    deviations; see `alphakeel.models.risk_network` for heads and loss. It is trained sequence to
-    sequence by the one training loop, on all rows for a fixed number of steps, and several
-    networks that differ in their seeds are averaged.
+    deviations; see `alphakeel.models.risk_network` for heads and loss. It is trained sequence
+    to sequence by the one training loop, on all decisions for a fixed number of steps, and
+    several networks that differ in their seeds are averaged.
 
     Parameters
     ----------
@@ -84,29 +83,17 @@ class RiskForecaster(Ensemble):
         Days ahead whose daily returns teach the t law and the quantile.
     level : float, default=0.05
         Probability of the quantile, in (0, 0.5].
-    hidden, layers, dropout : default=32, 1, 0.2
-        Of the LSTM; see `LSTMNetwork`.
-    burn_in, chunk : int, default=26, 104
-        Rows of a training stretch that only build up the state, and rows that count.
-    batch_assets : int, default=120
-        Most stocks of a step.
-    max_steps : int, default=150
-        Gradient steps.
-    learning_rate, weight_decay : float, default=3e-3, 1e-2
-        Peak of the one-cycle schedule, and AdamW's decay.
-    n_seeds, seed : int, default=2, 0
-        Member k is the network of seed ``seed + k``.
-    device : str, default="auto"
-        As in `LSTMForecaster`.
-    on_progress : callable, optional
-        Called after each step with (member, step, max_steps, loss).
+    hidden, layers, dropout, burn_in, chunk, batch_assets, learning_rate, weight_decay, seed, device
+        As in `LSTMForecaster`; so `on_progress`.
+    max_steps, n_seeds : int, default=150, 2
+        As there, with other defaults.
 
     Attributes
     ----------
     har_coef_ : float64 ndarray of shape (4,)
-        Of the `HARForecaster` fitted on the same rows, the base forecast.
+        Of the `HARForecaster` fitted on the same decisions, the base forecast.
     input_scale_, market_scale_ : MarketScale
-        Means and standard deviations over the training rows.
+        Means and standard deviations over the training decisions.
     members_ : list of SequenceNetwork
         The trained networks.
     history_ : list of dict
@@ -121,9 +108,9 @@ class RiskForecaster(Ensemble):
     Examples
     --------
     >>> daily = np.random.default_rng(0).normal(0.0, 0.01, (400, 10))
-    >>> rows = np.arange(100, 400, 5)
+    >>> decisions = np.arange(100, 400, 5)
     >>> model = RiskForecaster(hidden=4, burn_in=5, chunk=20, max_steps=2, n_seeds=1)
-    >>> forecast = model.fit(daily, rows=rows).predict(daily, rows=rows)
+    >>> forecast = model.fit(daily, decisions=decisions).predict(daily, decisions=decisions)
     >>> forecast.volatility.shape, bool((forecast.quantile < 0).all())
     ((60, 10), True)
     """
@@ -169,37 +156,19 @@ class RiskForecaster(Ensemble):
         self,
         returns: ArrayLike,
         *,
-        rows: ArrayLike,
+        decisions: ArrayLike,
         mask: ArrayLike | None = None,
         market: ArrayLike | None = None,
     ) -> Self:
-        """Train on the decisions `rows`, from days up to the last of them and none after it.
+        """Train on `decisions`, from days up to the last of them and none after it.
 
-        So the training is purged by itself: a decision whose days ahead end after the last row
-        has no target.
-
-        Parameters
-        ----------
-        returns : array of shape (n_days, n_assets)
-            Simple daily returns as fractions; NaN where there is none.
-        rows : int array of shape (n_rows,)
-            Days of the training decisions, increasing, evenly spaced as in prediction.
-        mask : bool array of shape (n_rows, n_assets), optional
-            Which stock-decisions count; those outside still build up the state.
-        market : array of shape (n_rows, n_series), optional
-            Further series equal for all stocks; NaN is unknown.
-
-        Raises
-        ------
-        ConfigError
-            If a setting is out of range, or the sample is too short for it.
-        DataError
-            If the arrays do not fit, or hold too little to learn from.
-        ConvergenceError
-            If a loss is not finite.
+        So the training is purged by itself: a decision whose days ahead end after the last one
+        has no target. Decisions are evenly spaced, as in prediction; those outside the mask
+        (n_decisions, n_assets) still build up the state; `market` (n_decisions, n_series) is
+        NaN where unknown.
         """
         device = self._check_settings()
-        daily, chosen, allowed = check_returns(returns, rows, mask)
+        daily, chosen, allowed = check_returns(returns, decisions, mask)
         daily = daily[: chosen[-1] + 1]
         extra = _check_market(market, len(chosen))
         if len(chosen) - self.burn_in < MIN_CHUNK:
@@ -207,20 +176,20 @@ class RiskForecaster(Ensemble):
                 f"burn_in of {self.burn_in} rows leaves fewer than {MIN_CHUNK} of the "
                 f"{len(chosen)} training rows; shorten it or give more rows"
             )
-        har = HARForecaster(self.horizon).fit(daily, rows=chosen, mask=allowed)
+        har = HARForecaster(self.horizon).fit(daily, decisions=chosen, mask=allowed)
         self.har_coef_ = har.coef_
-        base = har.predict(daily, rows=chosen)
+        base = har.predict(daily, decisions=chosen)
         targets = encode(daily, chosen, base, allowed, horizon=self.horizon, days=self.days)
         inputs = har_inputs(daily, chosen).astype(np.float32)
         self.input_scale_ = MarketScale.of(inputs[allowed & np.isfinite(base)])
         self.market_scale_ = MarketScale.of(extra)
         features = self.input_scale_.apply(inputs)
         series = self.market_scale_.apply(extra)
-        stretches = self._stretches(device)
-        stretches["chunk"] = min(self.chunk, len(chosen) - self.burn_in)
+        sampling = self._sampler_settings(device)
+        sampling["chunk"] = min(self.chunk, len(chosen) - self.burn_in)
         with one_thread():
             for member in self._new_members(device, features, series, targets):
-                sampler = ChunkSampler(features, series, targets, rng=member.rng, **stretches)
+                sampler = ChunkSampler(features, series, targets, rng=member.rng, **sampling)
                 network = self._new_network(member, device)
                 result = self._train(
                     network,
@@ -231,32 +200,25 @@ class RiskForecaster(Ensemble):
                     patience=None,
                     validate=None,
                 )
-                self._keep(network, result.history)
+                self._add_member(network, result.history)
         return self
 
     def predict(
         self,
         returns: ArrayLike,
         *,
-        rows: ArrayLike,
+        decisions: ArrayLike,
         mask: ArrayLike | None = None,
         market: ArrayLike | None = None,
     ) -> RiskForecast:
-        """Forecast at each of `rows`; row t reads days up to t.
+        """Forecast at each of `decisions`, from days up to each.
 
-        The state runs along `rows` from the first one: begin well before the decisions that
+        The state runs along `decisions` from the first one: begin well before those that
         matter, with the spacing of the training. Arguments as in `fit`. Heads are averaged over
         the members. NaN outside the mask, and where HAR knows too few of the last 60 returns.
-
-        Raises
-        ------
-        NotFittedError
-            If the model has not been fitted.
-        DataError
-            If the arrays do not fit one another, or the fit.
         """
         check_fitted(self, "members_")
-        daily, chosen, allowed = check_returns(returns, rows, mask)
+        daily, chosen, allowed = check_returns(returns, decisions, mask)
         extra = _check_market(market, len(chosen))
         if extra.shape[1] != len(self.market_scale_.mean):
             raise DataError(
@@ -267,7 +229,7 @@ class RiskForecaster(Ensemble):
         series = self.market_scale_.apply(extra)
         har = HARForecaster(self.horizon)
         har.coef_ = self.har_coef_
-        base = har.predict(daily, rows=chosen, mask=allowed)
+        base = har.predict(daily, decisions=chosen, mask=allowed)
         with one_thread():
             heads = [run(network, features, series) for network in self.members_]
         return decode(np.mean(heads, axis=0), base, self.level)
@@ -293,30 +255,32 @@ class RiskForecaster(Ensemble):
         self._set_members(members)
 
 
-def _check_market(market: ArrayLike | None, n_rows: int) -> Floats32:
+def _check_market(market: ArrayLike | None, n_decisions: int) -> Floats32:
     if market is None:
-        return np.empty((n_rows, 0), dtype=np.float32)
+        return np.empty((n_decisions, 0), dtype=np.float32)
     series = np.asarray(market, dtype=np.float32)
-    if series.ndim != 2 or len(series) != n_rows:
-        raise DataError(f"market has shape {series.shape}; give (rows, series) with {n_rows} rows")
+    if series.ndim != 2 or len(series) != n_decisions:
+        raise DataError(
+            f"market has shape {series.shape}; give (decisions, series) with {n_decisions} rows"
+        )
     return series
 
 
 @dataclass(frozen=True, eq=False)
 class RiskForecast:
-    """Forecast at each decision, in arrays of shape (n_rows, n_assets); NaN where unknown.
+    """Forecast at each decision, in arrays of shape (n_decisions, n_assets); NaN where unknown.
 
     Attributes
     ----------
-    volatility : float64 ndarray
+    volatility
         Annual volatility, a fraction, of the `horizon` days ahead: the exponential of its expected
         logarithm, so about its median.
-    quantile : float64 ndarray
+    quantile
         Daily return, a fraction, that a day ahead undercuts with the probability `level`: the
         mean of what the Student t and the tick loss say. The value at risk is its negative.
-    dof : float64 ndarray
+    dof
         Degrees of freedom of a daily return, above 2.
-    location, scale : float64 ndarray
+    location, scale
         Of that Student t, daily fractions. `scale` is not the standard deviation, which is
         ``scale * sqrt(dof / (dof - 2))``.
     """
@@ -329,25 +293,14 @@ class RiskForecast:
 
 
 def student_t_nll(values: Tensor, location: Tensor, log_scale: Tensor, dof: Tensor) -> Tensor:
-    r"""Negative log likelihood of each value under a Student t with location and scale.
+    r"""Negative log likelihood of each value under a Student t with location m and scale s.
 
     .. math:: \log s + \tfrac12 \log(\pi \nu) + \log\Gamma(\tfrac\nu2)
               - \log\Gamma(\tfrac{\nu+1}{2})
               + \tfrac{\nu+1}{2} \log\Bigl(1 + \frac{(x - m)^2}{\nu s^2}\Bigr)
 
-    See Bollerslev (1987), Review of Economics and Statistics 69, https://doi.org/10.2307/1925546.
-
-    Parameters
-    ----------
-    values, location, log_scale, dof : Tensor
-        Of shapes that broadcast; `values` and `location` in one unit, `log_scale` the logarithm
-        of one in it, `dof` above 0.
-
-    Examples
-    --------
-    >>> zero, one = torch.zeros(1), torch.ones(1)
-    >>> round(float(student_t_nll(zero, zero, zero, one)), 4)  # Cauchy: log(pi)
-    1.1447
+    See Bollerslev (1987), Review of Economics and Statistics 69,
+    https://doi.org/10.2307/1925546.
     """
     ratio = (values - location) * torch.exp(-log_scale)
     constant = torch.lgamma(dof / 2.0) - torch.lgamma((dof + 1.0) / 2.0)
@@ -359,12 +312,6 @@ def pinball(values: Tensor, quantile: Tensor, level: float) -> Tensor:
     r"""Tick loss :math:`(x - q)(\alpha - 1[x < q])` of each value, least at its quantile.
 
     See Koenker, Bassett (1978), Econometrica 46, https://doi.org/10.2307/1913643.
-
-    Examples
-    --------
-    >>> values = torch.tensor([-3.0, 1.0])
-    >>> pinball(values, torch.tensor(-2.0), 0.05)
-    tensor([0.9500, 0.1500])
     """
     error = values - quantile
     return torch.maximum(level * error, (level - 1.0) * error)
@@ -377,16 +324,10 @@ class RiskLoss:
     .. math:: \overline{(h_1 - e)^2} + \lambda_t \, \overline{\mathrm{NLL}}
               + \lambda_q \, \overline{\mathrm{tick}}
 
-    e is the log volatility that came, less the base forecast; the likelihood and the tick loss are
-    those of the daily returns that came, in daily deviations of the base forecast.
-
-    Parameters
-    ----------
-    level : float
-        Probability of the quantile.
-    t_weight, quantile_weight : float
-        :math:`\lambda_t` and :math:`\lambda_q`. The returns of a few days say far less of risk
-        than the realised volatility of many: they should not drown it.
+    e is the log volatility that came, less the base forecast; the likelihood and the tick loss
+    are those of the daily returns that came, in daily deviations of the base forecast. Their
+    weights are small: the returns of a few days say far less of risk than the realised
+    volatility of many, and should not drown it.
     """
 
     level: float
@@ -394,13 +335,9 @@ class RiskLoss:
     quantile_weight: float = 0.5
 
     def __call__(self, heads: Tensor, targets: Tensor, known: Tensor) -> LossParts:
-        """Loss over the known targets.
+        """Loss of heads (n_dates, n_assets, 5) over the known targets.
 
-        Parameters
-        ----------
-        heads : Tensor of shape (n_dates, n_assets, 5)
-        targets, known : Tensor of shape (n_dates, n_assets, 1 + n_days)
-            e, then the returns; which of them count.
+        The targets (n_dates, n_assets, 1 + n_days) are e, then the returns.
         """
         level, returns = heads[..., :1], targets[..., 1:]
         counted = known[..., 1:].to(heads.dtype)
@@ -426,7 +363,7 @@ def _parameters(heads: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
 
 def encode(
     returns: Floats,
-    rows: NDArray[np.intp],
+    decisions: NDArray[np.intp],
     base: Floats,
     allowed: NDArray[np.bool_],
     *,
@@ -435,25 +372,12 @@ def encode(
 ) -> Floats32:
     """Targets of the heads: what came after each decision, in units of the base forecast.
 
-    Parameters
-    ----------
-    returns : float64 ndarray of shape (n_days, n_assets)
-        Daily returns as far as training may see.
-    rows : int ndarray of shape (n_rows,)
-    base : float64 ndarray of shape (n_rows, n_assets)
-        HAR's annual volatility; NaN where unknown.
-    allowed : bool ndarray of shape (n_rows, n_assets)
-    horizon, days : int
-        Days ahead of the volatility, and of the daily returns.
-
-    Returns
-    -------
-    float32 ndarray of shape (n_rows, n_assets, 1 + days)
-        The residual of log volatility, then the returns of days t+1 to t+days in daily deviations,
-        within +-15; NaN where unknown or not allowed.
+    `base` (n_decisions, n_assets) is HAR's annual volatility. Float32 (n_decisions, n_assets, 1
+    + days): the residual of log volatility, then the returns of days t+1 to t+days in daily
+    deviations, within +-15; NaN where unknown or not allowed.
     """
-    residual = volatility_target(returns, rows, horizon) - np.log(base)
-    ahead = returns_ahead(returns, rows, days) / (base / np.sqrt(DAYS_PER_YEAR))[..., None]
+    residual = volatility_target(returns, decisions, horizon) - np.log(base)
+    ahead = returns_ahead(returns, decisions, days) / (base / np.sqrt(DAYS_PER_YEAR))[..., None]
     ahead = np.clip(ahead, -FARTHEST_RETURN, FARTHEST_RETURN)
     targets = np.concatenate([residual[..., None], ahead], axis=2)
     targets[~allowed] = np.nan
@@ -461,18 +385,8 @@ def encode(
 
 
 def decode(heads: Floats32, base: Floats, level: float) -> RiskForecast:
-    """Forecast from heads of shape (n_rows, n_assets, 5) and HAR's annual volatility.
+    """Forecast from heads (n_decisions, n_assets, 5) and HAR's volatility; NaN where that is.
 
-    Parameters
-    ----------
-    heads : float32 ndarray of shape (n_rows, n_assets, 5)
-    base : float64 ndarray of shape (n_rows, n_assets)
-        NaN where there is to be no forecast.
-    level : float
-        Probability of the quantile.
-
-    Examples
-    --------
     >>> forecast = decode(np.zeros((1, 1, 5), np.float32), np.array([[np.sqrt(252) * 0.01]]), 0.05)
     >>> [round(float(x[0, 0]), 4) for x in (forecast.volatility, forecast.quantile, forecast.dof)]
     [0.1587, -0.0185, 4.2269]

@@ -1,6 +1,6 @@
-"""What a training step learns from: scaled series, and stretches of time drawn at random.
+"""What a training step learns from: scaled series, and sequences of rows drawn at random.
 
-Which rows an ensemble is fitted on, which choose the state to keep, and by what.
+And which rows an ensemble is fitted on, which choose the state to keep, and by what.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ __all__ = [
 
 Floats32 = NDArray[np.float32]
 
-# Small universes put several stretches of time into a step, up to this many sequences: on a CPU
-# the cost of a step hardly grows below it.
-SEQUENCES_PER_STEP = 80
+# Small universes put several sequences into a step, up to this many columns (sequences x stocks):
+# on a CPU the cost of a step hardly grows below it.
+COLUMNS_PER_STEP = 80
 # Market series beyond this many training standard deviations count as this many: a state never
 # seen in training should look extreme, not drive the cell to its limits.
 MARKET_LIMIT = 5.0
@@ -48,13 +48,9 @@ MIN_CHUNK = 8
 
 @dataclass(frozen=True, eq=False)
 class MarketScale:
-    """Brings market series to training standard deviations.
+    """Brings market series to training standard deviations, by `mean` and `deviation` (n_series,).
 
-    Attributes
-    ----------
-    mean, deviation : float64 ndarray of shape (n_series,)
-        Over the known training rows. A series that never moved has a deviation of 1 here: it
-        says nothing, and stays at 0.
+    A series that never moved has a deviation of 1 here: it says nothing, and stays at 0.
     """
 
     mean: NDArray[np.float64]
@@ -62,7 +58,7 @@ class MarketScale:
 
     @classmethod
     def of(cls, market: Floats32) -> Self:
-        """Measure training rows of shape (n_dates, n_series); NaN and infinities are unknown."""
+        """Measure training rows (n_dates, n_series); NaN and infinities are unknown."""
         known = np.isfinite(market)
         number = np.maximum(known.sum(axis=0), 1)
         mean = np.where(known, market, 0.0).sum(axis=0, dtype=np.float64) / number
@@ -92,14 +88,9 @@ class MarketScale:
 class Batch:
     """What one step learns from.
 
-    Attributes
-    ----------
-    inputs : Tensor of shape (burn_in + n_dates, n_stretches * n_assets, n_inputs)
-        The stretches side by side.
-    targets : Tensor of shape (n_dates * n_stretches, n_assets, n_horizons)
-        After the burn-in; one cross-section per date and stretch; 0 where not known.
-    known : bool Tensor of the shape of `targets`
-        Which targets count.
+    `inputs` (burn_in + n_dates, n_sequences * n_assets, n_inputs) have the sequences side by
+    side; `targets` (n_dates * n_sequences, n_assets, n_horizons) follow the burn-in, one
+    cross-section per date and sequence, 0 where not `known`.
     """
 
     inputs: Tensor
@@ -113,36 +104,18 @@ class Batch:
         return outputs[burn_in:].reshape(-1, n_assets, outputs.shape[2])
 
     def loss(self, outputs: Tensor, loss_function: Callable[..., LossParts]) -> LossParts:
-        """Have the outputs of a network judged; a richer batch hands over more than this one."""
+        """Loss of a network's outputs; a richer batch hands more to its loss than this one."""
         return loss_function(self.cross_sections(outputs), self.targets, self.known)
 
 
 class ChunkSampler:
-    """Draws random stretches of rows, and of stocks where there are many.
+    """Draws random sequences of rows, and of stocks where there are many.
 
-    Parameters
-    ----------
-    features : float32 ndarray of shape (n_dates, n_assets, n_factors)
-        Only read, one stretch at a time: it may be mapped from a file.
-    market : float32 ndarray of shape (n_dates, n_series)
-        Scaled market series.
-    targets : float32 ndarray of shape (n_dates, n_assets, n_horizons)
-        NaN where not known.
-    burn_in, chunk : int
-        Rows that only build up the state, and rows that count, of each stretch; together at most
-        n_dates.
-    batch_assets : int
-        Most stocks of a stretch. Where there are more, each draw takes others, among those
-        with a known target in it.
-    rng : numpy Generator
-        Source of the draws.
-    device : torch.device
-        Where batches are put.
-
-    Raises
-    ------
-    DataError
-        If no stretch holds a date with enough known targets for an IC.
+    A sequence has `burn_in` rows that only build up the state, and `chunk` rows that count. Of
+    more than `batch_assets` stocks each draw takes others, among those with a known target in
+    it. `features` are only read, one sequence at a time: they may be mapped from a file.
+    `targets` are NaN where not known; a DataError if no sequence holds a date with enough of
+    them for an IC.
     """
 
     def __init__(
@@ -165,38 +138,38 @@ class ChunkSampler:
         dates_before = np.concatenate([[0], np.cumsum(usable)])
         n_starts = len(features) - burn_in - chunk + 1
         starts = np.arange(n_starts)
-        in_stretch = dates_before[starts + burn_in + chunk] - dates_before[starts + burn_in]
-        self.starts = starts[in_stretch > 0]
+        in_sequence = dates_before[starts + burn_in + chunk] - dates_before[starts + burn_in]
+        self.starts = starts[in_sequence > 0]
         if len(self.starts) == 0:
             raise DataError(
                 f"no date after the burn-in of {burn_in} rows has {MIN_ASSETS} stocks with a known "
                 f"target; give more stocks or more rows than {len(features)}"
             )
         n_assets = features.shape[1]
-        self.n_stretches = max(1, min(SEQUENCES_PER_STEP, batch_assets) // n_assets)
-        # Several stretches hold all stocks each, so one record serves whatever was last drawn.
+        self.n_sequences = max(1, min(COLUMNS_PER_STEP, batch_assets) // n_assets)
+        # Several sequences hold all stocks each, so one record serves whatever was last drawn.
         self._drawn: NDArray[np.intp] = np.arange(n_assets)
 
     def draw(self) -> Batch:
         """Draw the next batch."""
-        starts = self.rng.choice(self.starts, size=self.n_stretches)
+        starts = self.rng.choice(self.starts, size=self.n_sequences)
         inputs, targets = [], []
         for start in starts:
             stop = start + self.burn_in + self.chunk
             assets = self._assets(slice(start + self.burn_in, stop))
             inputs.append(assemble(self.features[start:stop, assets], self.market[start:stop]))
             targets.append(self.targets[start + self.burn_in : stop, assets])
-        goals = torch.from_numpy(np.stack(targets, axis=1)).flatten(0, 1)
-        known = torch.isfinite(goals)
+        stacked = torch.from_numpy(np.stack(targets, axis=1)).flatten(0, 1)
+        known = torch.isfinite(stacked)
         return Batch(
             torch.from_numpy(np.concatenate(inputs, axis=1)).to(self.device),
-            torch.where(known, goals, 0.0).to(self.device),
+            torch.where(known, stacked, 0.0).to(self.device),
             known.to(self.device),
         )
 
-    def asset_of(self, sequence: int) -> int:
-        """Column among all stocks of a sequence of the last batch drawn."""
-        return int(self._drawn[sequence % len(self._drawn)])
+    def asset_of(self, column: int) -> int:
+        """Column among all stocks of a column of the last batch drawn."""
+        return int(self._drawn[column % len(self._drawn)])
 
     def state(self) -> dict[str, Any]:
         """Where the source of draws stands."""
@@ -220,30 +193,21 @@ class ChunkSampler:
 class Sample:
     """What an ensemble is fitted and validated on.
 
-    Attributes
-    ----------
-    features : float32 ndarray of shape (n_dates, n_assets, n_factors)
-    series : float32 ndarray of shape (n_dates, n_series)
-        Scaled market series.
-    goals : float32 ndarray of shape (n_dates, n_assets, n_horizons)
-        NaN where not known.
-    n_fit : int
-        Rows to fit on, from the first.
-    block : slice, optional
-        Rows to validate on.
+    Market `series` are scaled, targets NaN where unknown. The first `n_fit` rows are to fit on,
+    those of `block` (if any) to validate on.
     """
 
     features: Floats32
     series: Floats32
-    goals: Floats32
+    targets: Floats32
     n_fit: int
     block: slice | None
 
     @property
     def fitted(self) -> tuple[Floats32, Floats32, Floats32]:
-        """Features, series and goals of the rows to fit on."""
+        """Features, series and targets of the rows to fit on."""
         rows = slice(0, self.n_fit)
-        return self.features[rows], self.series[rows], self.goals[rows]
+        return self.features[rows], self.series[rows], self.targets[rows]
 
 
 def split_rows(
@@ -251,13 +215,6 @@ def split_rows(
 ) -> tuple[int, slice | None]:
     """Rows to fit on, and the validation block at the end, with the purge between them.
 
-    Raises
-    ------
-    ConfigError
-        If too few rows are left to fit on.
-
-    Examples
-    --------
     >>> split_rows(100, burn_in=10, validation_share=0.2, purge=5)
     (75, slice(80, 100, None))
     """
@@ -276,8 +233,6 @@ def split_rows(
 def with_lead(rows: slice, burn_in: int) -> slice:
     """Rows together with those before them that build up the state.
 
-    Examples
-    --------
     >>> with_lead(slice(30, 40), 26), with_lead(slice(10, 40), 26)
     (slice(4, 40, None), slice(0, 40, None))
     """
@@ -287,16 +242,13 @@ def with_lead(rows: slice, burn_in: int) -> slice:
 def validator(network: SequenceNetwork, sample: Sample, burn_in: int) -> Callable[[], float] | None:
     """What gives the mean Rank IC of a network over the validation block, as the network stands.
 
-    Raises
-    ------
-    DataError
-        If no date of the block can have one.
+    None without a block; a DataError if no date of the block can have one.
     """
     block = sample.block
     if block is None:
         return None
-    goals = sample.goals[block]
-    known: NDArray[np.bool_] = np.any(np.isfinite(goals), axis=2)
+    targets = sample.targets[block]
+    known: NDArray[np.bool_] = np.any(np.isfinite(targets), axis=2)
     if known.sum(axis=1).max() < MIN_ASSETS:
         raise DataError(
             f"no date of the validation block (the last {block.stop - block.start} rows) has "
@@ -307,7 +259,7 @@ def validator(network: SequenceNetwork, sample: Sample, burn_in: int) -> Callabl
 
     def rank_ic_now() -> float:
         heads = run(network, sample.features[seen], sample.series[seen])
-        by_date = rank_ic(mean_of_heads(heads[block.start - seen.start :], known), goals)
+        by_date = rank_ic(mean_of_heads(heads[block.start - seen.start :], known), targets)
         return float(np.nanmean(by_date)) if np.isfinite(by_date).any() else 0.0
 
     return rank_ic_now

@@ -1,7 +1,4 @@
-"""Forecasters that remember: a network run along time, for every stock at once.
-
-The other networks, each behind the one trainer: what differs is the network alone.
-"""
+"""Forecasters with memory: a network run along time, for every stock at once, by one trainer."""
 
 from __future__ import annotations
 
@@ -16,10 +13,10 @@ from torch import Generator
 
 from alphakeel.errors import ConfigError
 from alphakeel.models.base import (
-    Inputs,
+    Features,
     check_columns,
+    check_features,
     check_fitted,
-    check_inputs,
     check_integer,
     check_integers,
     check_number,
@@ -130,24 +127,20 @@ class SequenceForecaster(Ensemble):
     ) -> Self:
         """Train the ensemble; arguments as in `Forecaster.fit`.
 
-        Raises
-        ------
-        ConfigError
-            If a setting is out of range, the sample is too short for it, or there is no factor.
-        DataError
-            If shapes do not fit, or too little is known to train or to validate.
-        ConvergenceError
-            If a loss is not finite.
+        ConfigError if the sample is too short for the settings, DataError if too little is
+        known to train or to validate, ConvergenceError if a loss is not finite.
         """
         device = self._check_settings()
         dtype = training_dtype(self.precision, device)
-        inputs = check_inputs(features, mask, market)
-        goals = check_targets(targets, inputs)
-        sample = self._sample(inputs, goals, len(goals))
-        data = (inputs.features, inputs.present, sample.series, goals)
+        inputs = check_features(features, mask, market)
+        targets = check_targets(targets, inputs)
+        sample = self._sample(inputs, targets, len(targets))
+        data = (inputs.values, inputs.present, sample.series, targets)
         with one_thread():
             for member in self._new_members(device, *data):
-                sampler = ChunkSampler(*sample.fitted, rng=member.rng, **self._stretches(device))
+                sampler = ChunkSampler(
+                    *sample.fitted, rng=member.rng, **self._sampler_settings(device)
+                )
                 network = self._new_network(member, device)
                 result = self._train(
                     network,
@@ -160,7 +153,7 @@ class SequenceForecaster(Ensemble):
                     dtype=dtype,
                     input_noise=self.input_noise,
                 )
-                self._keep(network, result.history)
+                self._add_member(network, result.history)
                 self.best_steps_.append(result.best_step)
         return self
 
@@ -171,15 +164,7 @@ class SequenceForecaster(Ensemble):
         mask: ArrayLike | None = None,
         market: ArrayLike | None = None,
     ) -> Floats32:
-        """Mean score of the members, of shape (n_dates, n_assets); NaN where masked.
-
-        Raises
-        ------
-        NotFittedError
-            If the model has not been fitted.
-        DataError
-            If the factors or market series differ in number from the fit's.
-        """
+        """Mean score of the members, (n_dates, n_assets), float32; NaN where masked."""
         members = self.predict_members(features, mask=mask, market=market)
         return members.mean(axis=0, dtype=np.float64).astype(np.float32)
 
@@ -193,25 +178,23 @@ class SequenceForecaster(Ensemble):
         """Score of each member, of shape (n_seeds, n_dates, n_assets); NaN where masked.
 
         On each date a member's score has mean 0 and variance 1 over the stocks: the heads are
-        made so, averaged, and made so again. Raises as `predict` does.
+        made so, averaged, and made so again.
         """
         inputs = self._check_call(features, mask, market)
         series = self.market_scale_.apply(inputs.market)
         scores = np.empty((len(self.members_), *inputs.present.shape), dtype=np.float32)
         with one_thread():
             for member, network in enumerate(self.members_):
-                heads = run(
-                    network, inputs.features, series, warm_up=self.warm_up, stretch=self.chunk_
-                )
+                heads = run(network, inputs.values, series, warm_up=self.warm_up, block=self.chunk_)
                 scores[member] = zscore(mean_of_heads(heads, inputs.present), inputs.present)
         return scores
 
     def _check_call(
         self, features: ArrayLike, mask: ArrayLike | None, market: ArrayLike | None
-    ) -> Inputs:
-        """Inputs of a prediction: of a fitted model, with as many columns as the fit's."""
+    ) -> Features:
+        """Features of a prediction: of a fitted model, with as many columns as the fit's."""
         check_fitted(self, "members_")
-        inputs = check_inputs(features, mask, market)
+        inputs = check_features(features, mask, market)
         check_columns(inputs, self.n_factors_in_, self.n_market_in_)
         return inputs
 
@@ -242,10 +225,10 @@ class SequenceForecaster(Ensemble):
         n_inputs = self.n_factors_in_ + self.n_market_in_
         return self._network(n_inputs, self.n_horizons_, generator)
 
-    def _sample(self, inputs: Inputs, goals: Floats32, n_known: int) -> Sample:
+    def _sample(self, inputs: Features, targets: Floats32, n_known: int) -> Sample:
         """Learn the shapes and the scale, and cut the first `n_known` rows for fit and block."""
-        self.n_horizons_ = goals.shape[2]
-        self.n_factors_in_, self.n_market_in_ = inputs.features.shape[2], inputs.market.shape[1]
+        self.n_horizons_ = targets.shape[2]
+        self.n_factors_in_, self.n_market_in_ = inputs.values.shape[2], inputs.market.shape[1]
         self.market_scale_ = MarketScale.of(inputs.market)
         series = self.market_scale_.apply(inputs.market)
         n_fit, block = split_rows(
@@ -256,17 +239,17 @@ class SequenceForecaster(Ensemble):
         )
         self.chunk_ = min(self.chunk, n_fit - self.burn_in)
         self.best_steps_: list[int] = []
-        return Sample(inputs.features, series, goals, n_fit, block)
+        return Sample(inputs.values, series, targets, n_fit, block)
 
-    def _stretches(self, device: torch.device) -> dict[str, Any]:
+    def _sampler_settings(self, device: torch.device) -> dict[str, Any]:
         """What every sampler of this ensemble is made with."""
-        return super()._stretches(device) | {"chunk": self.chunk_}
+        return super()._sampler_settings(device) | {"chunk": self.chunk_}
 
 
 class LSTMForecaster(SequenceForecaster):
     r"""Scores from an LSTM over each stock's factors and the state of the market.
 
-    Trained sequence to sequence on random stretches of ``burn_in + chunk`` rows, on
+    Trained sequence to sequence on random sequences of ``burn_in + chunk`` rows, on
     :math:`\sum_h (1 - \overline{IC}_h)` with a little MSE: what counts is the ranking of the
     stocks of a date. Several networks that differ in their seeds are averaged.
 
@@ -277,12 +260,12 @@ class LSTMForecaster(SequenceForecaster):
     dropout : float, default=0.2
         Share dropped of the inputs and of each layer's output in training, in [0, 1).
     burn_in : int, default=26
-        Rows at the start of each stretch that build up the state and give nothing to the loss.
+        Rows at the start of each sequence that build up the state and give nothing to the loss.
     chunk : int, default=104
-        Rows of a stretch that do; shortened to what is there if the sample has fewer (`chunk_`).
+        Rows of a sequence that do; shortened to what is there if the sample has fewer (`chunk_`).
     batch_assets : int, default=120
         Most stocks of a step; of a larger universe each step draws others. With few stocks a
-        step takes several stretches.
+        step takes several sequences.
     max_steps : int, default=75
         Gradient steps, the degree of optimisation.
     learning_rate, weight_decay : float, default=3e-3, 1e-2
@@ -304,7 +287,7 @@ class LSTMForecaster(SequenceForecaster):
     seed : int, default=0
         Member k is the network of seed ``seed + k``, whatever the size of the ensemble.
     warm_up : int, optional
-        Start the state this many rows before each stretch of `chunk_` rows that is predicted. By
+        Start the state this many rows before each block of `chunk_` rows that is predicted. By
         default it runs from row 0.
     device : str, default="auto"
         ``"auto"`` (a GPU if there is one), ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ...
@@ -331,12 +314,10 @@ class LSTMForecaster(SequenceForecaster):
     market_scale_ : MarketScale
         Mean and standard deviation of each market series over the rows of the fit.
     chunk_ : int
-        Counted rows of a stretch in this fit.
+        Counted rows of a sequence in this fit.
 
-    Notes
-    -----
-    With several horizons each has a linear head on the shared LSTM, and the score is the mean of
-    the heads, each made mean 0 and variance 1 over the stocks of the date.
+    Notes ----- With several horizons each has a linear head on the shared LSTM, and the score
+    is the mean of the heads, each made mean 0 and variance 1 over the stocks of the date.
 
     The same seed gives the same scores to the bit on the same machine (CPU), also when several
     fits run in threads at once: nothing is drawn from global generators, and kernels run on one
@@ -415,7 +396,7 @@ class AttentionForecaster(SequenceForecaster):
     ----------
     window : int, default=52
         Rows attended to: a year of weekly decisions. Lowered to the ``burn_in + chunk_`` rows
-        of a stretch, beyond which nothing could be learned.
+        of a sequence, beyond which nothing could be learned.
     **settings
         The parameters of `LSTMForecaster`.
 
@@ -444,7 +425,7 @@ class AttentionForecaster(SequenceForecaster):
         self.window = window
 
     def _network(self, n_inputs: int, n_heads: int, generator: Generator) -> SequenceNetwork:
-        # A lag that no stretch holds would reach prediction untrained.
+        # A lag that no sequence holds would reach prediction untrained.
         window = min(check_integer("window", self.window, at_least=1), self.burn_in + self.chunk_)
         return AttentionNetwork(
             n_inputs, n_heads, **self._shape(), window=window, generator=generator
@@ -452,7 +433,7 @@ class AttentionForecaster(SequenceForecaster):
 
 
 class CNNLSTMForecaster(SequenceForecaster):
-    """Scores from causal dilated convolutions and an LSTM over what they found.
+    """Scores from causal dilated convolutions and an LSTM over their outputs.
 
     Parameters
     ----------

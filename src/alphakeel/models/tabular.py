@@ -1,13 +1,10 @@
-r"""What models that see one stock-date at a time share: cubes laid out as tables, and back.
+"""Models that see one stock-date at a time, as references: boosted trees and support vectors.
 
-Boosted trees as a reference: what tables of factors give without any memory of their own.
-
-Support-vector regression, at a cost that is linear in the number of stock-dates.
-
-Exact kernel regression holds a kernel value for every pair of training entries: 275,000 of them
-(500 dates x 550 stocks) would need 605 GB, and time grows faster still. Two measures bound it, and
-both are stated settings: at most `max_entries` random stock-dates are fitted, and the kernel is
-replaced by Nystroem's approximation on `components` of them.
+Exact kernel regression holds a value for every pair of training entries: 275,000 of them (500
+dates x 550 stocks) would need 605 GB, and time grows faster still. Two stated settings bound
+it: at most `max_entries` random stock-dates are fitted, and the kernel is replaced by
+Nystroem's approximation on `components` of them, so that the cost is linear in the number of
+stock-dates.
 """
 
 from __future__ import annotations
@@ -23,10 +20,10 @@ from sklearn.svm import LinearSVR
 
 from alphakeel.errors import ConfigError, ConvergenceError, DataError
 from alphakeel.models.base import (
-    Inputs,
+    Features,
     check_columns,
+    check_features,
     check_fitted,
-    check_inputs,
     check_integer,
     check_integers,
     check_number,
@@ -64,11 +61,6 @@ class TabularForecaster(Persistent, ABC):
     A row of the table holds the factors of one stock on one date and the market series of that
     date. With several horizons the target is their plain average, over entries where all are
     known, as in `LinearForecaster`. Several members that differ in their seeds are averaged.
-
-    Attributes
-    ----------
-    n_factors_in_, n_market_in_ : int
-        Factors and market series of the fit.
     """
 
     label: ClassVar[str]
@@ -83,24 +75,16 @@ class TabularForecaster(Persistent, ABC):
         mask: ArrayLike | None = None,
         market: ArrayLike | None = None,
     ) -> Self:
-        """Fit the members; arguments as in `Forecaster.fit`.
-
-        Raises
-        ------
-        ConfigError
-            If a setting is out of range, there is no factor, or a needed package is absent.
-        DataError
-            If shapes do not fit, or too little is known.
-        """
+        """Fit the members; arguments as in `Forecaster.fit`."""
         check_integers(self, "n_seeds", at_least=1)
         check_integers(self, "seed", at_least=0)
         self._check_settings()
-        inputs = check_inputs(features, mask, market)
-        goals = check_targets(targets, inputs).mean(axis=2)
-        if not np.isfinite(goals).any():
+        inputs = check_features(features, mask, market)
+        target: Floats32 = check_targets(targets, inputs).mean(axis=2)
+        if not np.isfinite(target).any():
             raise DataError("no entry has all horizons known; there is nothing to learn from")
-        self.n_factors_in_, self.n_market_in_ = inputs.features.shape[2], inputs.market.shape[1]
-        self._fit_members(inputs, goals)
+        self.n_factors_in_, self.n_market_in_ = inputs.values.shape[2], inputs.market.shape[1]
+        self._fit_members(inputs, target)
         return self
 
     def predict(
@@ -110,17 +94,9 @@ class TabularForecaster(Persistent, ABC):
         mask: ArrayLike | None = None,
         market: ArrayLike | None = None,
     ) -> Floats32:
-        """Mean score of the members, of shape (n_dates, n_assets); NaN where masked.
-
-        Raises
-        ------
-        NotFittedError
-            If the model has not been fitted.
-        DataError
-            If the factors or market series differ in number from the fit's.
-        """
+        """Mean score of the members, of shape (n_dates, n_assets); NaN where masked."""
         check_fitted(self, "n_factors_in_")
-        inputs = check_inputs(features, mask, market)
+        inputs = check_features(features, mask, market)
         given = check_columns(inputs, self.n_factors_in_, self.n_market_in_)
         scores = np.full(inputs.present.shape, np.nan, dtype=np.float32)
         step = max(1, BLOCK_VALUES // (inputs.present.shape[1] * sum(given)))
@@ -130,10 +106,10 @@ class TabularForecaster(Persistent, ABC):
             # Absent stocks are scored as zeros and dropped: were they left out, the shape of the
             # table, and with it the last bits of its products, would hang on other dates' masks.
             table = np.zeros((*present.shape, sum(given)), dtype=np.float32)
-            table[..., : given[0]][present] = inputs.features[rows][present]
+            table[..., : given[0]][present] = inputs.values[rows][present]
             table[..., given[0] :] = inputs.market[rows, None]
-            found = self._score(table.reshape(-1, sum(given))).reshape(present.shape)
-            scores[rows][present] = found[present]
+            block = self._score(table.reshape(-1, sum(given))).reshape(present.shape)
+            scores[rows][present] = block[present]
         return scores
 
     @abstractmethod
@@ -141,42 +117,34 @@ class TabularForecaster(Persistent, ABC):
         """Refuse settings out of range."""
 
     @abstractmethod
-    def _fit_members(self, inputs: Inputs, goals: Floats32) -> None:
-        """Fit on the entries whose goal, of shape (n_dates, n_assets), is finite."""
+    def _fit_members(self, inputs: Features, target: Floats32) -> None:
+        """Fit on the entries whose target, of shape (n_dates, n_assets), is finite."""
 
     @abstractmethod
     def _score(self, table: Floats32) -> Floats32:
         """Score each row of a table laid out as by `rows_of`."""
 
 
-def rows_of(inputs: Inputs, chosen: Bools) -> Floats32:
+def rows_of(inputs: Features, chosen: Bools) -> Floats32:
     """Chosen stock-dates as a table of shape (n_chosen, n_factors + n_series), dates first.
 
     Market series may be NaN or infinite: that is for the model to settle.
 
-    Examples
-    --------
-    >>> inputs = check_inputs(np.ones((2, 3, 1)), market=[[5.0], [7.0]])
+    >>> inputs = check_features(np.ones((2, 3, 1)), market=[[5.0], [7.0]])
     >>> rows_of(inputs, np.eye(2, 3, dtype=bool))
     array([[1., 5.],
            [1., 7.]], dtype=float32)
     """
     dates = np.nonzero(chosen)[0]
-    n_factors = inputs.features.shape[2]
+    n_factors = inputs.values.shape[2]
     table = np.empty((len(dates), n_factors + inputs.market.shape[1]), dtype=np.float32)
-    table[:, :n_factors] = inputs.features[chosen]
+    table[:, :n_factors] = inputs.values[chosen]
     table[:, n_factors:] = inputs.market[dates]
     return table
 
 
 def import_lightgbm() -> ModuleType:
-    """Import the optional package, or say how to get it.
-
-    Raises
-    ------
-    ConfigError
-        If it is absent, or its library cannot be loaded.
-    """
+    """Import the optional package, or say in a ConfigError how to get it."""
     try:
         import lightgbm
     except ImportError as error:
@@ -297,20 +265,20 @@ class LightGBMForecaster(TabularForecaster):
         check_number("validation_share", self.validation_share, low=0.0, high=0.5, high_open=False)
         import_lightgbm()
 
-    def _fit_members(self, inputs: Inputs, goals: Floats32) -> None:
+    def _fit_members(self, inputs: Features, target: Floats32) -> None:
         lightgbm = import_lightgbm()
-        chosen, held = self._split(np.isfinite(goals))
+        chosen, held = self._split(np.isfinite(target))
         data = lightgbm.Dataset(
             _finite(rows_of(inputs, chosen)),
-            goals[chosen],
+            target[chosen],
             params={**_QUIET, "feature_pre_filter": False},
         )
-        judge = _Judge(_finite(rows_of(inputs, held)), goals, held)
+        validation = _ValidationBlock(_finite(rows_of(inputs, held)), target, held)
         self.boosters_: list[str] = []
         self.best_trees_: list[int] = []
         self.history_: list[dict[str, Any]] = []
         for member in range(self.n_seeds):
-            self._grow(lightgbm, data, int(chosen.sum()), judge, self.seed + member)
+            self._grow(lightgbm, data, int(chosen.sum()), validation, self.seed + member)
 
     def _split(self, known: Bools) -> tuple[Bools, Bools]:
         """Entries to fit on, and those that choose the number of trees."""
@@ -328,7 +296,12 @@ class LightGBMForecaster(TabularForecaster):
         return chosen, held
 
     def _grow(
-        self, lightgbm: ModuleType, data: Any, n_entries: int, judge: _Judge, seed: int
+        self,
+        lightgbm: ModuleType,
+        data: Any,
+        n_entries: int,
+        validation: _ValidationBlock,
+        seed: int,
     ) -> None:
         """Grow one member, tree by tree."""
         settings = {
@@ -346,14 +319,14 @@ class LightGBMForecaster(TabularForecaster):
             "seed": seed % (2**31),
         }
         booster = lightgbm.Booster(settings, data)
-        judge.restart()
+        validation.restart()
         best, best_trees, grown = -np.inf, self.n_trees, 0
         while grown < self.n_trees:
             trees = min(self.evaluate_every, self.n_trees - grown)
             for _ in range(trees):
                 booster.update()
             grown += trees
-            score = judge.rank_ic_after(booster, grown - trees, trees)
+            score = validation.rank_ic_after(booster, grown - trees, trees)
             self.history_.append(
                 {
                     "seed": seed,
@@ -391,13 +364,13 @@ class LightGBMForecaster(TabularForecaster):
         return np.asarray(total / len(self.boosters_), dtype=np.float32)
 
 
-class _Judge:
+class _ValidationBlock:
     """Rank IC of a growing booster on the validation entries, without scoring a tree twice."""
 
-    def __init__(self, table: Floats32, goals: Floats32, held: Bools) -> None:
+    def __init__(self, table: Floats32, target: Floats32, held: Bools) -> None:
         self.table, self.held = table, held
         dates = held.any(axis=1)
-        self.held, self.goals = held[dates], goals[dates]
+        self.held, self.target = held[dates], target[dates]
         self.restart()
 
     def restart(self) -> None:
@@ -412,7 +385,7 @@ class _Judge:
         )
         scores = np.full(self.held.shape, np.nan)
         scores[self.held] = self.total
-        by_date = rank_ic(scores, self.goals)
+        by_date = rank_ic(scores, self.target)
         return float(np.nanmean(by_date)) if np.isfinite(by_date).any() else 0.0
 
 
@@ -503,22 +476,22 @@ class SupportVectorForecaster(TabularForecaster):
         check_integers(self, "components", at_least=1)
         check_integers(self, "max_entries", at_least=2)
 
-    def _fit_members(self, inputs: Inputs, goals: Floats32) -> None:
+    def _fit_members(self, inputs: Features, target: Floats32) -> None:
         scale = MarketScale.of(inputs.market)
         self.market_mean_, self.market_deviation_ = scale.mean, scale.deviation
-        known = np.flatnonzero(np.isfinite(goals))
-        fits = [self._fit_one(inputs, goals, known, self.seed + k) for k in range(self.n_seeds)]
+        known = np.flatnonzero(np.isfinite(target))
+        fits = [self._fit_one(inputs, target, known, self.seed + k) for k in range(self.n_seeds)]
         self.landmarks_ = np.stack([landmarks for landmarks, _, _ in fits])
         self.weights_ = np.stack([weights for _, weights, _ in fits])
         self.offsets_ = np.array([offset for _, _, offset in fits])
 
     def _fit_one(
-        self, inputs: Inputs, goals: Floats32, known: NDArray[np.intp], seed: int
+        self, inputs: Features, target: Floats32, known: NDArray[np.intp], seed: int
     ) -> tuple[Floats, Floats, float]:
         rng = np.random.default_rng(seed)
         if len(known) > self.max_entries:
             known = rng.choice(known, size=self.max_entries, replace=False, shuffle=False)
-        chosen = np.zeros(goals.shape, dtype=np.bool_)
+        chosen = np.zeros(target.shape, dtype=np.bool_)
         chosen.ravel()[known] = True
         table = self._scaled(rows_of(inputs, chosen))
         nystroem = Nystroem(
@@ -534,7 +507,7 @@ class SupportVectorForecaster(TabularForecaster):
             dual=False,
             max_iter=MAX_ITERATIONS,
         )
-        machine.fit(nystroem.fit_transform(table), goals[chosen])
+        machine.fit(nystroem.fit_transform(table), target[chosen])
         if machine.n_iter_ >= MAX_ITERATIONS:
             raise ConvergenceError(
                 f"support-vector regression did not settle in {MAX_ITERATIONS} iterations with "

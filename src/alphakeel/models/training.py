@@ -1,19 +1,14 @@
-"""The one training loop: random stretches of time in, the best state out.
+"""The one training loop: random sequences of rows in, the best state out.
 
-Sequence to sequence: the network runs once over a long stretch of dates for many stocks, and
-every date after a burn-in gives a cross-section to the loss. One pass serves thousands of
-predictions, where a window per sample would compute each of them from scratch.
+Sequence to sequence: the network runs once over many dates for many stocks, and every date
+after a burn-in gives a cross-section to the loss. One pass serves thousands of predictions,
+where a window per sample would compute each of them from scratch.
 
-How a network's weights move: the step, its size over time, and its limit.
-
-In how many bits a network is trained.
-
-Keeps memory between training steps, where the C library would hand it back at each one.
-
-A training step allocates and frees the same buffers of some ten megabytes again and again. By
-default glibc returns them to the system each time, and every page of them is cleared and mapped
-anew at the next step: that was about half of the processor time of an LSTM's training. Torch has
-no pool of its own on a CPU.
+With it the optimiser, the precision, and how memory is reused: a training step allocates and
+frees the same buffers of some ten megabytes again and again. By default glibc returns them to
+the system each time, and every page of them is cleared and mapped anew at the next step: that
+was about half of the processor time of an LSTM's training. Torch has no pool of its own on a
+CPU.
 """
 
 from __future__ import annotations
@@ -41,9 +36,9 @@ __all__ = [
     "PRECISIONS",
     "Training",
     "clip",
-    "kept_memory",
     "one_cycle",
     "one_thread",
+    "reuse_memory",
     "train",
     "training_dtype",
 ]
@@ -63,7 +58,7 @@ TRIM_THRESHOLD, TOP_PAD, MMAP_THRESHOLD = -1, -2, -3
 # grows by 256 MiB of address space (memory is taken page by page, when it is first used).
 WHILE_FITTING = {MMAP_THRESHOLD: 1024, TRIM_THRESHOLD: 1024, TOP_PAD: 256}
 # What glibc's own rule tends to in a process that frees large blocks; its starting point, 128 KiB,
-# would slow down everything that comes later, for to set a threshold switches the rule off.
+# would slow down everything that comes later, because setting a threshold disables that rule.
 AFTERWARDS = {MMAP_THRESHOLD: 32, TRIM_THRESHOLD: 64, TOP_PAD: 0}
 
 _lock = threading.Lock()
@@ -72,12 +67,11 @@ _holders = 0
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Run torch's kernels on one thread, in memory that is kept, and put both back afterwards.
+    """Run torch's kernels on one thread, with `reuse_memory`, and put both back afterwards.
 
     A kernel split over threads adds in another order, so results would depend on the number of
     cores; and folds fitted side by side would fight over them. The number is a setting of the
-    process: it is put back when the last of several fits running in threads leaves. So are the
-    thresholds of `kept_memory`.
+    process: it is put back when the last of several fits running in threads leaves.
     """
     global _thread_holders, _threads_before
     with _thread_lock:
@@ -86,7 +80,7 @@ def one_thread() -> Iterator[None]:
         _thread_holders += 1
         torch.set_num_threads(1)
     try:
-        with kept_memory():
+        with reuse_memory():
             yield
     finally:
         with _thread_lock:
@@ -97,15 +91,10 @@ def one_thread() -> Iterator[None]:
 
 @dataclass
 class Training:
-    """How one network was trained.
+    """How one network was trained: the step whose state it has, and one entry per evaluation.
 
-    Attributes
-    ----------
-    history : list of dict
-        One entry per evaluation: seed, step, train_loss and train_ic (means over the steps since
-        the entry before), validation_rank_ic (NaN without a validation block).
-    best_step : int
-        The step whose state was kept.
+    An entry has seed, step, train_loss and train_ic (means over the steps since the entry
+    before) and validation_rank_ic (NaN without a validation block).
     """
 
     history: list[dict[str, Any]] = field(default_factory=list)
@@ -122,17 +111,17 @@ class _States:
         self.sound: dict[str, Tensor] | None = None
 
     def resume(self, score: float, best: dict[str, Any]) -> None:
-        """Take up kept arrays; there are none where nothing was chosen yet."""
+        """Take up saved arrays; there are none where nothing was chosen yet."""
         self.score = score
         self.best = {name: torch.from_numpy(x) for name, x in best.items()} or None
         self.sound = self.best
 
-    def keep_best(self, score: float) -> None:
-        """The network as it is has this score, and is the one to keep."""
+    def mark_best(self, score: float) -> None:
+        """The network as it is has this score, and is the one to go back to."""
         self.score, self.best = score, self._copied()
 
-    def keep_sound(self) -> None:
-        """The network as it is gives finite numbers; a best one that did is kept before it."""
+    def mark_sound(self) -> None:
+        """The network as it is gives finite numbers; a best one that did comes before it."""
         self.sound = self._copied() if self.best is None else self.best
 
     def go_back(self, state: dict[str, Tensor] | None) -> None:
@@ -181,13 +170,13 @@ def train(
         Stop after this many evaluations without a better one; by default only the choice of the
         best state stops early, and the schedule runs to its end.
     validate : callable, optional
-        Gives the validation Rank IC of the network as it is. None keeps the last state.
+        Gives the validation Rank IC of the network as it is. None ends with the last state.
     on_progress : callable, optional
         Called after each step with (member, step, max_steps, loss).
     slot : Slot, optional
-        Where to keep progress at each evaluation, and to go on from if there is some: the result
+        Where to save progress at each evaluation, and to go on from if there is some: the result
         is the same to the bit. The network, the optimizer, the sources of draws, and a loss or
-        validation that is `Resumable` are kept.
+        validation that is `Resumable` are saved.
     dtype : torch.dtype, default=torch.float32
         Type of the network's matrix products in training; see `training_dtype`.
     input_noise : float, default=0.0
@@ -216,11 +205,11 @@ def train(
         validation=validate,
     )
     first = 1
-    kept = checkpoint.load()
-    if kept is not None:
-        result = Training(kept["history"], kept["best_step"])
-        states.resume(kept["best"], kept["best_state"])
-        first = max_steps + 1 if kept["finished"] else kept["step"] + 1
+    saved = checkpoint.load()
+    if saved is not None:
+        result = Training(saved["history"], saved["best_step"])
+        states.resume(saved["best"], saved["best_state"])
+        first = max_steps + 1 if saved["finished"] else saved["step"] + 1
         report(member, first - 1, max_steps, result.history[-1]["train_loss"])
     for step in range(first, max_steps + 1):
         batch = sampler.draw()
@@ -236,7 +225,7 @@ def train(
             raise _diverged(seed, step, loss, batch, sampler)
         if step == first or (step - 1) % evaluate_every == 0:
             # Only now is it known that the state of the last evaluation gives finite numbers.
-            states.keep_sound()
+            states.mark_sound()
         optimizer.step(one_cycle(step - 1, max_steps, learning_rate))
         losses.append((loss, float(parts.ic)))
         report(member, step, max_steps, loss)
@@ -247,7 +236,7 @@ def train(
         losses = []
         if validate is None or score > states.score:
             result.best_step = step
-            states.keep_best(score)
+            states.mark_best(score)
         waited = step - result.best_step
         stops = patience is not None and waited >= patience * evaluate_every
         finished = stops or step == max_steps
@@ -292,12 +281,12 @@ def _diverged(
     # Market series are limited to MARKET_LIMIT, so what stands out is sought among the factors.
     n_factors = sampler.features.shape[2]
     largest = batch.inputs[..., :n_factors].abs().amax(dim=0)
-    sequence, factor = divmod(int(largest.argmax()), n_factors)
-    asset = sampler.asset_of(sequence)
+    column, factor = divmod(int(largest.argmax()), n_factors)
+    asset = sampler.asset_of(column)
     problem = "gradient" if isfinite(loss) else f"loss ({loss})"
     return ConvergenceError(
         f"training diverged: the {problem} of seed {seed} at step {step} is not finite; the "
-        f"largest input is {float(largest[sequence, factor]):.3g} in factor column {factor}, "
+        f"largest input is {float(largest[column, factor]):.3g} in factor column {factor}, "
         f"stock column {asset}: check that series, or lower the learning rate",
         factor=factor,
         asset=asset,
@@ -310,8 +299,6 @@ def one_cycle(step: int, n_steps: int, peak: float) -> float:
     Both halves follow a cosine. See Smith, Topin (2019), "Super-convergence",
     https://doi.org/10.1117/12.2520589; the constants are those of torch's `OneCycleLR`.
 
-    Examples
-    --------
     >>> [round(one_cycle(step, 10, 1.0), 3) for step in (0, 2, 9)]
     [0.04, 1.0, 0.0]
     """
@@ -327,18 +314,11 @@ def one_cycle(step: int, n_steps: int, peak: float) -> float:
 
 
 class AdamW:
-    """Adam with decoupled weight decay (Loshchilov, Hutter, 2019, https://arxiv.org/abs/1711.05101).
+    """Adam with decoupled weight decay (Loshchilov, Hutter, 2019, arXiv:1711.05101).
 
     The same arithmetic as `torch.optim.AdamW` (a test compares them). Written out because
     torch's imports a compiler, for more than a second of every process, that is not used here
     (docs/decisions/0009-own-adamw.md).
-
-    Parameters
-    ----------
-    parameters : list of Parameter
-        Updated in place.
-    weight_decay : float
-        Share of a weight removed per unit of learning rate.
     """
 
     def __init__(self, parameters: list[torch.nn.Parameter], weight_decay: float) -> None:
@@ -377,9 +357,9 @@ class AdamW:
         """Go back to where `state` was taken."""
         self.steps = state["steps"]
         for i, (mean, square) in enumerate(zip(self.mean, self.square, strict=True)):
-            kept = state["moments"][str(i)]
-            mean.copy_(torch.as_tensor(kept["mean"]))
-            square.copy_(torch.as_tensor(kept["square"]))
+            moments = state["moments"][str(i)]
+            mean.copy_(torch.as_tensor(moments["mean"]))
+            square.copy_(torch.as_tensor(moments["square"]))
 
 
 def clip(parameters: list[torch.nn.Parameter]) -> float:
@@ -395,25 +375,10 @@ def clip(parameters: list[torch.nn.Parameter]) -> float:
 def training_dtype(precision: str, device: torch.device) -> torch.dtype:
     """Type of the matrix products of training; weights, losses and predictions stay float32.
 
-    Parameters
-    ----------
-    precision : {"float32", "bfloat16", "auto"}
-        ``"bfloat16"`` keeps 8 bits of the factors of a product and adds in float32; the exponent
-        is float32's, so that gradients need no scaling. ``"auto"`` takes it where the processor
-        multiplies in it (GPU from Ampere on, CPU with AVX512-BF16 or AMX), where it is nearly twice
-        as fast. Elsewhere it would be emulated, and slower.
-    device : torch.device
-        Where training runs.
-
-    Raises
-    ------
-    ConfigError
-        If `precision` is not one of the three, or the device has no bfloat16 to offer.
-
-    Examples
-    --------
-    >>> training_dtype("float32", torch.device("cpu"))
-    torch.float32
+    ``"bfloat16"`` keeps 8 bits of the factors of a product and adds in float32; the exponent is
+    float32's, so that gradients need no scaling. ``"auto"`` takes it where the processor
+    multiplies in it (GPU from Ampere on, CPU with AVX512-BF16 or AMX), where it is nearly twice
+    as fast. Elsewhere it would be emulated, and slower: there ``"bfloat16"`` is refused.
     """
     if precision not in PRECISIONS:
         raise ConfigError(
@@ -438,22 +403,16 @@ def _is_native(device: torch.device) -> bool:
 
 
 @contextmanager
-def kept_memory() -> Iterator[None]:
-    """Let the C library keep freed memory for the next step; hand it back when the last one leaves.
+def reuse_memory() -> Iterator[None]:
+    """Let the C library hold freed memory for the next step, until the last fit leaves.
 
     The thresholds are settings of the whole process. They are raised when the first of several
-    fits running in threads enters; when the last leaves, what is free goes back to the system and
-    the thresholds fall to 32 and 64 MiB, where glibc's own rule would have taken them. They
+    fits running in threads enters; when the last leaves, what is free goes back to the system
+    and the thresholds fall to 32 and 64 MiB, where glibc's own rule would have taken them. They
     concern speed and resident memory, never a result. It has an effect with glibc (Linux) only:
     elsewhere, and with another allocator preloaded, nothing happens. In a thread other than the
-    main one, glibc still hands back single buffers above 64 MiB.
-
-    See mallopt(3), https://man7.org/linux/man-pages/man3/mallopt.3.html.
-
-    Examples
-    --------
-    >>> with kept_memory():
-    ...     pass
+    main one, glibc still hands back single buffers above 64 MiB. See mallopt(3),
+    https://man7.org/linux/man-pages/man3/mallopt.3.html.
     """
     global _holders
     with _lock:

@@ -21,7 +21,7 @@ from alphakeel.errors import ConvergenceError
 from alphakeel.factors.targets import forward_returns
 from alphakeel.model_factory import LABELS, make_forecaster, work_of
 from alphakeel.models.base import Forecaster
-from alphakeel.models.constrained import AllocatingForecaster
+from alphakeel.models.constrained import ConstrainedForecaster
 from alphakeel.models.importance import Drivers, find_drivers
 from alphakeel.models.persistence import (
     ModelState,
@@ -290,7 +290,7 @@ def fit_and_score(
     learnt = {"mask": dataset.eligible[train], "market": dataset.market[train]}
     known = {"mask": dataset.eligible[:until], "market": dataset.market[:until]}
     weights = None
-    if isinstance(forecaster, AllocatingForecaster):
+    if isinstance(forecaster, ConstrainedForecaster):
         forecaster.fit(
             features[train],
             dataset.targets[train],
@@ -558,13 +558,13 @@ def volatility_of_block(dataset: Dataset, train: Rows, block: slice, config: Stu
     )
     model.fit(
         dataset.returns,
-        rows=days[train],
+        decisions=days[train],
         mask=dataset.eligible[train],
         market=dataset.market[train],
     )
     forecast = model.predict(
         dataset.returns,
-        rows=days[until],
+        decisions=days[until],
         mask=dataset.eligible[until],
         market=dataset.market[until],
     )

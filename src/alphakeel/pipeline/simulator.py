@@ -15,7 +15,7 @@ from skfolio.containers import AssetPanel
 from alphakeel.backtest.costs import CostModel, ProportionalCost
 from alphakeel.backtest.engine import backtest
 from alphakeel.backtest.ledger import Ledger
-from alphakeel.backtest.market_rules import Margin, Market, boards_of, cn_market, us_market
+from alphakeel.backtest.market_rules import Margin, MarketRules, boards_of, cn_market, us_market
 from alphakeel.config import StudyConfig
 from alphakeel.errors import DataError
 from alphakeel.pipeline.dataset import Dataset
@@ -75,7 +75,7 @@ class Simulator:
     start : int
         First simulated day, as a row of `returns`.
     lag : int
-    market : Market or None
+    market : MarketRules or None
         Dated costs and rules; None with one proportional cost and no rules.
     cost_per_side : float
         That cost.
@@ -95,7 +95,7 @@ class Simulator:
     decisions: npt.NDArray[np.intp]
     start: int
     lag: int
-    market: Market | None
+    market: MarketRules | None
     cost_per_side: float
     wealth: float
     betas: Floats | None = None
@@ -163,7 +163,9 @@ class Simulator:
             targets, self.price, tradable=self.tradable, lag=self.lag, cost=cost, margin=margin
         )
 
-    def run_in(self, targets: Floats, market: Market, wealth: float, *, margin: Margin) -> Ledger:
+    def run_in(
+        self, targets: Floats, market: MarketRules, wealth: float, *, margin: Margin
+    ) -> Ledger:
         """Backtest in a market of one's own, from a wealth."""
         return backtest(
             targets,
@@ -171,7 +173,7 @@ class Simulator:
             tradable=self.tradable,
             lag=self.lag,
             cost=market.cost,
-            rules=market.rules,
+            constraints=market.constraints,
             margin=margin,
             initial=wealth,
         )
@@ -187,7 +189,7 @@ def _bear_days(dataset: Dataset, days: slice) -> Bools:
     return np.asarray(trend_volatility_regimes(dataset.market_index)[days] == Regime.BEAR)
 
 
-def market_of(panel: AssetPanel, preset: str, config: StudyConfig) -> Market:
+def market_of(panel: AssetPanel, preset: str, config: StudyConfig) -> MarketRules:
     """Build the dated costs and rules of a market on the whole history of a panel."""
     dates = np.asarray(panel.observations, dtype="datetime64[D]")
     close = panel["close"] if "close" in panel.fields else None

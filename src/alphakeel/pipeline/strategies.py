@@ -34,8 +34,8 @@ from alphakeel.portfolio.constraints import Limits
 from alphakeel.portfolio.heuristics import cap_gross, long_short_quantile
 from alphakeel.portfolio.optimisation import Record, allocate
 from alphakeel.portfolio.overlay import Brake, Overlay, overlay, overlay_targets
-from alphakeel.risk.value_at_risk import TailForecast, book_var
-from alphakeel.risk.volatility import book_returns, book_volatility
+from alphakeel.risk.value_at_risk import TailForecast, portfolio_var
+from alphakeel.risk.volatility import portfolio_returns, portfolio_volatility
 
 __all__ = [
     "Portfolios",
@@ -234,7 +234,7 @@ def compose(
         found = allocate(
             method,
             returns=simulator.returns,
-            rows=simulator.decisions,
+            decisions=simulator.decisions,
             eligible=simulator.eligible,
             limits=Limits(weight_cap=alloc.weight_cap),
             window=alloc.covariance_window,
@@ -278,7 +278,7 @@ def weigh(
     optimised = allocate(
         alloc.method,
         returns=simulator.returns,
-        rows=simulator.decisions,
+        decisions=simulator.decisions,
         eligible=simulator.eligible,
         limits=_limits_of(config),
         scores=known,
@@ -332,7 +332,9 @@ def _margins_of(models: Mapping[str, ModelResult], config: StudyConfig) -> dict[
 def forecast_risk(portfolio: Portfolio, simulator: Simulator) -> TailForecast:
     """Forecast the 95 % VaR and CVaR of a portfolio: on row t, of the day after it."""
     ledger = portfolio.ledger
-    return book_var(ledger.weights, simulator.returns, ledger.net_returns, first=simulator.start)
+    return portfolio_var(
+        ledger.weights, simulator.returns, ledger.net_returns, first=simulator.start
+    )
 
 
 def put_under_overlay(
@@ -348,7 +350,7 @@ def put_under_overlay(
     if simulator.bear is not None and settings.bear_exposure is not None:
         throttle = np.where(simulator.bear, settings.bear_exposure, np.nan)
     margin = levered(portfolio.margin, settings.max_exposure, financing_rate)
-    earned = book_returns(portfolio.ledger.net_returns, portfolio.ledger.weights)
+    earned = portfolio_returns(portfolio.ledger.net_returns, portfolio.ledger.weights)
     plan = overlay(
         earned,
         decided=np.asarray(~np.isnan(portfolio.targets).all(axis=1)),
@@ -380,12 +382,12 @@ def _volatility_of(portfolio: Portfolio, earned: Floats, simulator: Simulator) -
     have earned, and no forecast before those are decided.
     """
     if not portfolio.margin.short:
-        return book_volatility(earned, lag=simulator.lag, history=simulator.history)
+        return portfolio_volatility(earned, lag=simulator.lag, history=simulator.history)
     decided = np.flatnonzero(np.nan_to_num(portfolio.targets).any(axis=1))
     if not len(decided):
         return np.full(len(earned), np.nan)
     past = np.nan_to_num(simulator.returns[: simulator.start]) @ portfolio.targets[decided[0]]
-    forecast = book_volatility(earned, lag=simulator.lag, history=past)
+    forecast = portfolio_volatility(earned, lag=simulator.lag, history=past)
     forecast[: decided[0]] = np.nan
     return forecast
 

@@ -1,6 +1,6 @@
 """What a portfolio may be, what one decision knows, and by how much weights break a limit.
 
-What each decision knows, cut from the whole history without looking past its row.
+`DecisionData` cuts what each decision knows from the whole history, without looking past its row.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from alphakeel.risk.volatility import check_rows
 
 __all__ = [
     "Decision",
-    "Inputs",
+    "DecisionData",
     "Limits",
     "PERIODS",
     "TOLERANCE",
@@ -36,7 +36,7 @@ PERIODS = 252.0
 # Solvers stop within 1e-7 of a bound; more than this is a broken limit.
 TOLERANCE = 1e-6
 
-# Fewer scenarios say nothing about a tail: the book stays in cash until there are so many.
+# Fewer scenarios say nothing about a tail: the portfolio stays in cash until there are so many.
 MIN_SCENARIOS = 20
 
 
@@ -71,11 +71,6 @@ class Limits:
         Allow shorts: longs equal shorts in money, or in market beta.
     gross : float, default=2.0
         Longs plus shorts over wealth, where `neutral` is given.
-
-    Raises
-    ------
-    ConfigError
-        If a limit is out of range.
     """
 
     weight_cap: float = 0.1
@@ -135,7 +130,7 @@ class Decision:
         Which stocks of the whole they are.
     held : ndarray of shape (n,)
         Weights before trading.
-    room : ndarray of shape (n,)
+    max_weight : ndarray of shape (n,)
         Most that each may weigh by itself (infinite: only the limits bind; zero: to be sold).
     frozen : ndarray of shape (n,) of bool
         Suspended: the weight stays.
@@ -153,7 +148,7 @@ class Decision:
 
     columns: IntArray
     held: FloatArray
-    room: FloatArray
+    max_weight: FloatArray
     frozen: BoolArray
     scenarios: FloatArray
     rows: IntArray
@@ -166,39 +161,22 @@ class Decision:
         cap = np.full(len(self.held), limits.weight_cap)
         if "weight" in relaxed:
             cap = np.maximum(cap, np.abs(self.held))
-        room = self.room if "eligible" not in relaxed else np.maximum(self.room, np.abs(self.held))
-        upper = np.minimum(cap, room)
+        most = self.max_weight
+        if "eligible" in relaxed:
+            most = np.maximum(most, np.abs(self.held))
+        upper = np.minimum(cap, most)
         lower = -upper if limits.neutral else np.zeros_like(upper)
         return np.where(self.frozen, self.held, lower), np.where(self.frozen, self.held, upper)
 
     def keeping(self, chosen: BoolArray) -> Decision:
         """The same decision in which all but the chosen stocks have to be sold."""
-        return replace(self, room=np.where(chosen, self.room, 0.0))
+        return replace(self, max_weight=np.where(chosen, self.max_weight, 0.0))
 
 
 def scenario_tail(losses: FloatArray, confidence: float) -> tuple[float, float]:
-    """VaR and CVaR of equally likely losses: the quantile, and the mean beyond it.
+    """VaR and CVaR of equally likely losses (positive): the quantile, and the mean beyond it.
 
-    Parameters
-    ----------
-    losses : ndarray of shape (n_scenarios,)
-        Positive for a loss.
-    confidence : float
-        Level, such as 0.95.
-
-    Returns
-    -------
-    (float, float)
-
-    References
-    ----------
-    R. T. Rockafellar, S. Uryasev (2002), Conditional value-at-risk for general loss
-    distributions, Journal of Banking & Finance 26, doi:10.1016/S0378-4266(02)00271-6.
-
-    Examples
-    --------
-    >>> scenario_tail(np.array([0.04, 0.02, 0.0, -0.01]), 0.5)
-    (0.02, 0.03)
+    R. T. Rockafellar, S. Uryasev (2002), doi:10.1016/S0378-4266(02)00271-6.
     """
     size = (1.0 - confidence) * len(losses)
     worst = -np.sort(-losses)
@@ -210,26 +188,13 @@ def scenario_tail(losses: FloatArray, confidence: float) -> tuple[float, float]:
 
 
 def measure(weights: FloatArray, decision: Decision, limits: Limits) -> dict[str, float]:
-    """How much of each limit weights use, in the limit's own unit, recomputed from the data.
-
-    Parameters
-    ----------
-    weights : ndarray of shape (n,)
-        Weights of the decision's stocks.
-    decision : Decision
-    limits : Limits
-
-    Returns
-    -------
-    dict of str to float
-        Every measure, whether limited or not.
-    """
+    """How much of each limit weights use, in the limit's own unit, whether it is limited or not."""
     earned = decision.scenarios @ weights
     var, cvar = scenario_tail(-earned, limits.confidence)
     path = np.concatenate([[0.0], np.cumsum(earned)])
     return {
         "weight": float(np.abs(weights).max(initial=0.0)),
-        "eligible": float(np.maximum(np.abs(weights) - decision.room, 0.0).max(initial=0.0)),
+        "eligible": float(np.maximum(np.abs(weights) - decision.max_weight, 0.0).max(initial=0.0)),
         "volatility": float(np.sqrt(PERIODS * decision.covariance.portfolio_variance(weights))),
         "cvar": cvar,
         "var": var,
@@ -246,7 +211,7 @@ def measure(weights: FloatArray, decision: Decision, limits: Limits) -> dict[str
 
 
 def bound_of(limits: Limits) -> dict[str, float]:
-    """The limits that are on, by name; `eligible` (nothing beyond a stock's room) always is."""
+    """The limits that are on, by name; `eligible` (nothing beyond `max_weight`) always is."""
     on = {"weight": limits.weight_cap, "eligible": 0.0}
     for name in ("volatility", "cvar", "var", "drawdown", "sector", "names", "turnover"):
         value = limits.max_names if name == "names" else getattr(limits, f"{name}_limit")
@@ -260,13 +225,7 @@ def bound_of(limits: Limits) -> dict[str, float]:
 
 
 def breaches(used: dict[str, float], limits: Limits) -> dict[str, float]:
-    """By how much each limit is broken, beyond what a solver's rounding explains.
-
-    Examples
-    --------
-    >>> breaches({"turnover": 0.5, "weight": 0.05}, Limits(weight_cap=0.1, turnover_limit=0.25))
-    {'turnover': 0.25}
-    """
+    """By how much each limit is broken, beyond what a solver's rounding explains."""
     over = {}
     for name, bound in bound_of(limits).items():
         if name in used:
@@ -277,45 +236,18 @@ def breaches(used: dict[str, float], limits: Limits) -> dict[str, float]:
 
 
 def drifted(weights: FloatArray, returns: FloatArray) -> FloatArray:
-    """Weights after some days of returns without trades; cash earns nothing.
-
-    Parameters
-    ----------
-    weights : ndarray of shape (n_assets,)
-        Share of wealth in each stock, negative for shorts.
-    returns : ndarray of shape (n_days, n_assets)
-        Simple returns; NaN counts as zero.
-
-    Returns
-    -------
-    ndarray of shape (n_assets,)
-
-    Examples
-    --------
-    >>> drifted(np.array([0.5, 0.5]), np.array([[1.0, 0.0]])).round(4)
-    array([0.6667, 0.3333])
-    """
+    """Weights after days of simple returns without trades; NaN counts as 0, cash earns nothing."""
     values = weights * np.prod(1.0 + np.nan_to_num(returns, nan=0.0), axis=0)
     return np.asarray(values / (1.0 + values.sum() - weights.sum()))
 
 
-class Inputs:
-    """Checked inputs of all decisions.
-
-    Parameters are those of :func:`.optimisation.allocate`.
-
-    Raises
-    ------
-    ConfigError
-        If a limit needs an input that is missing.
-    DataError
-        If shapes do not fit.
-    """
+class DecisionData:
+    """Checked data of all decisions; the parameters are those of :func:`.optimisation.allocate`."""
 
     def __init__(
         self,
         returns: FloatArray,
-        rows: IntArray,
+        decisions: IntArray,
         eligible: BoolArray,
         *,
         limits: Limits,
@@ -329,31 +261,31 @@ class Inputs:
         self.eligible = np.asarray(eligible)
         if self.returns.ndim != 2 or np.isinf(self.returns).any():
             raise DataError("returns have to be finite or NaN, of shape (n_dates, n_assets)")
-        n_rows, n_assets = len(np.atleast_1d(rows)), self.returns.shape[1]
-        if self.eligible.shape != (n_rows, n_assets) or self.eligible.dtype != np.bool_:
+        n_decisions, n_assets = len(np.atleast_1d(decisions)), self.returns.shape[1]
+        if self.eligible.shape != (n_decisions, n_assets) or self.eligible.dtype != np.bool_:
             raise DataError(
                 f"eligible has shape {self.eligible.shape} and type {self.eligible.dtype}; give "
-                f"bool of {(n_rows, n_assets)}"
+                f"bool of {(n_decisions, n_assets)}"
             )
-        self.rows = check_rows(rows, n_rows, len(self.returns))
-        if (np.diff(self.rows) <= 0).any():
-            raise DataError("rows have to rise from decision to decision")
+        self.decisions = check_rows("decision rows", decisions, n_decisions, len(self.returns))
+        if (np.diff(self.decisions) <= 0).any():
+            raise DataError("decision rows have to rise from one decision to the next")
         if limits.sector_limit is not None and sectors is None:
             raise ConfigError("the sector limit needs the stocks' sectors")
         if limits.neutral == "beta" and betas is None:
-            raise ConfigError("a beta-neutral book needs the stocks' betas")
+            raise ConfigError("a beta-neutral portfolio needs the stocks' betas")
         shape = self.eligible.shape
         self.scores = _fitting("scores", scores, shape)
         self.volatility = _fitting("volatility", volatility, shape)
         self.betas = _fitting("betas", betas, shape)
         self.tradable = _fitting("tradable", tradable, shape)
         if sectors is not None and np.ndim(sectors) == 1:
-            sectors = np.tile(sectors, (n_rows, 1))
+            sectors = np.tile(sectors, (n_decisions, 1))
         self.sectors = _fitting("sectors", sectors, shape)
 
     def present(self, i: int, held: FloatArray) -> FloatArray:
         """What is held without stocks that have ended: those are paid out in cash."""
-        ended = np.isnan(self.returns[self.rows[i]]) & ~self.eligible[i]
+        ended = np.isnan(self.returns[self.decisions[i]]) & ~self.eligible[i]
         return np.where(ended, 0.0, held)
 
     def frozen(self, i: int) -> BoolArray:
@@ -373,7 +305,7 @@ class Inputs:
         scored: bool,
     ) -> Decision | None:
         """Everything about decision `i`, or None without a candidate or enough history."""
-        row = int(self.rows[i])
+        row = int(self.decisions[i])
         start = max(0, row - window + 1)
         past = self.returns[start : row + 1]
         if len(past) < MIN_SCENARIOS:
@@ -384,11 +316,11 @@ class Inputs:
         if columns.size == 0:
             return None
         mine, can_hold, stuck = held[columns], can_hold[columns], stuck[columns]
-        room = np.where(can_hold, np.inf, 0.0)
+        max_weight = np.where(can_hold, np.inf, 0.0)
         if scored and self.scores is not None:
-            room[can_hold & np.isnan(self.scores[i, columns])] = -1.0
-            room = np.where(room < 0.0, np.abs(mine), room)
-        room = np.where(stuck & self.eligible[i, columns], np.abs(mine), room)
+            max_weight[can_hold & np.isnan(self.scores[i, columns])] = -1.0
+            max_weight = np.where(max_weight < 0.0, np.abs(mine), max_weight)
+        max_weight = np.where(stuck & self.eligible[i, columns], np.abs(mine), max_weight)
         scenarios = _without_gaps(past[:, columns])
         estimate = COVARIANCES[covariance](scenarios)
         if self.volatility is not None:
@@ -397,7 +329,7 @@ class Inputs:
         return Decision(
             columns=columns,
             held=mine,
-            room=room,
+            max_weight=max_weight,
             frozen=stuck,
             scenarios=scenarios,
             rows=np.arange(start, row + 1),

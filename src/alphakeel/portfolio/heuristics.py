@@ -1,12 +1,9 @@
-"""Target weights at decision rows, from scores, volatilities and limits.
+"""Target weights at decision rows, from scores and volatilities, without an optimiser's limits.
 
-Every function takes plain arrays with one row a decision and answers weights of the same shape:
-long-only, at most 1 in sum, the rest in cash. A row of NaN means that nothing was decided. The
-weights of a decision depend on that row and earlier ones only.
-
-The best stocks long and the worst ones short, neutral in money or in market beta.
-
-Allocators that need no expected returns, computed by skfolio on one window of returns.
+Every function takes plain arrays with one row a decision and returns weights of the same shape:
+at most 1 in sum, the rest in cash. A row of NaN means that nothing was decided. The weights of a
+decision depend on that row and earlier ones only. All are long-only but `long_short_quantile`.
+`classic_weights` has skfolio compute allocators that need no expected returns.
 """
 
 from __future__ import annotations
@@ -27,7 +24,7 @@ from skfolio.optimization import (
 
 from alphakeel.errors import AlphakeelError, ConfigError, DataError
 from alphakeel.risk.covariance import ledoit_wolf_matrix
-from alphakeel.risk.volatility import check_rows, portfolio_volatility
+from alphakeel.risk.volatility import check_rows, ex_ante_volatility
 
 __all__ = [
     "CLASSIC",
@@ -69,20 +66,20 @@ def top_quantile(
     min_names: int = 1,
     target_volatility: float | None = None,
     returns: FloatArray | None = None,
-    rows: IntArray | None = None,
+    decisions: IntArray | None = None,
 ) -> FloatArray:
     """Hold the best-scored stocks in inverse proportion to their volatility.
 
     Parameters
     ----------
-    scores : ndarray of shape (n_rows, n_assets)
+    scores : ndarray of shape (n_decisions, n_assets)
         Higher is better; NaN where the model has no opinion. A row without any score decides
         nothing (weights NaN).
-    volatility : ndarray of shape (n_rows, n_assets)
+    volatility : ndarray of shape (n_decisions, n_assets)
         Volatility forecasts, any unit; a stock without a positive one is not selected.
-    eligible : ndarray of shape (n_rows, n_assets) of bool
+    eligible : ndarray of shape (n_decisions, n_assets) of bool
         Stocks that may be held; any other gets weight zero at once.
-    tradable : ndarray of shape (n_rows, n_assets) of bool, optional
+    tradable : ndarray of shape (n_decisions, n_assets) of bool, optional
         False where a stock is known to be suspended: it is not selected anew and keeps the
         weight that it had; the others share what that leaves of the whole.
     quantile : float, default=0.2
@@ -98,23 +95,16 @@ def top_quantile(
         Least number of stocks to select; with fewer candidates the row stays in cash.
     target_volatility : float, optional
         Annual volatility above which exposure is reduced by :func:`scale_to_volatility`. Needs
-        `returns` and `rows`.
+        `returns` and `decisions`.
     returns : ndarray of shape (n_dates, n_assets), optional
         Daily simple returns for the volatility of the whole portfolio.
-    rows : ndarray of shape (n_rows,) of int, optional
+    decisions : ndarray of shape (n_decisions,) of int, optional
         Row of `returns` on which each decision is made.
 
     Returns
     -------
-    ndarray of shape (n_rows, n_assets)
+    ndarray of shape (n_decisions, n_assets)
         Target weights.
-
-    Raises
-    ------
-    ConfigError
-        If a setting is out of range, or `target_volatility` comes without `returns` and `rows`.
-    DataError
-        If shapes differ.
 
     Notes
     -----
@@ -148,39 +138,22 @@ def top_quantile(
     silent = np.asarray(np.isnan(scores).all(axis=1))
     weights = _smooth(fresh, eligible, stuck, silent, weight_cap, smoothing)
     if target_volatility is not None:
-        if returns is None or rows is None:
+        if returns is None or decisions is None:
             raise ConfigError("target_volatility needs the stocks' returns and the decision rows")
-        forecast = portfolio_volatility(weights, returns, rows)
+        forecast = ex_ante_volatility(weights, returns, decisions)
         weights = scale_to_volatility(weights, forecast, target=target_volatility)
     return weights
 
 
 def equal_weight(eligible: BoolArray) -> FloatArray:
-    """Hold every eligible stock with the same weight.
-
-    Parameters
-    ----------
-    eligible : ndarray of shape (n_rows, n_assets) of bool
-        Stocks that may be held.
-
-    Returns
-    -------
-    ndarray of shape (n_rows, n_assets)
-        Weights that sum to one, or zeros (cash) where no stock is eligible.
-
-    Examples
-    --------
-    >>> equal_weight(np.array([[True, False, True], [False, False, False]]))
-    array([[0.5, 0. , 0.5],
-           [0. , 0. , 0. ]])
-    """
+    """Hold every eligible stock with the same weight; zeros (cash) where none is eligible."""
     eligible = _check_mask("eligible", eligible, np.shape(eligible))
     return np.asarray(eligible / np.maximum(eligible.sum(axis=1, keepdims=True), 1))
 
 
 def minimum_variance(
     returns: FloatArray,
-    rows: IntArray,
+    decisions: IntArray,
     eligible: BoolArray,
     *,
     window: int = 252,
@@ -190,15 +163,16 @@ def minimum_variance(
     """Long-only portfolio of least variance under a weight cap.
 
     Minimises ``w' S w`` subject to ``sum w = 1``, ``0 <= w <= weight_cap``, with S the
-    Ledoit-Wolf covariance of the window that ends on the decision's row.
+    Ledoit-Wolf covariance of the window that ends on the decision's row. R. Clarke, H. de Silva,
+    S. Thorley (2011), Minimum-variance portfolio composition, doi:10.3905/jpm.2011.37.2.031.
 
     Parameters
     ----------
     returns : ndarray of shape (n_dates, n_assets)
         Simple returns as fractions; NaN where there is none.
-    rows : ndarray of shape (n_rows,) of int
+    decisions : ndarray of shape (n_decisions,) of int
         Row of `returns` on which each decision is made: the last one that it uses.
-    eligible : ndarray of shape (n_rows, n_assets) of bool
+    eligible : ndarray of shape (n_decisions, n_assets) of bool
         Stocks that may be held at each decision.
     window : int, default=252
         Rows of returns used; fewer at the start of the history.
@@ -211,38 +185,17 @@ def minimum_variance(
 
     Returns
     -------
-    ndarray of shape (n_rows, n_assets)
+    ndarray of shape (n_decisions, n_assets)
         Target weights; zeros (cash) where no stock has enough history.
-
-    Raises
-    ------
-    ConfigError
-        If a setting is out of range.
-    DataError
-        If shapes do not fit.
-    AlphakeelError
-        If the solver fails; names the decision's row.
-
-    References
-    ----------
-    R. Clarke, H. de Silva, S. Thorley (2011), Minimum-variance portfolio composition, Journal
-    of Portfolio Management 37(2), doi:10.3905/jpm.2011.37.2.031.
-
-    Examples
-    --------
-    >>> returns = np.random.default_rng(0).normal(0.0, [0.01, 0.02], (300, 2))
-    >>> eligible = np.ones((1, 2), dtype=bool)
-    >>> minimum_variance(returns, np.array([299]), eligible, weight_cap=1.0).round(1)
-    array([[0.8, 0.2]])
     """
     _check_settings(weight_cap=weight_cap, min_share=min_share)
     if window < 2:
         raise ConfigError(f"window is {window!r}; give at least 2 rows")
     returns = np.asarray(returns, np.float64)
-    eligible = _check_mask("eligible", eligible, (len(rows), returns.shape[1]))
-    rows = check_rows(rows, len(eligible), len(returns))
+    eligible = _check_mask("eligible", eligible, (len(decisions), returns.shape[1]))
+    decisions = check_rows("decision rows", decisions, len(eligible), len(returns))
     weights = np.zeros(eligible.shape)
-    for i, row in enumerate(rows.tolist()):
+    for i, row in enumerate(decisions.tolist()):
         past = returns[max(0, row - window + 1) : row + 1]
         enough = (~np.isnan(past)).sum(axis=0) >= max(2.0, min_share * window)
         columns = np.flatnonzero(eligible[i] & enough)
@@ -261,32 +214,10 @@ def minimum_variance(
 
 
 def scale_to_volatility(weights: FloatArray, forecast: FloatArray, *, target: float) -> FloatArray:
-    """Move a share of each portfolio to cash so that its forecast volatility meets a target.
+    """Move a share of each portfolio to cash so that its forecast volatility is at most `target`.
 
-    Parameters
-    ----------
-    weights : ndarray of shape (n_rows, n_assets)
-        Weights by decision; rows of NaN stay.
-    forecast : ndarray of shape (n_rows,)
-        Volatility forecast of each portfolio, in the unit of `target`. Where it is NaN the risk
-        is unknown and the portfolio stays in cash.
-    target : float
-        Largest volatility, as a fraction. Exposure is only ever reduced: no leverage.
-
-    Returns
-    -------
-    ndarray of shape (n_rows, n_assets)
-        Scaled weights.
-
-    Raises
-    ------
-    ConfigError
-        If `target` is not positive.
-
-    Examples
-    --------
-    >>> scale_to_volatility(np.array([[0.5, 0.5]]), np.array([0.2]), target=0.1)
-    array([[0.25, 0.25]])
+    `forecast` and `target` are in one unit. Exposure is only ever reduced: no leverage. Where the
+    forecast is NaN the risk is unknown and the portfolio stays in cash; rows of NaN weights stay.
     """
     if not 0.0 < target < np.inf:
         raise ConfigError(f"target volatility is {target!r}; give a positive fraction a year")
@@ -299,29 +230,11 @@ def scale_to_volatility(weights: FloatArray, forecast: FloatArray, *, target: fl
 def capped_proportional(
     raw: FloatArray, *, cap: float, budget: FloatArray | float = 1.0
 ) -> FloatArray:
-    """Weights in proportion to `raw` under a cap, by exact water-filling.
+    """Weights in proportion to non-negative `raw` under a cap, by exact water-filling.
 
-    The answer is ``min(cap, s * raw)`` with the one scale `s` a row that spends the budget: the
-    excess of capped stocks goes to the others in proportion.
-
-    Parameters
-    ----------
-    raw : ndarray of shape (n_rows, n_assets)
-        Non-negative; zero means no weight.
-    cap : float
-        Largest weight.
-    budget : float or ndarray of shape (n_rows,), default=1.0
-        Sum of each row. Where all positive entries at the cap do not reach it, they stay there.
-
-    Returns
-    -------
-    ndarray of shape (n_rows, n_assets)
-        Weights.
-
-    Examples
-    --------
-    >>> capped_proportional(np.array([[4.0, 2.0, 1.0, 1.0]]), cap=0.4)
-    array([[0.4 , 0.3 , 0.15, 0.15]])
+    ``min(cap, s * raw)`` with the one scale `s` a row that spends the budget (one number or one a
+    row): the excess of capped stocks goes to the others in proportion. Where all positive entries
+    at the cap do not reach the budget, they stay there.
     """
     raw = raw / np.maximum(raw.max(axis=1, keepdims=True, initial=0.0), np.finfo(float).tiny)
     spend = np.broadcast_to(np.asarray(budget, np.float64), raw.shape[:1])[:, None]
@@ -333,8 +246,8 @@ def capped_proportional(
     fits = (scale > 0.0) & (scale * largest <= cap)
     chosen = np.take_along_axis(scale, fits.argmax(axis=1)[:, None], axis=1)
     at_cap = np.where(raw > 0.0, cap, 0.0)
-    found = fits.any(axis=1, keepdims=True)
-    weights = np.where(found, np.minimum(chosen * raw, cap), at_cap)
+    spends = fits.any(axis=1, keepdims=True)
+    weights = np.where(spends, np.minimum(chosen * raw, cap), at_cap)
     return np.where(spend > 0.0, weights, 0.0)
 
 
@@ -397,10 +310,10 @@ def _least_variance(covariance: FloatArray, cap: float) -> FloatArray | None:
     solver = clarabel.DefaultSolver(
         quadratic, np.zeros(n), _budget_and_box(n), bounds, cones, settings
     )
-    answer = solver.solve()
-    if answer.status not in (clarabel.SolverStatus.Solved, clarabel.SolverStatus.AlmostSolved):
+    solution = solver.solve()
+    if solution.status not in (clarabel.SolverStatus.Solved, clarabel.SolverStatus.AlmostSolved):
         return None
-    weights = np.clip(np.asarray(answer.x), 0.0, cap)
+    weights = np.clip(np.asarray(solution.x), 0.0, cap)
     weights[weights < SOLVER_DUST] = 0.0
     return np.asarray(weights / max(1.0, weights.sum()))
 
@@ -443,19 +356,21 @@ def long_short_quantile(
 ) -> FloatArray:
     """Hold the best-scored stocks and sell the worst ones short, by inverse volatility.
 
-    Each side is a :func:`top_quantile` book (the short one of the scores with their
-    sign turned) worth half of `gross`. Then the heavier side is scaled down to the other: in money,
-    or, with `betas`, in weight times beta. So `gross` is never exceeded.
+    Each side is a :func:`top_quantile` portfolio (the short one of the scores with their sign
+    turned) worth half of `gross`. Then the heavier side is scaled down to the other: in money, or,
+    with `betas`, in weight times beta. So `gross` is never exceeded. One unit long, one unit short:
+    E. Fama, K. French (1993), doi:10.1016/0304-405X(93)90023-5.
 
     Parameters
     ----------
     scores, volatility, eligible
         As for :func:`top_quantile`.
-    betas : ndarray of shape (n_rows, n_assets), optional
+    betas : ndarray of shape (n_decisions, n_assets), optional
         Market betas known at each decision: the sides are then equal in beta, not in money. NaN
         counts as 1.
     gross : float, default=2.0
-        Longs plus shorts over wealth.
+        Longs plus shorts over wealth. A stock that fades out of one side while it enters the other
+        is held at the difference, so that with smoothing the gross may be less.
     quantile : float, default=0.2
         Share of the candidates on each side, in (0, 0.5].
     weight_cap : float, default=0.1
@@ -465,37 +380,10 @@ def long_short_quantile(
 
     Returns
     -------
-    ndarray of shape (n_rows, n_assets)
+    ndarray of shape (n_decisions, n_assets)
         Target weights, negative for shorts; NaN where nothing was decided. Zeros (cash) where
         a side is empty, or where the betas of a side do not sum to more than zero: no scaling
         makes the two neutral then.
-
-    Raises
-    ------
-    ConfigError
-        If a setting is out of range.
-    DataError
-        If shapes differ.
-
-    Notes
-    -----
-    A stock that fades out of one side while it enters the other is held at the difference, so
-    that with smoothing the gross may be less than asked for.
-
-    References
-    ----------
-    E. Fama, K. French (1993), Common risk factors in the returns on stocks and bonds, Journal of
-    Financial Economics 33, doi:10.1016/0304-405X(93)90023-5 (one unit long, one unit short).
-
-    Examples
-    --------
-    >>> scores = np.array([[0.9, 0.5, 0.1, 0.7]])
-    >>> even = {"volatility": np.full((1, 4), 0.2), "eligible": np.ones((1, 4), dtype=bool)}
-    >>> long_short_quantile(scores, **even, quantile=0.25, weight_cap=1.0)
-    array([[ 1.,  0., -1.,  0.]])
-    >>> betas = np.array([[2.0, 1.0, 1.0, 1.0]])
-    >>> long_short_quantile(scores, **even, betas=betas, quantile=0.25, weight_cap=1.0)
-    array([[ 0.5,  0. , -1. ,  0. ]])
     """
     if not 0.0 < gross < np.inf or not 0.0 < quantile <= 0.5:
         raise ConfigError(
@@ -526,45 +414,18 @@ def long_short_quantile(
 
 
 def cap_gross(weights: FloatArray, gross: float) -> FloatArray:
-    """Scale down the rows whose sizes sum to more than `gross`; rows of NaN stay.
-
-    Examples
-    --------
-    >>> cap_gross(np.array([[1.5, -1.5], [0.5, -0.5]]), 2.0)
-    array([[ 1. , -1. ],
-           [ 0.5, -0.5]])
-    """
+    """Scale down the rows whose sizes sum to more than `gross`; rows of NaN stay."""
     size = np.abs(weights).sum(axis=1)
     share = np.divide(gross, size, out=np.ones(len(size)), where=size > gross)
     return np.asarray(weights * share[:, None])
 
 
 def classic_weights(method: str, returns: FloatArray) -> FloatArray:
-    """Fully invested long-only weights of one of the classic allocators.
+    """Fully invested long-only weights of one of `CLASSIC`, from simple returns without gaps.
 
-    Parameters
-    ----------
-    method : {"inverse_volatility", "risk_parity", "hrp"}
-        In proportion to one over volatility; equal contributions to variance; hierarchical
-        risk parity.
-    returns : ndarray of shape (n_dates, n_assets)
-        Simple returns without gaps.
-
-    Returns
-    -------
-    ndarray of shape (n_assets,)
-
-    Raises
-    ------
-    AlphakeelError
-        If skfolio finds no solution.
-
-    References
-    ----------
-    S. Maillard, T. Roncalli, J. Teiletche (2010), The properties of equally weighted risk
-    contribution portfolios, Journal of Portfolio Management 36(4), doi:10.3905/jpm.2010.36.4.060.
-    M. Lopez de Prado (2016), Building diversified portfolios that outperform out of sample,
-    Journal of Portfolio Management 42(4), doi:10.3905/jpm.2016.42.4.059.
+    Risk parity (equal contributions to variance): S. Maillard et al. (2010),
+    doi:10.3905/jpm.2010.36.4.060; hierarchical risk parity: M. Lopez de Prado (2016),
+    doi:10.3905/jpm.2016.42.4.059.
 
     Examples
     --------

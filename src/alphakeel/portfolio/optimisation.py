@@ -6,11 +6,9 @@ with the returns, as the backtest's holdings do; a suspended stock keeps the wei
 Each decision leaves a record of what it used of each limit and, where a limit could not be
 kept, which one and why. Row t is the close of day t; a decision uses rows up to its own.
 
-What happens where no portfolio keeps every limit: name the conflict, then break the least.
-
-First the limits are left out one at a time until those that remain are all needed to make the
-programme impossible: a smallest set of limits in conflict. Then the safe portfolio is looked
-for in this order:
+Where no portfolio keeps every limit, the conflict is named: limits are left out one at a time
+until those that remain are all needed to make the programme impossible. Then the safe portfolio
+is looked for in this order:
 
 1. more cash than `invested` allows, as little more as possible;
 2. more trading than `turnover` allows, as little more as possible (the safe portfolio nearest
@@ -30,7 +28,7 @@ from alphakeel.errors import AlphakeelError, ConfigError
 from alphakeel.portfolio.constraints import (
     TOLERANCE,
     Decision,
-    Inputs,
+    DecisionData,
     Limits,
     bound_of,
     breaches,
@@ -60,7 +58,7 @@ SCORED = ("mean_cvar", "mean_variance")
 METHODS = (*SCORED, "minimum_variance", *CLASSIC, "equal_weight")
 # Weights under a basis point that the newest solution does not want are dropped.
 MIN_WEIGHT = 1e-4
-# Steps from the wanted smoothing to none, where the smoothed book breaks a limit.
+# Steps from the wanted smoothing to none, where the smoothed portfolio breaks a limit.
 SMOOTHING_STEPS = (0.0, 0.25, 0.5, 0.75)
 
 # Who is cleared first: a limit tested early is named only if no later one explains the conflict.
@@ -98,14 +96,10 @@ class Record:
     used : dict of str to float
         How much of each limit the weights use; `volatility` a year, `cvar`, `var` and
         `drawdown` per day or path of the scenarios, `turnover` both sides.
-    binding : tuple of str
-        Limits in use to the last bit.
-    conflict : tuple of str
-        A smallest set of limits that could not be met together.
-    breached : dict of str to float
-        By how much each limit is broken. Empty when all are kept.
-    reason : str
-        Why, in one sentence; empty when all limits are kept.
+    binding, conflict : tuple of str
+        Limits in use to the last bit; a smallest set that could not be met together.
+    breached, reason : dict of str to float, str
+        By how much each limit is broken, and why in one sentence; empty when all are kept.
     """
 
     row: int
@@ -119,21 +113,16 @@ class Record:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Allocation:
-    """Weights of every decision and their records.
+    """Target weights of every decision, (n_decisions, n_assets), and a record of each.
 
-    Attributes
-    ----------
-    weights : ndarray of shape (n_rows, n_assets)
-        Target weights; a row of NaN where nothing was decided.
-    records : tuple of Record
-        One a decision.
+    A row of NaN is a decision at which nothing was decided.
     """
 
     weights: FloatArray
     records: tuple[Record, ...]
 
     def used(self, name: str) -> FloatArray:
-        """One measure over the decisions, of shape (n_rows,); NaN where nothing was decided."""
+        """One measure, of shape (n_decisions,); NaN where nothing was decided."""
         return np.array([record.used.get(name, np.nan) for record in self.records])
 
 
@@ -142,28 +131,9 @@ def expected_returns(
 ) -> FloatArray:
     """Annual expected returns from scores: ``strength * z(score) * vol / mean(vol)``.
 
-    Parameters
-    ----------
-    scores : ndarray of shape (n,)
-        Higher is better; NaN for no opinion, which expects zero.
-    volatility : ndarray of shape (n,)
-        Any unit; positive.
-    strength : float, default=0.025
-        Expected annual return of one standard deviation of score.
-
-    Returns
-    -------
-    ndarray of shape (n,)
-
-    References
-    ----------
-    R. Grinold (1994), Alpha is volatility times IC times score, Journal of Portfolio
-    Management 20(4), doi:10.3905/jpm.1994.409482.
-
-    Examples
-    --------
-    >>> expected_returns(np.array([1.0, -1.0, np.nan]), np.array([0.2, 0.2, 0.2]), strength=0.05)
-    array([ 0.05, -0.05,  0.  ])
+    `strength` is the annual return of one standard deviation of score. A score of NaN is no
+    opinion, which expects zero. R. Grinold (1994), Alpha is volatility times IC times score,
+    doi:10.3905/jpm.1994.409482.
     """
     known = np.isfinite(scores)
     if not known.any():
@@ -180,7 +150,7 @@ def allocate(
     method: str,
     *,
     returns: FloatArray,
-    rows: IntArray,
+    decisions: IntArray,
     eligible: BoolArray,
     limits: Limits | None = None,
     scores: FloatArray | None = None,
@@ -204,27 +174,27 @@ def allocate(
     Parameters
     ----------
     method : str
-        One of `METHODS`. ``"mean_cvar"`` and ``"mean_variance"`` use `scores`; the others wish
-        for their own portfolio and hold the nearest one within the limits.
+        One of `METHODS`. ``"mean_cvar"`` and ``"mean_variance"`` use `scores`; the others compute a
+        target portfolio, and the nearest one within the limits is held.
     returns : ndarray of shape (n_dates, n_assets)
         Daily simple returns; NaN where there is none.
-    rows : ndarray of shape (n_rows,) of int
+    decisions : ndarray of shape (n_decisions,) of int
         Row of `returns` on which each decision is made, rising.
-    eligible : ndarray of shape (n_rows, n_assets) of bool
+    eligible : ndarray of shape (n_decisions, n_assets) of bool
         Stocks that may be held; any other is sold, unless suspended.
     limits : Limits, optional
         Long-only, 10 % a stock and nothing else by default.
-    scores : ndarray of shape (n_rows, n_assets), optional
+    scores : ndarray of shape (n_decisions, n_assets), optional
         Higher is better. NaN: no opinion; the stock is not added to. A row of NaN decides
         nothing.
-    volatility : ndarray of shape (n_rows, n_assets), optional
+    volatility : ndarray of shape (n_decisions, n_assets), optional
         Annual forecasts that replace those of the covariance; NaN keeps it.
-    tradable : ndarray of shape (n_rows, n_assets) of bool, optional
+    tradable : ndarray of shape (n_decisions, n_assets) of bool, optional
         False where a stock is known to be suspended: its weight stays.
-    sectors : ndarray of shape (n_assets,) or (n_rows, n_assets) of int, optional
+    sectors : ndarray of shape (n_assets,) or (n_decisions, n_assets) of int, optional
         Labels; negative ones share a sector of their own. Needed for the sector limit.
-    betas : ndarray of shape (n_rows, n_assets), optional
-        Market betas; needed for a beta-neutral book. NaN counts as 1.
+    betas : ndarray of shape (n_decisions, n_assets), optional
+        Market betas; needed for a beta-neutral portfolio. NaN counts as 1.
     window : int, default=500
         Rows of returns up to the decision: scenarios, and the sample of the covariance.
     min_share : float, default=0.8
@@ -240,7 +210,7 @@ def allocate(
     cost_per_side : float, default=0.001
         Cost of one side as a fraction of the traded value (0.001 is 10 basis points).
     holding_period : float, default=60.0
-        Days that a position is kept: the cost of a decision's trades is charged once and
+        Days for which a position is held: the cost of a decision's trades is charged once and
         spread over them, ``252 / holding_period`` times a year.
     smoothing : float, default=0.25
         Share of the way from the old composition to the new one; 1 goes all the way. Only the
@@ -259,17 +229,17 @@ def allocate(
     DataError
         If shapes do not fit.
     AlphakeelError
-        If a solver stops without an answer.
+        If a solver stops without a solution.
 
     Examples
     --------
     >>> returns = np.random.default_rng(0).normal(0.0, [0.01, 0.02], (300, 2))
-    >>> book = allocate(
-    ...     "minimum_variance", returns=returns, rows=np.array([299]),
+    >>> allocation = allocate(
+    ...     "minimum_variance", returns=returns, decisions=np.array([299]),
     ...     eligible=np.ones((1, 2), dtype=bool),
     ...     limits=Limits(weight_cap=1.0, volatility_limit=0.1),
     ... )
-    >>> book.weights.round(1), book.records[0].status
+    >>> allocation.weights.round(1), allocation.records[0].status
     (array([[0.6, 0.1]]), 'less_invested')
     """
     limits = limits or Limits()
@@ -289,9 +259,9 @@ def allocate(
             f"{holding_period!r} and window {window!r}; give shares in (0, 1], "
             "a positive number of days and at least 20 rows"
         )
-    inputs = Inputs(
+    data = DecisionData(
         returns,
-        rows,
+        decisions,
         eligible,
         limits=limits,
         scores=scores,
@@ -305,29 +275,29 @@ def allocate(
         np.zeros(0), cost_per_side * 252.0 / holding_period, cvar_price, aversion, 0.0
     )
     warm, records = WarmStart(), []
-    weights: FloatArray = np.full(inputs.eligible.shape, np.nan)
-    book, since = np.zeros(inputs.eligible.shape[1]), 0
-    for i, row in enumerate(inputs.rows.tolist()):
-        held = inputs.present(i, drifted(book, inputs.returns[since + 1 : row + 1]))
-        book, since = held, row
-        if scored and inputs.scores is not None and np.isnan(inputs.scores[i]).all():
+    weights: FloatArray = np.full(data.eligible.shape, np.nan)
+    current, since = np.zeros(data.eligible.shape[1]), 0
+    for i, row in enumerate(data.decisions.tolist()):
+        held = data.present(i, drifted(current, data.returns[since + 1 : row + 1]))
+        current, since = held, row
+        if scored and data.scores is not None and np.isnan(data.scores[i]).all():
             records.append(Record(row, "silent", {}))
             continue
-        decision = inputs.decision(
+        decision = data.decision(
             i, held, window=window, min_share=min_share, covariance=covariance, scored=scored
         )
         weights[i] = 0.0
         if decision is None:
-            weights[i] = np.where(inputs.frozen(i), held, 0.0)
+            weights[i] = np.where(data.frozen(i), held, 0.0)
             records.append(_short_of_history(row, held, weights[i], limits))
         else:
-            opinion = inputs.scores[i] if inputs.scores is not None else None
+            opinion = data.scores[i] if data.scores is not None else None
             objective = _objective(method, decision, opinion, yearly, strength)
             bounds = _investing(decision, limits) if method == "minimum_variance" else limits
             chosen, record = _decide(decision, bounds, objective, smoothing, row, warm)
             weights[i, decision.columns] = chosen
             records.append(record)
-        book, since = weights[i], row + lag
+        current, since = weights[i], row + lag
     return Allocation(weights, tuple(records))
 
 
@@ -338,7 +308,7 @@ def _objective(
     yearly: Objective,
     strength: float,
 ) -> Objective:
-    """What the method wants of one decision."""
+    """Expected returns of the method for one decision, or the target portfolio to be near to."""
     n = len(decision.held)
     if method == "minimum_variance":
         return Objective(np.zeros(n), aversion=1.0)
@@ -349,21 +319,21 @@ def _objective(
         if method == "mean_cvar":
             return replace(yearly, alpha=alpha, aversion=0.0)
         return replace(yearly, alpha=alpha, cvar_weight=0.0)
-    open_to = np.isinf(decision.room) & ~decision.frozen
-    wish = np.where(decision.frozen, decision.held, 0.0)
+    open_to = np.isinf(decision.max_weight) & ~decision.frozen
+    target = np.where(decision.frozen, decision.held, 0.0)
     if open_to.any():
-        left = max(1.0 - wish.sum(), 0.0)
+        left = max(1.0 - target.sum(), 0.0)
         share = np.full(int(open_to.sum()), 1.0 / open_to.sum())
         if method in CLASSIC:
             share = classic_weights(method, decision.scenarios[:, open_to])
-        wish[open_to] = left * share
-    return Objective(wish, ridge=1.0)
+        target[open_to] = left * share
+    return Objective(target, ridge=1.0)
 
 
 def _investing(decision: Decision, limits: Limits) -> Limits:
     """The limits with all money invested, as far as the caps on single stocks allow."""
     if limits.neutral:
-        raise ConfigError("minimum variance is a long-only book; leave out neutral")
+        raise ConfigError("minimum variance is a long-only portfolio; leave out neutral")
     _, upper = decision.bounds(limits, frozenset())
     return replace(limits, invested=max(limits.invested, min(1.0, float(upper.sum()) - 1e-9)))
 
@@ -377,17 +347,17 @@ def _decide(
     warm: WarmStart,
 ) -> tuple[FloatArray, Record]:
     """The optimum, smoothed, or the safe portfolio where there is none."""
-    answer = None
-    # A wish that keeps every limit is its own nearest portfolio.
-    kept = objective.ridge > 0.0 and not breaches(
+    solution = None
+    # A target portfolio that keeps every limit is its own nearest portfolio.
+    feasible = objective.ridge > 0.0 and not breaches(
         measure(objective.alpha, decision, limits), limits
     )
-    if not kept:
-        answer = solve(decision, limits, objective, warm=warm)
+    if not feasible:
+        solution = solve(decision, limits, objective, warm=warm)
     conflict: tuple[str, ...] = ()
-    if kept or answer is not None:
+    if feasible or solution is not None:
         status = "optimal"
-        fresh = objective.alpha if answer is None else answer.weights
+        fresh = objective.alpha if solution is None else solution.weights
         chosen = _smoothed(decision, limits, fresh, smoothing)
     else:
         conflict = conflict_of(decision, limits)
@@ -427,7 +397,7 @@ def _smoothed(
             old = held[moving] * (budget / before)
             part = (1.0 - share) * old + share * fresh[moving]
             part[(part < MIN_WEIGHT) & (fresh[moving] == 0.0)] = 0.0
-            # A stock without room for more may keep what it has, whatever the others do.
+            # A stock at its largest weight may keep what it has, whatever the others do.
             part = np.minimum(part, upper[moving])
             blend[moving] = capped_proportional(part[None], cap=limits.weight_cap, budget=budget)[0]
             blend = np.minimum(blend, upper)
@@ -439,13 +409,13 @@ def _smoothed(
 
 def _binding(used: dict[str, float], limits: Limits) -> tuple[str, ...]:
     """Limits in use to the last bit; VaR binds where CVaR stands at its bound."""
-    found = []
+    binding = []
     for name, bound in bound_of(limits).items():
         value = used["cvar" if name == "var" else name]
         slack = value - bound if name == "invested" else bound - value
         if name not in ("eligible", "neutral") and bound > 0.0 and slack <= 1e-5 * max(bound, 0.1):
-            found.append(name)
-    return tuple(found)
+            binding.append(name)
+    return tuple(binding)
 
 
 def _reason(conflict: tuple[str, ...], over: dict[str, float], suspended: bool) -> str:
@@ -490,38 +460,17 @@ def _check_numbers(**numbers: float) -> None:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Fallback:
-    """A portfolio in place of the one that does not exist.
-
-    Attributes
-    ----------
-    weights : ndarray of shape (n,)
-    status : str
-        ``"less_invested"``, ``"more_turnover"`` or ``"least_breach"``.
-    """
+    """A portfolio in place of the one that does not exist; `status` as in `Record`."""
 
     weights: FloatArray
     status: str
 
 
 def conflict_of(decision: Decision, limits: Limits) -> tuple[str, ...]:
-    """A smallest set of limits that cannot be met together.
+    """A smallest set of limits that cannot be met together, by name.
 
-    Parameters
-    ----------
-    decision : Decision
-    limits : Limits
-        Limits under which the decision has no portfolio.
-
-    Returns
-    -------
-    tuple of str
-        Names; leaving out any one of them makes the others possible. Empty where the suspended
-        stocks alone are in the way.
-
-    References
-    ----------
-    J. Chinneck, E. Dravnieks (1991), Locating minimal infeasible constraint sets in linear
-    programs, ORSA Journal on Computing 3(2), doi:10.1287/ijoc.3.2.157.
+    Leaving out any one of them makes the others possible. Empty where the suspended stocks alone
+    are in the way. J. Chinneck, E. Dravnieks (1991), doi:10.1287/ijoc.3.2.157.
     """
     on = bound_of(limits)
     out: frozenset[str] = frozenset()
@@ -539,33 +488,18 @@ def conflict_of(decision: Decision, limits: Limits) -> tuple[str, ...]:
 def safe_portfolio(decision: Decision, limits: Limits, objective: Objective) -> Fallback:
     """The portfolio that keeps the limits as far as they can be kept.
 
-    Parameters
-    ----------
-    decision : Decision
-    limits : Limits
-        Limits under which the decision has no portfolio.
-    objective : Objective
-        What to minimise where more cash alone makes it possible.
-
-    Returns
-    -------
-    Fallback
-
-    Raises
-    ------
-    AlphakeelError
-        If a solver stops without an answer.
+    `objective` is minimised where more cash alone makes it possible.
     """
     if limits.invested > 0.0:
         most = solve(decision, limits, _least_trading(decision), elastic=("invested",))
         if most is not None:
             reached = max(0.0, min(float(most.weights.sum()), limits.invested) - ROUNDING)
-            answer = solve(decision, replace(limits, invested=reached), objective)
-            return Fallback((answer or most).weights, "less_invested")
+            solution = solve(decision, replace(limits, invested=reached), objective)
+            return Fallback((solution or most).weights, "less_invested")
     if limits.turnover_limit is not None:
-        answer = _nearest(decision, limits, frozenset({"turnover", "invested"}))
-        if answer is not None:
-            return Fallback(answer.weights, "more_turnover")
+        solution = _nearest(decision, limits, frozenset({"turnover", "invested"}))
+        if solution is not None:
+            return Fallback(solution.weights, "more_turnover")
     return Fallback(_least_breach(decision, limits), "least_breach")
 
 
@@ -577,15 +511,15 @@ def _nearest(decision: Decision, limits: Limits, relaxed: frozenset[str]) -> Sol
 def _least_breach(decision: Decision, limits: Limits) -> FloatArray:
     """Least sum of relative breaches, at nearly no regard for trading."""
     rest = replace(limits, invested=0.0, turnover_limit=None)
-    # A long-only book cannot borrow, whatever else has to give way.
+    # A long-only portfolio cannot borrow, whatever else has to give way.
     elastic = ELASTIC if limits.neutral else tuple(name for name in ELASTIC if name != "gross")
-    answer = solve(decision, rest, _least_trading(decision), elastic=elastic)
-    if answer is None:
+    solution = solve(decision, rest, _least_trading(decision), elastic=elastic)
+    if solution is None:
         raise AlphakeelError(
             f"no portfolio of row {decision.rows[-1]} keeps the weights of its suspended stocks: "
             "check the weights and returns for values that are not finite"
         )
-    return answer.weights
+    return solution.weights
 
 
 def _least_trading(decision: Decision) -> Objective:

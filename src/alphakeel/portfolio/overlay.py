@@ -1,9 +1,9 @@
-"""How much of a book to hold: exposure cut to a volatility target, a VaR cap and a drawdown.
+"""How much of a portfolio to hold: exposure by a volatility target, a VaR cap and a drawdown.
 
-A *book* is the backtest of a composition alone. The overlay reads what the book earned and
+The *portfolio* here is the backtest of a composition alone. The overlay reads what it earned and
 forecasts of its risk, decides each day which share of wealth follows it (the rest is cash), and
 writes the targets of the overlaid portfolio. It never changes the composition, so the same overlay
-can be put on every book. Rules, with an example by hand, are in ``docs/overlay.md``.
+can be put on every portfolio. Rules, with an example by hand, are in ``docs/overlay.md``.
 """
 
 from __future__ import annotations
@@ -48,16 +48,6 @@ class Brake:
     halflife : float, default=126.0
         Rows in which the distance to the peak halves; infinity keeps the true peak, and exposure
         comes back only as wealth recovers.
-
-    Raises
-    ------
-    ConfigError
-        If a setting is out of range.
-
-    Examples
-    --------
-    >>> Brake(start=0.0, full=0.5, floor=0.0).factor(0.25)
-    0.5
     """
 
     start: float = 0.1
@@ -89,15 +79,15 @@ class Overlay:
     Attributes
     ----------
     exposure : ndarray of float
-        Share of wealth that is to follow the book, as decided at or before each close: the latest
-        decision, or from its trade on the share that it has drifted to.
+        Share of wealth that is to follow the portfolio, as decided at or before each close: the
+        latest decision, or from its trade on the share that it has drifted to.
     decided : ndarray of bool
         Rows on which the exposure (and with it a row of targets) is decided anew.
     effective : ndarray of float
-        Share of wealth that follows the book after the trades of each close: what earns the
-        book's return of the next day.
+        Share of wealth that follows the portfolio after the trades of each close: what earns its
+        return of the next day.
     wealth : ndarray of float
-        Overlaid wealth at each close before that close's trades, from 1, by the book's returns
+        Overlaid wealth at each close before that close's trades, from 1, by the portfolio's returns
         and the cost rate: what the brake watches. The backtest of the targets has the true one.
     leverage, volatility, var, throttle : ndarray of float
         Largest exposure that each component allows; infinity for one that is off or does not
@@ -148,7 +138,7 @@ def overlay(
     invested: FloatArray | None = None,
     financing_rate: float = 0.0,
 ) -> Overlay:
-    """Decide at each close how much of wealth follows the book.
+    """Decide at each close how much of wealth follows the portfolio.
 
     Wanted is the smallest of the limits that are on, times the brake. It is decided when the
     composition is decided anew (there is a trade anyway), when it is further from the exposure in
@@ -158,27 +148,27 @@ def overlay(
     Parameters
     ----------
     returns : ndarray of shape (n_dates,)
-        Net simple returns of the book as fractions; NaN where it held nothing
-        (:func:`book_returns`). Row t is known at close t.
+        Net simple returns of the portfolio as fractions; NaN where it held nothing
+        (:func:`portfolio_returns`). Row t is known at close t.
     decided : ndarray of shape (n_dates,) of bool
-        Rows on which the book's composition is decided.
+        Rows on which the portfolio's composition is decided.
     target_volatility : float, optional
-        Annual volatility at which the book is held, as a fraction. Needs `volatility`.
+        Annual volatility at which the portfolio is held, as a fraction. Needs `volatility`.
     volatility : ndarray of shape (n_dates,), optional
-        Annual volatility forecast of the book known at each close (:func:`book_volatility`). NaN
-        is unknown risk: no exposure.
+        Annual volatility forecast of the portfolio known at each close
+        (:func:`portfolio_volatility`). NaN is unknown risk: no exposure.
     var_cap : float, optional
         Largest one-day value at risk of the overlaid portfolio, a positive fraction of wealth.
         Needs `value_at_risk`.
     value_at_risk : ndarray of shape (n_dates,), optional
-        Forecast of the book's one-day value at risk (at the level that the cap is meant for), a
-        positive fraction, known at each close. NaN is unknown risk: no exposure.
+        Forecast of the portfolio's one-day value at risk (at the level that the cap is meant for),
+        a positive fraction, known at each close. NaN is unknown risk: no exposure.
     throttle : ndarray of shape (n_dates,), optional
         Largest exposure that a regime allows, known at each close, at least 0; NaN has no opinion.
     brake : Brake, optional
         Brake on the drawdown of the overlaid wealth; off by default.
     max_exposure : float, default=1.0
-        Leverage cap. Above 1 the final backtest needs a `Margin` of as much; a book that holds
+        Leverage cap. Above 1 the final backtest needs a `Margin` of as much; a portfolio that holds
         cash borrows only where exposure times `invested` is above 1.
     band : float, default=0.1
         No-trade band, relative to the exposure in force: 0.1 leaves 0.50 until 0.55 or 0.45 is
@@ -188,16 +178,15 @@ def overlay(
     cost_per_side : float, default=0.001
         Cost of a change of exposure as a fraction of the value traded, for `Overlay.wealth`.
     invested : ndarray of shape (n_dates,), optional
-        Share of the book in stocks after each close's trades, longs less shorts (the sum of
-        `Ledger.weights`); 1 by default. The rest of the book is cash, and used before any is
-        borrowed.
+        Share of the portfolio in stocks after each close's trades, longs less shorts (the sum of
+        `Ledger.weights`); 1 by default. The rest is cash, and used before any is borrowed.
     financing_rate : float, default=0.0
         Annual interest on borrowed cash, for `Overlay.wealth`: a 252nd part a row.
 
     Returns
     -------
     Overlay
-        Exposure, the rows on which it is decided, and each component's own answer.
+        Exposure, the rows on which it is decided, and the limit of each component.
 
     Raises
     ------
@@ -208,10 +197,8 @@ def overlay(
 
     References
     ----------
-    A. Moreira, T. Muir (2017), Volatility-managed portfolios, Journal of Finance 72(4),
-    doi:10.1111/jofi.12513.
-    S. Grossman, Z. Zhou (1993), Optimal investment strategies for controlling drawdowns,
-    Mathematical Finance 3(3), doi:10.1111/j.1467-9965.1993.tb00044.x (exposure in proportion to
+    A. Moreira, T. Muir (2017), Volatility-managed portfolios, doi:10.1111/jofi.12513.
+    S. Grossman, Z. Zhou (1993), doi:10.1111/j.1467-9965.1993.tb00044.x (exposure in proportion to
     the distance from a floor under the peak).
 
     Examples
@@ -331,48 +318,27 @@ def overlay_targets(
     """Target weights of the overlaid portfolio.
 
     Where the composition is decided, its target times the exposure; where only the exposure is
-    decided, the book's composition times the exposure; NaN elsewhere. The book's composition on
+    decided, the portfolio's composition times the exposure; NaN elsewhere. The composition on
     row t is the newest target that is not traded yet, if there is one (else the portfolio would be
     pulled back to the old composition just after it had moved to the new one), and the weights
-    that the book holds after the trades of close t otherwise.
+    held after the trades of close t otherwise.
 
     Parameters
     ----------
     targets : ndarray of shape (n_dates, n_assets)
-        Targets of the book; rows of NaN decide nothing.
+        Targets of the portfolio without the overlay; rows of NaN decide nothing.
     weights : ndarray of shape (n_dates, n_assets)
-        Weights of the book after each close's trades: `Ledger.weights` of its backtest.
+        Its weights after each close's trades: `Ledger.weights` of its backtest.
     plan : Overlay
         The exposure.
     lag : int, default=1
-        Rows between decision and trade: that of the book's backtest.
+        Rows between decision and trade: that of the portfolio's backtest.
 
     Returns
     -------
     ndarray of shape (n_dates, n_assets)
         Targets for the final backtest, at the same lag. With nothing switched on they are
         `targets`.
-
-    Raises
-    ------
-    DataError
-        If shapes differ, or a composition is decided on a row on which `plan` decides nothing.
-
-    Examples
-    --------
-    >>> nan = np.nan
-    >>> targets = np.array([[0.5, 0.5], [nan, nan], [nan, nan]])
-    >>> weights = np.array([[0.0, 0.0], [0.5, 0.5], [0.6, 0.4]])
-    >>> plan = overlay(
-    ...     np.array([nan, nan, 0.02]),
-    ...     decided=np.array([True, False, False]),
-    ...     target_volatility=0.1,
-    ...     volatility=np.array([0.1, 0.1, 0.2]),
-    ... )
-    >>> overlay_targets(targets, weights, plan)
-    array([[0.5, 0.5],
-           [nan, nan],
-           [0.3, 0.2]])
     """
     targets, weights = np.asarray(targets, np.float64), np.asarray(weights, np.float64)
     n_dates = len(plan.exposure)

@@ -2,13 +2,12 @@
 
 Both minimise ``-alpha'w + cost * |w - held| + c CVaR(w) + a/2 w'Sw + r/2 |w|^2`` under the
 limits. A scenario's row enters only once the solution needs it (its loss passes the quantile),
-and so does a stretch of the path whose fall passes the drawdown limit: the optimum is the one
+and so does a window of the path whose fall passes the drawdown limit: the optimum is the one
 of the full programme, at a tenth of the work. From one decision to the next HiGHS keeps its
 basis: the newest day takes the place of the one that dropped out of the window.
 
-A portfolio programme handed to HiGHS (linear) or Clarabel (quadratic, volatility bound).
-
-Both minimise ``-alpha'w + cost * sum|w - held| + prices'aux + w'Qw / 2`` subject to rows
+In the solvers' terms (`Programme`): minimise
+``-alpha'w + cost * sum|w - held| + prices'aux + w'Qw / 2`` subject to rows
 ``low <= g'w + trades * sum|w - held| + size * sum|w| + coefficients'aux <= high`` and bounds on
 each weight.
 """
@@ -30,15 +29,9 @@ from alphakeel.portfolio.constraints import PERIODS, TOLERANCE, Decision, Limits
 from alphakeel.risk.covariance import FactorCovariance
 
 __all__ = [
-    "Answer",
-    "Key",
     "Objective",
-    "Programme",
-    "Row",
     "Solution",
     "WarmStart",
-    "conic",
-    "linear",
     "solve",
 ]
 
@@ -51,7 +44,7 @@ DUST = 1e-7
 SOLVED = (clarabel.SolverStatus.Solved, clarabel.SolverStatus.AlmostSolved)
 INFEASIBLE = (clarabel.SolverStatus.PrimalInfeasible, clarabel.SolverStatus.AlmostPrimalInfeasible)
 
-# A scenario or stretch joins the programme when it is this far beyond the solution.
+# A scenario or window joins the programme when it is this far beyond the solution.
 LAZY_TOLERANCE = 1e-9
 MAX_ROUNDS = 200
 ZETA: Key = ("zeta", 0)
@@ -74,25 +67,12 @@ class Row:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Programme:
-    """Everything that a solver needs to know, per candidate stock and per helper column.
+    """Everything that a solver needs to know, per candidate stock and per helper column (`aux`).
 
-    Attributes
-    ----------
-    columns : ndarray of shape (n,) of int
-        Which stocks of the whole they are: names for the warm start.
-    held, lower, upper, alpha : ndarray of shape (n,)
-        Weights before trading, bounds after it, expected returns.
-    cost : float
-        Price of trading one unit.
-    rows : list of Row
-    aux : dict
-        Price and lower bound of each helper column; no upper bound.
-    covariance : FactorCovariance or None
-        Of the quadratic price and the volatility bound.
-    aversion, ridge : float
-        ``Q = aversion * S + ridge * I``.
-    volatility : float or None
-        Bound on the root of ``w'Sw``, in its units; ``("e:volatility", 0)`` adds to it.
+    `columns` name the stocks for the warm start; `held`, `lower`, `upper` and `alpha` are weights
+    before trading, bounds after it and expected returns. `aux` has the price and the lower bound of
+    each helper column. ``Q = aversion * S + ridge * I`` with S the covariance; `volatility` bounds
+    the root of ``w'Sw``, in its units, and ``("e:volatility", 0)`` adds to it.
     """
 
     columns: IntArray
@@ -111,15 +91,15 @@ class Programme:
 
 @dataclass(slots=True)
 class WarmStart:
-    """What the next decision takes over: HiGHS's basis and the stretches of the path."""
+    """What the next decision takes over: HiGHS's basis and the windows of the path."""
 
     columns: dict[Key, highspy.HighsBasisStatus] = field(default_factory=dict)
     rows: dict[Key, highspy.HighsBasisStatus] = field(default_factory=dict)
-    stretches: set[tuple[int, int]] = field(default_factory=set)
+    windows: set[tuple[int, int]] = field(default_factory=set)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Answer:
+class SolverResult:
     """Weights, objective and helper columns of a solved programme."""
 
     weights: FloatArray
@@ -127,7 +107,7 @@ class Answer:
     aux: dict[Key, float]
 
 
-def linear(programme: Programme, warm: WarmStart) -> Answer | None:
+def linear(programme: Programme, warm: WarmStart) -> SolverResult | None:
     """Solve without quadratic terms by the dual simplex method, from the basis in `warm`.
 
     Weights are bought and sold from what is held, ``w = held + b - s``, so that trades need no
@@ -193,10 +173,10 @@ def linear(programme: Programme, warm: WarmStart) -> Answer | None:
     x = np.asarray(solver.getSolution().col_value)
     weights = np.clip(p.held + x[:n] - x[n : 2 * n], p.lower, p.upper)
     value = float(solver.getInfo().objective_function_value - p.alpha @ p.held)
-    return Answer(weights, value, dict(zip(aux, x[2 * n :].tolist(), strict=True)))
+    return SolverResult(weights, value, dict(zip(aux, x[2 * n :].tolist(), strict=True)))
 
 
-def conic(programme: Programme, warm: WarmStart) -> Answer | None:
+def conic(programme: Programme, warm: WarmStart) -> SolverResult | None:
     """Solve with quadratic terms and a volatility bound by an interior-point method.
 
     Columns are the weights, sizes of trades, sizes of weights (where a row asks for them),
@@ -271,7 +251,7 @@ def conic(programme: Programme, warm: WarmStart) -> Answer | None:
     if status in INFEASIBLE:
         return None
     if status not in SOLVED:
-        # Next to the border of what is possible Clarabel may find neither answer nor proof.
+        # Next to the border of what is possible Clarabel may find neither solution nor proof.
         if not sized and linear(replace(p, volatility=None), WarmStart()) is None:
             return None
         if p.volatility is not None and p.aversion != 1.0:
@@ -280,7 +260,7 @@ def conic(programme: Programme, warm: WarmStart) -> Answer | None:
             if least is None:
                 return None
             variance = p.covariance.portfolio_variance(least.weights) if p.covariance else 0.0
-            # Where there is hardly any choice left, the calmest portfolio is the answer.
+            # Where there is hardly any choice left, the calmest portfolio is the solution.
             return least if np.sqrt(variance) <= p.volatility else None
         raise AlphakeelError(
             f"Clarabel stopped with '{status}': check the returns and expected returns for "
@@ -288,7 +268,7 @@ def conic(programme: Programme, warm: WarmStart) -> Answer | None:
         )
     weights = np.clip(x[w], p.lower, p.upper)
     weights[(np.abs(weights) < DUST) & (p.lower <= 0.0) & (p.upper >= 0.0)] = 0.0
-    return Answer(weights, value, dict(zip(aux, x[helpers].tolist(), strict=True)))
+    return SolverResult(weights, value, dict(zip(aux, x[helpers].tolist(), strict=True)))
 
 
 class _Block:
@@ -347,11 +327,11 @@ def _clarabel(
     solver = clarabel.DefaultSolver(
         quadratic, price, matrix, np.concatenate(sides), cones, settings
     )
-    answer = solver.solve()
-    return answer.status, np.asarray(answer.x), float(answer.obj_val)
+    solution = solver.solve()
+    return solution.status, np.asarray(solution.x), float(solution.obj_val)
 
 
-Solver = Callable[[Programme, WarmStart], Answer | None]
+Solver = Callable[[Programme, WarmStart], SolverResult | None]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -369,8 +349,8 @@ class Objective:
     aversion : float
         Price of half a unit of annual variance.
     ridge : float
-        Price of half a unit of squared weight: with alpha the wish itself and 1 here, the
-        answer is the portfolio nearest to the wish.
+        Price of half a unit of squared weight: with a target portfolio as alpha and 1 here, the
+        solution is the portfolio nearest to the target.
     """
 
     alpha: FloatArray
@@ -391,10 +371,10 @@ class Solution:
 
 @dataclass(slots=True)
 class _Frame:
-    """One round: which scenarios and stretches are in, and the elastic columns."""
+    """One round: which scenarios and windows are in, and the elastic columns."""
 
     tail: list[int]
-    stretches: list[tuple[int, int]]
+    windows: list[tuple[int, int]]
     with_tail: bool
     elastic: dict[str, float]
 
@@ -414,49 +394,28 @@ def solve(
 ) -> Solution | None:
     """Best portfolio of a decision, or None where no portfolio keeps the limits.
 
-    Parameters
-    ----------
-    decision : Decision
-    limits : Limits
-    objective : Objective
-    relaxed : frozenset of str
-        Limits to leave out, by name.
-    elastic : tuple of str, optional
-        Limits that may give way: instead of the objective, the sum of what they give is
-        minimised, each relative to its size.
-    warm : WarmStart, optional
-        State of the decision before; updated in place.
+    `relaxed` limits are left out. `elastic` ones may give way: instead of the objective, the sum of
+    what they give is minimised, each relative to its size. `warm` is updated in place.
 
-    Returns
-    -------
-    Solution or None
-
-    Raises
-    ------
-    AlphakeelError
-        If a solver stops without an answer.
-
-    Notes
-    -----
     The number of names is kept by a heuristic: the stocks with the largest weights of the
     programme without that limit (suspended ones first), and where that cannot be reached the
     largest of those already held, are kept and the programme is solved again on them.
     """
-    answer = _relaxation(decision, limits, objective, relaxed, elastic, warm)
-    if answer is None or limits.max_names is None or "names" in relaxed:
-        return answer
-    if np.count_nonzero(np.abs(answer.weights) > TOLERANCE) <= limits.max_names:
-        return answer
+    solution = _relaxation(decision, limits, objective, relaxed, elastic, warm)
+    if solution is None or limits.max_names is None or "names" in relaxed:
+        return solution
+    if np.count_nonzero(np.abs(solution.weights) > TOLERANCE) <= limits.max_names:
+        return solution
     must = decision.frozen & (decision.held != 0.0)
-    for wish in (np.abs(answer.weights), np.abs(decision.held)):
-        order = np.lexsort((-wish, ~must))
+    for size in (np.abs(solution.weights), np.abs(decision.held)):
+        order = np.lexsort((-size, ~must))
         chosen = must.copy()
         chosen[order[: limits.max_names]] = True
         narrow = decision.keeping(chosen)
-        answer = _relaxation(narrow, limits, objective, relaxed, elastic, None)
+        solution = _relaxation(narrow, limits, objective, relaxed, elastic, None)
         few = int(must.sum()) <= limits.max_names or bool(elastic)
-        if answer is not None and few:
-            return answer
+        if solution is not None and few:
+            return solution
     return None
 
 
@@ -472,12 +431,12 @@ def _relaxation(
     quadratic = (objective.aversion > 0.0 or objective.ridge > 0.0) and not elastic
     bound = limits.volatility_limit if "volatility" not in relaxed else None
     if not quadratic and limits.neutral is None and not (elastic and bound is not None):
-        answer = _rounds(linear, decision, limits, objective, relaxed, elastic, warm)
-        if answer is None or bound is None:
-            return answer
-        variance = decision.covariance.portfolio_variance(answer.weights)
+        solution = _rounds(linear, decision, limits, objective, relaxed, elastic, warm)
+        if solution is None or bound is None:
+            return solution
+        variance = decision.covariance.portfolio_variance(solution.weights)
         if np.sqrt(PERIODS * variance) <= bound:
-            return answer
+            return solution
     return _rounds(conic, decision, limits, objective, relaxed, elastic, warm)
 
 
@@ -490,7 +449,7 @@ def _rounds(
     elastic: tuple[str, ...],
     warm: WarmStart | None,
 ) -> Solution | None:
-    """Solve, add the scenarios and stretches that the solution breaks, and solve again."""
+    """Solve, add the scenarios and windows that the solution breaks, and solve again."""
     bounded = limits.tail is not None and limits.tail_name not in relaxed
     with_tail = bounded or (objective.cvar_weight > 0.0 and not elastic)
     n_tail = int(np.ceil(TAIL_MARGIN * (1.0 - limits.confidence) * len(decision.rows)))
@@ -499,16 +458,16 @@ def _rounds(
     warm = warm if warm is not None else WarmStart()
     frame = _Frame(
         tail=np.sort(order[:n_tail]).tolist() if with_tail else [],
-        stretches=sorted(s for s in warm.stretches if s[0] >= decision.rows[0]),
+        windows=sorted(s for s in warm.windows if s[0] >= decision.rows[0]),
         with_tail=with_tail,
         elastic=_scales(limits, elastic, relaxed),
     )
     drawdown = limits.drawdown_limit if "drawdown" not in relaxed else None
     for _ in range(MAX_ROUNDS):
-        answer = solver(_programme(decision, limits, objective, relaxed, frame), warm)
-        if answer is None:
+        solution = solver(_programme(decision, limits, objective, relaxed, frame), warm)
+        if solution is None:
             return None
-        weights, aux = answer.weights, answer.aux
+        weights, aux = solution.weights, solution.aux
         earned = decision.scenarios @ weights
         slack = {name: max(aux[("e:" + name, 0)], 0.0) for name in frame.elastic}
         missed = False
@@ -519,12 +478,12 @@ def _rounds(
             missed |= new.size > 0
         if drawdown is not None:
             falls = _deep_falls(earned, drawdown + slack.get("drawdown", 0.0), decision.rows)
-            fresh = falls - set(frame.stretches)
-            frame.stretches = sorted({*frame.stretches, *fresh})
+            fresh = falls - set(frame.windows)
+            frame.windows = sorted({*frame.windows, *fresh})
             missed |= bool(fresh)
         if not missed:
-            warm.stretches = set(frame.stretches)
-            return Solution(weights, answer.objective, slack)
+            warm.windows = set(frame.windows)
+            return Solution(weights, solution.objective, slack)
     raise AlphakeelError(
         f"the programme of row {decision.rows[-1]} did not settle in {MAX_ROUNDS} rounds: check "
         "its returns for extreme values"
@@ -532,7 +491,7 @@ def _rounds(
 
 
 def _deep_falls(earned: FloatArray, limit: float, rows: npt.NDArray) -> set[tuple[int, int]]:
-    """From each peak, the stretch of the path to its lowest point if that is too low."""
+    """From each peak, the window of the path to its lowest point if that is too low."""
     path = np.concatenate([[0.0], np.cumsum(earned)])
     peak = np.maximum.accumulate(path)
     too_low = np.flatnonzero(peak - path > limit + LAZY_TOLERANCE)
@@ -560,7 +519,7 @@ def _programme(
     frame: _Frame,
 ) -> Programme:
     """Everything of one round, in the solvers' terms."""
-    rows = _book_rows(decision, limits, relaxed, frame)
+    rows = _portfolio_rows(decision, limits, relaxed, frame)
     rows += _scenario_rows(decision, limits, relaxed, frame)
     free = not frame.elastic
     # Where slack is minimised, trades cost nearly nothing and returns count for nothing.
@@ -583,7 +542,7 @@ def _programme(
     )
 
 
-def _book_rows(
+def _portfolio_rows(
     decision: Decision, limits: Limits, relaxed: frozenset[str], frame: _Frame
 ) -> list[Row]:
     """Money, turnover and sectors."""
@@ -616,13 +575,13 @@ def _book_rows(
 def _scenario_rows(
     decision: Decision, limits: Limits, relaxed: frozenset[str], frame: _Frame
 ) -> list[Row]:
-    """The scenarios and stretches that are in so far; a scenario is named by its slot."""
-    rows, window = [], len(decision.rows)
+    """The scenarios and windows that are in so far; a scenario is named by its slot."""
+    rows, n_scenarios = [], len(decision.rows)
     first = int(decision.rows[0])
-    slots = (decision.rows % window).tolist()
+    slots = (decision.rows % n_scenarios).tolist()
     if frame.with_tail:
         if limits.tail is not None and limits.tail_name not in relaxed:
-            share = 1.0 / ((1.0 - limits.confidence) * window)
+            share = 1.0 / ((1.0 - limits.confidence) * n_scenarios)
             aux = {ZETA: 1.0} | {("z", slots[i]): share for i in frame.tail}
             aux |= frame.give(limits.tail_name, -1.0)
             rows.append(Row(("tail", 0), -np.inf, limits.tail, aux=aux))
@@ -630,7 +589,7 @@ def _scenario_rows(
             aux = {ZETA: 1.0, ("z", slots[i]): 1.0}
             rows.append(Row(("scenario", slots[i]), 0.0, np.inf, decision.scenarios[i], aux=aux))
     if limits.drawdown_limit is not None and "drawdown" not in relaxed:
-        for a, b in frame.stretches:
+        for a, b in frame.windows:
             g = decision.scenarios[a - first : b + 1 - first].sum(axis=0)
             aux = frame.give("drawdown", 1.0)
             rows.append(Row((f"from {a}", b), -limits.drawdown_limit, np.inf, g, aux=aux))
@@ -643,9 +602,9 @@ def _aux_columns(
     """Helper columns by key: price and lower bound."""
     columns: dict[Key, tuple[float, float]] = {}
     if frame.with_tail:
-        window = len(decision.rows)
+        n_scenarios = len(decision.rows)
         price = 0.0 if frame.elastic else objective.cvar_weight
         columns[ZETA] = (price, -np.inf)
-        share = price / ((1.0 - limits.confidence) * window)
-        columns |= {("z", int(decision.rows[i] % window)): (share, 0.0) for i in frame.tail}
+        share = price / ((1.0 - limits.confidence) * n_scenarios)
+        columns |= {("z", int(decision.rows[i] % n_scenarios)): (share, 0.0) for i in frame.tail}
     return columns | {("e:" + name, 0): (scale, 0.0) for name, scale in frame.elastic.items()}

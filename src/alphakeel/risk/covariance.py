@@ -1,9 +1,12 @@
 """Covariance of the stocks in factor form, from one window of past returns.
 
-Every estimator answers loadings and specific variances, ``S = L L' + diag(d)``: positive
+Every estimator returns loadings and specific variances, ``S = L L' + diag(d)``: positive
 semi-definite by construction, cheap in an optimiser (a few factors instead of a square matrix)
-and rescaled to better volatilities without touching the correlations. A window ends on the
-decision's row, so nothing here sees the future. Stocks with too few returns are left out.
+and rescaled to better volatilities without touching the correlations.
+
+All take `returns` of shape (n_dates, n_assets), simple returns as fractions with NaN where there
+is none, that end on the decision's row, so nothing here sees the future. A stock with returns on
+less than `min_share` of the rows is left out.
 """
 
 from __future__ import annotations
@@ -67,17 +70,7 @@ class FactorCovariance(NamedTuple):
         return FactorCovariance(self.loadings * periods**0.5, self.specific * periods, self.kept)
 
     def rescaled(self, volatility: FloatArray) -> FactorCovariance:
-        """The same correlations with other volatilities.
-
-        Parameters
-        ----------
-        volatility : ndarray of shape (n_kept,)
-            Per period; where it is NaN or not positive, the estimate's own stays.
-
-        Returns
-        -------
-        FactorCovariance
-        """
+        """The same correlations with other volatilities per period; NaN or 0 keeps the own one."""
         own = np.sqrt(self.variance)
         usable = np.isfinite(volatility) & (volatility > 0.0) & (own > 0.0)
         scale = np.divide(volatility, own, out=np.ones_like(own), where=usable)
@@ -87,41 +80,10 @@ class FactorCovariance(NamedTuple):
 def ewma_covariance(
     returns: FloatArray, *, halflife: float = 60.0, min_share: float = 0.8
 ) -> FactorCovariance:
-    """Exponentially weighted covariance.
+    """Covariance in which a return `k` rows old weighs ``0.5^(k / halflife)``.
 
-    A return `k` rows old weighs ``0.5^(k / halflife)``; the factors are the weighted rows
-    themselves, so there are as many of them as rows, and no specific variance.
-
-    Parameters
-    ----------
-    returns : ndarray of shape (n_dates, n_assets)
-        Simple returns of the window as fractions; NaN where there is none.
-    halflife : float, default=60.0
-        Rows after which a return weighs half.
-    min_share : float, default=0.8
-        Share of the window in which a stock needs a return, in (0, 1].
-
-    Returns
-    -------
-    FactorCovariance
-
-    Raises
-    ------
-    ConfigError
-        If a setting is out of range.
-    DataError
-        If the window has fewer than two rows or infinite values.
-
-    References
-    ----------
-    J.P. Morgan/Reuters (1996), RiskMetrics Technical Document, 4th edition, section 5.2.
-
-    Examples
-    --------
-    >>> window = np.array([[0.01, 0.02], [-0.01, 0.02], [0.01, -0.02], [-0.01, -0.02]])
-    >>> ewma_covariance(window, halflife=1e9).matrix.round(6)
-    array([[0.0001, 0.    ],
-           [0.    , 0.0004]])
+    The weighted rows are the factors; there is no specific variance. RiskMetrics Technical
+    Document (1996), section 5.2.
     """
     if not halflife > 0.0:
         raise ConfigError(f"halflife is {halflife!r}; give a positive number of rows")
@@ -132,38 +94,9 @@ def ewma_covariance(
 
 
 def ledoit_wolf_covariance(returns: FloatArray, *, min_share: float = 0.8) -> FactorCovariance:
-    """Ledoit-Wolf shrinkage towards a scaled identity.
+    """Ledoit-Wolf shrinkage towards a scaled identity: `ledoit_wolf_matrix` in factor form.
 
-    `ledoit_wolf_matrix` in factor form.
-
-    Parameters
-    ----------
-    returns : ndarray of shape (n_dates, n_assets)
-        Simple returns of the window as fractions; NaN where there is none.
-    min_share : float, default=0.8
-        Share of the window in which a stock needs a return, in (0, 1].
-
-    Returns
-    -------
-    FactorCovariance
-
-    Raises
-    ------
-    ConfigError
-        If `min_share` is out of range.
-    DataError
-        If the window has fewer than two rows or infinite values.
-
-    References
-    ----------
-    O. Ledoit, M. Wolf (2004), A well-conditioned estimator for large-dimensional covariance
-    matrices, Journal of Multivariate Analysis 88, doi:10.1016/S0047-259X(03)00096-4.
-
-    Examples
-    --------
-    >>> window = np.random.default_rng(0).normal(0.0, 0.01, (100, 3))
-    >>> ledoit_wolf_covariance(window).loadings.shape
-    (3, 100)
+    O. Ledoit, M. Wolf (2004), doi:10.1016/S0047-259X(03)00096-4.
     """
     window, kept = _centred(returns, min_share)
     n_dates, n_kept = window.shape
@@ -181,10 +114,9 @@ def ledoit_wolf_covariance(returns: FloatArray, *, min_share: float = 0.8) -> Fa
 def ledoit_wolf_matrix(
     returns: FloatArray, *, min_share: float = 0.8
 ) -> tuple[FloatArray, BoolArray]:
-    """Square matrix of `ledoit_wolf_covariance`, and which stocks it is about.
+    """Square matrix of `ledoit_wolf_covariance`, and which stocks it is about, for solvers.
 
-    For solvers that take a square matrix: scikit-learn's sums, without the rounding of a detour
-    over factors.
+    scikit-learn's sums, without the rounding of a detour over factors.
     """
     window, kept = _centred(returns, min_share)
     if not kept.any():
@@ -196,38 +128,8 @@ def clipped_covariance(returns: FloatArray, *, min_share: float = 0.8) -> Factor
     """Covariance whose correlations keep only eigenvalues that noise cannot make.
 
     Eigenvalues of the correlation matrix under the Marchenko-Pastur edge
-    ``(1 + sqrt(n_kept / n_dates))^2`` are replaced by their mean; the diagonal is then set
-    back to one.
-
-    Parameters
-    ----------
-    returns : ndarray of shape (n_dates, n_assets)
-        Simple returns of the window as fractions; NaN where there is none.
-    min_share : float, default=0.8
-        Share of the window in which a stock needs a return, in (0, 1].
-
-    Returns
-    -------
-    FactorCovariance
-
-    Raises
-    ------
-    ConfigError
-        If `min_share` is out of range.
-    DataError
-        If the window has fewer than two rows or infinite values.
-
-    References
-    ----------
-    L. Laloux, P. Cizeau, J.-P. Bouchaud, M. Potters (1999), Noise dressing of financial
-    correlation matrices, Physical Review Letters 83, doi:10.1103/PhysRevLett.83.1467.
-
-    Examples
-    --------
-    >>> rng = np.random.default_rng(0)
-    >>> market = rng.normal(0.0, 0.01, (500, 1))
-    >>> clipped_covariance(market + rng.normal(0.0, 0.01, (500, 50))).loadings.shape
-    (50, 1)
+    ``(1 + sqrt(n_kept / n_dates))^2`` are replaced by their mean; the diagonal is then set back to
+    one. L. Laloux et al. (1999), doi:10.1103/PhysRevLett.83.1467.
     """
     window, kept = _centred(returns, min_share)
     own, values, vectors = _principal(window)
@@ -241,39 +143,9 @@ def clipped_covariance(returns: FloatArray, *, min_share: float = 0.8) -> Factor
 def factor_covariance(
     returns: FloatArray, *, n_factors: int = 10, min_share: float = 0.8
 ) -> FactorCovariance:
-    """Statistical factor model: principal components of the correlations.
+    """Statistical factor model: at most `n_factors` principal components of the correlations.
 
-    Parameters
-    ----------
-    returns : ndarray of shape (n_dates, n_assets)
-        Simple returns of the window as fractions; NaN where there is none.
-    n_factors : int, default=10
-        Components kept, fewer if there are not so many stocks or rows.
-    min_share : float, default=0.8
-        Share of the window in which a stock needs a return, in (0, 1].
-
-    Returns
-    -------
-    FactorCovariance
-
-    Raises
-    ------
-    ConfigError
-        If a setting is out of range.
-    DataError
-        If the window has fewer than two rows or infinite values.
-
-    References
-    ----------
-    G. Connor, R. Korajczyk (1988), Risk and return in an equilibrium APT, Journal of Financial
-    Economics 21(2), doi:10.1016/0304-405X(88)90062-1.
-
-    Examples
-    --------
-    >>> window = np.random.default_rng(0).normal(0.0, 0.01, (300, 20))
-    >>> model = factor_covariance(window, n_factors=3)
-    >>> bool(np.allclose(model.variance, window.var(axis=0)))
-    True
+    G. Connor, R. Korajczyk (1988), doi:10.1016/0304-405X(88)90062-1.
     """
     if n_factors < 1:
         raise ConfigError(f"n_factors is {n_factors!r}; give at least 1")

@@ -1,15 +1,11 @@
 """Bull, bear and range-bound markets in hindsight: labels that may only sort results.
 
-They come from turning points that are known only later. Nothing that decides a weight may use
-them; what can be known at a close is in :mod:`.regimes`.
+They come from the turning points of an index. Everything here reads the future: a peak is known
+to be one only after the fall. Nothing that decides a weight may use it; what can be known at a
+close is in :mod:`.regimes`.
 
 The label of row t describes the return of day t: the days after a peak up to and including the
 trough are one falling leg.
-
-Peaks and troughs of an index, in hindsight.
-
-Everything here reads the future: a peak is known to be one only after the fall. Nothing that
-decides a weight may use it.
 """
 
 from __future__ import annotations
@@ -41,13 +37,7 @@ ROUNDING = 1e-9
 
 
 class Regime(IntEnum):
-    """State of the market; arrays of labels hold these numbers as int8.
-
-    Examples
-    --------
-    >>> [regime.text for regime in Regime]
-    ['not labelled', 'bear', 'range-bound', 'bull']
-    """
+    """State of the market; arrays of labels hold these numbers as int8."""
 
     UNKNOWN = -2
     BEAR = -1
@@ -63,23 +53,10 @@ class Regime(IntEnum):
 def legs(points: TurningPoints, n_dates: int) -> LabelArray:
     """Rising (bull) and falling (bear) legs between turning points, one label a day.
 
-    Parameters
-    ----------
-    points : TurningPoints
-    n_dates : int
-
-    Returns
-    -------
-    ndarray of shape (n_dates,) of int8
-        `Regime.BULL` from the day after a trough up to the peak, `Regime.BEAR` from the day after
-        a peak up to the trough. The days up to the first turning point belong to the leg that it
-        ends; the days after the last one to the leg that it begins, provisionally. Without any
-        turning point all are `Regime.UNKNOWN`.
-
-    Examples
-    --------
-    >>> legs(TurningPoints(np.array([1, 3]), np.array([True, False])), 6)
-    array([ 1,  1, -1, -1,  1,  1], dtype=int8)
+    `Regime.BULL` from the day after a trough up to the peak, `Regime.BEAR` from the day after a
+    peak up to the trough. The days up to the first turning point belong to the leg that it ends;
+    the days after the last one, provisionally, to the leg that it begins. Without any turning point
+    all are `Regime.UNKNOWN`.
     """
     if not len(points.rows):
         return np.full(n_dates, Regime.UNKNOWN, dtype=np.int8)
@@ -96,7 +73,7 @@ def market_phases(
     window: int = 40,
     efficiency: float = 1.0,
 ) -> LabelArray:
-    """Bull, bear and range-bound markets in hindsight: the labelling of reports by default.
+    """Bull, bear and range-bound markets in hindsight: the default labels of reports.
 
     Bear: the falling legs of a zigzag. Range-bound: days of rising legs around which the index
     went nowhere: over `window` days on either side, as far as they belong to the same leg, its
@@ -120,13 +97,6 @@ def market_phases(
     -------
     ndarray of shape (n_dates,) of int8
         `Regime.BEAR`, `Regime.RANGE_BOUND` or `Regime.BULL`.
-
-    Raises
-    ------
-    ConfigError
-        If a threshold or `window` is out of range.
-    DataError
-        If prices are too few, missing or not above 0.
 
     References
     ----------
@@ -163,15 +133,7 @@ def market_phases(
 
 
 class TurningPoints(NamedTuple):
-    """Peaks and troughs in turn.
-
-    Attributes
-    ----------
-    rows : ndarray of shape (n_points,) of int
-        Row of each, in order of time.
-    peak : ndarray of shape (n_points,) of bool
-        True for a peak, False for a trough; they alternate.
-    """
+    """Peaks and troughs in turn: the row of each, in order of time, and whether it is a peak."""
 
     rows: IntArray
     peak: BoolArray
@@ -182,34 +144,11 @@ def filter_turning_points(
 ) -> TurningPoints:
     """Turning points of the Lunde-Timmermann filter: moves of at least `rise` and `fall`.
 
-    In a rising leg the highest price so far becomes a peak once a price lies `fall` below it;
-    in a falling leg the lowest becomes a trough once a price lies `rise` above it. Equal
-    thresholds make what chartists call a zigzag.
-
-    Parameters
-    ----------
-    prices : ndarray of shape (n_dates,)
-        Level of the index, above 0.
-    rise, fall : float, default=0.20 and 0.15
-        Fractions of the trough's and of the peak's level. 0.20 and 0.20 is the common
-        definition of bull and bear markets.
-
-    Returns
-    -------
-    TurningPoints
-        Confirmed ones; the last leg has no end yet. Of equal extremes the last counts.
-
-    Raises
-    ------
-    ConfigError
-        If a threshold is not positive, or `fall` is not below 1.
-    DataError
-        If prices are too few, missing or not above 0.
-
-    References
-    ----------
-    A. Lunde, A. Timmermann (2004), Duration dependence in stock prices, Journal of Business &
-    Economic Statistics 22(3), 253-273, doi:10.1198/073500104000000136.
+    In a rising leg the highest price so far becomes a peak once a price lies `fall` (a fraction)
+    below it; in a falling leg the lowest becomes a trough once a price lies `rise` above it. Equal
+    thresholds make what chartists call a zigzag; 0.20 and 0.20 is the common definition of bull and
+    bear markets. Only confirmed points are returned: the last leg has no end yet. Of equal extremes
+    the last counts. A. Lunde, A. Timmermann (2004), doi:10.1198/073500104000000136.
 
     Examples
     --------

@@ -17,7 +17,7 @@ from alphakeel.stats import rolling
 
 __all__ = ["jump_regimes", "label_of_day", "recognition_lags", "trend_volatility_regimes"]
 
-# Added to downside deviations, far below any market's: a rising stretch has none.
+# Added to downside deviations, far below any market's: a rising window has none.
 _LEAST_DEVIATION = 1e-5
 # States by falling mean return, for two and for three of them.
 _STATES = {
@@ -53,19 +53,12 @@ def trend_volatility_regimes(
     halflife, long_halflife : float, default=20.0 and 500.0
         In days; the short one has to be below the long one.
     min_count : int, default=252
-        Returns needed before an answer is given.
+        Returns needed for a label.
 
     Returns
     -------
     ndarray of shape (n_dates,) of int8
         Labels as numbered by `Regime`; `Regime.UNKNOWN` before there is enough history.
-
-    Raises
-    ------
-    ConfigError
-        If a length is out of range.
-    DataError
-        If prices are too few, missing or not above 0.
 
     Examples
     --------
@@ -139,30 +132,11 @@ def jump_regimes(
     ndarray of shape (n_dates,) of int8
         Labels as numbered by `Regime`; `Regime.UNKNOWN` before the first fit.
 
-    Raises
-    ------
-    ConfigError
-        If a setting is out of range.
-    DataError
-        If prices are too few, missing or not above 0, or a feature does not vary.
-
     References
     ----------
-    P. Nystrup, E. Lindström, H. Madsen (2020), Learning hidden Markov models with persistent
-    states by penalizing jumps, Expert Systems with Applications 150,
-    doi:10.1016/j.eswa.2020.113307.
-    Y. Shu, C. Yu, J. M. Mulvey (2024), Downside risk reduction using regime-switching signals: a
-    statistical jump model approach, Journal of Asset Management 25, 493-507,
-    doi:10.1057/s41260-024-00376-x (features, refitting; two states there).
-
-    Examples
-    --------
-    >>> rng = np.random.default_rng(0)
-    >>> calm, wild = rng.normal(0.001, 0.005, 300), rng.normal(-0.003, 0.02, 100)
-    >>> prices = np.exp(np.cumsum(np.concatenate([calm, wild, calm, wild])))
-    >>> labels = jump_regimes(prices, n_states=2, min_history=500)
-    >>> [Regime(label).text for label in labels[[400, 650, 790]]]
-    ['not labelled', 'bull', 'bear']
+    P. Nystrup, E. Lindström, H. Madsen (2020), doi:10.1016/j.eswa.2020.113307.
+    Y. Shu, C. Yu, J. M. Mulvey (2024), doi:10.1057/s41260-024-00376-x (features, refitting; two
+    states there).
     """
     values = check_prices(prices)
     if n_states not in _STATES or not jump_penalty >= 0.0 or min(n_init, refit_every) < 1:
@@ -198,46 +172,17 @@ def jump_regimes(
 def label_of_day(labels: LabelArray) -> LabelArray:
     """Causal labels set against the returns of the days on which they could be used.
 
-    Parameters
-    ----------
-    labels : ndarray of shape (n_dates,) of int8
-        Label known at each close.
-
-    Returns
-    -------
-    ndarray of shape (n_dates,) of int8
-        Row t holds the label of row t - 1; row 0 is `Regime.UNKNOWN`.
-
-    Examples
-    --------
-    >>> label_of_day(np.array([1, 1, -1], dtype=np.int8))
-    array([-2,  1,  1], dtype=int8)
+    Row t holds the label of row t - 1; row 0 is `Regime.UNKNOWN`.
     """
     return np.append(np.int8(Regime.UNKNOWN), np.asarray(labels, dtype=np.int8)[:-1])
 
 
 def recognition_lags(labels: LabelArray, points: TurningPoints) -> FloatArray:
-    """Days from each turning point until a causal label names the new leg.
+    """Rows from each turning point (of hindsight) until a causal label names the new leg.
 
-    Parameters
-    ----------
-    labels : ndarray of shape (n_dates,) of int8
-        Label known at each close.
-    points : TurningPoints
-        In hindsight, on the same rows.
-
-    Returns
-    -------
-    ndarray of shape (n_points,)
-        Rows from the peak to the first close from then on labelled bear, from the trough to the
-        first labelled bull; 0 where the label was there already. NaN where the next turning
-        point (or the end) came first, or where there was no label yet at the turning point.
-
-    Examples
-    --------
-    >>> labels = np.array([1, 1, 1, -1, -1, 0, 0], dtype=np.int8)
-    >>> recognition_lags(labels, TurningPoints(np.array([1, 4]), np.array([True, False])))
-    array([ 2., nan])
+    From a peak to the first close from then on labelled bear, from a trough to the first labelled
+    bull; 0 where the label was there already. NaN where the next turning point (or the end) came
+    first, or where there was no label yet at the turning point.
     """
     labels = np.asarray(labels)
     rows = points.rows.tolist()

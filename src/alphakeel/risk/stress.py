@@ -1,11 +1,10 @@
-"""What could go wrong: the worst stretches on record, and how deep the next year may go.
+"""What could go wrong: the worst windows on record, shocks, and how deep the next year may go.
 
 Returns are simple returns a day; losses are negative returns, drawdowns positive fractions.
 
-What a fall of the market, of a sector or of a style would cost a book.
-
-Two ways: by the holdings and their betas known that day (`book_shock`), and by the strategy's own
-returns regressed on those of factors (`shock_table`).
+What a fall of the market, of a sector or of a style would cost a portfolio is computed in two
+ways: by the holdings and their betas known that day (`portfolio_shock`), and by the strategy's
+own returns regressed on those of factors (`shock_table`).
 """
 
 from __future__ import annotations
@@ -22,8 +21,8 @@ from alphakeel.stats import bootstrap, performance, rolling
 
 __all__ = [
     "DrawdownFan",
-    "book_shock",
-    "book_shock_table",
+    "portfolio_shock",
+    "portfolio_shock_table",
     "drawdown_fan",
     "fan_table",
     "replay_table",
@@ -53,55 +52,30 @@ _REPLAY = (
     "mean_exposure",
 )
 
-# Share of the market's move below which a book's betas leave nothing to check.
+# Share of the market's move below which a portfolio's betas leave nothing to check.
 CANCELLED = 0.05
 
 
 def worst_windows(returns: FloatArray, *, length: int, count: int = 5) -> IntArray:
-    """Worst stretches of some length that do not overlap, the worst first.
+    """At most `count` windows of `length` days with the largest losses, the worst first.
 
-    Parameters
-    ----------
-    returns : ndarray of shape (n_dates,)
-        Simple returns of the market, or of any strategy.
-    length : int
-        Days of a stretch.
-    count : int, default=5
-        Stretches at most.
-
-    Returns
-    -------
-    ndarray of shape (n_found, 2) of int
-        First row and the row after the last. Each is the worst stretch that overlaps no worse
-        one; stretches without a loss are left out.
-
-    Raises
-    ------
-    ConfigError
-        If a number is below 1.
-    DataError
-        If returns are missing or not one series.
-
-    Examples
-    --------
-    >>> worst_windows(np.array([0.01, -0.02, -0.03, 0.01, -0.04]), length=2, count=2)
-    array([[1, 3],
-           [3, 5]])
+    First row and the row after the last, (n_windows, 2). Each is the worst window that overlaps no
+    worse one; windows without a loss are left out.
     """
     if length < 1 or count < 1:
         raise ConfigError(f"length is {length!r} and count {count!r}; give at least 1 of each.")
-    r = check_series(returns, "returns")
+    r = _check_returns(returns, "returns")
     if len(r) < length:
         return np.empty((0, 2), dtype=np.int64)
     total = np.append(0.0, np.cumsum(np.log1p(r)))
     moves = total[length:] - total[:-length]
-    found: list[int] = []
+    chosen: list[int] = []
     for start in np.argsort(moves, kind="stable").tolist():
-        if len(found) == count or moves[start] >= 0.0:
+        if len(chosen) == count or moves[start] >= 0.0:
             break
-        if all(abs(start - other) >= length for other in found):
-            found.append(start)
-    starts = np.array(found, dtype=np.int64)
+        if all(abs(start - other) >= length for other in chosen):
+            chosen.append(start)
+    starts = np.array(chosen, dtype=np.int64)
     return np.column_stack([starts, starts + length])
 
 
@@ -114,47 +88,35 @@ def replay_table(
     lengths: Sequence[int] = (1, 5, 20, 60),
     count: int = 3,
 ) -> pd.DataFrame:
-    """What every strategy did in the worst stretches of the market.
+    """What every strategy did in the worst windows of the market.
 
     Parameters
     ----------
     returns : mapping of str to ndarray of shape (n_dates,)
         Simple net returns by strategy.
     market : ndarray of shape (n_dates,)
-        Simple returns of what chooses the stretches: the index, or the baseline.
+        Simple returns of what chooses the windows: the index, or the baseline.
     dates : ndarray of shape (n_dates,), datetime64
     exposure : mapping of str to ndarray of shape (n_dates,), optional
         Share of wealth in stocks after each day's trades (a ledger's ``weights.sum(axis=1)``).
     lengths : sequence of int, default=(1, 5, 20, 60)
-        Days of a stretch.
+        Days of a window.
     count : int, default=3
-        Stretches of each length, as found by `worst_windows`.
+        Windows of each length, by `worst_windows`.
 
     Returns
     -------
-    DataFrame, one row a stretch and strategy
+    DataFrame, one row a window and strategy
         days, rank (1 is the worst of that length), first and last (dates), market (its return),
         strategy, total_return, share_of_market (total_return over the market's), max_drawdown
-        (within the stretch, from its first day on), exposure_before (at the close before) and
-        mean_exposure (held into the days of the stretch); NaN without exposures, and before the
+        (within the window, from its first day on), exposure_before (at the close before) and
+        mean_exposure (held into the days of the window); NaN without exposures, and before the
         first row.
-
-    Raises
-    ------
-    DataError
-        If lengths differ or returns are missing.
-
-    Examples
-    --------
-    >>> market = np.array([0.01, -0.05, -0.03, 0.02])
-    >>> days = np.arange("2020-03-01", "2020-03-05", dtype="datetime64[D]")
-    >>> half = {"half": market / 2}
-    >>> table = replay_table(half, market, days, lengths=(2,), count=1)
-    >>> table[["market", "total_return", "share_of_market"]].round(4).values.tolist()
-    [[-0.0785, -0.0396, 0.5048]]
     """
-    index = check_series(market, "market")
-    strategies = {name: check_series(column, name, len(index)) for name, column in returns.items()}
+    index = _check_returns(market, "market")
+    strategies = {
+        name: _check_returns(column, name, len(index)) for name, column in returns.items()
+    }
     if len(dates) != len(index):
         raise DataError(f"there are {len(dates)} dates but {len(index)} returns of the market.")
     # What was held into a day is what was left after the trades of the day before.
@@ -231,7 +193,8 @@ def drawdown_fan(
     Paths of `horizon` days are drawn in blocks from the history, wealth is compounded from 1, and
     the drawdown counts from the highest wealth of the path, its start included. The drift of the
     history is an estimate too: each path is shifted by the error of the mean of one more
-    resample of the whole history, so that the fan is a forecast and not a description.
+    resample of the whole history, so that the fan is a forecast and not a description. It is
+    unconditional: it knows neither today's volatility nor what never happened in the history.
 
     Parameters
     ----------
@@ -248,25 +211,9 @@ def drawdown_fan(
         of their absolute deviations.
     seed : int, default=0
 
-    Returns
-    -------
-    DrawdownFan
-
-    Raises
-    ------
-    ConfigError
-        If a number is out of range.
-    DataError
-        If there are fewer returns than days ahead.
-
-    Notes
-    -----
-    Unconditional: it knows neither today's volatility nor what never happened in the history.
-
     References
     ----------
-    D. N. Politis, J. P. Romano (1994), The stationary bootstrap, Journal of the American
-    Statistical Association 89, 1303-1313, doi:10.1080/01621459.1994.10476870.
+    D. N. Politis, J. P. Romano (1994), doi:10.1080/01621459.1994.10476870.
 
     Examples
     --------
@@ -275,7 +222,7 @@ def drawdown_fan(
     >>> fan.bounds.round(2)
     array([0.15, 0.2 , 0.26, 0.29, 0.35])
     """
-    r = check_series(returns, "returns")
+    r = _check_returns(returns, "returns")
     probabilities = np.asarray(levels, dtype=np.float64)
     if horizon < 1 or n_bootstrap < 1 or not ((probabilities > 0.0) & (probabilities < 1.0)).all():
         raise ConfigError(
@@ -311,28 +258,11 @@ def drawdown_fan(
 def fan_table(
     fans: Mapping[str, DrawdownFan], *, depths: Sequence[float] = (0.1, 0.2, 0.3)
 ) -> pd.DataFrame:
-    """The end of each strategy's fan, as a table.
+    """The end of each strategy's fan as a table, one row a strategy; all have the same levels.
 
-    Parameters
-    ----------
-    fans : mapping of str to DrawdownFan
-        By strategy, all with the same levels.
-    depths : sequence of float, default=(0.1, 0.2, 0.3)
-        Drawdowns whose probability is wanted, fractions.
-
-    Returns
-    -------
-    DataFrame, one row a strategy
-        under_50, ... under_99 (the drawdown that the horizon stays under with that probability
-        in per cent), beyond_10, ... (probability of a drawdown deeper than that per cent).
-
-    Examples
-    --------
-    >>> still = drawdown_fan(np.zeros(300), n_bootstrap=20, levels=(0.95,))
-    >>> fan_table({"cash": still}, depths=(0.1,))
-              under_95  beyond_10
-    strategy
-    cash           0.0        0.0
+    under_50, ... under_99: the drawdown that the horizon stays under with that probability in per
+    cent; beyond_10, ...: probability of a drawdown deeper than that per cent, one for each of
+    `depths`.
     """
     rows = [
         {f"under_{100 * p:g}": float(x) for p, x in zip(fan.levels, fan.bounds, strict=True)}
@@ -342,7 +272,7 @@ def fan_table(
     return pd.DataFrame(rows, index=pd.Index(list(fans), name="strategy"))
 
 
-def check_series(values: FloatArray, name: str, length: int | None = None) -> FloatArray:
+def _check_returns(values: FloatArray, name: str, length: int | None = None) -> FloatArray:
     """One series of finite returns, of the length asked for."""
     r = np.asarray(values, dtype=np.float64)
     if r.ndim != 1 or not len(r) or (length is not None and len(r) != length):
@@ -359,7 +289,7 @@ def _compound(returns: FloatArray) -> float:
     return float(np.prod(1.0 + returns) - 1.0)
 
 
-def book_shock(
+def portfolio_shock(
     weights: FloatArray,
     returns: FloatArray,
     market: FloatArray,
@@ -369,7 +299,7 @@ def book_shock(
     window: int = 252,
     min_count: int = 60,
 ) -> FloatArray:
-    """What a book would earn on a day on which the market moves by `shock`.
+    """What a portfolio would earn on a day on which the market moves by `shock`.
 
     Every holding moves by its own beta times the shock, its beta being that of the last `window`
     days known at the close; nothing falls by more than all of its value.
@@ -394,45 +324,38 @@ def book_shock(
     Returns
     -------
     ndarray of shape (n_rows,)
-        Return of the book, negative for a loss, as known at each close.
-
-    Raises
-    ------
-    ConfigError
-        If the shock is below -1.
-    DataError
-        If shapes do not fit.
+        Return of the portfolio, negative for a loss, as known at each close.
 
     Notes
     -----
     Betas are those of ordinary days. Correlations rise in a crash, so that the true loss of a
-    book of low-beta stocks tends to be larger: ``docs/stress.md`` compares this figure with what
-    was lost on the market's worst days.
+    portfolio of low-beta stocks tends to be larger: ``docs/stress.md`` compares this figure with
+    what was lost on the market's worst days.
 
     Examples
     --------
     >>> market = np.tile([0.01, -0.01], 50)
     >>> stocks = np.column_stack([2.0 * market, 0.5 * market])
-    >>> book_shock(np.array([[0.6, 0.2]]), stocks, market, np.array([99])).round(4)
+    >>> portfolio_shock(np.array([[0.6, 0.2]]), stocks, market, np.array([99])).round(4)
     array([-0.13])
     """
     if not shock >= -1.0:
         raise ConfigError(f"shock is {shock!r}; the market cannot fall by more than 1 (100 %).")
     index = np.asarray(market, dtype=np.float64)
-    stocks, book = np.asarray(returns, dtype=np.float64), np.asarray(weights, dtype=np.float64)
+    stocks, held = np.asarray(returns, dtype=np.float64), np.asarray(weights, dtype=np.float64)
     at = np.arange(len(stocks)) if rows is None else np.asarray(rows)
-    if index.shape != stocks.shape[:1] or book.shape != (len(at), stocks.shape[1]):
+    if index.shape != stocks.shape[:1] or held.shape != (len(at), stocks.shape[1]):
         raise DataError(
-            f"weights {book.shape}, {len(at)} rows, returns {stocks.shape} and market "
+            f"weights {held.shape}, {len(at)} rows, returns {stocks.shape} and market "
             f"{index.shape} do not fit: give (n_rows, n_assets), (n_dates, n_assets), (n_dates,)."
         )
     beta = rolling.trailing_beta(stocks, index, window, min_count=min_count)[at]
     moves = np.maximum(np.where(np.isnan(beta), 1.0, beta) * shock, -1.0)
-    return np.asarray((book * moves).sum(axis=1))
+    return np.asarray((held * moves).sum(axis=1))
 
 
-def book_shock_table(
-    books: Mapping[str, FloatArray],
+def portfolio_shock_table(
+    portfolios: Mapping[str, FloatArray],
     returns: FloatArray,
     market: FloatArray,
     rows: IntArray,
@@ -440,14 +363,14 @@ def book_shock_table(
     shocks: Sequence[float] = (-0.05, -0.10, -0.20),
     worst_days: int = 20,
 ) -> pd.DataFrame:
-    """What each book would lose if the market fell in a day, and how good that figure has been.
+    """What each portfolio would lose if the market fell in a day, and a check of that figure.
 
     Parameters
     ----------
-    books : mapping of str to ndarray of shape (n_rows, n_assets)
-        Holdings by strategy, as in `book_shock`.
+    portfolios : mapping of str to ndarray of shape (n_rows, n_assets)
+        Weights by strategy, as in `portfolio_shock`.
     returns, market, rows
-        As in `book_shock`; rows in ascending order.
+        As in `portfolio_shock`; rows in ascending order.
     shocks : sequence of float, default=(-0.05, -0.10, -0.20)
         Returns of the market.
     worst_days : int, default=20
@@ -456,41 +379,33 @@ def book_shock_table(
     Returns
     -------
     DataFrame indexed by (strategy, shock)
-        latest (return of the book held on the last row), mean and worst (over all rows), check
-        (what the books held at the closes before the market's worst days earned on these days,
-        over what their betas gave for the fall that came: above 1 they lost more; NaN where
+        latest (return of the portfolio held on the last row), mean and worst (over all rows),
+        check (what the portfolios held at the closes before the market's worst days earned on these
+        days, over what their betas gave for the fall that came: above 1 they lost more; NaN where
         the betas of longs and shorts cancel to less than a twentieth, and leave nothing to check).
-
-    Examples
-    --------
-    >>> market = np.tile([0.01, -0.02], 60)
-    >>> book = {"half": np.full((20, 1), 0.5)}
-    >>> table = book_shock_table(book, market[:, None], market, np.arange(99, 119))
-    >>> table.loc[("half", -0.1)].round(3).tolist()
-    [-0.05, -0.05, -0.05, 1.0]
     """
     index, stocks = np.asarray(market, dtype=np.float64), np.asarray(returns, dtype=np.float64)
     at = np.asarray(rows)
     before = at[at + 1 < len(index)]
     worst = worst_windows(index[before + 1], length=1, count=worst_days)[:, 0]
     after = before[worst] + 1
-    found: dict[tuple[str, float], dict[str, float]] = {}
-    for name, weights in books.items():
-        per_unit = book_shock(weights, stocks, index, at, shock=-1e-6) / -1e-6
+    losses_by: dict[tuple[str, float], dict[str, float]] = {}
+    for name, weights in portfolios.items():
+        per_unit = portfolio_shock(weights, stocks, index, at, shock=-1e-6) / -1e-6
         earned = (weights[worst] * np.nan_to_num(stocks[after])).sum(axis=1)
         fall = index[after]
         expected = float((per_unit[worst] * fall).sum())
         whole = float((np.abs(weights[worst]).sum(axis=1) * np.abs(fall)).sum())
         for shock in shocks:
-            losses = book_shock(weights, stocks, index, at, shock=shock)
-            found[name, shock] = {
+            losses = portfolio_shock(weights, stocks, index, at, shock=shock)
+            losses_by[name, shock] = {
                 "latest": float(losses[-1]),
                 "mean": float(losses.mean()),
                 "worst": float(losses.min()),
                 "check": earned.sum() / expected if abs(expected) > CANCELLED * whole else np.nan,
             }
-    table = pd.DataFrame.from_dict(found, orient="index")
-    table.index = pd.MultiIndex.from_tuples(found, names=["strategy", "shock"])
+    table = pd.DataFrame.from_dict(losses_by, orient="index")
+    table.index = pd.MultiIndex.from_tuples(losses_by, names=["strategy", "shock"])
     return table
 
 
@@ -524,28 +439,8 @@ def shock_table(
     -------
     DataFrame indexed by (strategy, factor)
         shock (return of the factor), slope (joint regression) with its t (heteroskedasticity
-        robust, HC1), alone, together (returns of the strategy), r2 (of the joint regression).
-
-    Raises
-    ------
-    ConfigError
-        If `sigmas` or `horizon` is not positive.
-    DataError
-        If lengths differ, days are too few or one factor is a combination of the others.
-
-    References
-    ----------
-    H. White (1980), A heteroskedasticity-consistent covariance matrix estimator and a direct
-    test for heteroskedasticity, Econometrica 48(4), 817-838, doi:10.2307/1912934.
-
-    Examples
-    --------
-    >>> rng = np.random.default_rng(0)
-    >>> market, size = rng.normal(0, 0.01, 500), rng.normal(0, 0.005, 500)
-    >>> fund = {"fund": 0.8 * market - 0.3 * size}
-    >>> table = shock_table(fund, {"market": market, "size": size})
-    >>> table["slope"].round(3).tolist()
-    [0.8, -0.3]
+        robust, HC1: H. White (1980), doi:10.2307/1912934), alone, together (returns of the
+        strategy), r2 (of the joint regression).
     """
     if not sigmas > 0.0 or horizon < 1:
         raise ConfigError(f"sigmas is {sigmas!r} and horizon {horizon!r}; give positive numbers.")
@@ -568,7 +463,7 @@ def shock_table(
     shocks = -sigmas * deviation * np.sqrt(horizon)
     rows: dict[tuple[str, str], dict[str, float]] = {}
     for strategy, column in returns.items():
-        y = check_series(column, strategy, known.size)[known]
+        y = _check_returns(column, strategy, known.size)[known]
         slopes = inverse @ (design.T @ y)
         left = y - design @ slopes
         meat = (design * left[:, None] ** 2).T @ design * (len(x) / (len(x) - design.shape[1]))
@@ -594,25 +489,9 @@ def spread_returns(
 ) -> FloatArray:
     """Return of the stocks high in a characteristic less that of the low ones: a style factor.
 
-    Parameters
-    ----------
-    returns : ndarray of shape (n_dates, n_assets)
-        Simple returns; NaN where there is none.
-    characteristic : ndarray of shape (n_dates, n_assets)
-        As known at each close; the stocks of a day are chosen by the row before. NaN takes no part.
-    quantile : float, default=0.2
-        Share of the stocks on either side, each equally weighted, at most one half.
-
-    Returns
-    -------
-    ndarray of shape (n_dates,)
-        NaN where a side is empty, row 0 included.
-
-    Examples
-    --------
-    >>> spread_returns(np.array([[0.0, 0.0], [0.01, 0.03]]), np.array([[1, 2], [5, 4.0]]),
-    ...                quantile=0.5)
-    array([ nan, 0.02])
+    The characteristic is the one known at each close, and the stocks of a day are chosen by the row
+    before; each side is the share `quantile` of them, equally weighted. NaN takes no part; the
+    result is NaN where a side is empty, row 0 included.
     """
     if not 0.0 < quantile <= 0.5:
         raise ConfigError(f"quantile is {quantile!r}; give a share of at most 0.5.")

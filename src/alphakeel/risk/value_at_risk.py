@@ -6,22 +6,9 @@ positive fractions. Quantiles and tail means follow `stats.performance`: linear 
 VaR, the last day in part for CVaR. The formulas and what was tried are in
 ``docs/value-at-risk.md``.
 
-`scenario_var` gives today's weights the returns of the past; `book_var` is the default: scenarios,
-kept honest by `tracking_scale`.
-
-Past days as scenarios for a book: what its weights would have earned, and how wild they were.
-
-Tails of samples that lie along the last axis, with gaps.
-
-VaR and CVaR follow `stats.performance`: linear interpolation between order statistics for the one,
-the last day in part for the other; losses are positive. NaN is missing.
-
-Keeping a value-at-risk forecast honest by its own record, whatever the market turns into.
-
-`tracking_scale` gives a factor by which to multiply a base forecast (its VaR, and its CVaR with
-it), from how often the product was exceeded so far. It assumes nothing about the returns: over
-a long run the share of exceedances comes to ``1 - level`` by construction. Row t of a forecast is
-about the return of row t + 1, so the factor on row t knows the returns up to row t.
+`scenario_var` gives today's weights the returns of the past. `tracking_scale` corrects a forecast
+by how often it was exceeded so far, without any assumption about the returns. `portfolio_var`, the
+default, does both.
 """
 
 from __future__ import annotations
@@ -38,25 +25,17 @@ from alphakeel.risk.volatility import check_rows
 from alphakeel.stats import rolling
 
 __all__ = [
-    "SETTLE",
     "TailForecast",
-    "blocks_of",
-    "book_var",
-    "check_window",
-    "filtered_tail",
-    "pasts",
-    "quotient",
-    "scaled_weights",
+    "portfolio_var",
     "scenario_var",
-    "tail_of",
     "tracking_scale",
 ]
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 
-# Half-lives, in rows, of the two parts of a book's volatility in `scenario_var`, and the weight
-# of a fall over that of a rise: chosen on US stocks of 2001 to 2011, see docs/value-at-risk.md.
+# Half-lives, in rows, of the two parts of the volatility in `scenario_var`, and the weight of a
+# fall over that of a rise: chosen on US stocks of 2001 to 2011, see docs/value-at-risk.md.
 OWN_HALFLIFE, STOCKS_HALFLIFE = 4.0, 2.0
 FALL, RISE = 1.5, 0.5
 # Rows before the window in which the volatility settles, ten half-lives; most rows of a block.
@@ -76,10 +55,11 @@ def scenario_var(
 ) -> TailForecast:
     """Tail of given weights: what they would have earned on past days, at today's volatility.
 
-    Without `volatility` the book as a whole is filtered: its past returns under today's weights
-    are divided by the volatility of the day before and multiplied by today's. That volatility is
-    the geometric mean of two: of the book's own squared returns, where a fall weighs three times
-    as much as a rise, and of the mean squared return of the stocks in it, each smoothed twice.
+    Without `volatility` the portfolio as a whole is filtered: its past returns under today's
+    weights are divided by the volatility of the day before and multiplied by today's. That
+    volatility is the geometric mean of two: of the portfolio's own squared returns, where a fall
+    weighs three times as much as a rise, and of the mean squared return of the stocks in it, each
+    smoothed twice.
 
     With `volatility`, each stock's past returns are scaled by its own, before the weights.
 
@@ -90,8 +70,8 @@ def scenario_var(
         ``Ledger.weights``, any exposure included); a row with NaN gives NaN.
     returns : ndarray of shape (n_dates, n_assets)
         Simple returns per day, fractions; NaN where there is none. A missing return counts as
-        the weighted mean of the others on that day; a day with half of the book or less is left
-        out.
+        the weighted mean of the others on that day; a day with half of the portfolio or less is
+        left out.
     rows : ndarray of shape (n_rows,) of int
         Row of `returns` at the close of which each forecast is made.
     level : float, default=0.95
@@ -109,32 +89,17 @@ def scenario_var(
     TailForecast
         Arrays of shape (n_rows,); 0 for a portfolio in cash.
 
-    Raises
-    ------
-    ConfigError
-        If a setting is out of range.
-    DataError
-        If shapes do not fit or `returns` has infinite values.
-
     References
     ----------
     Hull, J. and White, A. (1998). Incorporating volatility updating into the historical
-    simulation method for value-at-risk. Journal of Risk 1(1), 5-19.
-    https://doi.org/10.21314/JOR.1998.001
+    simulation method for value-at-risk. https://doi.org/10.21314/JOR.1998.001
 
     Barone-Adesi, G., Giannopoulos, K. and Vosper, L. (1999). VaR without correlations for
     portfolios of derivative securities. Journal of Futures Markets 19(5), 583-602.
-
-    Examples
-    --------
-    >>> returns = np.random.default_rng(0).normal(0.0, 0.01, (600, 4))
-    >>> weights = np.array([[0.25, 0.25, 0.25, 0.25], [0.0, 0.0, 0.0, 0.0]])
-    >>> scenario_var(weights, returns, np.array([599, 599])).var.round(4)
-    array([0.0092, 0.    ])
     """
     w, r = np.asarray(weights, dtype=np.float64), np.asarray(returns, dtype=np.float64)
-    share = check_level(level)
-    check_window(window, min_count)
+    share = _check_level(level)
+    _check_window(window, min_count)
     if w.ndim != 2 or r.ndim != 2 or w.shape[1] != r.shape[1]:
         raise DataError(
             f"weights {w.shape} and returns {r.shape} do not fit: give (n_rows, n_assets) and "
@@ -142,28 +107,28 @@ def scenario_var(
         )
     if np.isinf(r).any():
         raise DataError("returns hold an infinite value; mark a missing return with NaN")
-    rows = check_rows(rows, len(w), len(r))
+    rows = check_rows("rows", rows, len(w), len(r))
     if volatility is not None:
         today = _check_volatility(volatility, r.shape)
-        surprise = quotient(r, rolling.lag(today, 1))
+        surprise = _quotient(r, rolling.lag(today, 1))
     var, cvar = np.full(len(w), np.nan), np.full(len(w), np.nan)
     length = window + SETTLE
-    for members in blocks_of(rows):
+    for members in _blocks_of(rows):
         held = w[members]
         if volatility is None:
-            past = pasts(held, r, rows[members], length)
-            squares = pasts(np.abs(held), r * r, rows[members], length)
-            tail = filtered_tail(past, squares, window, share, min_count)
+            past = _weighted_returns(held, r, rows[members], length)
+            squares = _weighted_returns(np.abs(held), r * r, rows[members], length)
+            tail = _filtered_tail(past, squares, window, share, min_count)
         else:
-            scaled = scaled_weights(held, today[rows[members]])
-            past = pasts(scaled, surprise, rows[members], window)
+            scaled = _scaled_weights(held, today[rows[members]])
+            past = _weighted_returns(scaled, surprise, rows[members], window)
             tail = tail_of(past, share, min_count)
         var[members], cvar[members] = tail
     var[(w == 0.0).all(axis=1)] = cvar[(w == 0.0).all(axis=1)] = 0.0
     return TailForecast(var, cvar)
 
 
-def book_var(
+def portfolio_var(
     weights: FloatArray,
     returns: FloatArray,
     earned: FloatArray,
@@ -176,9 +141,8 @@ def book_var(
 ) -> TailForecast:
     """The default forecast for a portfolio that is held and changed day by day.
 
-    `scenario_var` of the weights at every close, times the factor of
-    `tracking_scale`, which keeps the exceedances of what the portfolio truly earned at
-    ``1 - level``.
+    `scenario_var` of the weights at every close, times the factor of `tracking_scale`, which keeps
+    the exceedances of what the portfolio truly earned at ``1 - level``.
 
     Parameters
     ----------
@@ -192,9 +156,7 @@ def book_var(
         Simple returns of the portfolio, such as ``Ledger.net_returns``.
     first : int, default=0
         Row of `returns` that is the first row of `weights` and `earned`.
-    level : float, default=0.95
-        Confidence, in (0, 1).
-    window, min_count : int
+    level, window, min_count
         As in `scenario_var`.
     rate : float, default=0.01
         As in `tracking_scale`.
@@ -204,18 +166,11 @@ def book_var(
     TailForecast
         Arrays of shape (n_days,); the last row is about the day after the last.
 
-    Raises
-    ------
-    ConfigError
-        If a setting is out of range.
-    DataError
-        If shapes do not fit or a value is infinite.
-
     Examples
     --------
     >>> returns = np.random.default_rng(0).normal(0.0, 0.01, (700, 4))
     >>> weights = np.full((200, 4), 0.25)
-    >>> forecast = book_var(weights, returns, returns[500:].mean(axis=1), first=500)
+    >>> forecast = portfolio_var(weights, returns, returns[500:].mean(axis=1), first=500)
     >>> forecast.var[[0, -1]].round(4), forecast.cvar[[0, -1]].round(4)
     (array([0.0097, 0.0072]), array([0.012 , 0.0101]))
     """
@@ -234,7 +189,7 @@ def _check_volatility(volatility: FloatArray, shape: tuple[int, ...]) -> FloatAr
     return np.where(v > 0.0, v, np.nan)
 
 
-def filtered_tail(
+def _filtered_tail(
     past: FloatArray, squares: FloatArray, window: int, share: float, min_count: int
 ) -> TailForecast:
     """Tail of each row's scenarios at the volatility of its last column."""
@@ -243,7 +198,7 @@ def filtered_tail(
     # Half of the rows to settle in have to be there: a volatility of two days scales nothing.
     settled = np.cumsum(~np.isnan(past), axis=1) >= SETTLE // 2
     volatility[~settled] = np.nan
-    surprise = quotient(past[:, 1:], volatility[:, :-1])[:, -window:]
+    surprise = _quotient(past[:, 1:], volatility[:, :-1])[:, -window:]
     tail = tail_of(surprise, share, min_count)
     return TailForecast(*(part * volatility[:, -1] for part in tail))
 
@@ -257,11 +212,13 @@ def _smooth(x: FloatArray, halflife: float) -> FloatArray:
     for _ in range(2):
         known = ~np.isnan(x)
         total = lfilter([1.0], [1.0, -decay], np.where(known, x, 0.0), axis=-1)
-        x = quotient(total, lfilter([1.0], [1.0, -decay], known.astype(np.float64), axis=-1))
+        x = _quotient(total, lfilter([1.0], [1.0, -decay], known.astype(np.float64), axis=-1))
     return x
 
 
-def pasts(weights: FloatArray, x: FloatArray, rows: IntArray, length: int) -> FloatArray:
+def _weighted_returns(
+    weights: FloatArray, x: FloatArray, rows: IntArray, length: int
+) -> FloatArray:
     """Weighted sums of the stocks over the `length` rows up to each row, (n_rows, length).
 
     Missing stocks count as the weighted mean of the others; NaN where half of the weight or more
@@ -273,14 +230,14 @@ def pasts(weights: FloatArray, x: FloatArray, rows: IntArray, length: int) -> Fl
     known = ~np.isnan(part)
     size, total = np.abs(w), np.abs(w).sum(axis=1, keepdims=True)
     covered = size @ known.T.astype(np.float64)
-    sums = w @ np.where(known, part, 0.0).T * quotient(total, covered)
+    sums = w @ np.where(known, part, 0.0).T * _quotient(total, covered)
     sums[covered <= 0.5 * total] = np.nan
     place = rows[:, None] - start + np.arange(1 - length, 1)
     taken = np.take_along_axis(sums, np.maximum(place, 0), axis=1)
     return np.where(place >= 0, taken, np.nan)
 
 
-def blocks_of(rows: IntArray) -> Iterator[IntArray]:
+def _blocks_of(rows: IntArray) -> Iterator[IntArray]:
     """Positions in `rows` in groups that lie close together in time."""
     order, begin = np.argsort(rows, kind="stable"), 0
     for i in range(1, len(order) + 1):
@@ -290,52 +247,27 @@ def blocks_of(rows: IntArray) -> Iterator[IntArray]:
             begin = i
 
 
-def scaled_weights(weights: FloatArray, volatility: FloatArray) -> FloatArray:
+def _scaled_weights(weights: FloatArray, volatility: FloatArray) -> FloatArray:
     """Weights times volatility; a stock without one has the mean of the others'."""
     size = np.where(np.isnan(volatility), 0.0, np.abs(weights))
     known = np.where(np.isnan(volatility), 0.0, volatility)
-    mean = quotient((size * known).sum(axis=1), size.sum(axis=1))
+    mean = _quotient((size * known).sum(axis=1), size.sum(axis=1))
     return np.where(
         weights == 0.0, 0.0, weights * np.where(np.isnan(volatility), mean[:, None], volatility)
     )
 
 
 class TailForecast(NamedTuple):
-    """Forecast tail of the next day's return.
-
-    Attributes
-    ----------
-    var, cvar : ndarray
-        Value at risk and expected shortfall, positive fractions; NaN where there is not enough
-        history.
-    """
+    """VaR and CVaR (expected shortfall) of a day, positive fractions; NaN without history."""
 
     var: FloatArray
     cvar: FloatArray
 
 
 def tail_of(x: FloatArray, share: float, min_count: int) -> TailForecast:
-    """VaR and CVaR of the known values along the last axis.
+    """VaR and CVaR of the known values along the last axis; NaN where fewer than `min_count`.
 
-    Parameters
-    ----------
-    x : ndarray of shape (..., n)
-        Samples; NaN is left out.
-    share : float
-        Share of the days beyond the VaR, ``1 - level``, in (0, 1).
-    min_count : int
-        Known values needed, at least 1; NaN below.
-
-    Returns
-    -------
-    TailForecast
-        Arrays of the leading shape of `x`.
-
-    Examples
-    --------
-    >>> tail = tail_of(np.array([-0.03, -0.02, -0.01, 0.0, 0.01, np.nan]), 0.25, 3)
-    >>> round(float(tail.var), 4), round(float(tail.cvar), 4)
-    (0.02, 0.028)
+    `share` is that of the days beyond the VaR, ``1 - level``.
     """
     width = x.shape[-1]
     count = width - np.isnan(x).sum(axis=-1)
@@ -359,7 +291,7 @@ def _pick(x: FloatArray, place: IntArray) -> FloatArray:
     return np.asarray(np.take_along_axis(x, place[..., None], axis=-1)[..., 0])
 
 
-def check_window(window: int, min_count: int) -> None:
+def _check_window(window: int, min_count: int) -> None:
     """Refuse a window that cannot hold the known days asked for."""
     if not 1 <= min_count <= window:
         raise ConfigError(
@@ -368,7 +300,7 @@ def check_window(window: int, min_count: int) -> None:
         )
 
 
-def quotient(top: FloatArray, bottom: FloatArray) -> FloatArray:
+def _quotient(top: FloatArray, bottom: FloatArray) -> FloatArray:
     """Quotient, NaN over anything but a positive number."""
     out = np.full(np.broadcast(top, bottom).shape, np.nan)
     np.divide(top, bottom, out=out, where=np.greater(bottom, 0.0))
@@ -382,7 +314,8 @@ def tracking_scale(
 
     ``c <- c + rate * (exceeded - (1 - level))``, starting from 1: quantile tracking, the
     proportional part of conformal PID control, on losses in units of the base forecast. After n
-    judged days the share of exceedances is ``1 - level + (c - 1) / (rate * n)``, exactly.
+    judged days the share of exceedances is ``1 - level + (c - 1) / (rate * n)``, exactly. The
+    factor on row t knows the returns up to row t.
 
     Parameters
     ----------
@@ -397,31 +330,13 @@ def tracking_scale(
         Size of a step, in units of the base forecast: 0.01 adds 0.95 % of it after an
         exceedance and takes 0.05 % away on each other day. 0 leaves the base as it is.
 
-    Returns
-    -------
-    ndarray of the shape of `returns`
-        The factor known at each close.
-
-    Raises
-    ------
-    ConfigError
-        If `level` or `rate` is out of range.
-    DataError
-        If the shapes differ or a value is infinite.
-
     References
     ----------
     Angelopoulos, A. N., Candes, E. J. and Tibshirani, R. J. (2023). Conformal PID control for
     time series prediction. NeurIPS 36. https://doi.org/10.48550/arXiv.2307.16895
-
-    Examples
-    --------
-    >>> returns = np.array([0.0, -0.03, 0.01])
-    >>> tracking_scale(returns, np.full(3, 0.02), rate=0.1)
-    array([1.   , 1.095, 1.09 ])
     """
-    r, base = check_pair(returns, forecast)
-    share = check_level(level)
+    r, base = _check_pair(returns, forecast)
+    share = _check_level(level)
     if not 0.0 <= rate < np.inf:
         raise ConfigError(f"rate is {rate!r}; give a step of 0 or more")
     scale = np.ones_like(r)
@@ -433,7 +348,7 @@ def tracking_scale(
     return scale
 
 
-def check_pair(returns: FloatArray, forecast: FloatArray) -> tuple[FloatArray, FloatArray]:
+def _check_pair(returns: FloatArray, forecast: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Returns and forecasts as float64 of one shape, refused where infinite."""
     r, base = np.asarray(returns, dtype=np.float64), np.asarray(forecast, dtype=np.float64)
     if r.ndim not in (1, 2) or r.shape != base.shape:
@@ -446,7 +361,7 @@ def check_pair(returns: FloatArray, forecast: FloatArray) -> tuple[FloatArray, F
     return r, base
 
 
-def check_level(level: float) -> float:
+def _check_level(level: float) -> float:
     """Share of the days beyond the forecast, ``1 - level``."""
     if not 0.0 < level < 1.0:
         raise ConfigError(f"level must lie between 0 and 1 (0.95 is 95 %), got {level!r}.")

@@ -1,9 +1,7 @@
-"""Forecasts of risk: what is known at each close about the risk of the next days.
+"""Forecasts of volatility: what is known at each close about the risk of the next days.
 
 Everything is causal: the value on row t is computed from rows up to t. Missing returns are
 NaN and are left out, never filled with zero.
-
-What a book's own returns say about its risk: the series that the overlay works with.
 """
 
 from __future__ import annotations
@@ -15,10 +13,10 @@ from alphakeel.errors import ConfigError, DataError
 from alphakeel.stats import rolling
 
 __all__ = [
-    "book_returns",
-    "book_volatility",
-    "ew_volatility",
+    "portfolio_returns",
     "portfolio_volatility",
+    "ew_volatility",
+    "ex_ante_volatility",
 ]
 
 FloatArray = npt.NDArray[np.float64]
@@ -26,7 +24,7 @@ IntArray = npt.NDArray[np.int64]
 
 # Past errors count as a correction only once there are this many of them.
 MIN_ERRORS = 60
-# Of the variance. In 24 book-years of real prices it stayed between 0.77 and 1.76: the bounds
+# Of the variance. In 24 portfolio years of real prices it stayed between 0.77 and 1.76: the bounds
 # keep one day like that of October 1987 from setting exposure for months.
 CORRECTION_RANGE = (0.5, 2.0)
 
@@ -38,45 +36,13 @@ def ew_volatility(
     min_count: int = 20,
     annualise: float | None = 252.0,
 ) -> FloatArray:
-    """Exponentially weighted volatility of every stock, known at each close.
+    """Exponentially weighted volatility of every stock, known at each close, as a fraction.
 
     The root of the weighted mean of squared returns (the mean return is taken as zero, as in
-    RiskMetrics), ``sum_k d^k r_{t-k}^2 / sum_k d^k`` over the returns that exist, with
-    ``d = 0.5^(1 / halflife)`` a row.
-
-    Parameters
-    ----------
-    returns : ndarray of shape (n_dates, n_assets)
-        Simple or log returns as fractions; NaN where there is none.
-    halflife : float, default=30.0
-        Rows after which a return weighs half.
-    min_count : int, default=20
-        Returns needed before an answer is given.
-    annualise : float, optional
-        Periods a year; None leaves the volatility per period.
-
-    Returns
-    -------
-    ndarray of shape (n_dates, n_assets)
-        Volatility as a fraction; NaN before `min_count` returns. Where a return is missing, the
-        last estimate stands.
-
-    Raises
-    ------
-    ConfigError
-        If `halflife` or `min_count` is out of range.
-    DataError
-        If `returns` is not two-dimensional or has infinite values.
-
-    References
-    ----------
-    J.P. Morgan/Reuters (1996), RiskMetrics Technical Document, 4th edition, section 5.2.
-
-    Examples
-    --------
-    >>> returns = np.array([[0.01], [-0.01], [np.nan], [0.01]])
-    >>> ew_volatility(returns, halflife=2, min_count=2, annualise=None).ravel()
-    array([ nan, 0.01, 0.01, 0.01])
+    RiskMetrics), ``sum_k d^k r_{t-k}^2 / sum_k d^k`` over the returns that exist, with ``d = 0.5^(1
+    / halflife)`` a row. `annualise` is in periods a year; None leaves the volatility per period.
+    NaN before `min_count` returns; where a return is missing, the last estimate stands. RiskMetrics
+    Technical Document (1996), section 5.2.
     """
     returns = _check_returns(returns)
     if not halflife > 0.0 or min_count < 1:
@@ -87,10 +53,10 @@ def ew_volatility(
     return np.asarray(per_row * np.sqrt(1.0 if annualise is None else annualise))
 
 
-def portfolio_volatility(
+def ex_ante_volatility(
     weights: FloatArray,
     returns: FloatArray,
-    rows: IntArray,
+    decisions: IntArray,
     *,
     halflife: float = 20.0,
     window: int = 252,
@@ -105,43 +71,26 @@ def portfolio_volatility(
 
     Parameters
     ----------
-    weights : ndarray of shape (n_rows, n_assets)
+    weights : ndarray of shape (n_decisions, n_assets)
         Weights by decision; a row of NaN gives NaN.
     returns : ndarray of shape (n_dates, n_assets)
         Simple returns as fractions; NaN where there is none. A missing return counts as the
         weighted mean of the others on that day.
-    rows : ndarray of shape (n_rows,) of int
+    decisions : ndarray of shape (n_decisions,) of int
         Row of `returns` on which each decision is made: the last one that it may use.
-    halflife : float, default=20.0
-        Rows after which a return weighs half.
-    window : int, default=252
-        Rows of returns used.
-    min_count : int, default=20
-        Portfolio returns needed before an answer is given.
+    halflife, window, min_count
+        In rows: after which a return weighs half, used at most, and needed.
     annualise : float, optional
         Periods a year; None leaves the volatility per period.
 
     Returns
     -------
-    ndarray of shape (n_rows,)
+    ndarray of shape (n_decisions,)
         Volatility as a fraction; NaN where fewer than `min_count` returns are known; 0 for a
         portfolio in cash.
-
-    Raises
-    ------
-    ConfigError
-        If a length is out of range.
-    DataError
-        If shapes do not fit or `returns` has infinite values.
-
-    Examples
-    --------
-    >>> returns = np.tile([[0.01], [-0.01]], (20, 2))
-    >>> portfolio_volatility(np.array([[0.3, 0.2]]), returns, np.array([39]), annualise=None)
-    array([0.005])
     """
     returns = _check_returns(returns)
-    rows = check_rows(rows, len(weights), len(returns))
+    decisions = check_rows("decision rows", decisions, len(weights), len(returns))
     if not halflife > 0.0 or window < 1 or min_count < 1:
         raise ConfigError(
             f"halflife {halflife!r}, window {window!r} and min_count {min_count!r} "
@@ -152,8 +101,8 @@ def portfolio_volatility(
     known = ~np.isnan(returns)
     filled = np.where(known, returns, 0.0)
     decay = 0.5 ** (np.arange(window)[::-1] / halflife)
-    variance = np.full(len(rows), np.nan)
-    for i, row in enumerate(rows.tolist()):
+    variance = np.full(len(decisions), np.nan)
+    for i, row in enumerate(decisions.tolist()):
         held = np.flatnonzero(weights[i])
         total = weights[i, held].sum()
         if np.isnan(total) or held.size == 0:
@@ -170,15 +119,17 @@ def portfolio_volatility(
     return np.asarray(np.sqrt(variance * (1.0 if annualise is None else annualise)))
 
 
-def check_rows(rows: IntArray, n_rows: int, n_dates: int) -> IntArray:
-    """Decision rows as an array, refused where they do not point into the dates."""
+def check_rows(name: str, rows: IntArray, n_rows: int, n_dates: int) -> IntArray:
+    """Rows as an array, `n_rows` of them, refused where they do not point into the dates."""
     rows = np.asarray(rows)
     if rows.shape != (n_rows,) or not np.issubdtype(rows.dtype, np.integer):
         raise DataError(
-            f"rows has shape {rows.shape}; give one whole number for {n_rows} decisions"
+            f"{name} have shape {rows.shape}; give one whole number for each of the {n_rows}"
         )
     if rows.size and (rows.min() < 0 or rows.max() >= n_dates):
-        raise DataError(f"rows run from {rows.min()} to {rows.max()} but there are {n_dates} dates")
+        raise DataError(
+            f"{name} run from {rows.min()} to {rows.max()} but there are {n_dates} dates"
+        )
     return rows
 
 
@@ -192,33 +143,17 @@ def _check_returns(returns: FloatArray) -> FloatArray:
     return returns
 
 
-def book_returns(net_returns: FloatArray, weights: FloatArray) -> FloatArray:
-    """Net returns of a book, NaN where it held no stock overnight.
+def portfolio_returns(net_returns: FloatArray, weights: FloatArray) -> FloatArray:
+    """Net returns of a ledger as fractions, NaN where its weights held no stock overnight.
 
-    Parameters
-    ----------
-    net_returns : ndarray of shape (n_dates,)
-        `Ledger.net_returns`.
-    weights : ndarray of shape (n_dates, n_assets)
-        `Ledger.weights`.
-
-    Returns
-    -------
-    ndarray of shape (n_dates,)
-        Fractions. Days in cash say nothing about the risk of the book: counted as zeros they
-        would make it look calm just after it is bought.
-
-    Examples
-    --------
-    >>> weights = np.array([[0.0], [1.0], [1.0]])
-    >>> book_returns(np.array([0.0, -0.001, 0.02]), weights)
-    array([ nan,  nan, 0.02])
+    Days in cash say nothing about the risk of the portfolio: counted as zeros they would make it
+    look calm just after it is bought.
     """
     invested = np.concatenate([[False], np.asarray(weights)[:-1].any(axis=1)])
     return np.where(invested, net_returns, np.nan)
 
 
-def book_volatility(
+def portfolio_volatility(
     returns: FloatArray,
     *,
     halflife: float = 10.0,
@@ -228,9 +163,9 @@ def book_volatility(
     history: FloatArray | None = None,
     periods_per_year: float = 252.0,
 ) -> FloatArray:
-    """Forecast of a book's volatility from its own returns, corrected for its own past errors.
+    """Forecast of a portfolio's volatility from its own returns, corrected for its own past errors.
 
-    The exponentially weighted variance ``v_t`` of the book's returns, times the exponentially
+    The exponentially weighted variance ``v_t`` of the portfolio's returns, times the exponentially
     weighted mean of ``r_s^2 / v_{s-1-lag}`` over s <= t: how much larger the squares have turned
     out than the forecasts that were in force when they were earned. Without that factor realised
     volatility lies above the target in years in which volatility rises, since a trailing mean lags
@@ -239,7 +174,7 @@ def book_volatility(
     Parameters
     ----------
     returns : ndarray of shape (n_dates,)
-        Simple returns of the book; NaN is left out (:func:`book_returns`).
+        Simple returns of the portfolio; NaN is left out (:func:`portfolio_returns`).
     halflife : float, default=10.0
         Half-life of the variance, in rows.
     correction_halflife : float, optional
@@ -247,10 +182,10 @@ def book_volatility(
     lag : int, default=1
         Rows between decision and trade: the forecast is for the day after the trade.
     min_count : int, default=20
-        Returns needed before an answer is given. The correction begins after 60 errors.
+        Returns needed for a forecast. The correction begins after 60 errors.
     history : ndarray of shape (n_earlier,), optional
-        Returns of something like the book on the rows before, such as the equal-weight average of
-        the stocks: it fills the start, and fades.
+        Returns of something like the portfolio on the rows before, such as the equal-weight average
+        of the stocks: it fills the start, and fades.
     periods_per_year : float, default=252
 
     Returns
@@ -258,21 +193,10 @@ def book_volatility(
     ndarray of shape (n_dates,)
         Annual volatility as a fraction; NaN while there are too few returns.
 
-    Raises
-    ------
-    ConfigError
-        If a setting is out of range.
-    DataError
-        If a series is not one-dimensional or has infinite values.
-
-    References
-    ----------
-    J.P. Morgan/Reuters (1996), RiskMetrics Technical Document, 4th edition, section 5.2.
-
     Examples
     --------
     >>> returns = np.tile([0.01, -0.01], 50)
-    >>> book_volatility(returns)[-1:].round(4)
+    >>> portfolio_volatility(returns)[-1:].round(4)
     array([0.1587])
     """
     if not halflife > 0.0 or min_count < 1:

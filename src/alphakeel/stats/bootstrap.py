@@ -1,15 +1,11 @@
 """How sure is a figure: intervals of any statistic by block bootstrap.
 
-All columns of a call share the same resampled days; the same seed gives the same days, whatever
-is measured on them.
-
 A `statistic` is a function of returns of shape (n_dates, n_columns) that gives one value per
 column, shape (n_columns,): the functions of `stats.performance`, or a `functools.partial` of one.
 
-Days resampled in blocks: which rows a block bootstrap draws, and how long a block should be.
-
 Returns are nearly uncorrelated from day to day, but their size is not: volatility clusters, and
-drawdowns and VaR feel it. So days are resampled in blocks.
+drawdowns and VaR feel it. So days are resampled in blocks. All columns of a call share the same
+resampled days; the same seed gives the same days, whatever is measured on them.
 """
 
 from __future__ import annotations
@@ -22,6 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from alphakeel.errors import ConfigError, DataError
+from alphakeel.stats.performance import check_level
 
 __all__ = [
     "Interval",
@@ -29,7 +26,7 @@ __all__ = [
     "bootstrap_interval",
     "bootstrap_intervals",
     "bootstrap_samples",
-    "check_returns",
+    "check_series",
     "default_block_length",
     "optimal_block_length",
 ]
@@ -74,34 +71,8 @@ def bootstrap_samples(
     seed: int | np.random.Generator = 0,
     stationary: bool = True,
 ) -> Array:
-    """Values of a statistic on block-bootstrap resamples of the days.
-
-    Parameters
-    ----------
-    statistic : callable
-        From an array of shape (n_dates, n_columns) to one of shape (n_columns,).
-    returns : array of shape (n_dates, n_columns)
-        One column per strategy, without NaN; all columns share the resampled days.
-    n_bootstrap : int, default=1000
-        Resamples.
-    block_length : float, optional
-        Mean block length in days. By default the longest that `optimal_block_length` finds for
-        any column or the size of its deviations from the mean, for the clusters of volatility.
-    seed : int or numpy.random.Generator, default=0
-    stationary : bool, default=True
-        As in `bootstrap_indices`.
-
-    Returns
-    -------
-    ndarray of shape (n_bootstrap, n_columns)
-
-    Examples
-    --------
-    >>> days = np.random.default_rng(0).standard_normal((250, 2))
-    >>> bootstrap_samples(lambda r: r.mean(axis=0), days, n_bootstrap=100).shape
-    (100, 2)
-    """
-    r = check_returns(returns, "returns", ndim=(2,))
+    """Values of a statistic on block-bootstrap resamples of the days, (n_bootstrap, n_columns)."""
+    r = check_series(returns, "returns", ndim=(2,))
     n_dates, n_columns = r.shape
     if block_length is None:
         block_length = default_block_length(r, stationary=stationary)
@@ -131,25 +102,8 @@ def bootstrap_interval(
     seed: int | np.random.Generator = 0,
     stationary: bool = True,
 ) -> Interval:
-    """Percentile interval of a statistic of one strategy; see `bootstrap_intervals`.
-
-    Parameters
-    ----------
-    returns : array of shape (n_dates,)
-        Without NaN. The other parameters are those of `bootstrap_intervals`.
-
-    Returns
-    -------
-    Interval
-
-    Examples
-    --------
-    >>> days = np.random.default_rng(0).normal(0.001, 0.01, 500)
-    >>> mean = bootstrap_interval(lambda r: r.mean(axis=0), days, n_bootstrap=200)
-    >>> mean.low < mean.estimate < mean.high
-    True
-    """
-    r = check_returns(returns, "returns", ndim=(1,))
+    """Percentile interval of a statistic of one strategy, returns of shape (n_dates,)."""
+    r = check_series(returns, "returns", ndim=(1,))
     return bootstrap_intervals(
         statistic,
         r[:, None],
@@ -175,11 +129,21 @@ def bootstrap_intervals(
 
     Parameters
     ----------
-    statistic, returns, n_bootstrap, block_length, seed, stationary
-        As in `bootstrap_samples`.
+    statistic : callable
+        From an array of shape (n_dates, n_columns) to one of shape (n_columns,).
+    returns : array of shape (n_dates, n_columns)
+        One column per strategy, without NaN; all columns share the resampled days.
     level : float, default=0.95
         Confidence in (0, 1): the limits are the (1 - level) / 2 and (1 + level) / 2 quantiles of
         the resampled values.
+    n_bootstrap : int, default=1000
+        Resamples.
+    block_length : float, optional
+        Mean block length in days. By default the longest that `optimal_block_length` finds for
+        any column or the size of its deviations from the mean, for the clusters of volatility.
+    seed : int or numpy.random.Generator, default=0
+    stationary : bool, default=True
+        Blocks of geometric length; else of fixed length. See `bootstrap_indices`.
 
     Returns
     -------
@@ -191,7 +155,7 @@ def bootstrap_intervals(
     >>> len(bootstrap_intervals(lambda r: r.mean(axis=0), days, n_bootstrap=100))
     3
     """
-    r = check_returns(returns, "returns", ndim=(2,))
+    r = check_series(returns, "returns", ndim=(2,))
     values = bootstrap_samples(
         statistic,
         r,
@@ -201,8 +165,7 @@ def bootstrap_intervals(
         stationary=stationary,
     )
     estimates = np.asarray(statistic(r), dtype=np.float64)
-    if not 0.0 < level < 1.0:
-        raise ConfigError(f"level must lie between 0 and 1 (0.95 is 95 %), got {level!r}.")
+    check_level(level)
     low, high = np.quantile(values, ((1.0 - level) / 2.0, (1.0 + level) / 2.0), axis=0)
     return tuple(
         Interval(estimate=float(e), low=float(a), high=float(b), level=level)
@@ -220,34 +183,10 @@ def bootstrap_indices(
 ) -> NDArray[np.intp]:
     """Rows of block-bootstrap resamples; the rows form a circle, so that all are equally likely.
 
-    Parameters
-    ----------
-    n_dates : int
-        Rows to draw from, and rows per resample.
-    block_length : float
-        Mean length of a block, >= 1; rounded up for blocks of fixed length.
-    n_bootstrap : int
-        Resamples.
-    seed : int or numpy.random.Generator, default=0
-    stationary : bool, default=True
-        Blocks of geometric length, which keep a stationary series stationary; else blocks of
-        fixed length (circular bootstrap).
-
-    Returns
-    -------
-    ndarray of int of shape (n_bootstrap, n_dates)
-
-    References
-    ----------
-    Politis, D. N. and Romano, J. P. (1994). The stationary bootstrap. JASA 89, 1303-1313.
-    https://doi.org/10.1080/01621459.1994.10476870
-    Politis, D. N. and Romano, J. P. (1992). A circular block-resampling procedure for stationary
-    data. In: Exploring the Limits of Bootstrap, 263-270. Wiley.
-
-    Examples
-    --------
-    >>> bootstrap_indices(100, 10, n_bootstrap=5, seed=1).shape
-    (5, 100)
+    `stationary`: blocks of geometric length with mean `block_length`, which keep a stationary
+    series stationary (Politis and Romano 1994, https://doi.org/10.1080/01621459.1994.10476870);
+    else blocks of fixed length, rounded up (circular bootstrap; Politis and Romano 1992, in:
+    Exploring the Limits of Bootstrap, 263-270, Wiley).
     """
     if n_dates < 1 or n_bootstrap < 1:
         raise ConfigError(f"need at least 1 date and 1 resample, got {n_dates} and {n_bootstrap}.")
@@ -272,39 +211,18 @@ def bootstrap_indices(
 def optimal_block_length(series: ArrayLike, *, stationary: bool = True) -> float:
     """Mean block length with the least mean square error for the variance of a series' mean.
 
-    Parameters
-    ----------
-    series : array of shape (n_dates,)
-        Any stationary series, without NaN.
-    stationary : bool, default=True
-        For the stationary bootstrap; else for the circular one.
-
-    Returns
-    -------
-    float
-        At least 1, at most ``min(3 * sqrt(n), n / 3)``; 1 for a constant series.
-
-    Notes
-    -----
-    With R(k) the autocovariances, lambda the flat-top window up to lag M, g = sum lambda |k| R(k)
-    and s = sum lambda R(k), the length is ``(g**2 / s**2 * n) ** (1/3)``, times ``1.5 ** (1/3)``
-    for the circular bootstrap. M is twice the lag after which max(5, log10 n) autocorrelations
-    in a row are within ``2 sqrt(log10(n) / n)``; if there is none, twice the last beyond it.
+    At least 1, at most ``min(3 * sqrt(n), n / 3)``; 1 for a constant series. With R(k) the
+    autocovariances, lambda the flat-top window up to lag M, g = sum lambda |k| R(k) and
+    s = sum lambda R(k), the length is ``(g**2 / s**2 * n) ** (1/3)``, times ``1.5 ** (1/3)`` for
+    the circular bootstrap. M is twice the lag after which max(5, log10 n) autocorrelations in a row
+    are within ``2 sqrt(log10(n) / n)``; if there is none, twice the last beyond it.
 
     References
     ----------
-    Politis, D. N. and White, H. (2004). Automatic block-length selection for the dependent
-    bootstrap. Econometric Reviews 23, 53-70. https://doi.org/10.1081/ETC-120028836
-    Patton, A., Politis, D. N. and White, H. (2009). Correction. Econometric Reviews 28, 372-375.
-    https://doi.org/10.1080/07474930802459016
-
-    Examples
-    --------
-    >>> steps = np.random.default_rng(0).standard_normal(4000)
-    >>> bool(optimal_block_length(steps) < 5 < optimal_block_length(np.cumsum(steps)))
-    True
+    Politis, D. N. and White, H. (2004), https://doi.org/10.1081/ETC-120028836, as corrected by
+    Patton, A., Politis, D. N. and White, H. (2009), https://doi.org/10.1080/07474930802459016.
     """
-    x = check_returns(series, "series", ndim=(1,))
+    x = check_series(series, "series", ndim=(1,))
     n = len(x)
     longest = float(max(1.0, min(3.0 * np.sqrt(n), n / 3.0)))
     if n < 9 or x.max() == x.min():
@@ -339,7 +257,7 @@ def default_block_length(r: Array, *, stationary: bool = True) -> float:
     )
 
 
-def check_returns(values: ArrayLike, name: str, *, ndim: tuple[int, ...]) -> Array:
+def check_series(values: ArrayLike, name: str, *, ndim: tuple[int, ...]) -> Array:
     """Finite float64 of the right number of axes and at least two dates."""
     x = np.ascontiguousarray(values, dtype=np.float64)
     if x.ndim not in ndim or np.ndim(values) not in ndim:

@@ -3,19 +3,12 @@
 Axis 0 is time, axis 1 is the cross-section of assets. Every result of a date depends on that
 date's row alone, bit for bit: nothing here can look ahead, or back. NaN and infinities are
 missing values; an optional boolean `mask` removes further entries. Missing entries stay out of
-every statistic and are NaN in every output.
+every statistic and are NaN in every output. Outputs are float32 if the input is, else float64.
 
-The work runs in blocks of dates that fit a processor's second-level cache. Sums of ranks are
-sums of integers, hence exact: neither the block size nor the order of the assets can move a
-rank correlation.
-
-Ranks of each date's values, found with one sort and shared by subsets of them.
-
-Ranks are handled as ``2 * rank - (n + 1)``, whole numbers: their sums are exact.
-
-Dates in blocks that fit in the cache, which of their values count, and how far from the mean.
-
-Information coefficients: how scores and what followed go together, date by date.
+The work runs in blocks of dates that fit a processor's second-level cache. Ranks are found with
+one sort, shared by subsets of a date's values, and handled as ``2 * rank - (n + 1)``: sums of
+whole numbers are exact, so neither the block size nor the order of the assets can move a rank
+correlation.
 """
 
 from __future__ import annotations
@@ -32,11 +25,11 @@ __all__ = [
     "Bools",
     "Floats",
     "Ordering",
-    "blocks_of",
     "centred_ranks",
     "centred_ranks_among",
     "check_values",
     "count_valid",
+    "date_blocks",
     "deviations_of",
     "doubled_positions",
     "ic",
@@ -60,89 +53,38 @@ BLOCK_VALUES = 32_768
 
 
 def rank(x: ArrayLike, mask: ArrayLike | None = None) -> Floats:
-    """Average ranks 1..n of each date's values.
-
-    Parameters
-    ----------
-    x : array of shape (n_dates, n_assets)
-        Any unit. NaN and infinities are missing.
-    mask : bool array of shape (n_dates, n_assets), optional
-        False removes an entry.
-
-    Returns
-    -------
-    ndarray of shape (n_dates, n_assets)
-        Ranks from 1 (smallest) to n, ties sharing the average of their ranks, as in
-        `scipy.stats.rankdata`; NaN where missing. float32 if `x` is, else float64.
-
-    Examples
-    --------
-    >>> rank([[0.3, 0.1, float("nan"), 0.3]])
-    array([[2.5, 1. , nan, 2.5]])
-    """
+    """Average ranks 1..n of each date's values, smallest first, as in `scipy.stats.rankdata`."""
     values, valid = check_values(x, mask, "x")
     out = np.empty_like(values)
-    for rows in blocks_of(values):
-        ok = valid[rows]
-        ranks = (centred_ranks(order_dates(values[rows], ok), ok) + (count_valid(ok) + 1.0)) * 0.5
-        out[rows] = np.where(ok, ranks, np.nan)
+    for dates in date_blocks(values):
+        ok = valid[dates]
+        ranks = (centred_ranks(order_dates(values[dates], ok), ok) + (count_valid(ok) + 1.0)) * 0.5
+        out[dates] = np.where(ok, ranks, np.nan)
     return out
 
 
 def rank_scaled(x: ArrayLike, mask: ArrayLike | None = None) -> Floats:
-    """Average ranks of each date, shifted and scaled to mean 0 and variance 1.
+    """Average ranks of each date, shifted and scaled to mean 0 and population variance 1.
 
-    Parameters
-    ----------
-    x, mask
-        As in `rank`.
-
-    Returns
-    -------
-    ndarray of shape (n_dates, n_assets)
-        Mean 0 and population variance (ddof = 0) 1 over the valid entries of a date; 0 for all
-        of them where they are all tied, for then the date says nothing; NaN where missing.
-        float32 if `x` is, else float64.
-
-    Examples
-    --------
-    >>> rank_scaled([[10.0, 30.0, 20.0, float("nan")]]).round(3)
-    array([[-1.225,  1.225,  0.   ,    nan]])
+    All 0 on a date whose values are all tied, for then the date says nothing.
     """
     values, valid = check_values(x, mask, "x")
     out = np.empty_like(values)
-    for rows in blocks_of(values):
-        ok = valid[rows]
-        ranks = scaled_ranks(order_dates(values[rows], ok), ok)
-        out[rows] = np.where(ok, ranks, np.nan)
+    for dates in date_blocks(values):
+        ok = valid[dates]
+        ranks = scaled_ranks(order_dates(values[dates], ok), ok)
+        out[dates] = np.where(ok, ranks, np.nan)
     return out
 
 
 def zscore(x: ArrayLike, mask: ArrayLike | None = None) -> Floats:
-    """Each date's values, shifted and scaled to mean 0 and variance 1.
-
-    Parameters
-    ----------
-    x, mask
-        As in `rank`.
-
-    Returns
-    -------
-    ndarray of shape (n_dates, n_assets)
-        ``(x - mean) / std`` with the population standard deviation (ddof = 0); 0 where all valid
-        values of the date are equal; NaN where missing. float32 if `x` is, else float64.
-
-    Examples
-    --------
-    >>> zscore([[1.0, 2.0, 3.0]]).round(3)
-    array([[-1.225,  0.   ,  1.225]])
-    """
+    """Each date's values with mean 0 and population variance 1; 0 where all are equal."""
     values, valid = check_values(x, mask, "x")
     out = np.empty_like(values)
-    for rows in blocks_of(values):
-        ok = valid[rows]
-        out[rows] = np.where(
-            ok, _unit_variance(deviations_of(values[rows], ok), count_valid(ok)), np.nan
+    for dates in date_blocks(values):
+        ok = valid[dates]
+        out[dates] = np.where(
+            ok, _unit_variance(deviations_of(values[dates], ok), count_valid(ok)), np.nan
         )
     return out
 
@@ -150,48 +92,23 @@ def zscore(x: ArrayLike, mask: ArrayLike | None = None) -> Floats:
 def winsorize(x: ArrayLike, limit: float, mask: ArrayLike | None = None) -> Floats:
     """Pull each date's outliers in to ``median +- limit * 1.4826 * MAD``.
 
-    Parameters
-    ----------
-    x, mask
-        As in `rank`.
-    limit : float
-        Robust standard deviations allowed either side of the date's median; > 0. The factor
-        1.4826 makes the median absolute deviation (MAD) estimate a normal distribution's sigma.
-
-    Returns
-    -------
-    ndarray of shape (n_dates, n_assets)
-        Clipped values; NaN where missing. A date whose MAD is 0 (more than half its values
-        equal) has no scale to judge by and is left as it is. float32 if `x` is, else float64.
-
-    Raises
-    ------
-    ConfigError
-        If `limit` is not a positive number.
-
-    References
-    ----------
-    Hampel, F. R. (1974). The influence curve and its role in robust estimation. JASA 69, 383-393.
-    https://doi.org/10.1080/01621459.1974.10482962
-
-    Examples
-    --------
-    >>> winsorize([[1.0, 2.0, 3.0, 4.0, 100.0]], limit=3.0).round(3)
-    array([[1.   , 2.   , 3.   , 4.   , 7.448]])
+    1.4826 makes the median absolute deviation (MAD) estimate a normal distribution's sigma. A date
+    whose MAD is 0 (more than half its values equal) has no scale to judge by and is left as it is.
+    Hampel (1974), https://doi.org/10.1080/01621459.1974.10482962.
     """
     if not limit > 0:
         raise ConfigError(f"winsorize limit must be a positive number of sigmas, got {limit!r}.")
     values, valid = check_values(x, mask, "x")
     out = np.empty_like(values)
-    for rows in blocks_of(values):
-        ok = valid[rows]
-        block = np.where(ok, values[rows], np.nan)
+    for dates in date_blocks(values):
+        ok = valid[dates]
+        block = np.where(ok, values[dates], np.nan)
         # An overflow here means limits at infinity, which clip nothing: the right answer.
         with np.errstate(over="ignore"):
             centre = _median(block, ok)
             half_width = _MAD_TO_SIGMA * limit * _median(np.abs(block - centre), ok)
             half_width[half_width == 0.0] = np.inf
-            out[rows] = np.clip(block, centre - half_width, centre + half_width)
+            out[dates] = np.clip(block, centre - half_width, centre + half_width)
     return out
 
 
@@ -333,7 +250,7 @@ def check_values(x: ArrayLike, mask: ArrayLike | None, name: str) -> tuple[Float
     return values, valid
 
 
-def blocks_of(values: Floats) -> Iterator[slice]:
+def date_blocks(values: Floats) -> Iterator[slice]:
     """Slices of consecutive dates whose block of values fits in cache."""
     n_dates, n_assets = values.shape
     step = max(1, BLOCK_VALUES // max(n_assets, 1))
@@ -368,7 +285,7 @@ def ic(
     Parameters
     ----------
     scores : array of shape (n_dates, n_assets)
-        Forecasts or factor values, any unit. NaN and infinities are missing.
+        Forecasts or factor values, any unit.
     targets : array of shape (n_dates, n_assets) or (n_dates, n_assets, n_horizons)
         What they try to forecast, on the row of the date of the forecast.
     mask : bool array of shape (n_dates, n_assets), optional
@@ -386,14 +303,14 @@ def ic(
     >>> ic([[1.0, 2.0, 3.0, 4.0, 5.0]], [[1.0, 2.0, 3.0, 4.0, 10.0]]).round(3)
     array([0.894])
     """
-    values, valid, goals, min_assets = _pair_inputs(scores, targets, mask, min_assets)
-    out = np.full((len(values), goals.shape[2]), np.nan)
-    for rows in blocks_of(values):
-        for h in range(goals.shape[2]):
-            goal = np.ascontiguousarray(goals[rows, :, h])
-            ok = valid[rows] & np.isfinite(goal)
-            a, b = deviations_of(values[rows], ok), deviations_of(goal, ok)
-            out[rows, h] = _correlation(
+    values, valid, layers, min_assets = _pair_inputs(scores, targets, mask, min_assets)
+    out = np.full((len(values), layers.shape[2]), np.nan)
+    for dates in date_blocks(values):
+        for h in range(layers.shape[2]):
+            target = np.ascontiguousarray(layers[dates, :, h])
+            ok = valid[dates] & np.isfinite(target)
+            a, b = deviations_of(values[dates], ok), deviations_of(target, ok)
+            out[dates, h] = _correlation(
                 (a * b).sum(axis=1),
                 (a * a).sum(axis=1) * (b * b).sum(axis=1),
                 np.count_nonzero(ok, axis=1) >= min_assets,
@@ -406,42 +323,32 @@ def rank_ic(
 ) -> NDArray[np.float64]:
     """Rank information coefficient: the Spearman correlation on each date, exact under ties.
 
-    Both sides are ranked among their jointly valid pairs, with average ranks for ties, and the
-    ranks are correlated; `scipy.stats.spearmanr` of the same pairs gives the same number.
-
-    Parameters
-    ----------
-    scores, targets, mask, min_assets
-        As in `ic`. Ranks of the scores are shared by the horizons that have the same pairs.
-
-    Returns
-    -------
-    ndarray of shape (n_dates,) or (n_dates, n_horizons)
-        Correlations in [-1, 1]; NaN with too few pairs, or where either side is constant.
+    Arguments and result are those of `ic`. Both sides are ranked among their jointly valid pairs,
+    with average ranks for ties, as in `scipy.stats.spearmanr`.
 
     Examples
     --------
     >>> rank_ic([[1.0, 2.0, 3.0, 4.0, 5.0]], [[1.0, 2.0, 3.0, 4.0, 10.0]])
     array([1.])
     """
-    values, valid, goals, min_assets = _pair_inputs(scores, targets, mask, min_assets)
-    out = np.full((len(values), goals.shape[2]), np.nan)
-    for rows in blocks_of(values):
-        alone = valid[rows]
-        ordering = order_dates(values[rows], alone)
+    values, valid, layers, min_assets = _pair_inputs(scores, targets, mask, min_assets)
+    out = np.full((len(values), layers.shape[2]), np.nan)
+    for dates in date_blocks(values):
+        alone = valid[dates]
+        ordering = order_dates(values[dates], alone)
         ranks_alone = centred_ranks(ordering, alone)
-        for h in range(goals.shape[2]):
-            goal = np.ascontiguousarray(goals[rows, :, h])
-            ok = alone & np.isfinite(goal)
+        for h in range(layers.shape[2]):
+            target = np.ascontiguousarray(layers[dates, :, h])
+            ok = alone & np.isfinite(target)
             same_pairs = np.array_equal(ok, alone)
             a = ranks_alone if same_pairs else centred_ranks_among(ordering, ok)
-            # The scores' ranks walk in the order of the goal, where the goal's own are at hand.
-            goal_ordering = order_dates(goal, ok)
-            a = a.ravel()[goal_ordering.order.ravel()].reshape(a.shape)
+            # The scores' ranks in the order of the target, in which the target's own are known.
+            target_order = order_dates(target, ok)
+            a = a.ravel()[target_order.order.ravel()].reshape(a.shape)
             count = count_valid(ok)
-            b = doubled_positions(goal_ordering) - (count - 1.0)
+            b = doubled_positions(target_order) - (count - 1.0)
             b *= np.arange(b.shape[1]) < count
-            out[rows, h] = _correlation(
+            out[dates, h] = _correlation(
                 np.vecdot(a, b),
                 np.vecdot(a, a) * np.vecdot(b, b),
                 count[:, 0] >= min_assets,
@@ -454,16 +361,18 @@ def _pair_inputs(
 ) -> tuple[Floats, Bools, Floats, int]:
     """Scores, their validity and targets of shape (n_dates, n_assets, n_horizons)."""
     values, valid = check_values(scores, mask, "scores")
-    goals = np.asarray(targets)
-    if goals.dtype != np.float32:
-        goals = goals.astype(np.float64, copy=False)
-    if goals.shape[:2] != values.shape or goals.ndim not in (2, 3):
+    layers = np.asarray(targets)
+    if layers.dtype != np.float32:
+        layers = layers.astype(np.float64, copy=False)
+    if layers.shape[:2] != values.shape or layers.ndim not in (2, 3):
         raise DataError(
-            f"targets have shape {goals.shape}; scores of shape {values.shape} need "
+            f"targets have shape {layers.shape}; scores of shape {values.shape} need "
             "(n_dates, n_assets) or (n_dates, n_assets, n_horizons)."
         )
+    if layers.ndim == 2:
+        layers = layers[:, :, None]
     # A correlation of one pair is undefined and of two is always +-1.
-    return values, valid, goals[:, :, None] if goals.ndim == 2 else goals, max(int(min_assets), 2)
+    return values, valid, layers, max(int(min_assets), 2)
 
 
 def _correlation(

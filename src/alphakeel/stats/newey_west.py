@@ -1,7 +1,4 @@
-"""How sure is a mean over dates, and which of many findings are likely false.
-
-The block bootstrap is in `stats.bootstrap`.
-"""
+"""How sure is a mean over dates, and which of many findings are likely false."""
 
 from __future__ import annotations
 
@@ -23,6 +20,7 @@ from alphakeel.stats.bootstrap import (
 __all__ = [
     "ICSummary",
     "TStatistic",
+    "default_lags",
     "false_discovery_q_values",
     "ic_summary",
     "newey_west_tstat",
@@ -32,7 +30,7 @@ Array = NDArray[np.float64]
 
 
 class TStatistic(NamedTuple):
-    """A mean with its t-statistic and two-sided p-value."""
+    """A mean with its t-statistic and two-sided p-value; t and p NaN where there is no spread."""
 
     mean: float
     t: float
@@ -41,62 +39,31 @@ class TStatistic(NamedTuple):
 
 @dataclass(frozen=True)
 class ICSummary:
-    """What a series of daily information coefficients amounts to.
+    """What a series of daily information coefficients amounts to."""
 
-    Attributes
-    ----------
-    n_dates : int
-        Dates with a coefficient.
-    mean, std : float
-        Mean and standard deviation (ddof = 1) over dates.
-    icir : float
-        ``mean / std`` per date, not annualised.
-    t, p : float
-        Newey-West t-statistic of the mean and its two-sided p-value.
-    hit_rate : float
-        Share of the dates with a coefficient above zero.
-    interval : Interval
-        Block-bootstrap interval of the mean.
-    """
-
-    n_dates: int
+    n_dates: int  # with a coefficient
     mean: float
-    std: float
-    icir: float
-    t: float
-    p: float
-    hit_rate: float
-    interval: Interval
+    std: float  # over dates, ddof = 1
+    icir: float  # ``mean / std`` per date, not annualised
+    t: float  # Newey-West, of the mean
+    p: float  # two-sided
+    hit_rate: float  # share of the dates with a coefficient above zero
+    interval: Interval  # block bootstrap, of the mean
+
+
+def default_lags(n_dates: int) -> int:
+    """Newey and West's rule of thumb, ``floor(4 * (n / 100) ** (2 / 9))``."""
+    return int(4.0 * (n_dates / 100.0) ** (2.0 / 9.0))
 
 
 def newey_west_tstat(series: ArrayLike, lags: int | None = None) -> TStatistic:
     """T-statistic of a mean that allows for autocorrelation and changing variance.
 
-    Parameters
-    ----------
-    series : array of shape (n_dates,)
-        NaN are dates without a value: they are left out and the series closes up.
-    lags : int, optional
-        Autocovariances counted, with Bartlett weights. At least ``horizon - 1`` for labels
-        of overlapping horizons; by default ``floor(4 * (n / 100) ** (2 / 9))``.
-
-    Returns
-    -------
-    TStatistic
-        ``(mean, t, p)``; p is two-sided under a normal distribution. t and p are NaN for fewer
-        than two values or a constant.
-
-    References
-    ----------
-    Newey, W. K. and West, K. D. (1987). A simple, positive semi-definite, heteroskedasticity and
-    autocorrelation consistent covariance matrix. Econometrica 55, 703-708.
-    https://doi.org/10.2307/1913610
-
-    Examples
-    --------
-    >>> result = newey_west_tstat([0.02, 0.01, 0.03, -0.01, 0.02, 0.01], lags=1)
-    >>> round(result.mean, 4), round(result.t, 3)
-    (0.0133, 4.707)
+    NaN are dates without a value: they are left out and the series closes up. `lags` are the
+    autocovariances counted, with Bartlett weights: at least ``horizon - 1`` for labels of
+    overlapping horizons, by default `default_lags`. t and p are NaN for fewer
+    than two values or a constant; p is two-sided under a normal distribution. Newey and West
+    (1987), https://doi.org/10.2307/1913610.
     """
     x = _series(series)
     n = len(x)
@@ -104,7 +71,7 @@ def newey_west_tstat(series: ArrayLike, lags: int | None = None) -> TStatistic:
     if n < 2 or x.max() == x.min():
         return TStatistic(mean, float("nan"), float("nan"))
     if lags is None:
-        lags = int(4.0 * (n / 100.0) ** (2.0 / 9.0))
+        lags = default_lags(n)
     if lags < 0:
         raise ConfigError(f"lags must be 0 or more, got {lags}.")
     deviation = x - mean
@@ -123,33 +90,10 @@ def ic_summary(
     n_bootstrap: int = 1000,
     seed: int | np.random.Generator = 0,
 ) -> ICSummary:
-    """Sum up a series of information coefficients.
+    """Sum up a series of information coefficients, one per date; NaN are left out.
 
-    Parameters
-    ----------
-    ic : array of shape (n_dates,)
-        One coefficient per date; NaN where undefined, left out.
-    lags : int, optional
-        As in `newey_west_tstat`; give ``horizon - 1`` or more where horizons overlap. It also
-        holds the bootstrap's blocks to ``lags + 1`` dates at least.
-    level, n_bootstrap, seed
-        As in `bootstrap_intervals`.
-
-    Returns
-    -------
-    ICSummary
-
-    Raises
-    ------
-    DataError
-        With fewer than two coefficients.
-
-    Examples
-    --------
-    >>> daily = 0.03 + 0.1 * np.random.default_rng(0).standard_normal(500)
-    >>> result = ic_summary(daily, n_bootstrap=200)
-    >>> round(result.mean, 3), result.t > 2, result.interval.low > 0
-    (0.027, True, True)
+    `lags` are those of `newey_west_tstat`, and hold the bootstrap's blocks to ``lags + 1`` dates at
+    least; `level`, `n_bootstrap` and `seed` are those of `bootstrap_intervals`.
     """
     x = _series(ic)
     if len(x) < 2:

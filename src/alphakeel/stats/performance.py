@@ -1,17 +1,11 @@
 """Performance and risk of a strategy, one formula each, with its convention.
 
-The conventions, everywhere: `returns` are simple returns per day as fractions (0.01 is 1 %), of
-shape (n_dates,) for one strategy or (n_dates, n_strategies) for several side by side; a year has
-252 days; sample moments have ddof = 1; wealth is compounded from 1; losses (drawdown, VaR, CVaR)
-are positive fractions. One strategy gives a number, several give an array of shape
-(n_strategies,). The return of a strategy is known on every day, so a NaN is a fault upstream and
-is refused. What is undefined (the Sharpe ratio of a constant) is NaN, never infinite.
-
-Paths of wealth and of weights: drawdowns, trades, and what holding a portfolio earns.
-
-Losses of bad days: value at risk and its conditional kin, by the conventions above.
-
-What figures of daily returns share: the form returns have to have, and a safe quotient.
+`returns` are simple returns per day as fractions (0.01 is 1 %), of shape (n_dates,) for one
+strategy, which gives a number, or (n_dates, n_strategies), which give an array of shape
+(n_strategies,). A year has 252 days; sample moments have ddof = 1; wealth is compounded from 1;
+losses (drawdown, VaR, CVaR) are positive fractions. The return of a strategy is known on every
+day, so a NaN is a fault upstream and is refused. What is undefined (the Sharpe ratio of a
+constant) is NaN, never infinite.
 """
 
 from __future__ import annotations
@@ -33,6 +27,7 @@ __all__ = [
     "annual_volatility",
     "beta",
     "calmar",
+    "check_level",
     "check_returns",
     "conditional_value_at_risk",
     "days_last",
@@ -61,13 +56,7 @@ Statistic: TypeAlias = np.float64 | Array
 
 
 def annual_return(returns: ArrayLike, *, periods_per_year: float = PERIODS_PER_YEAR) -> Statistic:
-    """Compound annual growth rate, ``prod(1 + r) ** (252 / n) - 1``.
-
-    Examples
-    --------
-    >>> round(float(annual_return([0.001] * 252)), 4)
-    0.2864
-    """
+    """Compound annual growth rate, ``prod(1 + r) ** (252 / n) - 1``."""
     r = check_returns(returns, least=1)
     refuse_ruin(r)
     with np.errstate(divide="ignore"):  # a return of -1 ends at zero wealth: -100 % a year
@@ -78,13 +67,7 @@ def annual_return(returns: ArrayLike, *, periods_per_year: float = PERIODS_PER_Y
 def annual_volatility(
     returns: ArrayLike, *, periods_per_year: float = PERIODS_PER_YEAR
 ) -> Statistic:
-    """Sample standard deviation (ddof = 1) times the square root of 252.
-
-    Examples
-    --------
-    >>> round(float(annual_volatility([0.01, -0.01, 0.01, -0.01])), 4)
-    0.1833
-    """
+    """Sample standard deviation (ddof = 1) times the square root of 252."""
     return _std(check_returns(returns)) * np.sqrt(periods_per_year)
 
 
@@ -93,28 +76,8 @@ def sharpe(
 ) -> Statistic:
     """Annual Sharpe ratio: mean over standard deviation (ddof = 1) times the square root of 252.
 
-    Parameters
-    ----------
-    returns : array of shape (n_dates,) or (n_dates, n_strategies)
-        Simple returns per day, fractions.
-    risk_free : float, default=0.0
-        Return of cash per day, fraction.
-    periods_per_year : float, default=252
-
-    Returns
-    -------
-    float or ndarray of shape (n_strategies,)
-        NaN where the returns are constant.
-
-    References
-    ----------
-    Sharpe, W. F. (1994). The Sharpe ratio. Journal of Portfolio Management 21(1), 49-58.
-    https://doi.org/10.3905/jpm.1994.409501
-
-    Examples
-    --------
-    >>> round(float(sharpe([0.01, -0.005, 0.01, 0.005])), 3)
-    11.225
+    `risk_free` is the return of cash per day. Sharpe (1994),
+    https://doi.org/10.3905/jpm.1994.409501.
     """
     r = check_returns(returns)
     return ratio(r.mean(axis=0) - risk_free, _std(r)) * np.sqrt(periods_per_year)
@@ -125,13 +88,8 @@ def sortino(
 ) -> Statistic:
     """Annual Sortino ratio: mean above the target over downside deviation.
 
-    The downside deviation is the root of the mean square shortfall under the target over all
-    days, ``sqrt(mean(min(r - target, 0) ** 2))``. NaN if no day falls short.
-
-    Examples
-    --------
-    >>> round(float(sortino([0.01, -0.005, 0.01, 0.005])), 3)
-    31.749
+    NaN if no day falls short. The downside deviation is ``sqrt(mean(min(r - target, 0) ** 2))``
+    over all days.
     """
     excess = check_returns(returns, least=1) - target
     shortfall = np.minimum(excess, 0.0)
@@ -140,36 +98,18 @@ def sortino(
 
 
 def calmar(returns: ArrayLike, *, periods_per_year: float = PERIODS_PER_YEAR) -> Statistic:
-    """Compound annual return over the maximum drawdown; NaN without a drawdown.
-
-    Examples
-    --------
-    >>> round(float(calmar([0.10, -0.50, 0.90], periods_per_year=3)), 3)
-    0.09
-    """
+    """Compound annual return over the maximum drawdown; NaN without a drawdown."""
     growth = annual_return(returns, periods_per_year=periods_per_year)
     return ratio(growth, max_drawdown(returns))
 
 
 def hit_rate(returns: ArrayLike) -> Statistic:
-    """Share of the days with a return above zero.
-
-    Examples
-    --------
-    >>> float(hit_rate([0.01, 0.0, -0.01, 0.02]))
-    0.5
-    """
+    """Share of the days with a return above zero."""
     return (check_returns(returns, least=1) > 0.0).mean(axis=0)
 
 
 def skewness(returns: ArrayLike) -> Statistic:
-    """Third central moment over the cubed standard deviation (both ddof = 0); NaN if constant.
-
-    Examples
-    --------
-    >>> round(float(skewness([-0.03, 0.01, 0.01, 0.01])), 3)
-    -1.155
-    """
+    """Third central moment over the cubed standard deviation (both ddof = 0); NaN if constant."""
     r = check_returns(returns)
     deviation = r - r.mean(axis=0)
     variance = np.where(_constant(r), 0.0, (deviation * deviation).mean(axis=0))
@@ -177,19 +117,7 @@ def skewness(returns: ArrayLike) -> Statistic:
 
 
 def beta(returns: ArrayLike, benchmark: ArrayLike) -> Statistic:
-    """Slope of the returns on the benchmark's, ``cov(r, b) / var(b)``; NaN if b is constant.
-
-    Parameters
-    ----------
-    returns : array of shape (n_dates,) or (n_dates, n_strategies)
-    benchmark : array of shape (n_dates,)
-        Both simple returns per day on the same days.
-
-    Examples
-    --------
-    >>> round(float(beta([0.02, -0.01, 0.03], [0.01, -0.005, 0.015])), 6)
-    2.0
-    """
+    """Slope of the returns on the benchmark's, ``cov(r, b) / var(b)``; NaN if b is constant."""
     r, b = check_returns(returns), _benchmark(benchmark, returns)
     deviation = b - b.mean()
     square = 0.0 if _constant(b) else float(deviation @ deviation)
@@ -199,13 +127,7 @@ def beta(returns: ArrayLike, benchmark: ArrayLike) -> Statistic:
 def information_ratio(
     returns: ArrayLike, benchmark: ArrayLike, *, periods_per_year: float = PERIODS_PER_YEAR
 ) -> Statistic:
-    """Annual Sharpe ratio of the returns less the benchmark's, day by day.
-
-    Examples
-    --------
-    >>> round(float(information_ratio([0.02, 0.0, 0.01], [0.01, 0.0, 0.0])), 3)
-    18.33
-    """
+    """Annual Sharpe ratio of the returns less the benchmark's, day by day."""
     r, b = check_returns(returns), _benchmark(benchmark, returns)
     return sharpe(r - (b if r.ndim == 1 else b[:, None]), periods_per_year=periods_per_year)
 
@@ -213,28 +135,9 @@ def information_ratio(
 def summary(
     returns: ArrayLike, benchmark: ArrayLike | None = None, turnover: ArrayLike | None = None
 ) -> dict[str, float]:
-    """Every figure of one strategy.
+    """Every figure of one strategy, by name; a benchmark adds `beta` and `information_ratio`.
 
-    Parameters
-    ----------
-    returns : array of shape (n_dates,)
-        Simple returns per day, fractions.
-    benchmark : array of shape (n_dates,), optional
-        Adds `beta` and `information_ratio`.
-    turnover : array of shape (n_dates,), optional
-        Share of wealth traded per day; adds `annual_turnover`, its mean times 252.
-
-    Returns
-    -------
-    dict of str to float
-        annual_return, annual_volatility, sharpe, sortino, max_drawdown, calmar, var_95, cvar_95,
-        skewness, hit_rate, and what the options add.
-
-    Examples
-    --------
-    >>> figures = summary([0.01, -0.02, 0.015, 0.0])
-    >>> round(figures["max_drawdown"], 3), round(figures["hit_rate"], 3)
-    (0.02, 0.5)
+    `turnover` (the share of wealth traded per day) adds `annual_turnover`, its mean times 252.
     """
     r = check_returns(returns)
     if r.ndim != 1:
@@ -281,15 +184,7 @@ def _std(r: Array) -> Array:
 def drawdown_series(returns: ArrayLike) -> Array:
     """Loss since the highest wealth so far, day by day; the start counts as wealth 1.
 
-    Returns
-    -------
-    ndarray of the shape of `returns`
-        Positive fractions, 0 at a new high. The value of a day depends on the past alone.
-
-    Examples
-    --------
-    >>> drawdown_series([0.10, -0.50, 0.20])
-    array([0. , 0.5, 0.4])
+    A positive fraction, 0 at a new high. The value of a day depends on the past alone.
     """
     r = check_returns(returns, least=1)
     refuse_ruin(r)
@@ -299,37 +194,15 @@ def drawdown_series(returns: ArrayLike) -> Array:
 
 
 def max_drawdown(returns: ArrayLike) -> Statistic:
-    """Largest loss from a peak of compounded wealth, a positive fraction.
-
-    Examples
-    --------
-    >>> float(max_drawdown([0.10, -0.50, 0.20]))
-    0.5
-    """
+    """Largest loss from a peak of compounded wealth, a positive fraction."""
     return np.max(drawdown_series(returns), axis=0)
 
 
 def turnover(weights: ArrayLike, previous: ArrayLike | None = None) -> Array:
-    """Share of wealth traded at each step of a path of weights: the sum of absolute changes.
+    """Sum of absolute changes of weights at each step, from `previous` (cash by default).
 
     Both sides count: replacing the whole portfolio is a turnover of 2. Drift of the weights by
     returns is not undone here; the ledger of a backtest does that.
-
-    Parameters
-    ----------
-    weights : array of shape (n_dates, n_assets)
-        Fractions of wealth; the rest is cash.
-    previous : array of shape (n_assets,), optional
-        Weights before the first step; cash by default.
-
-    Returns
-    -------
-    ndarray of shape (n_dates,)
-
-    Examples
-    --------
-    >>> turnover([[0.5, 0.5], [1.0, 0.0], [1.0, 0.0]])
-    array([1., 1., 0.])
     """
     w = check_returns(weights, least=1, name="weights")
     if w.ndim != 2:
@@ -345,23 +218,10 @@ def held_path(
 ) -> tuple[Array, Array]:
     """Daily net returns of a portfolio that is rebalanced every few days and drifts in between.
 
-    Parameters
-    ----------
-    weights : array of shape (n_steps, n_assets)
-        Fractions of wealth after each step's trade; the rest is cash, which earns nothing.
-    returns : array of shape (n_steps, n_days, n_assets)
-        Simple returns per day from each trade to the next, fractions; NaN counts as 0 (a stock
-        that is not priced keeps its value).
-    cost_per_side : float, default=0.0
-        Share of the value traded, taken from wealth before the first day of the step.
-
-    Returns
-    -------
-    returns : ndarray of shape (n_steps * n_days,)
-        Simple net returns per day.
-    turnover : ndarray of shape (n_steps,)
-        Sum of absolute trades over wealth, both sides, against the weights as they drifted; the
-        first trade comes from cash.
+    `weights` (n_steps, n_assets) are held after each step's trade, the rest is cash that earns
+    nothing; `returns` are (n_steps, n_days, n_assets), NaN counts as 0. `cost_per_side` is taken
+    from wealth before the first day of a step. The turnover of a step is the sum of absolute trades
+    over wealth, both sides, against the weights as they drifted; the first trade comes from cash.
 
     Examples
     --------
@@ -387,40 +247,25 @@ def held_path(
     return (gains - 1.0).ravel(), traded
 
 
-def tail_share(level: float) -> float:
-    """Share of the days beyond a confidence, ``1 - level``."""
+def check_level(level: float) -> None:
+    """Refuse a confidence outside (0, 1)."""
     if not 0.0 < level < 1.0:
         raise ConfigError(f"level must lie between 0 and 1 (0.95 is 95 %), got {level!r}.")
+
+
+def tail_share(level: float) -> float:
+    """Share of the days beyond a confidence, ``1 - level``."""
+    check_level(level)
     # Twelve digits: 1 - 0.95 is 0.05 and a bit, which would shift the order statistic.
     return round(1.0 - level, 12)
 
 
 def value_at_risk(returns: ArrayLike, *, level: float = 0.95) -> Statistic:
-    """Historical value at risk of one day: minus the (1 - level) quantile of the returns.
+    """Historical value at risk of one day: minus the ``1 - level`` quantile of the returns.
 
-    Parameters
-    ----------
-    returns : array of shape (n_dates,) or (n_dates, n_strategies)
-        Simple returns per day, fractions.
-    level : float, default=0.95
-        Confidence, in (0, 1).
-
-    Returns
-    -------
-    float or ndarray of shape (n_strategies,)
-        A loss as a positive fraction (negative if even the quantile is a gain). The quantile is
-        interpolated linearly between order statistics, type 7 of Hyndman and Fan and NumPy's
-        default; `skfolio.measures.value_at_risk` takes the order statistic above instead.
-
-    References
-    ----------
-    Hyndman, R. J. and Fan, Y. (1996). Sample quantiles in statistical packages. The American
-    Statistician 50, 361-365. https://doi.org/10.1080/00031305.1996.10473566
-
-    Examples
-    --------
-    >>> round(float(value_at_risk([-0.03, -0.02, -0.01, 0.0, 0.01], level=0.75)), 6)
-    0.02
+    Interpolated linearly between order statistics, type 7 of Hyndman and Fan (1996),
+    https://doi.org/10.1080/00031305.1996.10473566; `skfolio.measures.value_at_risk` takes the order
+    statistic above instead.
     """
     columns = days_last(check_returns(returns, least=1))
     position = tail_share(level) * (columns.shape[-1] - 1)
@@ -439,17 +284,8 @@ def harrell_davis_weights(n: int, share: float) -> Array:
 
     The mass of a beta distribution with parameters ``(n + 1) * share`` and
     ``(n + 1) * (1 - share)`` on each n-th of [0, 1]. Such a quantile moves smoothly with every
-    value, and so has a slope to learn from.
-
-    References
-    ----------
-    Harrell, F. E. and Davis, C. E. (1982). A new distribution-free quantile estimator. Biometrika
-    69(3), 635-640. https://doi.org/10.1093/biomet/69.3.635
-
-    Examples
-    --------
-    >>> harrell_davis_weights(3, 0.5).round(3)
-    array([0.259, 0.481, 0.259])
+    value, and so has a slope to learn from. Harrell and Davis (1982),
+    https://doi.org/10.1093/biomet/69.3.635.
     """
     edges = np.arange(n + 1) / n
     weights = np.diff(betainc((n + 1) * share, (n + 1) * (1.0 - share), edges))
@@ -460,24 +296,9 @@ def harrell_davis_weights(n: int, share: float) -> Array:
 def conditional_value_at_risk(returns: ArrayLike, *, level: float = 0.95) -> Statistic:
     """Historical expected shortfall: the mean of the worst ``1 - level`` share of the days.
 
-    A share that is not a whole number of days takes the next day in part, so the figure is
-    coherent and equals the minimum of Rockafellar and Uryasev's (2000) objective, as
-    `skfolio.measures.cvar` does.
-
-    Returns
-    -------
-    float or ndarray of shape (n_strategies,)
-        A loss as a positive fraction.
-
-    References
-    ----------
-    Acerbi, C. and Tasche, D. (2002). On the coherence of expected shortfall. Journal of Banking &
-    Finance 26, 1487-1503. https://doi.org/10.1016/S0378-4266(02)00283-2
-
-    Examples
-    --------
-    >>> round(float(conditional_value_at_risk([-0.03, -0.02, 0.0, 0.01, 0.02], level=0.7)), 6)
-    0.026667
+    A share that is not a whole number of days takes the next day in part, so the figure is coherent
+    (Acerbi and Tasche 2002, https://doi.org/10.1016/S0378-4266(02)00283-2), as
+    `skfolio.measures.cvar`.
     """
     losses = -days_last(check_returns(returns, least=1))
     n = losses.shape[-1]

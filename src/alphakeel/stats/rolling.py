@@ -4,11 +4,6 @@ Axis 0 is time, axis 1 the assets; NaN is missing. A window of ``window`` rows e
 includes it. Near the start the window is what rows there are, and ``min_count`` (default: the
 whole window) says how many known values a result needs; below it the result is NaN.
 
-Sums are built by doubling, so that the value at t is bit for bit a function of
-the window, whatever came before or after it.
-
-Sums over trailing windows by doubling, and what follows from sums of powers.
-
 Sums over 2 rows are made from pairs of rows, over 4 from pairs of those, and a window of 20 is
 4 + 16. That takes log2(window) additions instead of window, in an order that is the same at
 every row, so the value at t is bit for bit a function of the window. A difference of cumulative
@@ -32,7 +27,9 @@ __all__ = [
     "ew_volatility",
     "ewma",
     "lag",
+    "last_known",
     "realised_volatility",
+    "simple_returns",
     "skew_from_sums",
     "trailing_beta",
     "trailing_max",
@@ -57,43 +54,14 @@ _ROUNDING = 1e-13
 
 
 def simple_returns(price: Array) -> NDArray[np.float64]:
-    """Simple returns of a row over the one before; NaN in the first, and without either price.
-
-    Examples
-    --------
-    >>> simple_returns(np.array([[100.0], [110.0], [99.0]])).round(2)[:, 0]
-    array([ nan,  0.1, -0.1])
-    """
+    """Simple returns of a row over the one before; NaN in the first, and without either price."""
     out = np.full(price.shape, np.nan)
     out[1:] = price[1:] / price[:-1] - 1.0
     return out
 
 
 def lag(x: Array, rows: int) -> Array:
-    """Value of `rows` rows earlier.
-
-    Parameters
-    ----------
-    x : ndarray of shape (n_dates, ...)
-        Any floating series.
-    rows : int
-        How far back, at least 0: a negative lag would read the future.
-
-    Returns
-    -------
-    ndarray of the shape of `x`
-        NaN in the first `rows` rows.
-
-    Raises
-    ------
-    ConfigError
-        If `rows` is negative.
-
-    Examples
-    --------
-    >>> lag(np.array([1.0, 2.0, 3.0]), 1)
-    array([nan,  1.,  2.])
-    """
+    """Value of `rows` rows earlier, at least 0; NaN in the first `rows` rows."""
     if rows < 0:
         raise ConfigError(f"rows is {rows}, but a lag looks back: give 0 or more")
     out = np.empty(x.shape, dtype=np.result_type(x.dtype, np.float32))
@@ -102,57 +70,27 @@ def lag(x: Array, rows: int) -> Array:
     return out
 
 
+def last_known(x: Array) -> tuple[Array, NDArray[np.int32]]:
+    """Last value that is not NaN, the row itself included, and its row (-1: none)."""
+    rows = np.arange(len(x), dtype=np.int32)[:, None]
+    source = np.where(np.isnan(x), np.int32(-1), rows)
+    np.maximum.accumulate(source, axis=0, out=source)
+    # Rows without any known value point at row 0 of their column, which is NaN there.
+    return np.take_along_axis(x, np.maximum(source, 0), axis=0), source
+
+
 def trailing_sum(x: Array, window: int, *, min_count: int | None = None) -> Array:
-    """Sum of the known values among the last `window` rows.
-
-    Parameters
-    ----------
-    x : ndarray of shape (n_dates,) or (n_dates, n_assets)
-        Values; NaN is skipped.
-    window : int
-        Rows in the window, the current one included.
-    min_count : int, optional
-        Known values that a result needs; all of `window` by default.
-
-    Returns
-    -------
-    ndarray of the shape of `x`
-        float64, NaN below `min_count`.
-
-    Raises
-    ------
-    ConfigError
-        If `window` is below 1 or `min_count` is not within 1 to `window`.
-
-    Examples
-    --------
-    >>> trailing_sum(np.array([1.0, 2.0, np.nan, 4.0]), 2, min_count=1)
-    array([1., 3., 2., 4.])
-    """
+    """Sum of the known values among the last `window` rows, float64; NaN below `min_count`."""
     return _by_blocks(lambda n, total: total + 0.0 * n, x, window, min_count)
 
 
 def trailing_mean(x: Array, window: int, *, min_count: int | None = None) -> Array:
-    """Mean of the known values among the last `window` rows; see `trailing_sum`.
-
-    Examples
-    --------
-    >>> trailing_mean(np.array([1.0, 2.0, 4.0]), 2)
-    array([nan, 1.5, 3. ])
-    """
+    """Mean of the known values among the last `window` rows; see `trailing_sum`."""
     return _by_blocks(lambda n, total: total / n, x, window, min_count)
 
 
 def trailing_std(x: Array, window: int, *, min_count: int | None = None, ddof: int = 1) -> Array:
-    """Standard deviation of the known values among the last `window` rows, in the units of `x`.
-
-    See `trailing_sum` for the window and `variance_from_sums` for the precision.
-
-    Examples
-    --------
-    >>> trailing_std(np.array([1.0, 3.0, 3.0]), 2).round(4)
-    array([   nan, 1.4142, 0.    ])
-    """
+    """Standard deviation of the known values among the last `window` rows, in the units of `x`."""
 
     def kernel(n: Array, total: Array, squares: Array) -> Array:
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -164,24 +102,7 @@ def trailing_std(x: Array, window: int, *, min_count: int | None = None, ddof: i
 def trailing_beta(y: Array, x: Array, window: int, *, min_count: int | None = None) -> Array:
     """Slope of `y` on `x` (with intercept) over the last `window` rows known in both.
 
-    Parameters
-    ----------
-    y : ndarray of shape (n_dates,) or (n_dates, n_assets)
-        One series per asset.
-    x : ndarray of shape (n_dates,) or the shape of `y`
-        A series for all assets or one each.
-    window, min_count : int
-        As in `trailing_sum`; the count is of rows known in both.
-
-    Returns
-    -------
-    ndarray of the shape of `y`
-        NaN where `x` is constant.
-
-    Examples
-    --------
-    >>> trailing_beta(np.array([1.0, 2.0, 3.0]), np.array([2.0, 4.0, 6.0]), 3)
-    array([nan, nan, 0.5])
+    `x` is one series for all assets or one each; NaN where it is constant.
     """
     needed = check_window(window, min_count)
     left = y.reshape(len(y), -1)
@@ -202,13 +123,7 @@ def trailing_beta(y: Array, x: Array, window: int, *, min_count: int | None = No
 
 
 def trailing_max(x: Array, window: int, *, min_count: int | None = None) -> Array:
-    """Largest known value among the last `window` rows; see `trailing_sum`.
-
-    Examples
-    --------
-    >>> trailing_max(np.array([3.0, 1.0, 2.0, 0.0]), 2)
-    array([nan, 3., 2., 2.])
-    """
+    """Largest known value among the last `window` rows; see `trailing_sum`."""
     needed = check_window(window, min_count)
     columns = x.reshape(len(x), -1).astype(np.float64)
     out = np.empty(columns.shape)
@@ -226,28 +141,10 @@ def trailing_max(x: Array, window: int, *, min_count: int | None = None) -> Arra
 
 
 def ewma(x: Array, halflife: float, *, min_count: int = 1) -> Array:
-    """Exponentially weighted mean of all known values so far.
+    """Exponentially weighted mean of all known values so far, carried over missing rows.
 
-    The weight of a row halves every `halflife` rows, missing rows included; weights add up to one
-    over the known values (pandas' ``adjust=True, ignore_na=False``).
-
-    Parameters
-    ----------
-    x : ndarray of shape (n_dates,) or (n_dates, n_assets)
-        Values; on a missing row the mean of before is carried.
-    halflife : float
-        In rows, above 0.
-    min_count : int
-        Known values since the first row that a result needs.
-
-    Returns
-    -------
-    ndarray of the shape of `x`
-
-    Examples
-    --------
-    >>> ewma(np.array([1.0, 4.0, np.nan]), 1.0)
-    array([1., 3., 3.])
+    A row's weight halves every `halflife` rows, missing rows included; weights add up to one over
+    the known values (pandas' ``adjust=True, ignore_na=False``).
     """
     if not halflife > 0.0:
         raise ConfigError(f"halflife is {halflife}, but it must be above 0 rows")
@@ -264,58 +161,17 @@ def ewma(x: Array, halflife: float, *, min_count: int = 1) -> Array:
 
 
 def ew_volatility(returns: Array, halflife: float, *, min_count: int = 20) -> Array:
-    """Exponentially weighted volatility about a mean of zero, per row (not annualised).
+    """Exponentially weighted volatility about a mean of zero, a fraction per row (not annual).
 
-    Parameters
-    ----------
-    returns : ndarray of shape (n_dates,) or (n_dates, n_assets)
-        Returns as fractions; NaN where unknown.
-    halflife : float
-        In rows.
-    min_count : int
-        Known returns that a result needs.
-
-    Returns
-    -------
-    ndarray of the shape of `returns`
-        Fractions per row.
-
-    References
-    ----------
     J.P. Morgan/Reuters, RiskMetrics Technical Document, 4th ed., 1996.
-
-    Examples
-    --------
-    >>> ew_volatility(np.array([0.01, -0.01, 0.01]), 10.0, min_count=2).round(4)
-    array([ nan, 0.01, 0.01])
     """
     return np.sqrt(ewma(np.square(returns), halflife, min_count=min_count))
 
 
 def realised_volatility(returns: Array, window: int, *, min_count: int | None = None) -> Array:
-    """Root mean square of the known returns of the last `window` rows, per row (not annualised).
+    """Root mean square of the known returns of the last `window` rows, per row (not annual).
 
-    Parameters
-    ----------
-    returns : ndarray of shape (n_dates,) or (n_dates, n_assets)
-        Returns as fractions; NaN is skipped.
-    window, min_count : int
-        As in `trailing_sum`.
-
-    Returns
-    -------
-    ndarray of the shape of `returns`
-        Fractions per row.
-
-    References
-    ----------
-    Andersen, Bollerslev, Diebold, Labys (2003), "Modeling and Forecasting Realized Volatility",
-    Econometrica 71, https://doi.org/10.1111/1468-0262.00418.
-
-    Examples
-    --------
-    >>> realised_volatility(np.array([0.01, -0.03, 0.03]), 2).round(4)
-    array([   nan, 0.0224, 0.03  ])
+    Andersen, Bollerslev, Diebold and Labys (2003), https://doi.org/10.1111/1468-0262.00418.
     """
     return np.sqrt(trailing_mean(np.square(returns), window, min_count=min_count))
 
@@ -347,39 +203,16 @@ def _by_blocks(
 
 
 def column_blocks(n_assets: int) -> Iterator[slice]:
-    """Slices of `COLUMN_BLOCK` columns that cover `n_assets`.
-
-    Examples
-    --------
-    >>> list(column_blocks(20))
-    [slice(0, 16, None), slice(16, 20, None)]
-    """
+    """Slices of `COLUMN_BLOCK` columns that cover `n_assets`."""
     for start in range(0, n_assets, COLUMN_BLOCK):
         yield slice(start, min(start + COLUMN_BLOCK, n_assets))
 
 
 def trailing_sums(x: Array, windows: tuple[int, ...]) -> dict[int, Array]:
-    """Sums over several trailing windows in one pass of doubling; NaN is not skipped.
+    """Sums over several trailing windows in one pass, by window; NaN is not skipped.
 
-    The building block of this module: a NaN or an infinity reaches just the windows that hold it.
-    Rows before the first full window hold the sum of the rows there are.
-
-    Parameters
-    ----------
-    x : ndarray of shape (n_dates, ...)
-        Values to add up.
-    windows : tuple of int
-        Window lengths in rows, each at least 1.
-
-    Returns
-    -------
-    dict of int to ndarray of the shape of `x`
-        The sums by window. A window's bits do not depend on what others are asked for.
-
-    Examples
-    --------
-    >>> trailing_sums(np.array([1.0, 2.0, 3.0, 4.0]), (2, 3))[3]
-    array([1., 3., 6., 9.])
+    A NaN or an infinity reaches just the windows that hold it. Rows before the first full window
+    hold the sum of the rows there are. A window's bits do not depend on what others are asked for.
     """
     wanted = sorted(set(windows))
     for window in wanted:
@@ -411,27 +244,10 @@ def _add_piece(sums: dict[int, Array], window: int, level: Array, covered: int) 
 
 
 def variance_from_sums(n: Array, total: Array, squares: Array, *, ddof: int = 1) -> Array:
-    """Variance from a count, a sum and a sum of squares.
+    """Variance from a count, a sum and a sum of squares, never negative; NaN in `n` gives NaN.
 
     Meant for returns and the like, whose mean is small beside their spread: the relative error is
     about 1e-16 (1 + (mean / std)^2). What rounding leaves of a constant is returned as 0.
-
-    Parameters
-    ----------
-    n, total, squares : ndarray
-        Number of values, their sum and the sum of their squares; NaN in `n` gives NaN.
-    ddof : int
-        Degrees of freedom taken off `n`.
-
-    Returns
-    -------
-    ndarray
-        Variance, never negative.
-
-    Examples
-    --------
-    >>> variance_from_sums(np.array([3.0]), np.array([6.0]), np.array([14.0]))
-    array([1.])
     """
     out = total * total
     out /= n
@@ -443,24 +259,9 @@ def variance_from_sums(n: Array, total: Array, squares: Array, *, ddof: int = 1)
 
 
 def skew_from_sums(n: Array, total: Array, squares: Array, cubes: Array) -> Array:
-    """Bias-adjusted Fisher-Pearson skewness from sums of powers.
+    """Bias-adjusted skewness ``sqrt(n (n - 1)) / (n - 2) * m3 / m2^1.5`` from sums of powers.
 
-    Parameters
-    ----------
-    n, total, squares, cubes : ndarray
-        Number of values and the sums of their first three powers.
-
-    Returns
-    -------
-    ndarray
-        sqrt(n (n - 1)) / (n - 2) * m3 / m2^1.5; NaN for a constant or for fewer than 3 values.
-
-    Examples
-    --------
-    >>> x = np.array([1.0, 2.0, 6.0])
-    >>> total, squares, cubes = (np.array([np.sum(x**p)]) for p in (1, 2, 3))
-    >>> skew_from_sums(np.array([3.0]), total, squares, cubes).round(4)
-    array([1.4579])
+    NaN for a constant or for fewer than 3 values.
     """
     mean = total / n
     m2 = variance_from_sums(n, total, squares, ddof=0)
@@ -472,18 +273,7 @@ def skew_from_sums(n: Array, total: Array, squares: Array, cubes: Array) -> Arra
 
 
 def check_window(window: int, min_count: int | None = None) -> int:
-    """Return the count of known values that a window needs, after checking both.
-
-    Raises
-    ------
-    ConfigError
-        If `window` is below 1 or `min_count` is not within 1 to `window`.
-
-    Examples
-    --------
-    >>> check_window(20), check_window(20, 16)
-    (20, 16)
-    """
+    """Known values that a window needs: `min_count`, or all of `window`; both are checked."""
     if window < 1:
         raise ConfigError(f"window is {window}, but a trailing window has at least 1 row")
     if min_count is None:

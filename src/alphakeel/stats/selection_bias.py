@@ -2,13 +2,12 @@
 
 Sharpe ratios are annual on the way in and on the way out; `periods_per_year` says how often
 returns were taken. Kurtosis is the plain one: 3 for a normal distribution. All formulas take the
-returns as independent over time, as their authors do; where they are not, `sharpe` helps.
+returns as independent over time, as their authors do; where they are not, `stats.sharpe` helps.
 
-Did choosing the best of many trials choose luck: combinatorially symmetric cross-validation.
-
-The days are cut into blocks. Every way of giving half of the blocks to one side is a split: the
-trial that was best on one half is looked up on the other. If choosing means something, it ranks
-high there too; if it chose luck, it ranks anywhere, and below the median half of the time.
+`overfitting_probability` asks whether choosing the best trial means anything, by combinatorially
+symmetric cross-validation: the days are cut into blocks, and for every way of giving half of the
+blocks to one side the trial that was best there is ranked on the other. If choosing means
+something, it ranks high there too; if not, it ranks below the median half of the time.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from scipy.special import ndtr, ndtri
 
 from alphakeel.errors import ConfigError, DataError
 from alphakeel.stats import performance
-from alphakeel.stats.bootstrap import check_returns
+from alphakeel.stats.bootstrap import check_series
 
 __all__ = [
     "Overfitting",
@@ -64,7 +63,7 @@ class TrackRecord:
     n_trials : float
         Trials among which this was the best.
     expected_maximum : float
-        Annual Sharpe ratio that the best of so many worthless trials is expected to show.
+        Annual Sharpe ratio that the best of so many trials without skill is expected to show.
     deflated : float
         Probability that the true Sharpe ratio exceeds `expected_maximum`.
     minimum_days : float
@@ -186,7 +185,7 @@ def deflated_sharpe(
     kurtosis: float = 3.0,
     periods_per_year: float = 252,
 ) -> float:
-    """Probability that the best of several trials is better than luck would make the best.
+    """Probability that the best of several trials is better than chance would make the best.
 
     Parameters
     ----------
@@ -202,7 +201,7 @@ def deflated_sharpe(
 
     References
     ----------
-    Bailey and López de Prado (2014), as in `expected_maximum_sharpe`.
+    Bailey and López de Prado (2014), https://doi.org/10.3905/jpm.2014.40.5.094.
 
     Examples
     --------
@@ -220,30 +219,11 @@ def deflated_sharpe(
 
 
 def expected_maximum_sharpe(n_trials: float, trial_variance: float) -> float:
-    """Sharpe ratio that the best of some worthless trials is expected to show.
+    """Annual Sharpe ratio that the best of `n_trials` independent trials without skill would show.
 
-    Parameters
-    ----------
-    n_trials : float
-        Independent trials, at least 1; one trial was not chosen and is expected to show 0.
-    trial_variance : float
-        Variance of the trials' Sharpe ratios among each other, annual.
-
-    Returns
-    -------
-    float
-        Annual, like ``sqrt(trial_variance)``.
-
-    References
-    ----------
-    Bailey, D. H. and López de Prado, M. (2014). The deflated Sharpe ratio: correcting for selection
-    bias, backtest overfitting and non-normality. Journal of Portfolio Management 40(5), 94-107.
-    https://doi.org/10.3905/jpm.2014.40.5.094
-
-    Examples
-    --------
-    >>> round(expected_maximum_sharpe(100, 0.25), 3)
-    1.265
+    ``sqrt(V) ((1 - g) Phi^-1(1 - 1/N) + g Phi^-1(1 - 1/(N e)))`` with g Euler's constant and V the
+    variance of the trials' annual Sharpe ratios among each other; 0 for one trial, which was not
+    chosen. Bailey and López de Prado (2014), https://doi.org/10.3905/jpm.2014.40.5.094.
     """
     if not n_trials >= 1:
         raise ConfigError(f"n_trials must be at least 1, got {n_trials!r}.")
@@ -300,7 +280,7 @@ def track_record(
     >>> alone.probabilistic == alone.deflated, chosen.deflated < alone.deflated
     (True, True)
     """
-    r = check_returns(returns, "returns", ndim=(1,))
+    r = check_series(returns, "returns", ndim=(1,))
     if r.max() == r.min():
         raise DataError("the returns are constant: there is no Sharpe ratio to judge.")
     trials = np.atleast_1d(np.asarray([] if trial_sharpes is None else trial_sharpes, np.float64))
@@ -353,7 +333,7 @@ class Overfitting:
     ----------
     probability : float
         Share of the splits in which the trial chosen on one half is below the median of the other
-        (a trial exactly at the median counts for one half). 0.5 is pure luck.
+        (a trial exactly at the median counts for one half). 0.5 is pure chance.
     logits : ndarray of shape (n_splits,)
         ``log(w / (1 - w))`` with w the rank of the chosen trial on the other half over
         n_trials + 1; negative below the median.
@@ -419,8 +399,8 @@ def overfitting_probability(
     Notes
     -----
     The published estimator counts logits at or below zero; with an even number of trials no logit
-    is zero and the two agree. With an odd number that count exceeds one half under pure luck,
-    which the half weight at the median mends.
+    is zero and the two agree. With an odd number that count exceeds one half under pure chance,
+    which the half weight at the median corrects.
 
     References
     ----------
@@ -459,17 +439,17 @@ def overfitting_probability(
         ranks.append((there < mine).sum(axis=1) + 0.5 * ((there == mine).sum(axis=1) + 1))
     rank = np.concatenate(ranks)
     logits = np.log(rank / (n_trials + 1 - rank))
-    found, kept = np.concatenate(inside), np.concatenate(outside)
-    slope, intercept = _line(found, kept)
+    before, after = np.concatenate(inside), np.concatenate(outside)
+    slope, intercept = _line(before, after)
     return Overfitting(
         probability=float((logits < 0.0).mean() + 0.5 * (logits == 0.0).mean()),
         logits=logits,
         chosen=np.concatenate(chosen),
-        inside=found,
-        outside=kept,
+        inside=before,
+        outside=after,
         slope=slope,
         intercept=intercept,
-        probability_of_loss=float((kept < 0.0).mean()),
+        probability_of_loss=float((after < 0.0).mean()),
         n_trials=n_trials,
         n_blocks=n_blocks,
     )

@@ -1,4 +1,4 @@
-r"""How sure is a Sharpe ratio, and do two differ: Ledoit and Wolf, for several strategies at once.
+"""How sure is a Sharpe ratio, and do two differ: Ledoit and Wolf, for several strategies at once.
 
 The Sharpe ratio of day t's returns has the influence function
 
@@ -11,8 +11,6 @@ Sharpe ratio alone goes the same way, with nothing taken off.
 
 Arguments and results are annual Sharpe ratios (ddof = 1, as `performance.sharpe`); inside, they are
 per day.
-
-Variance of a mean over days that depend on each other.
 """
 
 from __future__ import annotations
@@ -26,7 +24,8 @@ from scipy.fft import irfft, next_fast_len, rfft
 from scipy.special import ndtr, ndtri
 
 from alphakeel.errors import ConfigError, DataError
-from alphakeel.stats.bootstrap import check_returns, optimal_block_length
+from alphakeel.stats.bootstrap import check_series, optimal_block_length
+from alphakeel.stats.performance import check_level
 
 __all__ = [
     "SharpeEstimate",
@@ -134,7 +133,7 @@ def sharpe_intervals(
     >>> round(own.estimate, 2), round(own.standard_error, 2), own.low < 0.79 < own.high
     (0.31, 0.31, True)
     """
-    r = check_returns(returns, "returns", ndim=(1, 2))
+    r = check_series(returns, "returns", ndim=(1, 2))
     columns = r.reshape(len(r), -1)
     return _estimates(
         columns, _itself, method, level, n_bootstrap, block_length, seed, periods_per_year
@@ -201,8 +200,8 @@ def sharpe_differences(
     >>> gain.low > 0.0, gain.p_value < 0.05
     (True, True)
     """
-    r = check_returns(returns, "returns", ndim=(1, 2))
-    b = check_returns(baseline, "baseline", ndim=(1,))
+    r = check_series(returns, "returns", ndim=(1, 2))
+    b = check_series(baseline, "baseline", ndim=(1,))
     if len(b) != len(r):
         raise DataError(f"returns cover {len(r)} days but the baseline {len(b)}.")
     joined = np.column_stack([r, b])
@@ -212,27 +211,11 @@ def sharpe_differences(
 
 
 def sharpe_influence(returns: ArrayLike) -> tuple[Array, Array]:
-    """Sharpe ratios per day, and what each day adds to them.
+    """Sharpe ratios per day (ddof = 0; NaN if constant), and what each day adds to them.
 
-    Parameters
-    ----------
-    returns : array of shape (n_dates, n_strategies)
-        Simple returns per day, without NaN.
-
-    Returns
-    -------
-    sharpe : ndarray of shape (n_strategies,)
-        Mean over standard deviation (ddof = 0), per day; NaN if constant.
-    influence : ndarray of shape (n_dates, n_strategies)
-        Mean zero; its long-run variance over n_dates is the variance of `sharpe`.
-
-    Examples
-    --------
-    >>> sharpe, influence = sharpe_influence(np.array([[0.01], [-0.01], [0.03]]))
-    >>> sharpe.round(3), bool(abs(influence.mean()) < 1e-15)
-    (array([0.612]), True)
+    The influence has mean zero; its long-run variance over n_dates is the variance of the ratio.
     """
-    r = check_returns(returns, "returns", ndim=(2,))
+    r = check_series(returns, "returns", ndim=(2,))
     still = r.max(axis=0) == r.min(axis=0)
     spread = np.where(still, np.nan, r.std(axis=0))
     sharpe = r.mean(axis=0) / spread
@@ -261,8 +244,7 @@ def _estimates(
     """Estimate, standard error and limits of what `contrast` makes of the columns."""
     if method not in ("hac", "bootstrap"):
         raise ConfigError(f"method must be 'hac' or 'bootstrap', got {method!r}.")
-    if not 0.0 < level < 1.0:
-        raise ConfigError(f"level must lie between 0 and 1 (0.95 is 95 %), got {level!r}.")
+    check_level(level)
     sharpe, influence = sharpe_influence(returns)
     value, psi = contrast(sharpe), contrast(influence)
     same = (psi * psi).mean(axis=0) <= _SAME
@@ -356,32 +338,12 @@ def _circular_sums(x: Array, length: int) -> Array:
 def long_run_variance(series: ArrayLike) -> Array:
     """Variance of the root of n times the mean, of each column, by Andrews and Monahan.
 
-    A first-order autoregression (coefficient within 0.97) is taken out, the variance of what is
-    left is estimated with the quadratic spectral kernel and its automatic bandwidth, and the
-    autoregression is put back. Scaled by ``n / (n - 4)`` as in Ledoit and Wolf (2008).
-
-    Parameters
-    ----------
-    series : array of shape (n_dates, n_series)
-        Mean zero.
-
-    Returns
-    -------
-    ndarray of shape (n_series,)
-
-    References
-    ----------
-    Andrews, D. W. K. and Monahan, J. C. (1992). An improved heteroskedasticity and autocorrelation
-    consistent covariance matrix estimator. Econometrica 60, 953-966.
-    https://doi.org/10.2307/2951574
-
-    Examples
-    --------
-    >>> noise = np.random.default_rng(0).standard_normal((5000, 1))
-    >>> long_run_variance(noise).round(1)
-    array([1.])
+    Columns have mean zero. A first-order autoregression (coefficient within 0.97) is taken out, the
+    variance of what is left is estimated with the quadratic spectral kernel and its automatic
+    bandwidth, and the autoregression is put back. Scaled by ``n / (n - 4)`` as in Ledoit and Wolf
+    (2008). Andrews and Monahan (1992), https://doi.org/10.2307/2951574.
     """
-    x = check_returns(series, "series", ndim=(2,))
+    x = check_series(series, "series", ndim=(2,))
     n = len(x)
     if n < 10:
         raise DataError(f"{n} days are too few for a robust standard error; at least 10 needed.")
@@ -404,30 +366,10 @@ def cosine_variance(series: ArrayLike, n_waves: int) -> Array:
     The mean square of the projections on the first `n_waves` cosines, ``sqrt(2 / n) cos(pi j (t +
     1/2) / n)``. It sees dependence that lasts for a good part of the days, as spells of volatility
     do; with it a mean over its standard error follows Student's t of `n_waves` degrees of freedom.
-
-    Parameters
-    ----------
-    series : array of shape (n_dates, n_series)
-    n_waves : int
-        At least 1, below n_dates. Fewer waves: a rougher variance with less bias.
-
-    Returns
-    -------
-    ndarray of shape (n_series,)
-
-    References
-    ----------
-    Lazarus, E., Lewis, D. J., Stock, J. H. and Watson, M. W. (2018). HAR inference: recommendations
-    for practice. Journal of Business and Economic Statistics 36, 541-559.
-    https://doi.org/10.1080/07350015.2018.1506926
-
-    Examples
-    --------
-    >>> noise = np.random.default_rng(0).standard_normal((5000, 1))
-    >>> cosine_variance(noise, 400).round(1)
-    array([1.])
+    Fewer waves: a rougher variance with less bias. Lazarus, Lewis, Stock and Watson (2018),
+    https://doi.org/10.1080/07350015.2018.1506926.
     """
-    x = check_returns(series, "series", ndim=(2,))
+    x = check_series(series, "series", ndim=(2,))
     n = len(x)
     if not 1 <= n_waves < n:
         raise ConfigError(f"n_waves must be at least 1 and below the {n} days, got {n_waves}.")

@@ -1,12 +1,10 @@
-"""Which rows train and which rows test: integers only.
+"""Which decision dates train and which test: integers only.
 
 Row t stands for a decision date. Its label is the return from row ``t + lag`` to row
-``t + lag + horizon``, so it is known at row ``t + reach`` with ``reach = lag + horizon``. That
-reach is what `purge` must be: **a training row t comes before the first test row s only if
-t + purge < s**, that is, ``train.stop <= test.start - purge``. The last training label
-is then known at row ``s - 1``, one row before the test begins. A purge of `lag + horizon` rows is
-the least that is safe; fewer would let prices from inside the test into the training labels.
-Where rows are every fifth date, count the reach in those rows, rounded up.
+``t + lag + horizon``, known at row ``t + purge`` with ``purge = lag + horizon``, counted in rows
+and rounded up where rows are every fifth date, say. So **a training row t comes before the first
+test row s only if t + purge < s**: the last training label is known at row ``s - 1``. A smaller
+purge would let prices from inside the test into the training labels.
 """
 
 from __future__ import annotations
@@ -34,15 +32,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Fold:
-    """One block of test rows and the rows before it that train for it.
-
-    Attributes
-    ----------
-    train, test : slice
-        Half-open ranges of rows, step 1; ``train.stop + purge <= test.start``.
-    purge : int
-        Rows that the label of a training row reaches ahead.
-    """
+    """A block of test rows and the rows that train for it; ``train.stop + purge <= test.start``."""
 
     train: slice
     test: slice
@@ -51,16 +41,7 @@ class Fold:
 
 @dataclass(frozen=True)
 class PurgedFold:
-    """One block of test rows and the rows on either side of it that train for it.
-
-    Attributes
-    ----------
-    train : tuple of slice
-        One or two half-open ranges of rows, in order.
-    test : slice
-    purge, embargo : int
-        As in `purged_kfold`.
-    """
+    """One block of test rows, and one or two ranges of rows around it that train, in order."""
 
     train: tuple[slice, ...]
     test: slice
@@ -74,23 +55,11 @@ class PurgedFold:
 
 @dataclass(frozen=True)
 class CombinatorialFold:
-    """Some blocks of test rows and the rows around them that train for them.
-
-    Attributes
-    ----------
-    train : tuple of slice
-        Half-open ranges of rows, in order.
-    test : tuple of slice
-        One range a test block, in order; neighbouring blocks are not joined.
-    blocks : tuple of int
-        Number of each test block among all, from 0.
-    purge, embargo : int
-        As in `combinatorial_purged`.
-    """
+    """Some blocks of test rows, one range each, and the ranges around them that train, in order."""
 
     train: tuple[slice, ...]
-    test: tuple[slice, ...]
-    blocks: tuple[int, ...]
+    test: tuple[slice, ...]  # neighbouring blocks are not joined
+    blocks: tuple[int, ...]  # number of each test block among all, from 0
     purge: int
     embargo: int
 
@@ -106,14 +75,7 @@ class CombinatorialFold:
 def purge_length(*, lag: int, horizons: Sequence[int], step: int = 1) -> int:
     """Rows that a training label reaches ahead, rounded up: the one formula behind every purge.
 
-    Parameters
-    ----------
-    lag : int
-        Days from score to trade.
-    horizons : sequence of int
-        Days that the labels span; the longest one counts.
-    step : int, default=1
-        Days between two rows.
+    `lag` and the longest of `horizons` are in days, `step` in days between two rows.
 
     Examples
     --------
@@ -132,33 +94,10 @@ def walk_forward(
     embargo: int = 0,
     train_size: int | None = None,
 ) -> tuple[Fold, ...]:
-    """Consecutive test blocks, each trained on the rows before it.
+    """Consecutive test blocks from `first_test` to the last row, trained on the rows before them.
 
-    Parameters
-    ----------
-    n_dates : int
-        Rows in all.
-    first_test : int
-        First row of the first test block. Together the blocks cover every row from there on.
-    test_size : int
-        Rows per block, that is, rows between refits. The last block may be shorter.
-    purge : int
-        Rows that a label reaches ahead, ``lag + horizon``: training stops at
-        ``test.start - purge - embargo``, so that every training label is known before the
-        first test row.
-    embargo : int, default=0
-        Further rows left out between training and test.
-    train_size : int, optional
-        Train on at most this many rows, the latest (rolling); by default on all (expanding).
-
-    Returns
-    -------
-    tuple of Fold
-
-    Raises
-    ------
-    ConfigError
-        If the first block would have no training row, or a number is out of range.
+    Training stops at ``test.start - purge - embargo``. `train_size` caps its rows (rolling); by
+    default all the past trains (expanding). The last block may be shorter than `test_size`.
 
     Examples
     --------
@@ -195,34 +134,10 @@ def purged_kfold(
 ) -> tuple[PurgedFold, ...]:
     """Cut the rows into blocks; each is tested once, by what was trained on both sides of it.
 
-    Training rows whose label overlaps a label of the test are left out: before the block
-    those with ``t + purge >= test.start``, after it those with ``t < test.stop + purge``, for the
-    labels of the last test rows reach there. The embargo leaves out further rows after that,
-    against the serial correlation of features.
-
-    Parameters
-    ----------
-    n_dates : int
-        Rows in all.
-    n_folds : int
-        Blocks, at least 2; their sizes differ by one row at most.
-    purge : int
-        Rows that a label reaches ahead, ``lag + horizon``.
-    embargo : int, default=0
-        Further rows left out after the test block.
-
-    Returns
-    -------
-    tuple of PurgedFold
-
-    Raises
-    ------
-    ConfigError
-        If a block would have no training rows, or a number is out of range.
-
-    References
-    ----------
-    López de Prado, M. (2018). Advances in Financial Machine Learning, chapter 7. Wiley.
+    Training rows whose label overlaps a label of the test are left out: before the block those
+    with ``t + purge >= test.start``, after it those with ``t < test.stop + purge``. The embargo
+    leaves out further rows after that, against the serial correlation of features. López de Prado
+    (2018), Advances in Financial Machine Learning, Wiley, chapter 7.
 
     Examples
     --------
@@ -327,26 +242,7 @@ def combinatorial_purged(
 
 
 def split_validation(train: slice, share: float, purge: int) -> tuple[slice, slice]:
-    """Cut the end off a training range for validation, with a purge between.
-
-    Parameters
-    ----------
-    train : slice
-        Half-open range of rows with both ends given, step 1.
-    share : float
-        Fraction of the rows that validate, in (0, 1); rounded, and at least one row.
-    purge : int
-        Rows that a label reaches ahead, ``lag + horizon``; that many rows before the validation
-        rows train nothing.
-
-    Returns
-    -------
-    fit, validation : slice
-
-    Raises
-    ------
-    ConfigError
-        If no row is left to fit.
+    """Cut the share (0, 1) of last rows off a training range, and leave out `purge` rows before it.
 
     Examples
     --------

@@ -2,15 +2,14 @@
 
 A forecast is right when a loss beyond it comes as often as promised (unconditional coverage) and
 tells nothing about the next one (independence). Returns are simple daily returns as fractions,
-forecasts are losses as positive fractions. By default a forecast stands on the row of the day on
-which it was made and is about the return of the next row (``lag=1``). A day without a forecast or
-without a return is NaN and is left out, and no pair of days is formed across it.
+forecasts are losses as positive fractions, `level` is their confidence in (0, 1). By default a
+forecast stands on the row of the day on which it was made and is about the return of the next row
+(``lag=1``). A day without a forecast or without a return is NaN and is left out, and no pair of
+days is formed across it.
 
 The p-values are those of the chi-squared limits. A sample that holds nothing to judge, such as
 no exceedance at all in a test of clustering, has the statistic 0 and p-value 1, never NaN: the
-count beside them says how much that is worth.
-
-Exceedances of a value-at-risk forecast: how often they come, and whether one brings another.
+count beside them says how much that proves.
 """
 
 from __future__ import annotations
@@ -23,21 +22,18 @@ from scipy.special import xlogy
 from scipy.stats import chi2
 
 from alphakeel.errors import ConfigError, DataError
+from alphakeel.stats import rolling
 from alphakeel.stats.performance import tail_share
 
 __all__ = [
     "VarEvaluation",
     "VarTest",
-    "check_hits",
     "christoffersen_independence",
     "conditional_coverage",
     "dynamic_quantile",
     "evaluate",
     "exceedances",
     "kupiec",
-    "outcome",
-    "pair_up",
-    "shift",
     "tick_loss",
 ]
 
@@ -46,30 +42,16 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class VarEvaluation:
-    """All tests of one forecast, from `evaluate`.
+    """All tests of one forecast, from `evaluate`."""
 
-    Attributes
-    ----------
-    coverage, independence, conditional, dynamic : VarTest
-        `kupiec`, `christoffersen_independence`, `conditional_coverage`, `dynamic_quantile`.
-    tick_loss : float
-        Mean tick loss, in units of return: the lower, the sharper the forecast.
-    """
-
-    coverage: VarTest
-    independence: VarTest
-    conditional: VarTest
-    dynamic: VarTest
-    tick_loss: float
+    coverage: VarTest  # `kupiec`
+    independence: VarTest  # `christoffersen_independence`
+    conditional: VarTest  # `conditional_coverage`
+    dynamic: VarTest  # `dynamic_quantile`
+    tick_loss: float  # mean, in units of return: the lower, the sharper the forecast
 
     def verdict(self, *, significance: float = 0.05) -> str:
-        """What the tests say, as a sentence.
-
-        Parameters
-        ----------
-        significance : float, default=0.05
-            p-value below which a test counts as failed.
-        """
+        """What the tests say, as a sentence; a p-value below `significance` counts as failed."""
         c = self.coverage
         counted = (
             f"{c.exceedances} exceedances in {c.n} days, {100 * c.rate:.1f} % against "
@@ -105,59 +87,23 @@ def dynamic_quantile(
     lags: int = 4,
     lag: int = 1,
 ) -> VarTest:
-    """Test that exceedances cannot be foretold from earlier ones and from the forecast itself.
+    """Test that exceedances cannot be predicted from earlier ones and from the forecast itself.
 
-    A regression of ``hit - p`` on a constant, its own last `lags` values and the day's forecast:
-    under the null hypothesis all coefficients are zero, and ``b' X'X b / (p (1 - p))`` is
-    chi-squared with as many degrees of freedom as X has rank.
-
-    Parameters
-    ----------
-    hits : array of shape (n_dates,)
-        1 or True on days of an exceedance; NaN is left out, and so is a day with a NaN among the
-        last `lags`.
-    forecast : array of shape (n_dates,), optional
-        The forecasts, as given to `exceedances`; left out of the regression by default.
-    level : float, default=0.95
-        Confidence of the forecast, in (0, 1).
-    lags : int, default=4
-        Earlier days in the regression.
-    lag : int, default=1
-        As in `exceedances`.
-
-    Returns
-    -------
-    VarTest
-        The counts are of all known days, the statistic of those that the regression can use.
-        Without an exceedance the lags are constant, and what remains tests the coverage.
-
-    Raises
-    ------
-    DataError
-        If no day has enough known days before it, and as in `kupiec`.
-    ConfigError
-        If `level` is out of range or `lags` negative.
-
-    References
-    ----------
-    Engle, R. F. and Manganelli, S. (2004). CAViaR: conditional autoregressive value at risk by
-    regression quantiles. Journal of Business & Economic Statistics 22(4), 367-381.
-    https://doi.org/10.1198/073500104000000370
-
-    Examples
-    --------
-    >>> hits = np.random.default_rng(0).random(1000) < 0.05
-    >>> dynamic_quantile(hits).degrees_of_freedom
-    5
+    A regression of ``hit - p`` on a constant, its own last `lags` values and the day's forecast
+    (where given): under the null hypothesis all coefficients are zero, and ``b' X'X b / (p (1 -
+    p))`` is chi-squared with as many degrees of freedom as X has rank. The counts are of all known
+    days, the statistic of those with `lags` known days before them. Without an exceedance the lags
+    are constant, and what remains tests the coverage. Engle and Manganelli (2004),
+    https://doi.org/10.1198/073500104000000370.
     """
-    hits, p = check_hits(hits), tail_share(level)
+    hits, p = _check_hits(hits), tail_share(level)
     if lags < 0:
         raise ConfigError(f"lags is {lags!r}; give 0 or more earlier days")
     centred = hits - p
     columns = [np.ones_like(centred)]
-    columns += [shift(centred, k) for k in range(1, lags + 1)]
+    columns += [rolling.lag(centred, k) for k in range(1, lags + 1)]
     if forecast is not None:
-        columns.append(pair_up(hits, forecast, lag)[1])
+        columns.append(_pair_up(hits, forecast, lag)[1])
     table = np.column_stack([centred, *columns])
     table = table[~np.isnan(table).any(axis=1)]
     if not len(table):
@@ -168,46 +114,23 @@ def dynamic_quantile(
     )
     basis = left[:, sizes > sizes[0] * 1e-9]
     projected = table[:, 0] @ basis
-    return outcome(float(projected @ projected) / (p * (1.0 - p)), basis.shape[1], hits, p)
+    return _outcome(float(projected @ projected) / (p * (1.0 - p)), basis.shape[1], hits, p)
 
 
 def tick_loss(
     returns: ArrayLike, forecast: ArrayLike, *, level: float = 0.95, lag: int = 1
 ) -> float:
-    """Mean tick (pinball) loss: the score that the true quantile makes least.
+    """Mean tick (pinball) loss, in units of return: the score that the true quantile makes least.
 
     ``mean((r + v) (p - [r < -v]))`` with ``p = 1 - level`` and the forecast v: a day beyond the
-    forecast costs its excess times `level`, any other day the unused room times p.
-
-    Parameters
-    ----------
-    returns, forecast : arrays of shape (n_dates,)
-        As in `exceedances`.
-    level : float, default=0.95
-        Confidence of the forecast, in (0, 1).
-    lag : int, default=1
-        As in `exceedances`.
-
-    Returns
-    -------
-    float
-        In units of return; NaN if no day has both.
-
-    References
-    ----------
-    Koenker, R. and Bassett, G. (1978). Regression quantiles. Econometrica 46(1), 33-50.
-    https://doi.org/10.2307/1913643
-
-    Examples
-    --------
-    >>> round(tick_loss([-0.03, 0.01], [0.02, 0.02], lag=0), 5)
-    0.0055
+    forecast costs its excess times `level`, any other day the unused margin times p. NaN if no day
+    has both. Koenker and Bassett (1978), https://doi.org/10.2307/1913643.
     """
     p = tail_share(level)
-    r, bound = pair_up(returns, forecast, lag)
-    room = r + bound
-    room = room[~np.isnan(room)]
-    return float((room * (p - (room < 0.0))).mean()) if room.size else float("nan")
+    r, bound = _pair_up(returns, forecast, lag)
+    margin = r + bound
+    margin = margin[~np.isnan(margin)]
+    return float((margin * (p - (margin < 0.0))).mean()) if margin.size else float("nan")
 
 
 def _in_words(p: float) -> str:
@@ -217,22 +140,7 @@ def _in_words(p: float) -> str:
 def evaluate(
     returns: ArrayLike, forecast: ArrayLike, *, level: float = 0.95, lag: int = 1, lags: int = 4
 ) -> VarEvaluation:
-    """All tests and the tick loss of one forecast.
-
-    Parameters
-    ----------
-    returns, forecast : arrays of shape (n_dates,)
-        As in `exceedances`.
-    level : float, default=0.95
-        Confidence of the forecast, in (0, 1).
-    lag : int, default=1
-        As in `exceedances`.
-    lags : int, default=4
-        Earlier days in `dynamic_quantile`.
-
-    Returns
-    -------
-    VarEvaluation
+    """All tests and the tick loss of one forecast; `lags` are those of `dynamic_quantile`.
 
     Examples
     --------
@@ -252,63 +160,24 @@ def evaluate(
 
 @dataclass(frozen=True, slots=True)
 class VarTest:
-    """Outcome of one test of a value-at-risk forecast.
+    """Outcome of one test of a value-at-risk forecast."""
 
-    Attributes
-    ----------
-    statistic : float
-        Chi-squared under the null hypothesis that the forecast is right; at least 0.
-    p_value : float
-        Chance of a statistic at least this large if the forecast is right.
-    degrees_of_freedom : int
-        Of the chi-squared distribution.
-    n, exceedances : int
-        Days with both a forecast and a return, and those on which the loss was larger.
-    rate, expected : float
-        Share of exceedances, and ``1 - level``, as fractions.
-    """
-
-    statistic: float
-    p_value: float
+    statistic: float  # chi-squared if the forecast is right; at least 0
+    p_value: float  # chance of a statistic at least this large if the forecast is right
     degrees_of_freedom: int
-    n: int
-    exceedances: int
-    rate: float
-    expected: float
+    n: int  # days with both a forecast and a return
+    exceedances: int  # those on which the loss was larger
+    rate: float  # share of exceedances, a fraction
+    expected: float  # ``1 - level``
 
 
 def exceedances(returns: ArrayLike, forecast: ArrayLike, *, lag: int = 1) -> Array:
-    """Days on which the loss was larger than its forecast.
+    """Days with ``return < -forecast``: 1.0, others 0.0, NaN where either is missing.
 
-    Parameters
-    ----------
-    returns : array of shape (n_dates,)
-        Simple returns per day, fractions.
-    forecast : array of shape (n_dates,)
-        Value at risk as a positive fraction, NaN where there is none.
-    lag : int, default=1
-        The return of row t is judged by the forecast of row ``t - lag``; 0 for forecasts that
-        stand on the day that they are about.
-
-    Returns
-    -------
-    ndarray of shape (n_dates,)
-        1.0 on days of an exceedance, ``return < -forecast``; 0.0 on others; NaN where forecast
-        or return is missing.
-
-    Raises
-    ------
-    DataError
-        If the shapes differ, or a value is infinite.
-    ConfigError
-        If `lag` is negative.
-
-    Examples
-    --------
-    >>> exceedances([0.0, -0.03, -0.01], [0.02, 0.02, 0.02])
-    array([nan,  1.,  0.])
+    The return of row t is judged by the forecast of row ``t - lag``; ``lag=0`` for forecasts that
+    stand on the day that they are about.
     """
-    r, bound = pair_up(returns, forecast, lag)
+    r, bound = _pair_up(returns, forecast, lag)
     return np.where(np.isnan(r) | np.isnan(bound), np.nan, r < -bound)
 
 
@@ -316,42 +185,14 @@ def kupiec(hits: ArrayLike, *, level: float = 0.95) -> VarTest:
     """Likelihood-ratio test that exceedances come as often as promised.
 
     With x exceedances in n days and ``p = 1 - level``,
-    ``2 [x log(x / np) + (n - x) log((n - x) / (n - np))]``, one degree of freedom.
-
-    Parameters
-    ----------
-    hits : array of shape (n_dates,)
-        1 or True on days of an exceedance, as `exceedances` makes them; NaN is left out.
-    level : float, default=0.95
-        Confidence of the forecast, in (0, 1).
-
-    Returns
-    -------
-    VarTest
-        Without an exceedance the statistic is ``-2 n log(level)``: enough days without one are
-        evidence against a forecast too.
-
-    Raises
-    ------
-    DataError
-        If `hits` is not one series of 0, 1 and NaN with at least one known day.
-    ConfigError
-        If `level` is out of range.
-
-    References
-    ----------
-    Kupiec, P. H. (1995). Techniques for verifying the accuracy of risk measurement models.
-    Journal of Derivatives 3(2), 73-84. https://doi.org/10.3905/jod.1995.407942
-
-    Examples
-    --------
-    >>> round(kupiec([1] * 20 + [0] * 232).statistic, 2)
-    3.91
+    ``2 [x log(x / np) + (n - x) log((n - x) / (n - np))]``, one degree of freedom. Without an
+    exceedance that is ``-2 n log(level)``: enough days without one are evidence against a forecast
+    too. Kupiec (1995), https://doi.org/10.3905/jod.1995.407942.
     """
-    hits, p = check_hits(hits), tail_share(level)
+    hits, p = _check_hits(hits), tail_share(level)
     n, x = _counts(hits)
     ratio = _bernoulli(x, n, x / n) - _bernoulli(x, n, p)
-    return outcome(2.0 * ratio, 1, hits, p)
+    return _outcome(2.0 * ratio, 1, hits, p)
 
 
 def christoffersen_independence(hits: ArrayLike, *, level: float = 0.95) -> VarTest:
@@ -359,76 +200,22 @@ def christoffersen_independence(hits: ArrayLike, *, level: float = 0.95) -> VarT
 
     A first-order Markov chain, in which the chance of an exceedance depends on the day before,
     against one chance for all days; one degree of freedom. Pairs of days in which one is missing
-    are left out.
-
-    Parameters
-    ----------
-    hits : array of shape (n_dates,)
-        1 or True on days of an exceedance; NaN is left out.
-    level : float, default=0.95
-        Only for the expected share in the result.
-
-    Returns
-    -------
-    VarTest
-        Statistic 0 and p-value 1 where there is nothing to compare: no exceedance that a known
-        day follows, or nothing but exceedances.
-
-    Raises
-    ------
-    DataError, ConfigError
-        As in `kupiec`.
-
-    References
-    ----------
-    Christoffersen, P. F. (1998). Evaluating interval forecasts. International Economic Review
-    39(4), 841-862. https://doi.org/10.2307/2527341
-
-    Examples
-    --------
-    >>> alone = christoffersen_independence([0, 1, 0, 0, 0, 1, 0, 0, 1, 0])
-    >>> in_a_row = christoffersen_independence([0, 0, 0, 1, 1, 1, 0, 0, 0, 0])
-    >>> round(alone.p_value, 3), round(in_a_row.p_value, 3)
-    (0.076, 0.135)
+    are left out. `level` only gives the expected share in the result. Christoffersen (1998),
+    https://doi.org/10.2307/2527341.
     """
-    hits, p = check_hits(hits), tail_share(level)
-    return outcome(_independence_ratio(hits), 1, hits, p)
+    hits, p = _check_hits(hits), tail_share(level)
+    return _outcome(_independence_ratio(hits), 1, hits, p)
 
 
 def conditional_coverage(hits: ArrayLike, *, level: float = 0.95) -> VarTest:
     """Test of coverage and independence together: the sum of both statistics.
 
-    Two degrees of freedom.
-
-    Parameters
-    ----------
-    hits : array of shape (n_dates,)
-        1 or True on days of an exceedance; NaN is left out.
-    level : float, default=0.95
-        Confidence of the forecast, in (0, 1).
-
-    Returns
-    -------
-    VarTest
-
-    Raises
-    ------
-    DataError, ConfigError
-        As in `kupiec`.
-
-    References
-    ----------
-    Christoffersen (1998), as in `christoffersen_independence`. Like most programs, the part for
-    coverage counts every day, also the first, on which the paper conditions.
-
-    Examples
-    --------
-    >>> round(conditional_coverage([0, 0, 0, 1, 1, 1, 0, 0, 0, 0], level=0.9).p_value, 3)
-    0.07
+    Two degrees of freedom. Like most programs, the part for coverage counts every day, also the
+    first, on which the paper (Christoffersen 1998) conditions.
     """
-    hits, p = check_hits(hits), tail_share(level)
+    hits, p = _check_hits(hits), tail_share(level)
     total = kupiec(hits, level=level).statistic + _independence_ratio(hits)
-    return outcome(total, 2, hits, p)
+    return _outcome(total, 2, hits, p)
 
 
 def _independence_ratio(hits: Array) -> float:
@@ -451,7 +238,7 @@ def _bernoulli(x: float, n: float, chance: float) -> float:
     return float(xlogy(x, chance) + xlogy(n - x, 1.0 - chance))
 
 
-def outcome(statistic: float, freedom: int, hits: Array, p: float) -> VarTest:
+def _outcome(statistic: float, freedom: int, hits: Array, p: float) -> VarTest:
     """A statistic with its p-value and the counts behind it."""
     n, x = _counts(hits)
     statistic = max(statistic, 0.0)  # a ratio of equal likelihoods may round below
@@ -463,7 +250,7 @@ def _counts(hits: Array) -> tuple[int, int]:
     return int(np.count_nonzero(~np.isnan(hits))), int(np.nansum(hits))
 
 
-def pair_up(returns: ArrayLike, forecast: ArrayLike, lag: int) -> tuple[Array, Array]:
+def _pair_up(returns: ArrayLike, forecast: ArrayLike, lag: int) -> tuple[Array, Array]:
     """Returns and the forecasts about them, side by side."""
     r = np.asarray(returns, dtype=np.float64)
     bound = np.asarray(forecast, dtype=np.float64)
@@ -475,17 +262,10 @@ def pair_up(returns: ArrayLike, forecast: ArrayLike, lag: int) -> tuple[Array, A
         raise DataError("returns or forecast hold an infinite value; mark a missing day with NaN")
     if lag < 0:
         raise ConfigError(f"lag is {lag!r}; a forecast cannot be about an earlier day: give 0 or 1")
-    return r, shift(bound, lag)
+    return r, rolling.lag(bound, lag)
 
 
-def shift(x: Array, rows: int) -> Array:
-    """A series moved so many rows later; NaN before it."""
-    moved = np.full_like(x, np.nan)
-    moved[rows:] = x[: max(len(x) - rows, 0)]
-    return moved
-
-
-def check_hits(hits: ArrayLike) -> Array:
+def _check_hits(hits: ArrayLike) -> Array:
     """One series of 0, 1 and NaN with something known in it; anything else is refused."""
     h = np.asarray(hits, dtype=np.float64)
     known = h[~np.isnan(h)]

@@ -28,8 +28,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import stdtr, stdtrit
 
 from alphakeel.errors import ConfigError, DataError
-from alphakeel.stats.bootstrap import Interval, check_returns
-from alphakeel.stats.performance import tail_share, value_at_risk
+from alphakeel.stats.bootstrap import Interval, check_series
+from alphakeel.stats.performance import check_level, tail_share, value_at_risk
 from alphakeel.stats.sharpe import cosine_variance
 
 __all__ = ["value_at_risk_changes", "value_at_risk_intervals"]
@@ -84,7 +84,7 @@ def value_at_risk_intervals(
     >>> round(own.estimate, 4), own.low < 0.01645 < own.high
     (0.0161, True)
     """
-    r = check_returns(returns, "returns", ndim=(1, 2))
+    r = check_series(returns, "returns", ndim=(1, 2))
     estimate, influence = _log_influence(r.reshape(len(r), -1), var_level, _OWN_REACH)
     reach = _quantile(level, _OWN_WAVES) * _standard_error(influence, _OWN_WAVES)
     low, high = estimate * np.exp(-reach), estimate * np.exp(reach)
@@ -129,8 +129,8 @@ def value_at_risk_changes(
     >>> round(half.estimate, 6), round(half.low, 6), half.p_value
     (-0.5, -0.5, 0.0)
     """
-    r = check_returns(returns, "returns", ndim=(1, 2))
-    b = check_returns(baseline, "baseline", ndim=(1,))
+    r = check_series(returns, "returns", ndim=(1, 2))
+    b = check_series(baseline, "baseline", ndim=(1,))
     if len(b) != len(r):
         raise DataError(f"returns cover {len(r)} days but the baseline {len(b)}.")
     value, influence = _log_influence(np.column_stack([r, b]), var_level, _PAIR_REACH)
@@ -182,6 +182,5 @@ def _standard_error(influence: Array, n_waves: int) -> Array:
 
 
 def _quantile(level: float, n_waves: int) -> float:
-    if not 0.0 < level < 1.0:
-        raise ConfigError(f"level must lie between 0 and 1 (0.95 is 95 %), got {level!r}.")
+    check_level(level)
     return float(stdtrit(n_waves, (1.0 + level) / 2.0))

@@ -15,8 +15,8 @@ import re
 import shutil
 import tempfile
 import warnings
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -33,6 +33,7 @@ from alphakeel.models.persistence import ModelState
 __all__ = [
     "DiskStore",
     "canonical",
+    "folder_all_or_nothing",
     "from_json",
     "library_versions",
     "pack_arrays",
@@ -122,6 +123,49 @@ def write_atomically(path: Path, data: bytes, *, durable: bool) -> None:
     except BaseException:
         Path(scratch).unlink(missing_ok=True)
         raise
+
+
+@contextmanager
+def folder_all_or_nothing(target: Path, what: str) -> Iterator[Path]:
+    """A folder to fill, which is given its name when it is whole.
+
+    Whatever ends the process, there is no half a folder under that name, and one that has it
+    already stays until the new one is whole.
+
+    Raises
+    ------
+    DataError
+        If it cannot be written; `what` says of what it is.
+    """
+    root = target.parent
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(prefix=".saving-", dir=root))
+    except OSError as error:
+        raise DataError(f"cannot write {what} into {root}: {error.strerror}.") from error
+    try:
+        yield scratch
+        scratch.chmod(0o755)
+        _put_in_place(scratch, target)
+    except OSError as error:
+        raise DataError(f"cannot write {what} into {target}: {error.strerror}.") from error
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _put_in_place(scratch: Path, target: Path) -> None:
+    """Give a folder its name; what has that name is put aside, and back if anything fails."""
+    if not target.exists():
+        os.replace(scratch, target)
+        return
+    old = Path(tempfile.mkdtemp(prefix=".old-", dir=target.parent))
+    try:
+        os.replace(target, old / target.name)
+        os.replace(scratch, target)
+    finally:
+        if not target.exists():
+            os.replace(old / target.name, target)
+        shutil.rmtree(old, ignore_errors=True)
 
 
 @cache

@@ -5,9 +5,6 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import json
-import os
-import shutil
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,10 +13,9 @@ import numpy as np
 import pandas as pd
 
 from alphakeel.config import config_to_dict, config_to_toml
-from alphakeel.errors import DataError
 from alphakeel.pipeline.fitting import ModelResult, study_key
 from alphakeel.results import Study
-from alphakeel.storage.checkpoints import DiskStore
+from alphakeel.storage.checkpoints import DiskStore, folder_all_or_nothing
 from alphakeel.storage.saved_models import save_model
 
 __all__ = [
@@ -72,39 +68,12 @@ def save_run(
     DataError
         If the folder cannot be written.
     """
-    root = Path(folder)
-    target = root / run_id(study)
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(prefix=".saving-", dir=root))
-    except OSError as error:
-        raise DataError(f"cannot write runs into {root}: {error.strerror}.") from error
-    try:
+    target = Path(folder) / run_id(study)
+    with folder_all_or_nothing(target, "the run") as scratch:
         _write(study, scratch)
         if more is not None:
             more(scratch)
-        scratch.chmod(0o755)
-        _put_in_place(scratch, target)
-    except OSError as error:
-        raise DataError(f"cannot write the run into {target}: {error.strerror}.") from error
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
     return target
-
-
-def _put_in_place(scratch: Path, target: Path) -> None:
-    """Give a folder its name; what has that name is put aside, and back if anything fails."""
-    if not target.exists():
-        os.replace(scratch, target)
-        return
-    old = Path(tempfile.mkdtemp(prefix=".old-", dir=target.parent))
-    try:
-        os.replace(target, old / target.name)
-        os.replace(scratch, target)
-    finally:
-        if not target.exists():
-            os.replace(old / target.name, target)
-        shutil.rmtree(old, ignore_errors=True)
 
 
 def forget_progress(study: Study, store: DiskStore) -> None:

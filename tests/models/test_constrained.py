@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from sklearn.base import clone
 
 from alphakeel.errors import ConfigError, DataError, NotFittedError
-from alphakeel.models.allocation_network import AllocatingNetwork, Limits, Market, cap_shares
+from alphakeel.models.allocation_network import AllocationNetwork, PathData, PathLimits, cap_shares
 from alphakeel.models.base import Forecaster
 from alphakeel.models.constrained import RiskLimitedLSTM
 from alphakeel.models.networks import LSTMNetwork
@@ -108,10 +108,10 @@ def test_any_network_gives_a_book(
 ) -> None:
     generator = torch.Generator().manual_seed(seed)
     trunk = LSTMNetwork(2, 2, hidden=2, layers=1, dropout=0.0, generator=generator)
-    network = AllocatingNetwork(
+    network = AllocationNetwork(
         trunk,
         3,
-        Limits(),
+        PathLimits(),
         weighting=weighting,
         weight_cap=cap,
         temperature=None,
@@ -147,7 +147,7 @@ def test_capped_shares(shares: list[float], cap: float) -> None:
 
 @pytest.mark.parametrize("t", [12, 60, 108])
 def test_weights_do_not_see_the_future(sample: dict[str, Any], t: int) -> None:
-    model = RiskLimitedLSTM(**SMALL, limits=Limits(volatility=0.1)).fit(**sample)
+    model = RiskLimitedLSTM(**SMALL, limits=PathLimits(volatility=0.1)).fit(**sample)
     before = model.predict_weights(**known(sample))
     rng = np.random.default_rng(t)
     later = N_DATES - 1 - t
@@ -161,7 +161,7 @@ def test_weights_do_not_see_the_future(sample: dict[str, Any], t: int) -> None:
 
 
 def test_returns_where_masked_and_rows_not_yet_known_teach_nothing(sample: dict[str, Any]) -> None:
-    model = RiskLimitedLSTM(**SMALL, limits=Limits(max_drawdown=0.1))
+    model = RiskLimitedLSTM(**SMALL, limits=PathLimits(max_drawdown=0.1))
     before = model.fit(**sample).predict_weights(**known(sample))
     sample["returns"] = np.where(sample["mask"][:, None], sample["returns"], 0.7)
     sample["returns"][-1] = np.nan
@@ -170,17 +170,17 @@ def test_returns_where_masked_and_rows_not_yet_known_teach_nothing(sample: dict[
 
 
 LIMITS = [
-    Limits(volatility=0.08),
-    Limits(max_drawdown=0.06),
-    Limits(var_95=0.006),
-    Limits(cvar_95=0.01),
-    Limits(turnover=5.0),
-    Limits(volatility=0.10, max_drawdown=0.10, var_95=0.008),
+    PathLimits(volatility=0.08),
+    PathLimits(max_drawdown=0.06),
+    PathLimits(var_95=0.006),
+    PathLimits(cvar_95=0.01),
+    PathLimits(turnover=5.0),
+    PathLimits(volatility=0.10, max_drawdown=0.10, var_95=0.008),
 ]
 
 
 @pytest.mark.parametrize("limits", LIMITS, ids=lambda x: "+".join(x.active()))
-def test_limits_hold_in_sample(sample: dict[str, Any], limits: Limits) -> None:
+def test_limits_hold_in_sample(sample: dict[str, Any], limits: PathLimits) -> None:
     model = RiskLimitedLSTM(**SMALL, limits=limits).fit(**sample)
     free = RiskLimitedLSTM(**SMALL).fit(**sample)
     realised = limits.measure(*path_of(model, sample))
@@ -200,7 +200,7 @@ def test_limits_hold_in_sample(sample: dict[str, Any], limits: Limits) -> None:
 def test_training_itself_keeps_a_limit(sample: dict[str, Any]) -> None:
     """Most of the way is learned, and the calibration has little left to do."""
     settings_ = SMALL | {"max_steps": 120, "n_seeds": 1}
-    model = RiskLimitedLSTM(**settings_, limits=Limits(volatility=0.08)).fit(**sample)
+    model = RiskLimitedLSTM(**settings_, limits=PathLimits(volatility=0.08)).fit(**sample)
     assert model.history_[0]["limits"]["volatility"]["violation"] > 0.5
     assert model.limits_["volatility"]["trained"] < 0.08 * 1.15
     assert model.exposure_scale_ > 0.85
@@ -208,7 +208,7 @@ def test_training_itself_keeps_a_limit(sample: dict[str, Any]) -> None:
 
 def test_the_gate_learns_the_mood_of_the_market(sample: dict[str, Any]) -> None:
     settings_ = SMALL | {"max_steps": 120, "n_seeds": 1}
-    model = RiskLimitedLSTM(**settings_, limits=Limits(volatility=0.1)).fit(**sample)
+    model = RiskLimitedLSTM(**settings_, limits=PathLimits(volatility=0.1)).fit(**sample)
     exposure = model.predict_exposure(sample["market"])
     bad = sample["market"][:, 0] > 0.5
     assert exposure[bad].mean() < 0.8 * exposure[~bad].mean()
@@ -225,7 +225,7 @@ def test_tighter_limits_mean_less_risk(sample: dict[str, Any]) -> None:
 
 
 def test_history_shows_limits_and_multipliers(sample: dict[str, Any]) -> None:
-    limits = Limits(volatility=0.05, turnover=1000)
+    limits = PathLimits(volatility=0.05, turnover=1000)
     model = RiskLimitedLSTM(**SMALL, limits=limits).fit(**sample)
     assert [(entry["seed"], entry["step"]) for entry in model.history_] == [
         (seed, step) for seed in (0, 1) for step in (4, 8, 12)
@@ -256,8 +256,8 @@ def test_validation_keeps_the_best_state(sample: dict[str, Any], by: str) -> Non
     assert [entry["step"] for entry in best_by_other] != model.best_steps_
 
 
-def test_the_objective_is_worth_of_the_validation_path(sample: dict[str, Any]) -> None:
-    limits = Limits(volatility=0.05, var_95=0.002)
+def test_the_objective_is_the_value_of_the_validation_path(sample: dict[str, Any]) -> None:
+    limits = PathLimits(volatility=0.05, var_95=0.002)
     settings = {**SMALL, "n_seeds": 1, "max_steps": 4, "limits": limits}
     model = RiskLimitedLSTM(**settings, validation_share=0.3, purge=2).fit(**sample)
     model.exposure_scale_ = 1.0
@@ -276,7 +276,7 @@ def test_the_objective_is_worth_of_the_validation_path(sample: dict[str, Any]) -
 
 
 def test_the_same_bits_again_also_in_threads(sample: dict[str, Any]) -> None:
-    model = RiskLimitedLSTM(**SMALL, limits=Limits(volatility=0.1, cvar_95=0.01))
+    model = RiskLimitedLSTM(**SMALL, limits=PathLimits(volatility=0.1, cvar_95=0.01))
     before = torch.random.get_rng_state()
     once = model.fit(**sample).predict_weights(**known(sample))
 
@@ -290,7 +290,7 @@ def test_the_same_bits_again_also_in_threads(sample: dict[str, Any]) -> None:
 
 
 def test_a_state_brings_everything_back(sample: dict[str, Any]) -> None:
-    model = RiskLimitedLSTM(**SMALL, limits=Limits(volatility=0.1)).fit(**sample)
+    model = RiskLimitedLSTM(**SMALL, limits=PathLimits(volatility=0.1)).fit(**sample)
     again = RiskLimitedLSTM.from_state(model.state())
     np.testing.assert_array_equal(
         again.predict_weights(**known(sample)), model.predict_weights(**known(sample))
@@ -309,7 +309,7 @@ def test_a_fit_goes_on_from_where_it_was_killed(sample: dict[str, Any], at: int)
         def put(self, key: str, state: Any) -> None:
             self[key] = state
 
-    model = RiskLimitedLSTM(**SMALL, limits=Limits(volatility=0.1, max_drawdown=0.05))
+    model = RiskLimitedLSTM(**SMALL, limits=PathLimits(volatility=0.1, max_drawdown=0.05))
     expected = model.fit(**sample).predict_weights(**known(sample))
     memory, count = Memory(), 0
 
@@ -343,7 +343,7 @@ def test_weights_are_the_mean_of_the_members(sample: dict[str, Any]) -> None:
 
 def test_no_market_series(sample: dict[str, Any]) -> None:
     del sample["market"]
-    model = RiskLimitedLSTM(**SMALL, limits=Limits(volatility=0.1)).fit(**sample)
+    model = RiskLimitedLSTM(**SMALL, limits=PathLimits(volatility=0.1)).fit(**sample)
     assert model.limits_["volatility"]["value"] <= 0.1
     assert (model.predict_weights(**known(sample)).sum(axis=1) > 0).all()
 
@@ -395,17 +395,17 @@ def test_a_fixed_temperature_concentrates() -> None:
     generator = torch.Generator().manual_seed(0)
     largest = []
     for temperature in (0.25, 1.0, 4.0):
-        network = AllocatingNetwork(
+        network = AllocationNetwork(
             LSTMNetwork(2, 1, hidden=2, layers=1, dropout=0.0, generator=generator),
             0,
-            Limits(),
+            PathLimits(),
             weighting="softmax",
             weight_cap=1.0,
             temperature=temperature,
             gate_pace=3.0,
         )
         heads = np.random.default_rng(0).standard_normal((4, 20, 1)).astype(np.float32)
-        found = Market.of(None, np.ones((4, 20)), np.ones((4, 20), dtype=bool))
-        weights = network.weigh(heads, np.empty((4, 0), dtype=np.float32), found)
+        data = PathData.of(None, np.ones((4, 20)), np.ones((4, 20), dtype=bool))
+        weights = network.numpy_weights(heads, np.empty((4, 0), dtype=np.float32), data)
         largest.append(weights.max())
     assert largest[0] > largest[1] > largest[2]

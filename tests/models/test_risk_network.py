@@ -67,8 +67,8 @@ class TestMeasures:
         assert np.isnan(found[:7]).all()
 
     def test_target_covers_the_days_after_the_decision_and_not_the_decision(self) -> None:
-        daily, rows = make_returns(60, 3), np.array([20, 39, 40])
-        target = volatility_target(daily, rows, 20)
+        daily, decisions = make_returns(60, 3), np.array([20, 39, 40])
+        target = volatility_target(daily, decisions, 20)
         expected = np.log(np.sqrt(252 * np.mean(daily[21:41] ** 2, axis=0)))
         np.testing.assert_allclose(target[0], expected, rtol=1e-12)
         assert np.isfinite(target[1]).all()
@@ -112,67 +112,70 @@ class TestMeasures:
         assert np.isfinite(found["return_5"][[0, 1, 3]]).all()
 
     def test_no_input_moves_when_the_future_does(self, sample: tuple[Any, Any]) -> None:
-        daily, rows = sample
+        daily, decisions = sample
         scrambled = daily.copy()
         scrambled[301:] = np.random.default_rng(9).permutation(scrambled[301:] * 7.0)
-        past = rows <= 300
+        past = decisions <= 300
         np.testing.assert_array_equal(
-            har_inputs(daily, rows)[past], har_inputs(scrambled, rows)[past]
+            har_inputs(daily, decisions)[past], har_inputs(scrambled, decisions)[past]
         )
 
 
 class TestHAR:
     def test_coefficients_are_those_of_statsmodels(self, sample: tuple[Any, Any]) -> None:
         api = pytest.importorskip("statsmodels.api")
-        daily, rows = sample
-        mask = np.random.default_rng(1).random((len(rows), 12)) < 0.8
-        model = HARForecaster().fit(daily, rows=rows, mask=mask)
-        past = [log_realised_volatility(daily, n)[rows] for n in (5, 20, 60)]
-        goal = volatility_target(daily[: rows[-1] + 1], rows, 20)
-        used = np.isfinite(goal) & mask & np.isfinite(np.sum(past, axis=0))
+        daily, decisions = sample
+        mask = np.random.default_rng(1).random((len(decisions), 12)) < 0.8
+        model = HARForecaster().fit(daily, decisions=decisions, mask=mask)
+        past = [log_realised_volatility(daily, n)[decisions] for n in (5, 20, 60)]
+        target = volatility_target(daily[: decisions[-1] + 1], decisions, 20)
+        used = np.isfinite(target) & mask & np.isfinite(np.sum(past, axis=0))
         design = api.add_constant(np.stack([x[used] for x in past], axis=1))
         np.testing.assert_allclose(
-            model.coef_, api.OLS(goal[used], design).fit().params, rtol=1e-8, atol=1e-10
+            model.coef_, api.OLS(target[used], design).fit().params, rtol=1e-8, atol=1e-10
         )
         assert model.n_entries_ == used.sum()
 
     def test_forecast_is_the_exponential_of_the_line(self, sample: tuple[Any, Any]) -> None:
-        daily, rows = sample
-        model = HARForecaster().fit(daily, rows=rows)
+        daily, decisions = sample
+        model = HARForecaster().fit(daily, decisions=decisions)
         past = [np.log(np.sqrt(252 * np.mean(daily[401 - n : 401, 3] ** 2))) for n in (5, 20, 60)]
-        found = model.predict(daily, rows=[400])[0, 3]
+        found = model.predict(daily, decisions=[400])[0, 3]
         assert np.log(found) == pytest.approx(model.coef_ @ [1.0, *past], rel=1e-10)
 
     def test_neither_fit_nor_forecast_reads_the_future(self, sample: tuple[Any, Any]) -> None:
-        daily, rows = sample
+        daily, decisions = sample
         scrambled = daily.copy()
         scrambled[301:] *= -9.0
-        fit, past = rows[rows <= 300], rows <= 300
-        first = HARForecaster().fit(daily, rows=fit)
-        second = HARForecaster().fit(scrambled, rows=fit)
+        fit, past = decisions[decisions <= 300], decisions <= 300
+        first = HARForecaster().fit(daily, decisions=fit)
+        second = HARForecaster().fit(scrambled, decisions=fit)
         np.testing.assert_array_equal(first.coef_, second.coef_)
         np.testing.assert_array_equal(
-            first.predict(daily, rows=rows)[past], first.predict(scrambled, rows=rows)[past]
+            first.predict(daily, decisions=decisions)[past],
+            first.predict(scrambled, decisions=decisions)[past],
         )
 
     def test_unknown_and_masked_are_nan(self, sample: tuple[Any, Any]) -> None:
-        daily, rows = sample[0].copy(), sample[1]
+        daily, decisions = sample[0].copy(), sample[1]
         daily[440:, 2] = np.nan
-        mask = np.ones((len(rows), 12), dtype=bool)
+        mask = np.ones((len(decisions), 12), dtype=bool)
         mask[:, 5] = False
         found = (
-            HARForecaster().fit(daily, rows=rows, mask=mask).predict(daily, rows=rows, mask=mask)
+            HARForecaster()
+            .fit(daily, decisions=decisions, mask=mask)
+            .predict(daily, decisions=decisions, mask=mask)
         )
         assert np.isnan(found[:, 5]).all()
         assert np.isnan(found[-1, 2])
         assert np.isfinite(found[-1, [0, 1, 3, 4]]).all()
 
     def test_survives_saving(self, sample: tuple[Any, Any]) -> None:
-        daily, rows = sample
-        model = HARForecaster().fit(daily, rows=rows)
+        daily, decisions = sample
+        model = HARForecaster().fit(daily, decisions=decisions)
         again = HARForecaster.from_state(model.state())
         np.testing.assert_array_equal(
-            model.predict(daily, rows=rows), again.predict(daily, rows=rows)
+            model.predict(daily, decisions=decisions), again.predict(daily, decisions=decisions)
         )
 
 
@@ -212,20 +215,23 @@ class TestLosses:
         assert float(nothing) == 0.0
 
     def test_targets_and_forecasts_are_in_the_same_units(self, sample: tuple[Any, Any]) -> None:
-        daily, rows = sample
-        base = np.full((len(rows), 12), 0.3)
-        allowed = np.ones((len(rows), 12), dtype=bool)
+        daily, decisions = sample
+        base = np.full((len(decisions), 12), 0.3)
+        allowed = np.ones((len(decisions), 12), dtype=bool)
         allowed[3, 4] = False
-        targets = encode(daily, rows, base, allowed, horizon=20, days=2)
-        heads = np.zeros((len(rows), 12, 5), dtype=np.float32)
+        targets = encode(daily, decisions, base, allowed, horizon=20, days=2)
+        heads = np.zeros((len(decisions), 12, 5), dtype=np.float32)
         heads[..., 0] = targets[..., 0]
         heads[..., 1] = targets[..., 1]
         forecast = decode(heads, base, 0.05)
-        wanted = np.exp(volatility_target(daily, rows, 20))
+        wanted = np.exp(volatility_target(daily, decisions, 20))
         ok = np.isfinite(targets).all(axis=2)
         np.testing.assert_allclose(forecast.volatility[ok], wanted[ok], rtol=1e-5)
         np.testing.assert_allclose(
-            forecast.location[ok], returns_ahead(daily, rows, 1)[..., 0][ok], rtol=1e-5, atol=1e-9
+            forecast.location[ok],
+            returns_ahead(daily, decisions, 1)[..., 0][ok],
+            rtol=1e-5,
+            atol=1e-9,
         )
         assert np.isnan(targets[3, 4]).all()
 
@@ -233,20 +239,22 @@ class TestLosses:
 class TestNetwork:
     def test_beats_har_and_its_quantile_covers(self) -> None:
         daily = make_returns(1600, 40, seed=3)
-        rows = np.arange(60, 1600, 5)
-        fit, test = rows <= 1200, rows > 1220
+        decisions = np.arange(60, 1600, 5)
+        fit, test = decisions <= 1200, decisions > 1220
         model = RiskForecaster(
             hidden=16, burn_in=10, chunk=60, max_steps=100, learning_rate=1e-2, device="cpu"
         )
-        forecast = model.fit(daily, rows=rows[fit]).predict(daily, rows=rows)
-        har = HARForecaster().fit(daily, rows=rows[fit]).predict(daily, rows=rows)
-        truth = volatility_target(daily, rows, 20)[test]
+        forecast = model.fit(daily, decisions=decisions[fit]).predict(daily, decisions=decisions)
+        har = (
+            HARForecaster().fit(daily, decisions=decisions[fit]).predict(daily, decisions=decisions)
+        )
+        truth = volatility_target(daily, decisions, 20)[test]
         error = {
             name: np.nanmean((truth - np.log(x[test])) ** 2)
             for name, x in {"har": har, "network": forecast.volatility}.items()
         }
         assert error["network"] < 0.99 * error["har"]
-        ahead = returns_ahead(daily, rows, 5)[test]
+        ahead = returns_ahead(daily, decisions, 5)[test]
         below = ahead < forecast.quantile[test][..., None]
         assert 0.035 < below[np.isfinite(ahead)].mean() < 0.065
         deviation = forecast.scale * np.sqrt(forecast.dof / (forecast.dof - 2.0))
@@ -254,29 +262,29 @@ class TestNetwork:
         assert 0.85 < np.nanstd(standard) < 1.15
 
     def test_neither_fit_nor_forecast_reads_the_future(self, sample: tuple[Any, Any]) -> None:
-        daily, rows = sample
-        market = np.random.default_rng(2).standard_normal((len(rows), 2))
+        daily, decisions = sample
+        market = np.random.default_rng(2).standard_normal((len(decisions), 2))
         scrambled, other = daily.copy(), market.copy()
         scrambled[301:] = np.random.default_rng(9).permutation(scrambled[301:] * -7.0)
-        past = rows <= 300
+        past = decisions <= 300
         other[~past] = 50.0
         first, second = (
-            RiskForecaster(**SMALL).fit(x, rows=rows[past], market=market[past])
+            RiskForecaster(**SMALL).fit(x, decisions=decisions[past], market=market[past])
             for x in (daily, scrambled)
         )
-        a = first.predict(daily, rows=rows, market=market)
-        b = second.predict(scrambled, rows=rows, market=other)
+        a = first.predict(daily, decisions=decisions, market=market)
+        b = second.predict(scrambled, decisions=decisions, market=other)
         for name in FIELDS:
             np.testing.assert_array_equal(getattr(a, name)[past], getattr(b, name)[past])
             assert not np.array_equal(getattr(a, name)[~past], getattr(b, name)[~past])
 
     def test_unknown_and_masked_are_nan_everywhere(self, sample: tuple[Any, Any]) -> None:
-        daily, rows = sample[0].copy(), sample[1]
+        daily, decisions = sample[0].copy(), sample[1]
         daily[440:, 2] = np.nan
-        mask = np.ones((len(rows), 12), dtype=bool)
+        mask = np.ones((len(decisions), 12), dtype=bool)
         mask[:, 5] = False
-        model = RiskForecaster(**SMALL).fit(daily, rows=rows, mask=mask)
-        forecast = model.predict(daily, rows=rows, mask=mask)
+        model = RiskForecaster(**SMALL).fit(daily, decisions=decisions, mask=mask)
+        forecast = model.predict(daily, decisions=decisions, mask=mask)
         for name in FIELDS:
             values = getattr(forecast, name)
             assert values.dtype == np.float64
@@ -285,11 +293,11 @@ class TestNetwork:
             assert np.isfinite(values[1:, [0, 1, 3, 4]]).all()
 
     def test_same_bits_alone_and_in_threads(self, sample: tuple[Any, Any]) -> None:
-        daily, rows = sample
+        daily, decisions = sample
 
         def volatility(_: int) -> np.ndarray:
-            model = RiskForecaster(**SMALL).fit(daily, rows=rows)
-            return model.predict(daily, rows=rows).volatility
+            model = RiskForecaster(**SMALL).fit(daily, decisions=decisions)
+            return model.predict(daily, decisions=decisions).volatility
 
         alone = volatility(0)
         with ThreadPoolExecutor(2) as pool:
@@ -297,18 +305,18 @@ class TestNetwork:
                 np.testing.assert_array_equal(alone, other)
 
     def test_one_member_is_the_network_of_its_seed(self, sample: tuple[Any, Any]) -> None:
-        daily, rows = sample
-        both = RiskForecaster(**SMALL).fit(daily, rows=rows)
-        second = RiskForecaster(**SMALL | {"n_seeds": 1, "seed": 1}).fit(daily, rows=rows)
+        daily, decisions = sample
+        both = RiskForecaster(**SMALL).fit(daily, decisions=decisions)
+        second = RiskForecaster(**SMALL | {"n_seeds": 1, "seed": 1}).fit(daily, decisions=decisions)
         ours, theirs = both.members_[1].state_dict(), second.members_[0].state_dict()
         assert all(torch.equal(ours[name], theirs[name]) for name in ours)
 
     def test_survives_saving_to_the_bit(self, sample: tuple[Any, Any]) -> None:
-        daily, rows = sample
-        market = np.random.default_rng(2).standard_normal((len(rows), 1))
-        model = RiskForecaster(**SMALL).fit(daily, rows=rows, market=market)
+        daily, decisions = sample
+        market = np.random.default_rng(2).standard_normal((len(decisions), 1))
+        model = RiskForecaster(**SMALL).fit(daily, decisions=decisions, market=market)
         again = RiskForecaster.from_state(model.state())
-        a, b = (m.predict(daily, rows=rows, market=market) for m in (model, again))
+        a, b = (m.predict(daily, decisions=decisions, market=market) for m in (model, again))
         for name in FIELDS:
             np.testing.assert_array_equal(getattr(a, name), getattr(b, name))
         state = model.state()
@@ -317,12 +325,16 @@ class TestNetwork:
             RiskForecaster.from_state(state)
 
     def test_goes_on_after_a_kill_with_the_same_bits(self, sample: tuple[Any, Any]) -> None:
-        daily, rows = sample
-        whole = RiskForecaster(**SMALL).fit(daily, rows=rows).predict(daily, rows=rows)
-        kept: dict[str, Any] = {}
+        daily, decisions = sample
+        whole = (
+            RiskForecaster(**SMALL)
+            .fit(daily, decisions=decisions)
+            .predict(daily, decisions=decisions)
+        )
+        saved: dict[str, Any] = {}
 
         class Memory:
-            get, put = staticmethod(kept.get), staticmethod(kept.__setitem__)
+            get, put = staticmethod(saved.get), staticmethod(saved.__setitem__)
 
         steps: list[tuple[int, int]] = []
 
@@ -334,17 +346,17 @@ class TestNetwork:
         model = RiskForecaster(**SMALL, on_progress=kill_in_the_second_member)
         model.store = Memory()
         with pytest.raises(KeyboardInterrupt):
-            model.fit(daily, rows=rows)
+            model.fit(daily, decisions=decisions)
         trained = len(steps)
-        again = model.fit(daily, rows=rows).predict(daily, rows=rows)
+        again = model.fit(daily, decisions=decisions).predict(daily, decisions=decisions)
         np.testing.assert_array_equal(whole.volatility, again.volatility)
         assert [step for step in steps[trained:] if step[0] == 0] == [(0, 4)]  # not trained anew
 
     def test_inputs_are_left_alone_and_clone_works(self, sample: tuple[Any, Any]) -> None:
-        daily, rows = sample
+        daily, decisions = sample
         before = daily.copy()
-        model = clone(RiskForecaster(**SMALL)).fit(daily, rows=rows)
-        model.predict(daily, rows=rows)
+        model = clone(RiskForecaster(**SMALL)).fit(daily, decisions=decisions)
+        model.predict(daily, decisions=decisions)
         np.testing.assert_array_equal(daily, before)
 
 
@@ -361,16 +373,19 @@ class TestRefusals:
         ],
     )
     def test_settings(self, sample: tuple[Any, Any], setting: dict[str, Any], message: str) -> None:
-        daily, rows = sample
+        daily, decisions = sample
         with pytest.raises(ConfigError, match=message):
-            RiskForecaster(**SMALL | setting).fit(daily, rows=rows)
+            RiskForecaster(**SMALL | setting).fit(daily, decisions=decisions)
 
     @pytest.mark.parametrize(
         ("change", "message"),
         [
-            ({"rows": np.array([60, 60, 70])}, "rows must increase"),
-            ({"rows": np.array([60, 500])}, "rows must increase, and lie within the 500 days"),
-            ({"rows": np.array([60.5])}, "one whole number a decision"),
+            ({"decisions": np.array([60, 60, 70])}, "decisions must increase"),
+            (
+                {"decisions": np.array([60, 500])},
+                "decisions must increase, and lie within the 500 days",
+            ),
+            ({"decisions": np.array([60.5])}, "one whole number a decision"),
             ({"mask": np.ones((3, 12), dtype=bool)}, "mask has shape"),
             ({"market": np.ones(88)}, "market has shape"),
             ({"returns": np.zeros(500)}, r"give \(days, assets\)"),
@@ -379,15 +394,15 @@ class TestRefusals:
         ],
     )
     def test_arrays(self, sample: tuple[Any, Any], change: dict[str, Any], message: str) -> None:
-        given = {"returns": sample[0], "rows": sample[1]} | change
+        given = {"returns": sample[0], "decisions": sample[1]} | change
         with pytest.raises(DataError, match=message):
             RiskForecaster(**SMALL).fit(given.pop("returns"), **given)
 
     def test_predict_before_fit_and_with_other_series(self, sample: tuple[Any, Any]) -> None:
-        daily, rows = sample
+        daily, decisions = sample
         for model in (RiskForecaster(), HARForecaster()):
             with pytest.raises(NotFittedError, match="is not fitted"):
-                model.predict(daily, rows=rows)
-        model = RiskForecaster(**SMALL).fit(daily, rows=rows)
+                model.predict(daily, decisions=decisions)
+        model = RiskForecaster(**SMALL).fit(daily, decisions=decisions)
         with pytest.raises(DataError, match="fitted on 0 market series"):
-            model.predict(daily, rows=rows, market=np.ones((len(rows), 2)))
+            model.predict(daily, decisions=decisions, market=np.ones((len(decisions), 2)))

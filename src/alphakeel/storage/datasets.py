@@ -1,0 +1,177 @@
+"""A prepared data set on disk: written once, memory-mapped by every process that reads it.
+
+Preparing takes minutes on a whole market, reading takes no time: arrays stay on the disk until a
+fit touches them, and processes on one machine share the pages. Arrays are ``.npy`` files, what
+describes them is one JSON file; neither can hold code.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from skfolio.containers import AssetPanel
+
+from alphakeel.data.cleaning import CleaningLedger
+from alphakeel.errors import DataError
+from alphakeel.pipeline.dataset import Dataset, Provenance
+from alphakeel.storage.checkpoints import folder_all_or_nothing
+
+__all__ = ["load_dataset", "save_dataset"]
+
+FORMAT_VERSION = 1
+_ARRAYS = (
+    "sample",
+    "price",
+    "last_price",
+    "returns",
+    "decisions",
+    "features",
+    "raw",
+    "market",
+    "targets",
+    "forward",
+    "volatility",
+    "eligible",
+)
+_LEDGER_ARRAYS = ("row", "column", "field_code", "rule_code", "before", "after", "days_out")
+
+
+def save_dataset(dataset: Dataset, folder: str | Path) -> Path:
+    """Write a prepared data set into a folder, all or nothing.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        As `prepare_dataset` gives it.
+    folder : str or Path
+        A data set that is there is replaced when the new one is whole.
+
+    Returns
+    -------
+    Path
+        The folder.
+
+    Raises
+    ------
+    DataError
+        If it cannot be written, or the data set has no provenance.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import alphakeel as ak
+    >>> from alphakeel.pipeline.dataset import prepare_dataset
+    >>> from alphakeel.pipeline.plan import Plan
+    >>> panel = ak.load_bundled("synthetic", n_assets=12, n_dates=900, seed=1)
+    >>> dataset = prepare_dataset(panel, Plan.of(panel, ak.StudyConfig()))
+    >>> with tempfile.TemporaryDirectory() as place:
+    ...     again = load_dataset(save_dataset(dataset, f"{place}/prepared"))
+    ...     bool((again.features == dataset.features).all()), type(again.features).__name__
+    (True, 'memmap')
+    """
+    target, provenance = Path(folder), dataset.provenance
+    if provenance is None:
+        raise DataError("a data set without provenance cannot be saved: prepare it from a panel.")
+    about = {
+        "format_version": FORMAT_VERSION,
+        "names": list(dataset.names),
+        "families": list(dataset.families),
+        "market_names": list(dataset.market_names),
+        "lag": dataset.lag,
+        "step": dataset.step,
+        "horizons": list(dataset.horizons),
+        "shapes": {name: list(getattr(dataset, name).shape) for name in _ARRAYS},
+        "provenance": {
+            "panel_hash": provenance.panel_hash,
+            "omitted": dict(provenance.omitted),
+            "cautions": list(provenance.cautions),
+            "quality": provenance.quality.to_dict("list"),
+            "field_names": list(provenance.ledger.field_names),
+            "rule_names": list(provenance.ledger.rule_names),
+        },
+    }
+    with folder_all_or_nothing(target, "the data set") as scratch:
+        dataset.panel.save(scratch / "panel")
+        (scratch / "ledger").mkdir()
+        for name in _ARRAYS:
+            np.save(scratch / f"{name}.npy", getattr(dataset, name), allow_pickle=False)
+        for name in _LEDGER_ARRAYS:
+            values = getattr(provenance.ledger, name)
+            np.save(scratch / "ledger" / f"{name}.npy", values, allow_pickle=False)
+        text = json.dumps(about, indent=1, ensure_ascii=False)
+        (scratch / "dataset.json").write_text(text, encoding="utf-8")
+    return target
+
+
+def load_dataset(folder: str | Path) -> Dataset:
+    """Open a saved data set without reading its arrays: they are memory-mapped, read-only.
+
+    Parameters
+    ----------
+    folder : str or Path
+        As written by `save_dataset`.
+
+    Returns
+    -------
+    Dataset
+
+    Raises
+    ------
+    DataError
+        If there is no such data set, or it is damaged or of another version.
+    """
+    root = Path(folder)
+    try:
+        about = json.loads((root / "dataset.json").read_text(encoding="utf-8"))
+        if about["format_version"] != FORMAT_VERSION:
+            raise DataError(
+                f"{root} holds a data set of format {about['format_version']}, and this version "
+                f"reads {FORMAT_VERSION}: prepare it again."
+            )
+        arrays: dict[str, Any] = {name: _opened(root / f"{name}.npy") for name in _ARRAYS}
+        for name, shape in about["shapes"].items():
+            if list(arrays[name].shape) != shape:
+                raise ValueError(f"{name} has shape {arrays[name].shape} and should have {shape}")
+        panel = AssetPanel.load(root / "panel", mmap_mode="r")
+        provenance = _provenance(root, about["provenance"], panel)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{root} is no whole data set ({error}): prepare it again.") from error
+    return Dataset(
+        panel=panel,
+        provenance=provenance,
+        names=tuple(about["names"]),
+        families=tuple(about["families"]),
+        market_names=tuple(about["market_names"]),
+        horizons=tuple(about["horizons"]),
+        lag=about["lag"],
+        step=about["step"],
+        **arrays,
+    )
+
+
+def _opened(path: Path) -> NDArray[Any]:
+    """An array that stays on the disk; an empty one cannot, and is read."""
+    values = np.load(path, mmap_mode="r", allow_pickle=False)
+    return np.asarray(values) if values.size == 0 else values
+
+
+def _provenance(root: Path, about: dict[str, Any], panel: AssetPanel) -> Provenance:
+    ledger = CleaningLedger(
+        **{name: _opened(root / "ledger" / f"{name}.npy") for name in _LEDGER_ARRAYS},
+        dates=np.asarray(panel.observations, dtype="datetime64[D]"),
+        asset_names=np.asarray(panel.asset_names),
+        field_names=tuple(about["field_names"]),
+        rule_names=tuple(about["rule_names"]),
+    )
+    return Provenance(
+        panel_hash=about["panel_hash"],
+        ledger=ledger,
+        quality=pd.DataFrame(about["quality"]),
+        omitted=about["omitted"],
+        cautions=tuple(about["cautions"]),
+    )
