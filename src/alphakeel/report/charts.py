@@ -254,6 +254,7 @@ def training_curves(
     seen: set[int] = set()
     for (fold, seed), points in sorted(runs.items()):
         steps, values = zip(*sorted(points), strict=True)
+        color = ramp(folds.index(fold), len(folds))
         figure.add_scatter(
             x=numbers(steps),
             y=numbers(values),
@@ -261,7 +262,8 @@ def training_curves(
             name=f"fold {fold + 1}",
             legendgroup=f"fold {fold}",
             showlegend=fold not in seen,
-            line={"color": ramp(folds.index(fold), len(folds)), "width": 1.3},
+            line={"color": color, "width": 1.3},
+            marker={"color": color},
             hovertemplate=f"fold {fold + 1}, seed {seed}, step %{{x}}: %{{y:.3f}}<extra></extra>",
         )
         seen.add(fold)
