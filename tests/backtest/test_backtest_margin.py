@@ -282,10 +282,10 @@ class TestTold:
 
     def test_the_report_says_how_far_exposure_goes(self) -> None:
         said = dict(conventions(replace(BASE, overlay=OverlayConfig(max_exposure=1.5))))["Overlay"]
-        assert "or of 1.5;" in said
+        assert "and 1.5;" in said
         assert "Borrowed cash costs" in said
         usual = dict(conventions(BASE))["Overlay"]
-        assert "never more than all" in usual
+        assert "and 100\u202f%;" in usual
         assert "orrowed" not in usual
 
     def test_betas_that_cancel_leave_no_shock_to_check(self) -> None:

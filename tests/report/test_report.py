@@ -60,7 +60,7 @@ def fake_ledger(rng: np.random.Generator, n_dates: int, n_assets: int, drift: fl
 
 
 def fake_tables(names: list[str], horizons: tuple[int, ...], years: list[int]) -> dict[str, Any]:
-    """Tables of invented numbers, for the strategies bare and under the overlay."""
+    """Tables of invented numbers, for the strategies without and with the overlay."""
     names = [*names, *map(under_overlay, names)]
     rng = np.random.default_rng(1)
 
@@ -122,11 +122,11 @@ BOOT = {"level": 0.95, "n_bootstrap": 100, "seed": 0}
 def fake_portfolios(
     ledgers: Mapping[str, Any], rng: np.random.Generator, *, empty: bool = False
 ) -> tuple[Any, dict[str, Any], dict[str, Any]]:
-    """Books of random ledgers, what is under the overlay, and the tables made of them."""
+    """Portfolios of random ledgers, the same with the overlay, and the tables made of them."""
     n_dates, n_assets = next(iter(ledgers.values())).weights.shape
     dates = np.arange(n_dates) + np.datetime64("2010-04-14")
-    held = {name: fake_ledger(rng, n_dates, n_assets, 0.0001) for name in ledgers}
-    every = {**ledgers, **{under_overlay(name): ledger for name, ledger in held.items()}}
+    overlaid = {name: fake_ledger(rng, n_dates, n_assets, 0.0001) for name in ledgers}
+    every = {**ledgers, **{under_overlay(name): ledger for name, ledger in overlaid.items()}}
     plans = {
         name: overlay(
             ledger.net_returns,
@@ -139,20 +139,20 @@ def fake_portfolios(
     forecast = {
         name: TailForecast(np.full(n_dates, 0.015), np.full(n_dates, 0.02)) for name in every
     }
-    rungs = {
-        name: [("equal weight", ledgers["Equal weight"]), ("+ scores", held["Equal weight"]),
-               ("+ allocation", ledgers[name]), ("+ overlay", held[name])]
+    steps_of = {
+        name: [("equal weight", ledgers["Equal weight"]), ("+ scores", overlaid["Equal weight"]),
+               ("+ allocation", ledgers[name]), ("+ overlay", overlaid[name])]
         for name in ledgers if name in ("Linear", "LSTM")
     }  # fmt: skip
     cost = {} if empty else {(n, r): x for n, x in every.items() for r in (0.0, 0.001)}
-    size = {} if empty else {(n, w): ledgers[n] for n in rungs for w in (1e6, 1e9)}
-    steps = attribution.ladder_table(rungs, **BOOT)
+    size = {} if empty else {(n, w): ledgers[n] for n in steps_of for w in (1e6, 1e9)}
+    steps = attribution.ladder_table(steps_of, **BOOT)
     decisions = pd.DataFrame(
         [] if empty else [("LSTM", "least_breach", 7, "volatility, invested", "<b>why</b>"),
                           ("LSTM", "optimal", 93, "", "")],
         columns=["strategy", "status", "decisions", "conflict", "example"],
     )  # fmt: skip
-    ics = {name: rng.normal(0.01, 0.1, (60, 2)) for name in rungs}
+    ics = {name: rng.normal(0.01, 0.1, (60, 2)) for name in steps_of}
     tables = {
         "ladder": steps,
         "attribution": attribution.attribution_table(steps),
@@ -163,14 +163,14 @@ def fake_portfolios(
         "decisions": decisions,
         "value_at_risk": risk.var_table(every, forecast),
         "overlay": risk.overlay_table(plans),
-        "volatility": risk.volatility_table(held, dates, target=0.08),
+        "volatility": risk.volatility_table(overlaid, dates, target=0.08),
     }
-    books = SimpleNamespace(
+    portfolios = SimpleNamespace(
         overlays=plans,
         value_at_risk=forecast,
         market_text=() if empty else ("Buys at the upper limit <i>wait</i>.",),
     )
-    return books, held, tables
+    return portfolios, overlaid, tables
 
 
 def fake_stress(every: Mapping[str, Any], market: Any, dates: Any, rng: np.random.Generator) -> Any:
@@ -226,8 +226,8 @@ def fake_study(
     dates = np.arange(n_dates + 100) + np.datetime64("2010-01-04")
     config = StudyConfig(report=ReportConfig(n_bootstrap=100))
     horizons = config.target.horizons
-    rows = np.arange(0, n_dates + 100, 5)
-    tested = (rows >= 100)[:, None]
+    decisions = np.arange(0, n_dates + 100, 5)
+    tested = (decisions >= 100)[:, None]
     names = [f"T{i}" for i in range(n_assets)]
     names[: len(HOSTILE)] = HOSTILE
     verdicts = fake_verdicts(n_factors, rng)
@@ -237,7 +237,7 @@ def fake_study(
     )  # fmt: skip
 
     def model(name: str, label: str, history: list[dict[str, Any]]) -> Any:
-        ic = np.where(tested, rng.normal(0.01, 0.1, (len(rows), len(horizons))), np.nan)
+        ic = np.where(tested, rng.normal(0.01, 0.1, (len(decisions), len(horizons))), np.nan)
         return SimpleNamespace(name=name, label=label, ic=ic, rank_ic=ic, history=history)
 
     history = [
@@ -251,8 +251,8 @@ def fake_study(
     tables = fake_tables(list(strategies), horizons, sorted({int(str(d)[:4]) for d in dates}))
     for name in ("ic", "drivers"):
         tables[name] = tables[name].loc[list(models)]
-    portfolios, held, made = fake_portfolios(strategies, rng, empty=empty)
-    every = {**strategies, **{under_overlay(name): ledger for name, ledger in held.items()}}
+    portfolios, overlaid, made = fake_portfolios(strategies, rng, empty=empty)
+    every = {**strategies, **{under_overlay(name): ledger for name, ledger in overlaid.items()}}
     market = np.append(np.nan, 0.012 * rng.standard_normal(n_dates + 99))
     stressed = fake_stress(every, market if index else None, dates, rng)
     tables |= made | stressed.tables
@@ -266,7 +266,7 @@ def fake_study(
         name="<b>hostile</b> data",
         dates=dates,
         asset_names=np.array(names),
-        decisions=rows,
+        decisions=decisions,
         test=slice(100, n_dates + 100),
         models={
             label.lower(): model(label.lower(), label, history if label == "LSTM" else [])
@@ -274,7 +274,7 @@ def fake_study(
         },
         folds=(fold, fold),
         strategies=strategies,
-        overlaid=held,
+        overlaid=overlaid,
         every_ledger=lambda: every,
         portfolios=portfolios,
         stress=stressed,
@@ -318,17 +318,17 @@ class Tags(HTMLParser):
 
 
 class TestView:
-    def test_long_tables_show_the_focus_and_fold_the_rest(self) -> None:
+    def test_long_tables_show_the_highlighted_and_fold_the_rest(self) -> None:
         view = View.of(fake_study(n_dates=120))
         names = [*view.net, *(f"more {i}" for i in range(5))]
         index = pd.Index(names, name="strategy")
-        short, whole = view.laid_out(pd.DataFrame({"x": 1.0}, index=index), "x")
+        short, whole = view.make_tables(pd.DataFrame({"x": 1.0}, index=index), "x")
         assert [row[0].text for row in short.rows] == [
             "Equal weight", "Linear", "LSTM", "Linear + overlay", "LSTM + overlay",
         ]  # fmt: skip
         assert [row[0].text for row in whole.rows] == names
         assert (short.folded, whole.folded) == (False, True)
-        assert len(view.laid_out(pd.DataFrame({"x": 1.0}, index=index[:8]), "x")) == 1
+        assert len(view.make_tables(pd.DataFrame({"x": 1.0}, index=index[:8]), "x")) == 1
 
 
 class TestPage:
@@ -337,7 +337,7 @@ class TestPage:
         ids = [a["id"] for t, a in tags if t == "section"]
         links = [a["href"] for t, a in tags if t == "a" and (a["href"] or "").startswith("#")]
         assert ids == [
-            "summary", "performance", "origin", "confirmation", "course", "risk", "regimes",
+            "summary", "performance", "attribution", "confirmation", "wealth", "risk", "regimes",
             "stress", "years", "sensitivity", "forecasts", "factors", "drivers", "portfolio",
             "limits", "costs", "training", "data", "method", "cautions",
         ]  # fmt: skip
@@ -393,11 +393,11 @@ class TestPage:
         text = report_page.render_report(study)
         for said in (
             "No model was trained step by step",
-            "Linear is not distinguishable from equal weight",
+            "Linear is statistically indistinguishable from equal weight",
             "no market index, so there are no regimes",
             "Replays and shocks need a market index",
-            "No days were kept apart",
-            "Other costs were not tried",
+            "No confirmation period was set aside",
+            "Other costs were not computed",
             "Capacity was not measured",
         ):
             assert said in text, said
@@ -414,23 +414,23 @@ class TestPage:
         words = re.sub(r"<(script|style).*?</\1>|<[^>]*>", " ", text, flags=re.DOTALL)
         assert not re.search(r"\bnan\b|\bNaN\b|\bNone\b", words)
         assert "The VaR forecasts of LSTM could not be tested." in words
-        assert "Nobody wins" in words
+        assert "LSTM is statistically indistinguishable from Linear, both without" in words
         tones = {f.tone for f in findings.findings(study, tables, "LSTM")[:4]}
         assert tones == {"unclear"}
 
     def test_strategies_under_the_overlay_come_last_and_apart(self, page: str) -> None:
-        table = page[page.index("Table I. Every") :].split("</table>")[0]
+        table = page[page.index("Table I. All") :].split("</table>")[0]
         names = re.findall(r'<th scope="row"><i style="[^"]*"></i>([^<]*)</th>', table)
         assert names == [*STRATEGIES, *map(under_overlay, STRATEGIES)]
         assert table.count('class="break"') == 1
 
-    def test_market_rules_and_limits_are_told_in_words(self, page: str) -> None:
+    def test_market_rules_and_limits_are_stated_in_words(self, page: str) -> None:
         assert "Buys at the upper limit &lt;i&gt;wait&lt;/i&gt;." in page
-        assert "LSTM: at 7 of 100 decisions not every limit could be kept" in page
-        assert "limits broken by as little as possible" in page
+        assert "LSTM: at 7 of 100 decisions not all limits could be satisfied" in page
+        assert "limits violated by as little as possible" in page
         assert "&lt;b&gt;why&lt;/b&gt;" in page
 
-    def test_days_kept_apart_have_tables_and_a_finding(self) -> None:
+    def test_confirmation_period_has_tables_and_a_statement(self) -> None:
         study = fake_study(n_dates=120)
         tables = study.tables()
         for name in ("table_1", "table_1_difference", "table_1_fair", "ladder", "value_at_risk"):
@@ -440,9 +440,11 @@ class TestPage:
         )
         text = report_page.render_report(study)
         assert "Table I from 2010-06-01 on" in text
-        assert "On the days kept apart, from 2010-06-01: LSTM + overlay is not" in text
+        assert (
+            "In the confirmation period, from 2010-06-01: LSTM + overlay is statistically" in text
+        )
 
-    def test_charts_show_the_focus_and_keep_the_rest_in_the_legend(self, page: str) -> None:
+    def test_charts_show_the_highlighted_and_keep_the_others_in_the_legend(self, page: str) -> None:
         stored = json.loads(Tags(page).scripts[0])["figures"]
         shown = {t["name"] for t in stored["equity"]["data"] if t["visible"] is True}
         assert shown == {"LSTM", "Linear", "LSTM + overlay", "Linear + overlay"}
@@ -499,7 +501,7 @@ class TestWriting:
 
 
 class TestConsole:
-    def test_run_fits_a_hundred_columns_and_ends_with_the_verdict(
+    def test_run_fits_a_hundred_columns_and_ends_with_the_conclusion(
         self, capsys: pytest.CaptureFixture[str]
     ) -> None:
         from alphakeel.cli.printing import print_study
@@ -513,21 +515,19 @@ class TestConsole:
         for words in ("[bold]brackets[/] stay", "Table I", "Minimum variance + overlay",
                       "+ allocation", "VaR forecasts of LSTM"):  # fmt: skip
             assert words in tables, words
-        assert findings.bottom_line(study.tables(), "LSTM").split(".")[0] in " ".join(
-            tables.split()
-        )
+        assert findings.conclusion(study.tables(), "LSTM").split(".")[0] in " ".join(tables.split())
         assert "runs/x/report.html" in end
 
 
-class TestVerdict:
+class TestFindings:
     @pytest.mark.parametrize(
         ("low", "high", "tone", "words"),
         [
-            (-0.1, 0.5, "unclear", "not distinguishable"),
-            (0.1, 0.5, "better", "beat"),
-            (-0.5, -0.1, "worse", "did worse"),
+            (-0.1, 0.5, "unclear", "indistinguishable"),
+            (0.1, 0.5, "better", "outperformed"),
+            (-0.5, -0.1, "worse", "underperformed"),
             (0.0, 0.5, "unclear", "includes zero"),
-            (np.nan, np.nan, "unclear", "not distinguishable"),
+            (np.nan, np.nan, "unclear", "indistinguishable"),
         ],
     )
     def test_claims_no_more_than_the_interval(
@@ -545,50 +545,58 @@ class TestVerdict:
         found = findings.compare("LSTM", "Linear", table, difference, 0.95)
         assert found.tone == tone
         assert words in found.claim + found.detail
-        assert "VaR 2.00\u202f% against 2.00\u202f%: larger." in found.detail
-        assert "drawdown 30.0\u202f% against 30.0\u202f%: not told apart" in found.detail
+        assert "VaR 2.00\u202f% against 2.00\u202f% (significantly larger)." in found.detail
+        assert "drawdown 30.0\u202f% against 30.0\u202f% (not significant)" in found.detail
 
     @pytest.mark.parametrize(
-        ("bare", "fair", "words"),
+        ("alone", "equal_risk", "words"),
         [
-            ((-0.2, 0.4), (-0.3, 0.1), "Nobody wins"),
-            ((0.1, 0.4), (0.1, 0.3), "LSTM beats Linear, alone and at equal risk"),
-            ((-0.4, -0.1), (-0.4, -0.1), "Linear beats LSTM, alone and at equal risk"),
-            ((0.1, 0.4), (-0.3, 0.1), "LSTM wins against Linear alone and draws at equal risk"),
+            ((-0.2, 0.4), (-0.3, 0.1), "LSTM is statistically indistinguishable from Linear, both"),
+            ((0.1, 0.4), (0.1, 0.3), "LSTM outperforms Linear, both without the overlay"),
+            ((-0.4, -0.1), (-0.4, -0.1), "LSTM underperforms Linear, both without the overlay"),
+            (
+                (0.1, 0.4),
+                (-0.3, 0.1),
+                (
+                    "LSTM outperforms Linear without the overlay, and is statistically "
+                    "indistinguishable from it at equal risk"
+                ),
+            ),
         ],
     )
-    def test_bottom_line_follows_the_intervals(
-        self, bare: tuple[float, float], fair: tuple[float, float], words: str
+    def test_conclusion_follows_the_intervals(
+        self, alone: tuple[float, float], equal_risk: tuple[float, float], words: str
     ) -> None:
         tables = fake_tables(["Linear", "LSTM"], (5,), [2010])
         ends = ["sharpe_difference_low", "sharpe_difference_high"]
-        tables["table_1_difference"].loc["LSTM", ends] = bare
-        tables["table_1_fair"].loc["LSTM + overlay", ends] = fair
-        said = findings.bottom_line(tables, "LSTM")
+        tables["table_1_difference"].loc["LSTM", ends] = alone
+        tables["table_1_fair"].loc["LSTM + overlay", ends] = equal_risk
+        said = findings.conclusion(tables, "LSTM")
         assert said.startswith(words)
         assert "The overlay, which needs no network" in said
-        assert "within chance" in said
+        assert "not significant" in said
 
     def test_findings_hold_every_comparison(self) -> None:
         study = fake_study(n_dates=120)
         claims = [f.claim for f in findings.findings(study, study.tables(), "LSTM")]
-        assert [c.split(" is not ")[-1] for c in claims if " is not " in c] == [
-            "distinguishable from the linear benchmark.",
-            "distinguishable from plain linear by Sharpe ratio.",
-            "distinguishable from Linear + overlay.",
-            "distinguishable from equal weight.",
+        start = "is statistically indistinguishable "
+        assert [c.split(start)[-1] for c in claims if start in c] == [
+            "from the linear benchmark.",
+            "in Sharpe ratio from Linear without the overlay.",
+            "from Linear + overlay.",
+            "from equal weight.",
         ]
         assert sum("VaR forecasts of LSTM" in c for c in claims) == 1
 
     @pytest.mark.parametrize(
         ("kupiec", "dynamic", "tone", "words"),
         [
-            (0.5, 0.5, "better", "held"),
-            (0.01, 0.5, "worse", "wrong in number"),
-            (0.5, 0.01, "worse", "right in number"),
+            (0.5, 0.5, "better", "pass every test"),
+            (0.01, 0.5, "worse", "wrong number"),
+            (0.5, 0.01, "worse", "right number"),
         ],
     )
-    def test_var_verdict_is_that_of_the_tests(
+    def test_var_statement_is_that_of_the_tests(
         self, kupiec: float, dynamic: float, tone: str, words: str
     ) -> None:
         study = fake_study(n_dates=120)
@@ -597,11 +605,11 @@ class TestVerdict:
             kupiec_p=kupiec, dynamic_p=dynamic, independence_p=0.5, conditional_p=0.5
         )
         found = findings.findings(study, {**tables, "value_at_risk": own}, "LSTM")
-        told = next(f for f in found if "VaR" in f.claim)
-        assert (told.tone, words in told.claim) == (tone, True)
-        assert ("; those of" in told.claim) is False
+        statement = next(f for f in found if "VaR" in f.claim)
+        assert (statement.tone, words in statement.claim) == (tone, True)
+        assert ("; those of" in statement.claim) is False
 
-    def test_var_verdicts_that_differ_are_told_apart(self) -> None:
+    def test_var_statements_that_differ_are_both_given(self) -> None:
         study = fake_study(n_dates=120)
         tables = study.tables()
         own = tables["value_at_risk"].assign(
@@ -609,27 +617,28 @@ class TestVerdict:
         )
         own.loc["LSTM + overlay", "kupiec_p"] = 0.001
         found = findings.findings(study, {**tables, "value_at_risk": own}, "LSTM")
-        told = next(f for f in found if "VaR" in f.claim)
-        assert told.claim == (
-            "The VaR forecasts of LSTM held; those of LSTM + overlay were wrong in number."
+        statement = next(f for f in found if "VaR" in f.claim)
+        assert statement.claim == (
+            "The VaR forecasts of LSTM pass every test; those of LSTM + overlay have the wrong "
+            "number of exceedances."
         )
-        assert told.tone == "worse"
-        assert f"{len(own) - 1} of all {len(own)} forecasts" in told.detail
+        assert statement.tone == "worse"
+        assert f"{len(own) - 1} of {len(own)} forecasts" in statement.detail
 
     def test_parts_of_network_and_overlay_add_up(self) -> None:
         study = fake_study(n_dates=120)
         table = study.tables()["table_1"]
         table.loc[["Linear", "LSTM", "LSTM + overlay"], "max_drawdown"] = [0.40, 0.35, 0.15]
-        said = performance_section.ladder(View.of(study)).blocks[0].items[0]
+        said = performance_section.attribution(View.of(study)).blocks[0].items[0]
         minus = table_cells.MINUS
         assert (
             "maximum drawdown goes from 40.0\u202f% to 15.0\u202f% "
-            f"({minus}5.0 points by the network, {minus}20.0 by the overlay)"
+            f"({minus}5.0 points by the network, {minus}20.0 points by the overlay)"
         ) in said
 
 
 class TestConventions:
-    def test_overlay_is_told_as_it_is_set(self) -> None:
+    def test_overlay_is_described_as_it_is_set(self) -> None:
         config = StudyConfig(
             overlay=OverlayConfig(target_volatility=None, var_cap=0.02, brake_start=None)
         )
@@ -640,7 +649,7 @@ class TestConventions:
         off = OverlayConfig(target_volatility=None, var_cap=None, brake_start=None)
         assert "No rule" in dict(method.conventions(StudyConfig(overlay=off)))["Overlay"]
 
-    def test_costs_of_a_market_are_not_told_as_flat(self) -> None:
+    def test_costs_of_a_market_are_not_stated_as_flat(self) -> None:
         config = StudyConfig(costs=CostConfig(preset="us"))
         assert "0.10" not in method.cost_sentence(config)
 
@@ -701,8 +710,8 @@ class TestFigures:
         study = fake_study()
         before = {k: v.weights.copy() for k, v in study.strategies.items()}
         report_page.render_report(study)
-        for name, book in study.strategies.items():
-            np.testing.assert_array_equal(book.weights, before[name])
+        for name, ledger in study.strategies.items():
+            np.testing.assert_array_equal(ledger.weights, before[name])
 
     def test_huge_names_are_cut(self) -> None:
         chart = charts.line_chart(
@@ -727,10 +736,10 @@ class TestFigures:
             "volatility": np.array([False, True, True, False]),
             "brake": np.array([False, False, False, True]),
         }
-        chart = risk_charts.bound_chart(days, np.array([1.0, 0.9, 0.5, 0.2]), rules, {})
+        chart = risk_charts.exposure_chart(days, np.array([1.0, 0.9, 0.5, 0.2]), rules, {})
         drawn = {trace.name: list(trace.y) for trace in chart.data}
         assert drawn == {  # each line reaches into the first day of the next
-            "largest exposure": [1.0, 0.9, None, None],
+            "maximum exposure": [1.0, 0.9, None, None],
             "volatility target": [None, 0.9, 0.5, 0.2],
             "drawdown brake": [None, None, None, 0.2],
         }
@@ -752,8 +761,8 @@ class TestFigures:
         assert [trace.y[-1] for trace in chart.data] == [-0.1, -0.3]
         assert [trace.name for trace in chart.data] == ["50 %", "95 %"]
 
-    def test_ladder_skips_a_rung_that_a_model_has_not(self) -> None:
-        chart = charts.ladder_chart(
+    def test_step_that_a_model_does_not_have_is_skipped(self) -> None:
+        chart = charts.step_chart(
             ["equal weight", "+ scores", "+ overlay"], {"a": np.array([0.5, np.nan, 0.7])}
         )
         assert list(chart.data[0].x) == ["equal<br>weight", "+ overlay"]

@@ -24,7 +24,7 @@ from alphakeel.errors import ConfigError, DataError
 from alphakeel.models.persistence import ModelState
 from alphakeel.pipeline.plan import Plan
 from alphakeel.progress import Progress
-from alphakeel.report.validation_curve import degree_figure, render_degrees, write_degree_page
+from alphakeel.report.validation_curve import curve_figure, render_curve, write_curve_page
 from alphakeel.selection.search_space import Space, Span
 from alphakeel.selection.trial_log import TrialLedger
 from alphakeel.selection.validation_curve import run_validation_curve
@@ -276,8 +276,8 @@ class TestPage:
         self, study: tuple[ValidationCurve, TrialLedger], tmp_path: Path
     ) -> None:
         found = replace(study[0], name="<b>mine</b>")
-        page = write_degree_page(found, tmp_path / "new" / "degrees.html").read_text("utf-8")
-        assert page == render_degrees(found)
+        page = write_curve_page(found, tmp_path / "new" / "degrees.html").read_text("utf-8")
+        assert page == render_curve(found)
         assert "<b>mine" not in page
         assert not re.search(r"<(script|link|img)[^>]+(src|href)=", page)
         for axis, unit in AXES.items():
@@ -288,7 +288,7 @@ class TestPage:
     def test_the_figure_draws_the_table(
         self, study: tuple[ValidationCurve, TrialLedger], axis: str
     ) -> None:
-        figure = degree_figure(study[0], axis)
+        figure = curve_figure(study[0], axis)
         lines = [trace for trace in figure.data if trace.mode == "lines+markers"]
         assert len(lines) == len(METRICS) * len(PERIODS)
         own = study[0].table
@@ -309,7 +309,7 @@ class TestPage:
         with pytest.raises(DataError, match="cannot write"):
             write_degrees(study[0], "/dev/null/figures")
         with pytest.raises(DataError, match="cannot write"):
-            write_degree_page(study[0], "/dev/null/page.html")
+            write_curve_page(study[0], "/dev/null/page.html")
 
 
 @pytest.mark.parametrize(

@@ -619,7 +619,7 @@ class TestSeen:
     )
     def test_it_may_object_but_never_praises(self, deflated: float, tone: str) -> None:
         seen = Use(2, 4, 4, "LSTM", replace(self.DEFLATION, deflated_sharpe=deflated))
-        assert findings._deflation_finding(seen).tone == tone
+        assert findings._deflation_statement(seen).tone == tone
 
     def test_cash_all_along_has_no_sharpe_ratio_and_still_counts(self, panel: AssetPanel) -> None:
         config = StudyConfig(models=("linear",), report=ReportConfig(n_bootstrap=100))

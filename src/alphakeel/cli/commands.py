@@ -284,7 +284,7 @@ def degree(
     with plain_errors(resumes=True):
         settings = read_settings(data, config, jobs)
         from alphakeel.provenance import load_data
-        from alphakeel.report.validation_curve import write_degree_page
+        from alphakeel.report.validation_curve import write_curve_page
         from alphakeel.selection.trial_log import TrialLedger
         from alphakeel.selection.validation_curve import run_validation_curve
         from alphakeel.selection.validation_curve_fits import CurvePlan, write_degrees
@@ -304,7 +304,7 @@ def degree(
                 store=store,
             )
         write_degrees(curve, out)
-        page = write_degree_page(curve, out / "degrees.html")
+        page = write_curve_page(curve, out / "degrees.html")
         store.discard(curve.key)
         if as_json:
             typer.echo(json.dumps({**curve.summary(), "page": str(page)}, ensure_ascii=False))

@@ -27,21 +27,21 @@ def print_study(study: Study, folder: Path, report: Path, use: TestSetUse | None
     from rich.console import Console
     from rich.markup import escape
 
-    from alphakeel.report.findings import bottom_line, findings, scope
-    from alphakeel.report.sections import hero_of
+    from alphakeel.report.findings import conclusion, findings, scope
+    from alphakeel.report.sections import focus_of
 
     console = Console()
     if not console.is_terminal:
         console = Console(width=100)  # a file or a pipe has no width of its own
     tables = study.tables()
-    level, hero = study.config.report.level, hero_of(study)
+    level, focus = study.config.report.level, focus_of(study)
     console.print(f"\n{escape(scope(study))}\n", highlight=False)
     console.print(_performance(tables["table_1"], level, wide=console.width >= 100))
     console.print(_ladder(tables["ladder"]))
     console.print(_forecasts(tables["ic"], level))
-    console.print(f"[bold]{escape(bottom_line(tables, hero))}[/]", highlight=False)
+    console.print(f"[bold]{escape(conclusion(tables, focus))}[/]", highlight=False)
     signs = {"better": "[green]+[/]", "worse": "[red]-[/]", "unclear": "[dim]=[/]"}
-    for finding in findings(study, tables, hero, use):
+    for finding in findings(study, tables, focus, use):
         console.print(f" {signs[finding.tone]} {escape(finding.claim)}", highlight=False)
     for note in study.notes:
         console.print(f"[dim]Note: {escape(note)}[/]")

@@ -1,11 +1,7 @@
-"""Figures of a study: arrays in, plotly figures out. `style` has the colours.
+"""Figures of a study: computed numbers in, plotly figures out. `style` has the colours.
 
-Every function takes numbers that are already computed and draws them. Names that come from data
-(tickers, sectors, factors) are escaped, because plotly reads text as a small HTML.
-
-Two heat maps: the return of every month, and the factors that each fold kept.
-
-Figures against an assumption: costs, size, horizon, and the rungs of the ladder.
+Names that come from data (tickers, sectors, factors) are escaped, because plotly reads text as
+simple HTML. Names in `hidden` appear only in the legend until they are clicked.
 """
 
 from __future__ import annotations
@@ -39,9 +35,9 @@ __all__ = [
     "equity_curves",
     "factor_heatmap",
     "interval_plot",
-    "ladder_chart",
     "line_chart",
     "month_heatmap",
+    "step_chart",
     "sweep_chart",
     "training_curves",
     "weights_area",
@@ -62,37 +58,9 @@ def line_chart(
     height: int = 380,
     hidden: Collection[str] = (),
 ) -> go.Figure:
-    """Lines over time, one per name.
+    """Lines over time, one per name; NaN leaves a gap.
 
-    Parameters
-    ----------
-    dates : ndarray of shape (n_dates,), datetime64
-    series : mapping of str to ndarray of shape (n_dates,)
-        Values by name; NaN leaves a gap.
-    unit : str
-        Title of the value axis.
-    percent : bool
-        Values are fractions and are shown as per cent.
-    log : bool
-        Logarithmic axis.
-    zero : bool
-        The axis begins (or ends) at zero.
-    height : int
-        In pixels.
-    hidden : collection of str
-        Names that wait in the legend until they are clicked.
-
-    Returns
-    -------
-    Figure
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> days = np.array(["2020-01-01", "2020-01-02"], dtype="datetime64[D]")
-    >>> figure = line_chart(days, {"Linear": np.array([0.0, 0.1])}, percent=True)
-    >>> list(figure.data[0].y)
-    [0.0, 0.1]
+    `percent` shows fractions as per cent; `zero` lets the value axis begin (or end) at zero.
     """
     x = date_text(dates)
     shape = ".1%" if percent else ".3~f"
@@ -130,16 +98,7 @@ def line_chart(
 def equity_curves(
     dates: Dates, returns: Mapping[str, Array], *, hidden: Collection[str] = ()
 ) -> go.Figure:
-    """Growth of 1 after costs, on a logarithmic axis.
-
-    Parameters
-    ----------
-    dates : ndarray of shape (n_dates,), datetime64
-    returns : mapping of str to ndarray of shape (n_dates,)
-        Simple returns per day, as fractions.
-    hidden : collection of str
-        Names that wait in the legend until they are clicked.
-    """
+    """Growth of 1, on a logarithmic axis, from simple daily returns after costs (fractions)."""
     wealth = {name: np.cumprod(1.0 + np.asarray(values)) for name, values in returns.items()}
     return line_chart(
         dates, wealth, unit="growth of 1 (log axis)", log=True, height=460, hidden=hidden
@@ -149,16 +108,7 @@ def equity_curves(
 def drawdown_curves(
     dates: Dates, drawdowns: Mapping[str, Array], *, hidden: Collection[str] = ()
 ) -> go.Figure:
-    """Loss since the last peak, drawn downwards.
-
-    Parameters
-    ----------
-    dates : ndarray of shape (n_dates,), datetime64
-    drawdowns : mapping of str to ndarray of shape (n_dates,)
-        Positive fractions of the peak.
-    hidden : collection of str
-        Names that wait in the legend until they are clicked.
-    """
+    """Loss since the last peak (positive fractions), drawn downwards."""
     below = {name: -np.asarray(values) for name, values in drawdowns.items()}
     return line_chart(
         dates, below, unit="below the last peak", percent=True, zero=True, hidden=hidden
@@ -172,7 +122,7 @@ def interval_plot(
     *,
     percent: bool = False,
 ) -> go.Figure:
-    """Estimates with their intervals, one row per strategy, first on top."""
+    """Estimates with their intervals, one row per strategy, the first on top."""
     shape = ".1%" if percent else ".2f"
     figure = go.Figure()
     for name, value in estimate.items():
@@ -208,16 +158,7 @@ def interval_plot(
 def driver_bars(
     factors: Sequence[str], drop: Array, low: Array, high: Array, *, name: str
 ) -> go.Figure:
-    """Rank IC lost with each factor shuffled, as bars with intervals, first on top.
-
-    Parameters
-    ----------
-    factors : sequence of str, length n_factors
-    drop, low, high : ndarray of shape (n_factors,)
-        Rank IC lost and its interval; NaN is not drawn.
-    name : str
-        Model, for its colour.
-    """
+    """Rank IC lost with each factor shuffled, as bars with intervals (NaN: none), first on top."""
     color = strategy_style(name).color
     ticks = [name_text(factor) for factor in factors]
     figure = go.Figure(
@@ -253,19 +194,10 @@ def driver_bars(
 def weights_area(
     dates: Dates, weights: Array, cash: Array, names: Sequence[str], *, top: int = 9
 ) -> go.Figure:
-    """Shares of wealth stacked over time: the largest names on average, the rest, and cash.
+    """Shares of wealth stacked over time: the `top` largest stocks on average, the rest, and cash.
 
-    What is negative (shorts, borrowed cash) is stacked downwards from zero.
-
-    Parameters
-    ----------
-    dates : ndarray of shape (n_dates,), datetime64
-    weights : ndarray of shape (n_dates, n_assets)
-        Fractions of wealth.
-    cash : ndarray of shape (n_dates,)
-    names : sequence of str, length n_assets
-    top : int
-        Names shown on their own, nine at most.
+    `weights` of shape (n_dates, n_assets) and `cash` are fractions of wealth. What is negative
+    (shorts, borrowed cash) is stacked downwards from zero.
     """
     x = date_text(dates)
     order = np.argsort(-np.abs(weights).mean(axis=0), kind="stable")
@@ -310,19 +242,9 @@ def weights_area(
 def training_curves(
     history: Sequence[Mapping[str, Any]],
     value: str = "validation_rank_ic",
-    title: str = "Rank IC on validation rows",
+    title: str = "Rank IC on the validation block",
 ) -> go.Figure:
-    """Show a measure over gradient steps, a line for every fold and seed.
-
-    Parameters
-    ----------
-    history : sequence of mappings
-        Each with keys ``fold``, ``seed``, ``step`` and `value`.
-    value : str
-        What is drawn.
-    title : str
-        Of its axis.
-    """
+    """A measure over gradient steps, one line per fold and seed of `history`."""
     runs: dict[tuple[int, int], list[tuple[float, float]]] = {}
     for entry in history:
         key = (int(entry["fold"]), int(entry["seed"]))
@@ -332,14 +254,16 @@ def training_curves(
     seen: set[int] = set()
     for (fold, seed), points in sorted(runs.items()):
         steps, values = zip(*sorted(points), strict=True)
+        color = ramp(folds.index(fold), len(folds))
         figure.add_scatter(
             x=numbers(steps),
             y=numbers(values),
-            mode="lines",
+            mode="lines" if len(steps) > 1 else "markers",
             name=f"fold {fold + 1}",
             legendgroup=f"fold {fold}",
             showlegend=fold not in seen,
-            line={"color": ramp(folds.index(fold), len(folds)), "width": 1.3},
+            line={"color": color, "width": 1.3},
+            marker={"color": color},
             hovertemplate=f"fold {fold + 1}, seed {seed}, step %{{x}}: %{{y:.3f}}<extra></extra>",
         )
         seen.add(fold)
@@ -354,26 +278,23 @@ def _shown(value: float, shape: str) -> str:
 
 
 def _log_ticks(series: Mapping[str, Array]) -> list[float]:
-    """Ticks 1, 2, 5 of each decade that the values touch."""
+    """Ticks 1, 2, 5 of each decade that the values touch, and finer ones where they touch one."""
     every = np.concatenate([np.asarray(v, dtype=np.float64) for v in series.values()])
     every = every[np.isfinite(every) & (every > 0)]
     if not every.size:
         return [1.0]
+    if (ratio := every.max() / every.min()) < 2.0:
+        width = (0.05 if ratio < 1.4 else 0.1) * 10.0 ** np.round(np.log10(every.max()))
+        first, last = int(np.ceil(every.min() / width)), int(np.floor(every.max() / width))
+        return [float(f"{k * width:.6g}") for k in range(first, last + 1)] or [1.0]
     low, high = np.floor(np.log10(every.min())), np.ceil(np.log10(every.max()))
     decades = 10.0 ** np.arange(low, high + 1)
-    steps = (1, 1.5, 2, 3, 5, 7) if every.max() / every.min() < 10 else (1, 2, 5)
+    steps = (1, 1.5, 2, 3, 5, 7) if ratio < 10 else (1, 2, 5)
     return [float(f"{d * s:.6g}") for d in decades for s in steps]
 
 
 def month_heatmap(dates: Dates, returns: Array) -> go.Figure:
-    """Compounded return of every month, a row per year.
-
-    Parameters
-    ----------
-    dates : ndarray of shape (n_dates,), datetime64
-    returns : ndarray of shape (n_dates,)
-        Simple returns per day, as fractions.
-    """
+    """Compounded return of every month (from simple daily returns), one row per year."""
     months = dates.astype("datetime64[M]").astype(np.int64)
     first_year, last_year = months[0] // 12, months[-1] // 12
     growth = np.full((last_year - first_year + 1) * 12, np.nan)
@@ -411,16 +332,9 @@ def month_heatmap(dates: Dates, returns: Array) -> go.Figure:
 def factor_heatmap(
     names: Sequence[str], folds: Sequence[str], strength: Array, kept: npt.NDArray[np.bool_]
 ) -> go.Figure:
-    """Which factors each fold kept, coloured by Rank IC on its training rows.
+    """Which factors were kept in each fold, coloured by Rank IC on its training data.
 
-    Parameters
-    ----------
-    names : sequence of str, length n_factors
-    folds : sequence of str, length n_folds
-    strength : ndarray of shape (n_factors, n_folds)
-        Rank IC on training rows.
-    kept : ndarray of bool of shape (n_factors, n_folds)
-        False leaves the cell empty but for a dot.
+    `strength` and `kept` have shape (n_factors, n_folds); a cell that is not kept shows a dot.
     """
     shown = np.where(kept, strength, np.nan)
     known = np.abs(shown[np.isfinite(shown)])
@@ -467,28 +381,10 @@ def sweep_chart(
     spread: Mapping[str, tuple[Array, Array]] | None = None,
     hidden: Collection[str] = (),
 ) -> go.Figure:
-    """Lines with markers over the values of an assumption.
+    """Lines with markers over the values of an assumption: (x, y) by strategy.
 
-    Parameters
-    ----------
-    series : mapping of str to (x, y)
-        Arrays of the same length, by strategy.
-    x_title, y_title : str
-    percent : bool
-        Values are fractions and are shown as per cent.
-    ticks : mapping of float to str, optional
-        Texts of the assumption's values; its axis is then logarithmic.
-    spread : mapping of str to (low, high), optional
-        Ends of intervals.
-    hidden : collection of str
-        Names that wait in the legend until they are clicked.
-
-    Examples
-    --------
-    >>> x = np.array([0.0, 10.0])
-    >>> chart = sweep_chart({"Linear": (x, x / 10)}, x_title="basis points", y_title="Sharpe")
-    >>> list(chart.data[0].y)
-    [0.0, 1.0]
+    `ticks` are texts of the assumption's values, on a logarithmic axis; `spread` has the (low,
+    high) ends of intervals.
     """
     figure = go.Figure()
     for name, (x, y) in series.items():
@@ -515,28 +411,16 @@ def sweep_chart(
     return figure
 
 
-def ladder_chart(
-    rungs: Sequence[str],
+def step_chart(
+    steps: Sequence[str],
     series: Mapping[str, Array],
     *,
     percent: bool = False,
     hidden: Collection[str] = (),
 ) -> go.Figure:
-    """A figure of merit on every rung, a line a model, so that each step can be seen.
-
-    Parameters
-    ----------
-    rungs : sequence of str, length n_rungs
-        From the lowest to the highest.
-    series : mapping of str to ndarray of shape (n_rungs,)
-        By model; NaN where a model has no such rung, which the line then skips.
-    percent : bool
-        Values are fractions and are shown as per cent.
-    hidden : collection of str
-        Models that wait in the legend until they are clicked.
-    """
+    """A measure after each step, one line per model; a NaN is a step that a model does not have."""
     figure = go.Figure()
-    ticks = [name_text(rung).replace("equal ", "equal<br>") for rung in rungs]
+    ticks = [name_text(step).replace("equal ", "equal<br>") for step in steps]
     for name, values in series.items():
         style = strategy_style(name)
         known = np.isfinite(values)

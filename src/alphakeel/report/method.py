@@ -1,14 +1,11 @@
-"""How each number of the report is defined, in words.
-
-The end of the report: data, method, and what to hold against the result.
-"""
+"""The end of the report: data, method (how each number is defined) and cautions."""
 
 from __future__ import annotations
 
 import pandas as pd
 
 from alphakeel.config import StudyConfig, config_to_toml
-from alphakeel.report.sections import Section, View, Words
+from alphakeel.report.sections import ReportSection, TextBlock, View
 from alphakeel.report.table_cells import make_table, show
 
 __all__ = [
@@ -32,8 +29,8 @@ def cost_sentence(config: StudyConfig) -> str:
         rate = show(config.costs.cost_per_side, "percent2")
         return f"Every trade costs {rate} of its value on each side."
     return (
-        f'Costs and rules are those of the market "{config.costs.preset}" at the time, with the '
-        "impact of the order; the method section has them in words."
+        f'Costs and rules are those of the market "{config.costs.preset}" at the time, plus market '
+        "impact; the method section lists them."
     )
 
 
@@ -43,29 +40,31 @@ def _overlay(config: StudyConfig) -> str:
     usual = own.max_exposure == 1.0
     if own.target_volatility is not None:
         rules.append(
-            f"at which its forecast volatility is {show(own.target_volatility, 'whole')} a year"
+            f"the one at which forecast volatility is {show(own.target_volatility, 'whole')} a year"
         )
     if own.var_cap is not None:
-        rules.append(f"at which its forecast one-day 95 % VaR is {show(own.var_cap, 'whole')}")
+        rules.append(
+            f"the one at which the forecast one-day 95 % VaR is {show(own.var_cap, 'whole')}"
+        )
     if own.bear_exposure is not None:
-        rules.append(f"of {show(own.bear_exposure, 'whole')} while the trend rule says bear")
+        rules.append(
+            f"{show(own.bear_exposure, 'whole')} while the trend rule indicates a bear market"
+        )
     if not rules and own.brake_start is None:
         share = "in full" if usual else f"at an exposure of {own.max_exposure:g}"
-        return f"No rule of the overlay is switched on: it holds every portfolio {share}."
-    said = "Each day it holds the smallest share of a portfolio " if rules else "It holds all "
-    text = said + (", or ".join(rules) if rules else "of a portfolio") + ", never more than all"
-    if not usual:
-        said = "Each day it holds a portfolio at the smallest exposure "
-        text = said + "".join(f"{rule}, or " for rule in rules) + f"of {own.max_exposure:g}"
+        return f"No rule of the overlay is active: every portfolio is held {share}."
+    largest = show(1.0, "whole") if usual else f"{own.max_exposure:g}"
+    text = "Each day the exposure to a portfolio is "
+    text += f"the smallest of: {', '.join(rules)}, and {largest}" if rules else largest
     if own.brake_start is not None:
         text += (
-            f"; from a drawdown of {show(own.brake_start, 'whole')} on it holds less, down to "
-            f"{show(own.brake_floor, 'whole')} of that share at {show(own.brake_full, 'whole')}"
+            f"; beyond a drawdown of {show(own.brake_start, 'whole')} it is reduced, down to "
+            f"{show(own.brake_floor, 'whole')} of that at {show(own.brake_full, 'whole')}"
         )
     text += ". The rest is cash, which earns nothing."
     if own.max_exposure > 1.0:
         text += f" Borrowed cash costs {show(config.costs.financing_rate, 'percent2')} a year."
-    return text + " It reads the past only."
+    return text + " Only past data are used."
 
 
 def conventions(config: StudyConfig) -> tuple[tuple[str, str], ...]:
@@ -77,25 +76,25 @@ def conventions(config: StudyConfig) -> tuple[tuple[str, str], ...]:
         (
             "Time",
             (
-                "Day t means its close. A score made at the close of day t uses nothing later, "
-                f"is traded at the close of day t + {lag}, and earns from there on."
+                "Day t means the close of day t. A score computed at that close uses no later "
+                f"data, is traded at the close of day t + {lag}, and earns returns from there on."
             ),
         ),
-        ("Returns", "Simple returns per day, after costs, compounded. A year has 252 days."),
+        ("Returns", "Simple daily returns after costs, compounded. A year has 252 days."),
         (
             "Sharpe ratio",
             (
-                "Mean over standard deviation of daily returns, times the root of 252, "
-                "with no riskless rate taken off."
+                "Mean over standard deviation of daily returns, times the square root of 252; "
+                "no risk-free rate is subtracted."
             ),
         ),
         ("Maximum drawdown", "Largest fall from a peak of compounded wealth, as a share of it."),
         (
             "VaR and CVaR",
             (
-                "In tables of results historical: the loss that "
-                f"{show(0.95, 'whole')} of the days stay within, and the mean loss on the other "
-                "days. One day, positive numbers."
+                "In the tables of results, historical: the loss that is not exceeded on "
+                f"{show(0.95, 'whole')} of the days, and the mean loss on the other days. One day, "
+                "as positive numbers."
             ),
         ),
         (
@@ -109,15 +108,14 @@ def conventions(config: StudyConfig) -> tuple[tuple[str, str], ...]:
             "Intervals",
             (
                 f"{level}. Sharpe ratios and their differences: studentised block bootstrap "
-                "(Ledoit and Wolf, 2008). VaR and its changes: standard error "
-                "of the share of days beyond it from its slow waves, which see spells of "
-                "volatility, and Student's t. Rank IC, mean returns and changes of drawdown: "
+                "(Ledoit and Wolf, 2008). VaR and its changes: standard error of the share of "
+                "exceedances from its lowest-frequency cosines, which allows for volatility "
+                "clustering, and Student's t. Rank IC, mean returns and changes of drawdown: "
                 f"percentiles of a block bootstrap. Each bootstrap has {report.n_bootstrap:,} "
-                "resamples of days that all strategies share. "
-                "A maximum drawdown has no true value: its interval is the range of the drawdowns "
-                "of histories put together from blocks of these days. In simulations at 95 % it "
-                "held the mean drawdown 87 to 94 times in a hundred and that of another history "
-                "75 to 81 times."
+                "resamples of days, the same for all strategies. A maximum drawdown has no true "
+                "value: its interval is the range of drawdowns in histories resampled from blocks "
+                "of these days. In simulations at 95 % it contained the mean drawdown 87 to 94 "
+                "times in a hundred, and the drawdown of another history 75 to 81 times."
             ),
         ),
         (
@@ -136,15 +134,14 @@ def conventions(config: StudyConfig) -> tuple[tuple[str, str], ...]:
             "Rank IC",
             (
                 f"Spearman correlation across stocks of scores with log returns over {horizons} "
-                f"days, from the close of day t + {lag}. t values are Newey-West."
+                f"days from the close of day t + {lag}. t values are Newey-West."
             ),
         ),
         (
             "Walk-forward",
             (
-                f"A fit every {walk.refit_every} days on the past only. Training rows "
-                "end before any label could reach into the test, less an embargo of "
-                f"{walk.embargo} days."
+                f"A fit every {walk.refit_every} days, on past data only. Training ends before any "
+                f"label could overlap the test, less an embargo of {walk.embargo} days."
             ),
         ),
         ("Costs", f"{cost_sentence(config)} Between decisions the weights drift with prices."),
@@ -152,60 +149,61 @@ def conventions(config: StudyConfig) -> tuple[tuple[str, str], ...]:
         (
             "Ledoit and Wolf",
             (
-                "The p of a difference of Sharpe ratios is from their studentised block "
-                "bootstrap (2008): it allows for fat tails and for days that depend on each other."
+                "The p-value of a difference of Sharpe ratios is from their studentised block "
+                "bootstrap (2008), which allows for fat tails and serial dependence."
             ),
         ),
         (
             "VaR forecasts",
             (
-                "A forecast made at the close of day t is about the portfolio held then and the "
+                "A forecast made at the close of day t is for the portfolio held then and the "
                 "return of day t + 1. Kupiec's test asks whether the number of exceedances is "
-                "right, Christoffersen's whether they come in clusters, the dynamic quantile "
-                "test of Engle and Manganelli whether they could be foretold. A p below 0.05 is "
-                "an objection; with many tests, one in twenty objects by chance."
+                "right, Christoffersen's whether they cluster, the dynamic quantile test of Engle "
+                "and Manganelli whether they can be predicted. A p-value below 0.05 rejects the "
+                "forecast; with many tests, one in twenty rejects by chance."
             ),
         ),
         (
             "Regimes",
             (
-                "In hindsight a bear market is a falling leg of the index of at least "
-                f"{show(report.zigzag, 'whole')}; days of rising legs around which it went "
-                "nowhere are range-bound; the rest is bull. Nobody knew these labels at the "
-                "time: they sort results and decide nothing."
+                "In hindsight, a bear market is a falling leg of the index of at least "
+                f"{show(report.zigzag, 'whole')}; days of rising legs around which the index made "
+                "no net progress are range-bound; the rest is bull. These labels were not known at "
+                "the time: they sort results and enter no decision."
             ),
         ),
         (
-            "Fan of drawdowns",
+            "Drawdown fan",
             (
-                f"Stationary bootstrap of the test's days, {report.fan_days} days ahead, with "
-                "the error of the mean in it. It knows nothing that the test has not seen."
+                f"Stationary bootstrap of the days of the test, {report.fan_days} days ahead, "
+                "including the estimation error of the mean. It covers only market conditions that "
+                "occurred in the test."
             ),
         ),
     )
 
 
-def data(view: View) -> Section:
-    """What the data hold, and what cleaning changed."""
+def data(view: View) -> ReportSection:
+    """What the data contain, and what cleaning changed."""
     study = view.study
-    return Section(
+    return ReportSection(
         "data",
         "Data",
-        "Cleaning reads the past only and writes every change into a ledger, which the folder of "
-        "the run holds in full.",
+        "Cleaning uses past data only and records every change in a ledger, which is in the run's "
+        "folder.",
         (
-            make_table(study.data_quality, "What the data hold"),
-            make_table(study.cleaning.counts(), "What cleaning changed, by rule"),
+            make_table(study.data_quality, "What the data contain"),
+            make_table(study.cleaning.counts(), "Changes made by cleaning, by rule"),
             make_table(
                 study.left_out.set_index("factor"),
-                f"Factors that the data could not give: {len(study.left_out)}",
+                f"Factors that cannot be computed from these data: {len(study.left_out)}",
                 folded=True,
             ),
         ),
     )
 
 
-def method(view: View) -> Section:
+def method(view: View) -> ReportSection:
     """Conventions, folds, settings, versions."""
     study = view.study
     folds = pd.DataFrame(
@@ -225,39 +223,40 @@ def method(view: View) -> Section:
         {"stage": list(study.seconds), "seconds": list(study.seconds.values())}
     ).set_index("stage")
     text = study.portfolios.market_text
-    rules = (Words("list", text, "Market rules and costs"),) if text else ()
-    versions = tuple((name, version) for name, version in study.versions.items())
-    return Section(
+    rules = (TextBlock("list", text, "Market rules and costs"),) if text else ()
+    versions = (*study.versions.items(), ("data, SHA-256", study.data_hash))
+    return ReportSection(
         "method",
         "Method",
-        "The same data, settings, versions and seed give the same numbers again.",
+        "The same data, settings, versions and seed give identical numbers.",
         (
-            Words("terms", conventions(study.config), "Conventions"),
+            TextBlock("terms", conventions(study.config), "Conventions"),
             *rules,
-            make_table(folds, "Walk-forward: what each fold was trained and tested on"),
-            Words("code", (config_to_toml(study.config),), "Settings"),
-            Words("terms", (*versions, ("data, SHA-256", study.data_hash)), "Versions and data"),
+            make_table(folds, "Walk-forward: training and test days of each fold"),
+            TextBlock("code", (config_to_toml(study.config),), "Settings"),
+            TextBlock("terms", versions, "Versions and data"),
             make_table(seconds, "Wall time by stage"),
         ),
     )
 
 
-def cautions(view: View) -> Section:
-    """What to hold against the result."""
-    notes = view.study.notes or ("The study recorded no caution about these data.",)
+def cautions(view: View) -> ReportSection:
+    """What limits the results."""
+    notes = view.study.notes or ("No caution was recorded about these data.",)
+    impact = ", without market impact" if view.study.config.costs.preset == "flat" else ""
     general = (
         (
-            "A backtest is one path of history. The settings were chosen by people who know that "
-            "history, and no interval in this report accounts for that."
+            "A backtest is one path of history. Its settings were chosen by people who know that "
+            "history, and no interval in this report accounts for it."
         ),
         (
-            "Trades are assumed to be made at the close without moving the price; dividends count "
-            "only where the data's adjusted close includes them."
+            f"Trades are assumed to be made at the closing price{impact}; dividends count only "
+            "where the data's adjusted close includes them."
         ),
     )
-    return Section(
+    return ReportSection(
         "cautions",
-        "Notes",
-        "Read these before believing a number.",
-        (Words("list", (*notes, *general)),),
+        "Cautions",
+        "Read these before relying on a number.",
+        (TextBlock("list", (*notes, *general)),),
     )

@@ -1,4 +1,4 @@
-"""What the result is made of: factors, drivers, holdings, limits, costs, training."""
+"""Models and portfolio: factors, importance, holdings, training limits, costs, training."""
 
 from __future__ import annotations
 
@@ -7,9 +7,17 @@ import numpy.typing as npt
 import pandas as pd
 
 from alphakeel.pipeline.fitting import ModelResult
-from alphakeel.report import charts as figures
-from alphakeel.report import method
-from alphakeel.report.sections import YEAR, Array, Block, Chart, Section, View, Words, listing
+from alphakeel.report import charts, method
+from alphakeel.report.sections import (
+    YEAR,
+    Array,
+    Block,
+    Chart,
+    ReportSection,
+    TextBlock,
+    View,
+    listing,
+)
 from alphakeel.report.table_cells import Column, make_table
 from alphakeel.stats import rolling
 
@@ -25,19 +33,22 @@ __all__ = [
 SMALL_UNIVERSE = 40
 LISTED_HOLDINGS = 10
 DRAWN_FACTORS = 12
-VERDICT = ["family", "coverage", "rank_ic", "nw_t", "q_value", "sign_stability", "vif", "kept",
-           "network", "verdict"]  # fmt: skip
+SCREEN_COLUMNS = ["family", "coverage", "rank_ic", "nw_t", "q_value", "sign_stability", "vif",
+                  "kept", "network", "verdict"]  # fmt: skip
 
 
-def factors(view: View) -> Section:
-    """Which factors each fold kept, and why."""
+def factors(view: View) -> ReportSection:
+    """Which factors were kept in each fold, and why."""
     folds = view.study.folds
     lead = (
-        "Each fold judges every factor on its training rows only. The linear model sees what is "
-        "kept; networks also see factors that are weak alone, for they may count in combination."
+        "In each fold, every factor is screened on the training data only. The linear model is "
+        "given the factors that are kept; networks are also given factors that are weak alone, "
+        "because they may matter in combination."
     )
     if not folds or not len(folds[-1].verdicts):
-        return Section("factors", "Factors", lead, (Words("text", ("No factor was screened.",)),))
+        return ReportSection(
+            "factors", "Factors", lead, (TextBlock("text", ("No factor was screened.",)),)
+        )
     last = folds[-1]
     names = list(dict.fromkeys(str(f) for fold in folds for f in fold.verdicts["factor"]))
     by_fold = [fold.verdicts.set_index(fold.verdicts["factor"].astype(str)) for fold in folds]
@@ -46,25 +57,25 @@ def factors(view: View) -> Section:
         [v["kept"].reindex(names, fill_value=False).to_numpy(bool) for v in by_fold]
     )
     always = int(kept.all(axis=1).sum())
-    return Section(
+    return ReportSection(
         "factors",
         "Factors",
         lead,
         (
             Chart(
                 "kept",
-                figures.factor_heatmap(names, [str(f.test[0])[:7] for f in folds], strength, kept),
-                "Factors kept by each fold (columns: first month of its test). Colour: Rank IC on "
-                "training rows; a dot: not kept.",
-                f"{always} of {len(names)} factors were kept by every fold.",
+                charts.factor_heatmap(names, [str(f.test[0])[:7] for f in folds], strength, kept),
+                "Factors kept in each fold (columns: first month of its test). Colour: Rank IC on "
+                "the training data; a dot: not kept.",
+                f"{always} of {len(names)} factors were kept in every fold.",
             ),
             make_table(
-                last.verdicts.set_index("factor")[VERDICT].sort_values(
+                last.verdicts.set_index("factor")[SCREEN_COLUMNS].sort_values(
                     "kept", ascending=False, kind="stable"
                 ),
-                f"Verdicts of the last fold, trained {last.train[0]} to {last.train[1]}: "
-                f"{int(last.verdicts['kept'].sum())} of {len(last.verdicts)} kept. The folder of "
-                "the run has those of every fold.",
+                f"Screening in the last fold, trained {last.train[0]} to {last.train[1]}: "
+                f"{int(last.verdicts['kept'].sum())} of {len(last.verdicts)} factors kept. The "
+                "run's folder has the tables of every fold.",
                 folded=True,
             ),
         ),
@@ -72,18 +83,18 @@ def factors(view: View) -> Section:
 
 
 DRIVER_COLUMNS = {
-    "rank_ic_drop": Column("Rank IC lost", "small", "On average, with this factor shuffled"),
-    "score_share": Column("Share of scores", "percent", "Of all factors' absolute contributions"),
-    "top_lag": Column("Top lag", "count", "Decisions back from which most of it came"),
-    "mean_lag": Column("Mean lag", "count1", "The same on average, weighted by contribution"),
-    "folds": Column("Folds", "count", "In which the model was given the factor"),
+    "rank_ic_drop": Column("Rank IC lost", "small", "Mean over dates, with this factor shuffled"),
+    "score_share": Column("Share of scores", "percent", "Of all absolute contributions"),
+    "top_lag": Column("Top lag", "count", "Decisions back that contributed most"),
+    "mean_lag": Column("Mean lag", "count1", "Average lag, weighted by contribution"),
+    "folds": Column("Folds", "count", "Folds in which the model was given the factor"),
 }
 
 
-def drivers(view: View) -> Section:
-    """What moves the scores."""
+def drivers(view: View) -> ReportSection:
+    """What the scores depend on."""
     table = view.tables["drivers"]
-    charts: list[Block] = []
+    blocks: list[Block] = []
     tables: list[Block] = []
     for model in view.study.models.values():
         own = table[table.index.get_level_values("model") == model.label].droplevel("model")
@@ -91,10 +102,10 @@ def drivers(view: View) -> Section:
             continue
         first = own.head(DRAWN_FACTORS)
         helped = own[own["rank_ic_drop_low"] > 0.0]
-        charts.append(
+        blocks.append(
             Chart(
                 f"drivers-{model.name}",
-                figures.driver_bars(
+                charts.driver_bars(
                     [str(factor) for factor in first.index],
                     *(first[f"rank_ic_drop{end}"].to_numpy(float) for end in ("", "_low", "_high")),
                     name=model.label,
@@ -111,24 +122,24 @@ def drivers(view: View) -> Section:
         tables.append(
             make_table(own, f"{model.label}: every factor", columns=DRIVER_COLUMNS, folded=True)
         )
-    if not charts:
-        charts.append(Words("text", ("No model was explained in this study.",)))
-    return Section(
+    if not blocks:
+        blocks.append(TextBlock("text", ("No model was explained in this study.",)))
+    return ReportSection(
         "drivers",
-        "What drives the scores",
-        "Two measures, both on test rows that no fit has seen. Rank IC lost: how much worse the "
-        "ranking gets without the factor's order; factors that say the same stand in for each "
-        "other, so that none of them may seem to matter. Share of scores: how much of the scores "
-        "comes from the factor, useful or not, and from how many decisions back.",
-        (*charts, *tables),
+        "Factor importance",
+        "Two measures, both on test data that no fit has seen. Rank IC lost: how much worse the "
+        "ranking is when the factor is shuffled; correlated factors can replace each other, so "
+        "that none of them seems to matter. Share of scores: how much of the scores comes from the "
+        "factor, useful or not, and from how many decisions back.",
+        (*blocks, *tables),
     )
 
 
-def portfolio(view: View) -> Section:
+def portfolio(view: View) -> ReportSection:
     """What was held."""
-    study, book = view.study, view.book
-    # Weights move little between decisions: one row a decision is what a reader can see.
-    rows = np.arange(0, len(view.dates), study.config.walk_forward.rebalance_every)
+    study, ledger = view.study, view.ledger
+    # Weights move little between decisions: one point per decision is what a reader can see.
+    decided = np.arange(0, len(view.dates), study.config.walk_forward.rebalance_every)
     breadth = {n: _effective_names(b.weights) for n, b in study.strategies.items()}
     mean = {n: float(np.nanmean(v)) if np.isfinite(v).any() else 0.0 for n, v in breadth.items()}
     blocks: list[Block] = []
@@ -136,38 +147,39 @@ def portfolio(view: View) -> Section:
         blocks.append(
             Chart(
                 "weights",
-                figures.weights_area(
-                    view.dates[rows],
-                    book.weights[rows],
-                    1.0 - book.weights[rows].sum(axis=1),
+                charts.weights_area(
+                    view.dates[decided],
+                    ledger.weights[decided],
+                    1.0 - ledger.weights[decided].sum(axis=1),
                     [str(name) for name in study.asset_names],
                 ),
-                f"{view.hero}: share of wealth in each stock, the largest on average by name.",
+                f"{view.focus}: share of wealth in each stock; the largest on average are named.",
                 alt="The table below lists the largest holdings.",
             )
         )
     blocks.append(
         Chart(
             "breadth",
-            figures.line_chart(
-                view.dates[rows],
-                {n: v[rows] for n, v in breadth.items()},
-                unit="names",
+            charts.line_chart(
+                view.dates[decided],
+                {n: v[decided] for n, v in breadth.items()},
+                unit="stocks",
                 zero=True,
-                hidden=view.rest,
+                hidden=view.others,
             ),
-            "Effective number of names: one over the sum of squared weights, cash and signs apart.",
+            "Effective number of stocks: one over the sum of squared weights, regardless of cash "
+            "and signs.",
             "Mean: " + listing(mean, "count1"),
         )
     )
     blocks.append(
         make_table(
-            _holdings(book.weights, study.asset_names),
-            f"{view.hero}: largest holdings at the close of {view.dates[-1]}",
+            _holdings(ledger.weights, study.asset_names),
+            f"{view.focus}: largest holdings at the close of {view.dates[-1]}",
         )
     )
-    return Section(
-        "portfolio", "Portfolio", "What was held, and how widely it was spread.", tuple(blocks)
+    return ReportSection(
+        "portfolio", "Portfolio", "What was held, and how diversified it was.", tuple(blocks)
     )
 
 
@@ -191,27 +203,27 @@ def _holdings(weights: Array, names: npt.NDArray[np.str_]) -> pd.DataFrame:
     return frame.set_index("ticker")
 
 
-def costs(view: View) -> Section:
-    """What trading took."""
+def costs(view: View) -> ReportSection:
+    """Turnover and the costs of trading."""
     every = view.study.every_ledger()
-    books = {name: every[name] for name in view.drawn()}
-    stacked = np.column_stack([b.turnover for b in books.values()])
-    trailing = dict(zip(books, rolling.trailing_sum(stacked / 2.0, YEAR).T, strict=True))
-    paid = {n: np.cumsum(b.gross_returns - view.net[n]) for n, b in books.items()}
-    return Section(
+    ledgers = {name: every[name] for name in view.charted()}
+    stacked = np.column_stack([ledger.turnover for ledger in ledgers.values()])
+    trailing = dict(zip(ledgers, rolling.trailing_sum(stacked / 2.0, YEAR).T, strict=True))
+    paid = {n: np.cumsum(ledger.gross_returns - view.net[n]) for n, ledger in ledgers.items()}
+    return ReportSection(
         "costs",
         "Costs",
         method.cost_sentence(view.study.config),
         (
             Chart(
                 "turnover",
-                figures.line_chart(
+                charts.line_chart(
                     view.dates,
                     trailing,
-                    unit="times a year",
+                    unit="times per year",
                     zero=True,
                     height=320,
-                    hidden=view.rest,
+                    hidden=view.others,
                 ),
                 f"Turnover over the trailing {YEAR} days: how often the whole portfolio was "
                 "replaced.",
@@ -220,47 +232,47 @@ def costs(view: View) -> Section:
             ),
             Chart(
                 "paid",
-                figures.line_chart(
+                charts.line_chart(
                     view.dates,
                     paid,
                     unit="of wealth",
                     percent=True,
                     zero=True,
                     height=320,
-                    hidden=view.rest,
+                    hidden=view.others,
                 ),
-                "Costs paid since the start: each day's share of wealth, added up.",
-                "At the end: " + listing({n: float(v[-1]) for n, v in paid.items()}, "percent"),
+                "Cumulative costs: the sum of each day's costs as a share of wealth.",
+                "Total: " + listing({n: float(v[-1]) for n, v in paid.items()}, "percent"),
                 narrow=True,
             ),
-            make_table(view.tables["costs"], "What trading took", kind="percent2"),
+            make_table(view.tables["costs"], "Trading and its costs", kind="percent2"),
         ),
     )
 
 
-def training(view: View) -> Section:
-    """The course of every fit."""
+def training(view: View) -> ReportSection:
+    """The training curve of every fit."""
     fitted = [m for m in view.study.models.values() if m.history]
     lead = (
-        "Each line is one fit of one seed. Lines far apart mean that the seed matters; scores are "
-        "averaged over seeds. Where rows were kept apart to validate on, the line shows the Rank "
-        "IC on them; else the IC on the rows of the fit, which flatters."
+        "Each line is one fit with one seed. Lines far apart mean that the seed matters; scores "
+        "are averaged over seeds. Where a validation block was set aside, lines show the Rank IC "
+        "on it; otherwise the IC on the training data, which is too optimistic."
     )
     if not fitted:
-        none = Words("text", ("No model was trained step by step in this study.",))
-        return Section("training", "Training", lead, (none,))
+        none = TextBlock("text", ("No model was trained step by step in this study.",))
+        return ReportSection("training", "Training", lead, (none,))
     blocks: list[Block] = []
     for model in fitted:
         validated = any(np.isfinite(entry["validation_rank_ic"]) for entry in model.history)
         value, what = (
-            ("validation_rank_ic", "Rank IC on validation rows")
+            ("validation_rank_ic", "Rank IC on the validation block")
             if validated
-            else ("train_ic", "IC on training rows")
+            else ("train_ic", "IC on the training data")
         )
         blocks.append(
             Chart(
                 f"training-{model.name}",
-                figures.training_curves(model.history, value, what),
+                charts.training_curves(model.history, value, what),
                 f"{model.label}: {what} during training.",
                 alt="The run's folder holds every value.",
             )
@@ -269,17 +281,17 @@ def training(view: View) -> Section:
             blocks.append(
                 make_table(
                     _best_table(model),
-                    f"{model.label}: best Rank IC on validation rows, and its spread over seeds",
+                    f"{model.label}: best validation Rank IC, and its range over seeds",
                     kind="small",
                 )
             )
     seeds = view.tables.get("seeds")
     if seeds is not None and len(seeds):
-        caption = "Each network of an ensemble by itself, without the overlay: the draw of the seed"
+        caption = "Each network of an ensemble by itself, without the overlay: variation over seeds"
         blocks.append(
             make_table(seeds.set_index(["model", "seed"]), caption, folded=len(seeds) > 8)
         )
-    return Section("training", "Training", lead, tuple(blocks))
+    return ReportSection("training", "Training", lead, tuple(blocks))
 
 
 LIMIT_NAMES = {
@@ -292,21 +304,21 @@ LIMIT_NAMES = {
 LIMIT_COLUMNS = {
     "allowed": Column("Limit", "ratio"),
     "trained": Column("After training", "ratio", "Before exposure was calibrated"),
-    "realised": Column("Realised", "ratio", "In a fold: on the rows of its training"),
-    "excess": Column("Over the limit", "change", "Above zero the limit was broken"),
+    "realised": Column("Realised", "ratio", "In a fold: on its training data"),
+    "excess": Column("Over the limit", "change", "Above zero: the limit was violated"),
 }
 
 
-def limits(view: View) -> Section:
-    """Limits that models were trained under, and what became of them."""
+def limits(view: View) -> ReportSection:
+    """Limits that models were trained under, and their realised values."""
     table = view.tables["limits"]
     lead = (
-        "Limits that a model was trained under. On the rows of its training they hold; of the test "
-        "nobody can promise it, and the table says what happened."
+        "Limits that a model was trained under. They hold on its training data; on the test data "
+        "they cannot be guaranteed, and the tables show the realised values."
     )
     if table.empty:
-        none = Words("text", ("No model of this study was trained under limits.",))
-        return Section("limits", "Limits", lead, (none,))
+        none = TextBlock("text", ("No model of this study was trained under limits.",))
+        return ReportSection("limits", "Training limits", lead, (none,))
     blocks: list[Block] = []
     for name in table["limit"].unique():
         own = table[table["limit"] == name].drop(columns="limit").set_index(["model", "period"])
@@ -319,24 +331,24 @@ def limits(view: View) -> Section:
     for model in (m for m in view.study.models.values() if m.label in set(table["model"])):
         for name in table.loc[table["model"] == model.label, "limit"].unique():
             for what, about in (
-                ("violation", "violation on the training path (above zero: broken)"),
+                ("violation", "violation on the training path (above zero: violated)"),
                 ("multiplier", "Lagrange multiplier"),
             ):
                 key = f"{name}_{what}"
                 blocks.append(
                     Chart(
                         f"limits-{model.name}-{name}-{what}",
-                        figures.training_curves(model.history, key, what),
+                        charts.training_curves(model.history, key, what),
                         f"{model.label}: {about} of the limit on {LIMIT_NAMES[name]}.",
                         alt="The run's folder holds every value.",
                         narrow=True,
                     )
                 )
-    return Section("limits", "Limits", lead, tuple(blocks))
+    return ReportSection("limits", "Training limits", lead, tuple(blocks))
 
 
 def _best_table(model: ModelResult) -> pd.DataFrame:
-    """One row per fold: best validation Rank IC of each seed, and the spread over seeds."""
+    """One row per fold: best validation Rank IC of each seed, and its range over seeds."""
     history = pd.DataFrame(model.history)
     best = history.groupby(["fold", "seed"])["validation_rank_ic"].max().unstack("seed")
     best.index = pd.Index([str(int(fold) + 1) for fold in best.index], name="fold")

@@ -1,7 +1,7 @@
-"""One self-contained HTML file: sections, figures and the drawing library, nothing from the net.
+"""One self-contained HTML file: sections, figures and the drawing library.
 
-Text from data is escaped by the template engine, and figures travel as JSON in which no tag can
-begin. The page also carries a content security policy that forbids every connection.
+Text from data is escaped by the template engine, and figures are JSON in which no tag can begin. A
+content security policy forbids every connection.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ from plotly.offline import get_plotlyjs
 
 from alphakeel.errors import DataError
 from alphakeel.report import method, models, performance, risk
-from alphakeel.report.sections import Chart, Section, View
+from alphakeel.report.sections import Chart, ReportSection, View
 from alphakeel.report.style import swatch
 from alphakeel.results import Study
 
 if TYPE_CHECKING:
     from alphakeel.selection.trial_log import TestSetUse
 
-__all__ = ["build_sections", "figures_json", "render_report", "write_report"]
+__all__ = ["build_sections", "figures_json", "plotly_script", "render_report", "write_report"]
 
-# The report in the order in which it is read: what came out, why, and what to hold against it.
+# In reading order: results, their causes, and their limits.
 SECTIONS = (
     performance.summary,
     performance.performance,
-    performance.ladder,
+    performance.attribution,
     performance.confirmation,
-    performance.course,
+    performance.wealth,
     risk.risk,
     risk.regimes,
     risk.stress,
@@ -62,11 +62,11 @@ def write_report(study: Study, path: str | Path, seen: TestSetUse | None = None)
     ----------
     study : Study
     path : str or Path
-        The file, ending in ``.html`` or ``.htm``; missing folders are made. A file that is
-        there is replaced in one step, so that a reader never sees half a report.
+        The file, ending in ``.html`` or ``.htm``; missing folders are made. An existing file is
+        replaced in one step, so that a reader never sees half a report.
     seen : TestSetUse, optional
-        How many studies of these data there were, as `alphakeel.selection.trial_log.record_run`
-        counts them.
+        How many studies of these data there were, as
+        `alphakeel.selection.trial_log.record_run` returns it.
 
     Returns
     -------
@@ -102,17 +102,7 @@ def write_report(study: Study, path: str | Path, seen: TestSetUse | None = None)
 
 
 def render_report(study: Study, seen: TestSetUse | None = None) -> str:
-    """Text of the report's page; the same study gives the same text.
-
-    Parameters
-    ----------
-    study : Study
-    seen : TestSetUse, optional
-
-    Returns
-    -------
-    str
-    """
+    """Text of the report's page; the same study gives the same text."""
     sections = build_sections(study, seen)
     days = study.dates[study.test]
     return _template().render(
@@ -123,41 +113,21 @@ def render_report(study: Study, seen: TestSetUse | None = None) -> str:
         sections=sections,
         swatches={name: swatch(name) for name in study.every_ledger()},
         figures=Markup(figures_json(_charts(sections))),  # noqa: S704  (no "<" left in it)
-        plotly=Markup(_library()),  # noqa: S704  (a constant of the plotly package)
+        plotly=Markup(plotly_script()),  # noqa: S704  (a constant of the plotly package)
     )
 
 
-def build_sections(study: Study, seen: TestSetUse | None = None) -> tuple[Section, ...]:
-    """Every section of the report, in the order in which it is read.
-
-    Parameters
-    ----------
-    study : Study
-    seen : TestSetUse, optional
-
-    Returns
-    -------
-    tuple of Section
-    """
+def build_sections(study: Study, seen: TestSetUse | None = None) -> tuple[ReportSection, ...]:
+    """Every section of the report, in reading order."""
     view = View.of(study, seen)
     return tuple(make(view) for make in SECTIONS)
 
 
 def figures_json(figures: dict[str, go.Figure]) -> str:
-    """All figures as one JSON text that is safe inside a script element.
+    """All figures, by element id, as one JSON text without ``<``, safe inside a script element.
 
-    Long arrays that occur more than once (the dates, above all) are stored once, under
-    ``arrays``, and referred to by ``{"$": key}``.
-
-    Parameters
-    ----------
-    figures : dict of str to Figure
-        By the id of the element that each is drawn in.
-
-    Returns
-    -------
-    str
-        Without the character ``<``.
+    Long arrays that occur more than once (above all the dates) are stored once, under ``arrays``,
+    and referred to by ``{"$": key}``.
 
     Examples
     --------
@@ -186,13 +156,13 @@ def _intern(value: Any, pool: dict[str, list[Any]]) -> Any:
     return value
 
 
-def _charts(sections: tuple[Section, ...]) -> dict[str, go.Figure]:
+def _charts(sections: tuple[ReportSection, ...]) -> dict[str, go.Figure]:
     blocks = [block for section in sections for block in section.blocks]
     return {block.key: block.figure for block in blocks if isinstance(block, Chart)}
 
 
-def _library() -> str:
-    """Plotly's script, with the one sequence that would end its element early made harmless."""
+def plotly_script() -> str:
+    """Plotly's source, with the sequences that would end its script element early made harmless."""
     return get_plotlyjs().replace("</script", "<\\/script").replace("<!--", "<\\!--")
 
 

@@ -1,7 +1,4 @@
-"""What came out: findings, Table I, wealth, years and the quality of forecasts.
-
-Where a result comes from, whether it is confirmed, and what it depends on.
-"""
+"""Summary, Table I, attribution, confirmation, wealth, years, sensitivity, forecasts."""
 
 from __future__ import annotations
 
@@ -11,44 +8,53 @@ import numpy as np
 import pandas as pd
 
 from alphakeel.model_factory import EQUAL_WEIGHT, LABELS, under_overlay
-from alphakeel.report import charts as figures
-from alphakeel.report import findings as finding_texts
+from alphakeel.report import charts
+from alphakeel.report import findings as findings_in_words
 from alphakeel.report.risk import var_frame
 from alphakeel.report.risk_charts import shade
-from alphakeel.report.sections import Array, Block, Chart, Section, View, Words, listing, pivot
+from alphakeel.report.sections import (
+    Array,
+    Block,
+    Chart,
+    ReportSection,
+    TextBlock,
+    View,
+    listing,
+    pivot,
+)
 from alphakeel.report.table_cells import Column, make_table, show
 from alphakeel.risk.market_phases import Regime
 from alphakeel.stats import performance as metrics
 
 __all__ = [
+    "attribution",
     "calendar",
     "confirmation",
-    "course",
     "forecasts",
-    "ladder",
     "performance",
     "sensitivity",
     "summary",
+    "wealth",
 ]
 
-LADDER = ["annual_return", "annual_volatility", "sharpe", "sharpe_added", "sharpe_added_low",
+STEPS = ["annual_return", "annual_volatility", "sharpe", "sharpe_added", "sharpe_added_low",
           "sharpe_added_high", "sharpe_added_p", "max_drawdown", "max_drawdown_added",
           "var_95", "var_95_added", "cost_drag"]  # fmt: skip
-LADDER_COLUMNS = {
-    "sharpe_added": Column("Added to Sharpe", "signed", "This rung less the one below"),
-    "max_drawdown_added": Column("To drawdown", "points", "In percentage points"),
-    "var_95_added": Column("To VaR", "points2", "In percentage points"),
+STEP_COLUMNS = {
+    "sharpe_added": Column("Sharpe, change", "signed", "This step less the one before"),
+    "max_drawdown_added": Column("Drawdown, change", "points", "In percentage points"),
+    "var_95_added": Column("VaR, change", "points2", "In percentage points"),
 }
 
 
-def summary(view: View) -> Section:
+def summary(view: View) -> ReportSection:
     """Findings, key figures and three charts: what fits a screen."""
     table = view.tables["table_1"]
-    shown = [n for n in (*view.focus, EQUAL_WEIGHT) if n in table.index]
-    charts = tuple(
+    shown = [n for n in (*view.highlighted, EQUAL_WEIGHT) if n in table.index]
+    intervals = tuple(
         Chart(
             f"interval-{key}",
-            figures.interval_plot(
+            charts.interval_plot(
                 *(_by_name(table.loc[shown, c]) for c in (key, f"{key}_low", f"{key}_high")),
                 percent=percent,
             ),
@@ -59,109 +65,109 @@ def summary(view: View) -> Section:
         for key, title, percent in (
             ("sharpe", "Sharpe ratio", False),
             ("max_drawdown", "Maximum drawdown", True),
-            ("var_95", "Value at risk, one day", True),
+            ("var_95", "Value at risk 95 %, one day", True),
         )
     )
-    findings = finding_texts.findings(view.study, view.tables, view.hero, view.seen)
-    cards = finding_texts.cards(view.tables, view.hero, view.focus)
-    said = finding_texts.bottom_line(view.tables, view.hero)
+    findings = findings_in_words.findings(view.study, view.tables, view.focus, view.seen)
+    figures = findings_in_words.key_figures(view.tables, view.focus, view.highlighted)
     blocks: tuple[Block, ...] = (
-        Words("bottom", (said,)),
-        Words("verdict", findings),
-        Words("cards", cards),
-        *charts,
+        TextBlock("conclusion", (findings_in_words.conclusion(view.tables, view.focus),)),
+        TextBlock("findings", findings),
+        TextBlock("key_figures", figures, f"Key figures of {view.focus}"),
+        *intervals,
     )
-    return Section("summary", "In short", finding_texts.scope(view.study), blocks)
+    return ReportSection("summary", "Summary", findings_in_words.scope(view.study), blocks)
 
 
 def _by_name(column: pd.Series[float]) -> dict[str, float]:
     return {str(name): float(value) for name, value in column.items()}
 
 
-def performance(view: View) -> Section:
-    """Table I, bare and under the overlay, and the two comparisons with the linear model."""
+def performance(view: View) -> ReportSection:
+    """Table I, without and with the overlay, and the two comparisons with the linear model."""
     level = show(view.study.config.report.level, "whole")
     tables, linear = view.tables, LABELS["linear"]
-    return Section(
+    return ReportSection(
         "performance",
         "Performance",
-        f"All returns are after costs. Small print gives {level} block-bootstrap intervals: two "
-        "strategies whose intervals overlap widely have not been told apart. The overlay is the "
-        "same for every strategy: it holds less of a portfolio when its risk is high.",
+        f"All returns are after costs. Small print gives {level} intervals; whether two strategies "
+        "differ is tested in the two tables of differences. The overlay is the same for every "
+        "strategy: it lowers the exposure of a portfolio when its risk is high.",
         (
             make_table(
                 tables["table_1"],
-                "Table I. Every strategy over the whole test, bare and then under the overlay",
+                "Table I. All strategies over the whole test, without and then with the overlay",
             ),
-            *view.laid_out(
+            *view.make_tables(
                 tables["table_1_difference"],
-                f"As the paper compares: everyone against plain {linear.lower()}. Sharpe ratios "
-                "as a difference with the two-sided p of Ledoit and Wolf, and all three figures "
-                "as a change in per cent. Rows under the overlay hold less risk than what they "
-                "are compared with.",
+                f"The paper's comparison: every strategy against {linear} without the overlay. "
+                "Sharpe ratios as a difference with the two-sided p-value of Ledoit and Wolf; all "
+                "three measures as a change in per cent. Strategies with the overlay take less "
+                "risk than what they are compared with.",
             ),
             make_table(
                 tables["table_1_fair"],
-                "At equal risk, the fair comparison: everyone under the same overlay, against "
-                f"{under_overlay(linear)}.",
+                "Comparison at equal risk: every strategy with the overlay, against "
+                f"{under_overlay(linear)}",
             ),
         ),
     )
 
 
-def course(view: View) -> Section:
+def wealth(view: View) -> ReportSection:
     """Wealth over time, with the state of the market behind it, and drawdowns."""
     returns = view.with_market()
-    hidden = set(returns) - set(view.focus)
+    hidden = set(returns) - set(view.highlighted)
     drawdowns = {name: metrics.drawdown_series(r) for name, r in returns.items()}
     worst = {name: float(np.max(d)) for name, d in drawdowns.items()}
-    wealth = figures.equity_curves(view.dates, returns, hidden=hidden)
-    regimes, tinted = view.study.regimes, ""
+    growth = charts.equity_curves(view.dates, returns, hidden=hidden)
+    regimes, shaded = view.study.regimes, ""
     if regimes is not None:
         labels = regimes.hindsight[view.study.test]
-        shade(wealth, view.dates, [Regime(int(label)).text for label in labels])
-        tinted = " Tinted: bear (orange) and range-bound markets (grey), as hindsight has them."
-    return Section(
-        "course",
+        shade(growth, view.dates, [Regime(int(label)).text for label in labels])
+        shaded = " Shaded: bear (orange) and range-bound markets (grey), labelled in hindsight."
+    return ReportSection(
+        "wealth",
         "Wealth",
-        "The same colour stands for the same strategy in every chart, and a broken line for the "
-        "overlay. Click a name to hide it, or to show one that is paler." + view.on_market(),
+        "A strategy has the same colour in every chart; a broken line of that colour is the same "
+        "strategy with the overlay. Click a name in a legend to hide or show it."
+        + view.market_note(),
         (
             Chart(
                 "equity",
-                wealth,
-                "Growth of 1, after costs. Equal steps upwards are equal per cent." + tinted,
-                "Wealth at the end: "
+                growth,
+                "Growth of 1 after costs, on a logarithmic axis." + shaded,
+                "Final wealth: "
                 + listing({n: float(np.prod(1 + r)) for n, r in returns.items()}, "ratio"),
             ),
             Chart(
                 "drawdown",
-                figures.drawdown_curves(view.dates, drawdowns, hidden=hidden),
-                "Loss since the last peak.",
-                "Largest loss: " + listing(worst, "percent"),
+                charts.drawdown_curves(view.dates, drawdowns, hidden=hidden),
+                "Drawdown: loss since the last peak.",
+                "Maximum drawdown: " + listing(worst, "percent"),
             ),
         ),
     )
 
 
-def calendar(view: View) -> Section:
-    """Years and months."""
-    return Section(
+def calendar(view: View) -> ReportSection:
+    """Calendar years and months."""
+    return ReportSection(
         "years",
         "Years",
-        "One good year can carry a Sharpe ratio; look for the years that went against the model.",
+        "A Sharpe ratio may rest on one good year; look at the years in which the model lost.",
         (
             make_table(_by_year(view, "total_return"), "Return after costs", kind="percent"),
             make_table(
                 _by_year(view, "max_drawdown"),
-                "Deepest point of the year below the last peak, years before included",
+                "Deepest drawdown reached in the year, from the highest wealth so far",
                 kind="percent",
             ),
             Chart(
                 "months",
-                figures.month_heatmap(view.dates, view.net[view.hero]),
-                f"{view.hero}: return of every month in per cent, after costs. Blue is a gain, "
-                "orange a loss.",
+                charts.month_heatmap(view.dates, view.net[view.focus]),
+                f"{view.focus}: monthly returns after costs, in per cent. Blue is a gain, orange "
+                "a loss.",
                 alt="The table above has the years.",
             ),
         ),
@@ -169,17 +175,17 @@ def calendar(view: View) -> Section:
 
 
 def _by_year(view: View, what: str) -> pd.DataFrame:
-    """One row a year, one column a strategy."""
+    """One row per year, one column per strategy."""
     long = view.tables["by_year"].assign(year=lambda t: t["year"].astype(str))
-    return pivot(long, "year", "strategy", what, list(view.drawn()))
+    return pivot(long, "year", "strategy", what, list(view.charted()))
 
 
-def forecasts(view: View) -> Section:
+def forecasts(view: View) -> ReportSection:
     """How well scores rank stocks, before any portfolio is built on them."""
     study = view.study
     horizons = study.config.target.horizons
     days = study.dates[study.decisions]
-    charts = []
+    blocks: list[Block] = []
     for h, horizon in enumerate(horizons):
         series = {m.label: m.rank_ic[:, h] for m in study.models.values()}
         shown = np.any([np.isfinite(v) for v in series.values()], axis=0)
@@ -190,12 +196,12 @@ def forecasts(view: View) -> Section:
             n: float(np.nanmean(v)) if np.isfinite(v).any() else float("nan")
             for n, v in series.items()
         }
-        charts.append(
+        blocks.append(
             Chart(
                 f"ic-{horizon}",
-                figures.line_chart(days[shown], summed, unit="sum of Rank IC", height=320),
-                f"Rank IC over {horizon} days, added up over decisions. A steady slope is a "
-                "steady signal; a flat stretch is none.",
+                charts.line_chart(days[shown], summed, unit="cumulative Rank IC", height=320),
+                f"Cumulative Rank IC over {horizon} days. A steady slope is a steady signal; where "
+                "the line is flat there is none.",
                 "Mean: " + listing(mean, "small"),
                 narrow=len(horizons) > 1,
             )
@@ -203,60 +209,60 @@ def forecasts(view: View) -> Section:
     table = make_table(
         view.tables["ic"],
         "Information coefficients out of sample, with intervals. A mean Rank IC whose interval "
-        "holds zero is no evidence of skill.",
+        "contains zero is no evidence of skill.",
         columns={"horizon": Column("Horizon", "text")},
     )
-    return Section(
+    return ReportSection(
         "forecasts",
         "Forecasts",
         "The correlation across stocks, on each decision date, between scores and the returns "
-        "that followed. It says how good a forecast is before any portfolio is built on it.",
-        (*charts, table),
+        "that followed: the quality of a forecast before any portfolio is built on it.",
+        (*blocks, table),
     )
 
 
-def ladder(view: View) -> Section:
-    """The rungs from equal weight to the overlay, and what each added."""
+def attribution(view: View) -> ReportSection:
+    """The steps from equal weight to the overlay, and what each added."""
     table = view.tables["ladder"]
     models = [str(m) for m in dict.fromkeys(table.index.get_level_values("model"))]
-    rungs = max(([str(r) for r in table.loc[model].index] for model in models), key=len, default=[])
-    hidden = [model for model in models if model not in view.focus]
-    charts = [
+    steps = max(([str(r) for r in table.loc[model].index] for model in models), key=len, default=[])
+    hidden = [model for model in models if model not in view.highlighted]
+    step_charts = [
         Chart(
-            f"ladder-{key}",
-            figures.ladder_chart(
-                rungs,
-                {m: table[key].xs(m, level="model").reindex(rungs).to_numpy(float) for m in models},
+            f"steps-{key}",
+            charts.step_chart(
+                steps,
+                {m: table[key].xs(m, level="model").reindex(steps).to_numpy(float) for m in models},
                 percent=percent,
                 hidden=hidden,
             ),
             title,
-            alt="Rung by rung; the table below has the numbers.",
+            alt="Step by step; the table below has the numbers.",
             narrow=True,
         )
         for key, title, percent in (
-            ("sharpe", "Sharpe ratio, rung by rung", False),
-            ("max_drawdown", "Maximum drawdown", True),
-            ("var_95", "Value at risk, one day", True),
+            ("sharpe", "Sharpe ratio after each step", False),
+            ("max_drawdown", "Maximum drawdown after each step", True),
+            ("var_95", "Value at risk after each step", True),
         )
     ]
-    return Section(
-        "origin",
-        "Where it comes from",
-        "The same days and costs on every rung: all stocks alike, then the model's best stocks "
-        "alike (+ scores), then with its weights (+ allocation), then under the overlay. Each "
-        "step is what that part added.",
+    return ReportSection(
+        "attribution",
+        "Attribution",
+        "Each step adds one component, over the same days and with the same costs: all stocks with "
+        "equal weights; the stocks that the model scores best, with equal weights (+ scores); with "
+        "the weights of the allocation (+ allocation); with the overlay (+ overlay).",
         (
-            Words("text", _parts(view)),
-            *charts,
-            *view.laid_out(
-                table[LADDER],
-                "The ladder, rung by rung, after costs",
-                columns=LADDER_COLUMNS,
+            TextBlock("text", _contributions(view)),
+            *step_charts,
+            *view.make_tables(
+                table[STEPS],
+                "Performance after each step, net of costs",
+                columns=STEP_COLUMNS,
             ),
             make_table(
                 view.tables["attribution"],
-                "What each part added. The parts add up to the total; costs are in them already",
+                "Contribution of each step. They add up to the total; costs are already deducted",
                 columns={
                     "annual_return": Column("Return", "points", "In percentage points"),
                     "annual_volatility": Column("Volatility", "points", "In percentage points"),
@@ -270,13 +276,13 @@ def ladder(view: View) -> Section:
     )
 
 
-def _parts(view: View) -> tuple[str, ...]:
+def _contributions(view: View) -> tuple[str, ...]:
     """What the network adds, and what the overlay adds, between the paper's two ends."""
-    hero, linear = view.hero, LABELS["linear"]
+    focus, linear = view.focus, LABELS["linear"]
     rows = view.tables["table_1"]
-    ends = (linear, hero, under_overlay(hero))
-    if hero == linear or any(name not in rows.index for name in ends):
-        return (_overlay_part(view, linear),) if linear in rows.index else ()
+    ends = (linear, focus, under_overlay(focus))
+    if focus == linear or any(name not in rows.index for name in ends):
+        return (_overlay_contribution(view, linear),) if linear in rows.index else ()
     moves = []
     for key, words, kind in (
         ("max_drawdown", "the maximum drawdown", "percent"),
@@ -288,69 +294,71 @@ def _parts(view: View) -> tuple[str, ...]:
         unit = "" if kind == "ratio" else " points"
         moves.append(
             f"{words} goes from {show(first, kind)} to {show(last, kind)} "
-            f"({show(middle - first, step)}{unit} by the network, {show(last - middle, step)} by "
-            "the overlay)"
+            f"({show(middle - first, step)}{unit} by the network, "
+            f"{show(last - middle, step)}{unit} by the overlay)"
         )
-    row = view.tables["table_1_difference"].loc[hero].to_dict()
+    row = view.tables["table_1_difference"].loc[focus].to_dict()
     low, high = float(row["sharpe_difference_low"]), float(row["sharpe_difference_high"])
-    sure = "which chance alone could do" if low <= 0 <= high else "which is more than chance"
-    own = (
-        f"The network's own step in the Sharpe ratio has an interval of {show(low, 'signed')} to "
-        f"{show(high, 'signed')}, {sure}. {_overlay_part(view, hero)}"
+    zero = "which includes zero" if low <= 0 <= high else "which does not include zero"
+    network = (
+        "The network's own contribution to the Sharpe ratio has an interval of "
+        f"{show(low, 'signed')} to {show(high, 'signed')}, {zero}. "
+        f"{_overlay_contribution(view, focus)}"
     )
     return (
-        f"From plain {linear.lower()} to {ends[2]}: {'; '.join(moves)}.",
-        own,
-        _overlay_part(view, linear),
+        f"From {linear} without the overlay to {ends[2]}: {'; '.join(moves)}.",
+        network,
+        _overlay_contribution(view, linear),
     )
 
 
-def _overlay_part(view: View, model: str) -> str:
+def _overlay_contribution(view: View, model: str) -> str:
     """What the overlay did to one model, with the interval of its step."""
     row = view.tables["ladder"].xs(model, level="model").loc["+ overlay"].to_dict()
     low, high = float(row["sharpe_added_low"]), float(row["sharpe_added_high"])
-    sure = "not told apart from zero" if low <= 0 <= high else "more than chance"
+    verdict = "not significant" if low <= 0 <= high else "significant"
     return (
-        f"On {model} the overlay changed the maximum drawdown by "
+        f"On {model}, the overlay changed the maximum drawdown by "
         f"{show(float(row['max_drawdown_added']), 'points')} points, the VaR by "
-        f"{show(float(row['var_95_added']), 'points2')}, the return a year by "
-        f"{show(float(row['annual_return_added']), 'points')} and the Sharpe ratio by "
-        f"{show(float(row['sharpe_added']), 'signed')} ({show(low, 'signed')} to "
-        f"{show(high, 'signed')}: {sure})."
+        f"{show(float(row['var_95_added']), 'points2')} points, the annual return by "
+        f"{show(float(row['annual_return_added']), 'points')} points and the Sharpe ratio by "
+        f"{show(float(row['sharpe_added']), 'signed')} (interval {show(low, 'signed')} to "
+        f"{show(high, 'signed')}: {verdict})."
     )
 
 
-def confirmation(view: View) -> Section:
-    """Table I and the ladder on the days that nobody saw while settings were chosen."""
+def confirmation(view: View) -> ReportSection:
+    """Table I and the steps on days that were not seen while settings were chosen."""
     since, tables = view.study.config.report.confirm_from, view.tables
-    lead = "Settings that were chosen on some days have to be judged on others."
+    lead = "Settings that were chosen on one period have to be evaluated on another."
     if "confirm_table_1" not in tables:
         text = (
-            "No days were kept apart in this study: report.confirm_from names the first day whose "
-            "results nobody saw while settings were chosen. Without it, every result here may owe "
-            "something to that choice."
+            "No confirmation period was set aside in this study: report.confirm_from names the "
+            "first day whose results were not seen while settings were chosen. Without it, every "
+            "result here may be due in part to that choice."
         )
-        return Section("confirmation", "Confirmation", lead, (Words("text", (text,)),))
+        return ReportSection("confirmation", "Confirmation", lead, (TextBlock("text", (text,)),))
     linear = LABELS["linear"]
-    return Section(
+    return ReportSection(
         "confirmation",
         "Confirmation",
-        f"{lead} These tables cover the days from {since} on only, which were kept apart.",
+        f"{lead} These tables cover only the days from {since} on, which were set aside.",
         (
             make_table(tables["confirm_table_1"], f"Table I from {since} on"),
             make_table(
                 tables["confirm_table_1_fair"],
-                f"At equal risk: everyone under the same overlay, against {under_overlay(linear)}",
+                "Comparison at equal risk: every strategy with the overlay, against "
+                f"{under_overlay(linear)}",
             ),
             make_table(
                 tables["confirm_table_1_difference"],
-                f"As the paper compares: everyone against plain {linear.lower()}",
+                f"The paper's comparison: every strategy against {linear} without the overlay",
                 folded=True,
             ),
             make_table(
-                tables["confirm_ladder"][LADDER],
-                "The ladder",
-                columns=LADDER_COLUMNS,
+                tables["confirm_ladder"][STEPS],
+                "Performance after each step",
+                columns=STEP_COLUMNS,
                 folded=True,
             ),
             make_table(
@@ -362,13 +370,13 @@ def confirmation(view: View) -> Section:
     )
 
 
-def sensitivity(view: View) -> Section:
-    """Costs, size, horizon and period."""
+def sensitivity(view: View) -> ReportSection:
+    """Costs, wealth, horizon and period."""
     blocks = [*_cost_blocks(view), *_size_blocks(view), *_decay_blocks(view), *_periods(view)]
-    return Section(
+    return ReportSection(
         "sensitivity",
         "Sensitivity",
-        "The same decisions under other assumptions: a result should not hang on one of them.",
+        "The same decisions under other assumptions: a result should not depend on one of them.",
         tuple(blocks),
     )
 
@@ -376,20 +384,20 @@ def sensitivity(view: View) -> Section:
 def _curves(
     table: pd.DataFrame, names: list[str], x: str, y: str, scale: float = 1.0
 ) -> dict[str, tuple[Array, Array]]:
-    found = {}
+    curves = {}
     for name in names:
         own = table[table["strategy"] == name].sort_values(x)
         if len(own):
-            found[name] = (scale * own[x].to_numpy(dtype=float), own[y].to_numpy(dtype=float))
-    return found
+            curves[name] = (scale * own[x].to_numpy(dtype=float), own[y].to_numpy(dtype=float))
+    return curves
 
 
 def _cost_blocks(view: View) -> list[Block]:
     table = view.tables["cost_sweep"]
     if table.empty:
-        text = ("Other costs were not tried: report.sensitivity is off.",)
-        return [Words("text", text)]
-    names = list(view.drawn())
+        text = "Other costs were not computed: report.sensitivity is off."
+        return [TextBlock("text", (text,))]
+    names = list(view.charted())
     points = table.assign(cost_per_side=(1e4 * table["cost_per_side"]).round(6))
     wide = pivot(points, "strategy", "cost_per_side", "sharpe", list(view.net))
     wide.columns = pd.Index([f"{bp:g} bp" for bp in wide.columns])
@@ -398,19 +406,19 @@ def _cost_blocks(view: View) -> list[Block]:
     return [
         Chart(
             "cost-sweep",
-            figures.sweep_chart(
+            charts.sweep_chart(
                 _curves(table, names, "cost_per_side", "sharpe", 1e4),
-                x_title="basis points a side",
+                x_title="cost per side, in basis points",
                 y_title="Sharpe ratio",
-                hidden=view.rest,
+                hidden=view.others,
             ),
-            "Sharpe ratio against the cost of one side. Decisions are the same at every cost.",
+            "Sharpe ratio against the cost per side. The decisions are the same at every cost.",
             alt="The table below has the numbers.",
             narrow=True,
         ),
         *_capacity_chart(view),
-        *view.laid_out(wide, "Sharpe ratio by the cost of one side, in basis points"),
-        make_table(returns, "Return a year by the cost of one side", kind="percent", folded=True),
+        *view.make_tables(wide, "Sharpe ratio by cost per side, in basis points"),
+        make_table(returns, "Annual return by cost per side", kind="percent", folded=True),
     ]
 
 
@@ -422,15 +430,16 @@ def _capacity_chart(view: View) -> list[Block]:
     return [
         Chart(
             "capacity",
-            figures.sweep_chart(
+            charts.sweep_chart(
                 _curves(table, names, "wealth", "annual_return"),
-                x_title="wealth at the start, in the currency of the prices",
-                y_title="return a year",
+                x_title="initial wealth, in the currency of the prices",
+                y_title="annual return",
                 percent=True,
                 ticks={float(size): _money(float(size)) for size in table["wealth"].unique()},
-                hidden=[n for n in names if n not in view.focus],
+                hidden=[n for n in names if n not in view.highlighted],
             ),
-            "Return a year against wealth: larger orders pay more impact, and may not be filled.",
+            "Annual return against initial wealth: larger orders have more market impact, and may "
+            "not be filled.",
             alt="The table below has the numbers.",
             narrow=True,
         )
@@ -446,16 +455,17 @@ def _size_blocks(view: View) -> list[Block]:
     table = view.tables["capacity"]
     if table.empty:
         text = (
-            "Capacity was not measured: it needs volumes and closes as traded, and "
+            "Capacity was not measured: it needs traded volumes, unadjusted closes and "
             "report.sensitivity."
         )
-        return [Words("text", (text,))]
+        return [TextBlock("text", (text,))]
     long = table.assign(wealth=table["wealth"].map(_money))
     return [
         make_table(
             long.set_index(["strategy", "wealth"]),
-            "Capacity: the same decisions with more money, in a market where size matters. Where "
-            "turnover falls, orders were cut to the allowed share of the volume.",
+            "Capacity: the same decisions with more initial wealth, with market impact and a limit "
+            "on each order's share of the volume. Where turnover falls, orders were cut to that "
+            "limit.",
             folded=len(table) > 8,
         )
     ]
@@ -474,14 +484,14 @@ def _decay_blocks(view: View) -> list[Block]:
     return [
         Chart(
             "decay",
-            figures.sweep_chart(
+            charts.sweep_chart(
                 {n: (column(n, "horizon"), column(n, "rank_ic")) for n in names},
                 x_title="days ahead",
                 y_title="mean Rank IC",
                 spread={n: (column(n, "rank_ic_low"), column(n, "rank_ic_high")) for n in names},
-                hidden=[n for n in names if n not in view.focus],
+                hidden=[n for n in names if n not in view.highlighted],
             ),
-            "How far ahead the scores rank stocks: mean Rank IC by horizon, with intervals.",
+            "Decay of the forecasts: mean Rank IC by horizon, with intervals.",
             alt="The table below has the numbers.",
         ),
         make_table(
@@ -497,6 +507,8 @@ def _periods(view: View) -> list[Block]:
     long = table.assign(period=table["first"] + " to " + table["last"])
     wide = pivot(long, "strategy", "period", "sharpe", list(view.net))
     return [
-        *view.laid_out(wide, "Sharpe ratio in parts of the test"),
-        make_table(table.set_index(["strategy", "first", "last"]), "The same in full", folded=True),
+        *view.make_tables(wide, "Sharpe ratio by part of the test"),
+        make_table(
+            table.set_index(["strategy", "first", "last"]), "All measures by part", folded=True
+        ),
     ]

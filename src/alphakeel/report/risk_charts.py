@@ -1,4 +1,4 @@
-"""Figures of risk: returns beside their forecast, exposure, regimes, and the fan of drawdowns."""
+"""Figures of risk: returns with their VaR forecast, exposure, regimes, and the drawdown fan."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from alphakeel.report.style import (
     strategy_style,
 )
 
-__all__ = ["bound_chart", "fan_chart", "mark_target", "regime_bars", "return_chart", "shade"]
+__all__ = ["exposure_chart", "fan_chart", "mark_target", "regime_bars", "return_chart", "shade"]
 
 Array = npt.NDArray[np.floating[Any]]
 Dates = npt.NDArray[np.datetime64]
 
 # What a reader calls the rules of the overlay.
 RULE_NAMES = {
-    "leverage": "largest exposure",
+    "leverage": "maximum exposure",
     "volatility": "volatility target",
     "var": "VaR cap",
     "throttle": "bear throttle",
@@ -46,19 +46,10 @@ def return_chart(
     *,
     name: str,
 ) -> go.Figure:
-    """Daily returns, the value at risk expected the day before, and the days that fell below it.
+    """Daily returns, their VaR forecast, and the exceedances.
 
-    Parameters
-    ----------
-    dates : ndarray of shape (n_dates,), datetime64
-    returns : ndarray of shape (n_dates,)
-        Simple returns per day, as fractions.
-    limit : ndarray of shape (n_dates,)
-        Value at risk known the evening before, a positive fraction; NaN while unknown.
-    constant : float
-        Value at risk of the whole period, a positive fraction.
-    name : str
-        Strategy, for its colour.
+    `limit` is the value at risk known at the close before (NaN while unknown), `constant` that of
+    the whole period: positive fractions.
     """
     x, color = date_text(dates), strategy_style(name).color
     where = np.flatnonzero(returns < -limit)
@@ -87,21 +78,15 @@ def return_chart(
 
 
 def mark_target(figure: go.Figure, target: float) -> go.Figure:
-    """Add a dotted line at what was aimed at, a fraction."""
+    """Add a dotted line at a target, a fraction."""
     figure.add_hline(y=target, line={"color": TARGET, "dash": "dot", "width": 1.4})
     return figure
 
 
 def shade(figure: go.Figure, dates: Dates, labels: Sequence[str]) -> go.Figure:
-    """Tint the days of bear and range-bound markets behind a figure over time.
+    """Shade the days of bear and range-bound markets behind a figure, which is changed in place.
 
-    Parameters
-    ----------
-    figure : Figure
-        Changed and returned.
-    dates : ndarray of shape (n_dates,), datetime64
-    labels : sequence of str, length n_dates
-        Name of the regime of each day; names without a tint stay white.
+    `labels` has the name of each day's regime; names without a tint stay white.
 
     Examples
     --------
@@ -127,23 +112,16 @@ def shade(figure: go.Figure, dates: Dates, labels: Sequence[str]) -> go.Figure:
     return figure
 
 
-def bound_chart(
+def exposure_chart(
     dates: Dates,
     exposure: Array,
     rules: Mapping[str, npt.NDArray[np.bool_]],
     others: Mapping[str, Array],
 ) -> go.Figure:
-    """Exposure over time, in the colour of the rule that held it down.
+    """Exposure over time, in the colour of the binding rule.
 
-    Parameters
-    ----------
-    dates : ndarray of shape (n_dates,), datetime64
-    exposure : ndarray of shape (n_dates,)
-        Fractions of wealth.
-    rules : mapping of str to ndarray of shape (n_dates,) of bool
-        As from `Overlay.bound`; where several bind, the last one gives the colour.
-    others : mapping of str to ndarray of shape (n_dates,)
-        Exposures of other strategies, which wait in the legend.
+    `rules` are as from `Overlay.bound`; where several bind, the last one gives the colour. `others`
+    are exposures of other strategies, hidden in the legend.
     """
     x = date_text(dates)
     held = np.zeros(len(x), dtype=np.intp)
@@ -153,7 +131,7 @@ def bound_chart(
     for k, rule in enumerate(rules):
         if not (held == k).any():
             continue
-        # Each stretch ends on the first day of the next one, so that the line does not break.
+        # Each colour ends on the first day of the next one, so that the line does not break.
         own = (held == k) | np.append(False, held[:-1] == k)
         figure.add_scatter(
             x=x, y=numbers(np.where(own, exposure, np.nan), 4), mode="lines",
@@ -169,7 +147,7 @@ def bound_chart(
         )  # fmt: skip
     figure.update_layout(**layout(320))
     figure.update_xaxes(type="date", range=[x[0], x[-1]])
-    figure.update_yaxes(title_text="of the book", tickformat="~%", rangemode="tozero")
+    figure.update_yaxes(title_text="exposure", tickformat="~%", rangemode="tozero")
     return figure
 
 
@@ -177,14 +155,7 @@ def regime_bars(
     regimes: Sequence[str], mean: Mapping[str, Array], low: Mapping[str, Array],
     high: Mapping[str, Array],
 ) -> go.Figure:  # fmt: skip
-    """Mean return of every strategy in every regime, as bars with intervals.
-
-    Parameters
-    ----------
-    regimes : sequence of str, length n_regimes
-    mean, low, high : mapping of str to ndarray of shape (n_regimes,)
-        By strategy; fractions, NaN is not drawn.
-    """
+    """Mean return of every strategy in every regime (fractions), as bars with intervals."""
     figure = go.Figure()
     for name, values in mean.items():
         style = strategy_style(name)
@@ -204,26 +175,17 @@ def regime_bars(
         )  # fmt: skip
     figure.update_layout(**layout(340), barmode="group", bargap=0.3)
     figure.update_xaxes(showgrid=False, type="category")
-    figure.update_yaxes(title_text="mean, a year", tickformat="~%", zeroline=True)
+    figure.update_yaxes(title_text="mean, annualised", tickformat="~%", zeroline=True)
     return figure
 
 
 def fan_chart(
     days: npt.NDArray[np.integer[Any]], levels: Array, quantiles: Array, *, name: str, reach: float
 ) -> go.Figure:
-    """How deep the drawdown of the next days may go, as a fan that opens downwards.
+    """Quantiles of the maximum drawdown of the next days, as a fan that opens downwards.
 
-    Parameters
-    ----------
-    days : ndarray of shape (horizon,)
-    levels : ndarray of shape (n_levels,)
-        Ascending probabilities.
-    quantiles : ndarray of shape (horizon, n_levels)
-        Drawdowns that are not exceeded with these probabilities, positive fractions.
-    name : str
-        Strategy, for its colour.
-    reach : float
-        Drawdown at the lower end of the axis, so that charts side by side compare.
+    `quantiles` of shape (horizon, n_levels) are positive fractions, not exceeded with the
+    probabilities in `levels`; `reach` is the lower end of the axis, so that charts compare.
     """
     color = strategy_style(name).color
     some = np.unique(np.linspace(0, len(days) - 1, min(len(days), 90)).astype(np.intp))

@@ -13,7 +13,7 @@ import plotly.graph_objects as go
 
 from alphakeel.backtest.ledger import Ledger
 from alphakeel.model_factory import EQUAL_WEIGHT, LABELS, under_overlay
-from alphakeel.report.table_cells import Table, make_table, show
+from alphakeel.report.table_cells import ReportTable, make_table, show
 from alphakeel.results import Study
 
 if TYPE_CHECKING:
@@ -24,10 +24,10 @@ __all__ = [
     "Array",
     "Block",
     "Chart",
-    "Section",
+    "ReportSection",
     "View",
-    "Words",
-    "hero_of",
+    "TextBlock",
+    "focus_of",
     "listing",
     "pivot",
 ]
@@ -40,7 +40,7 @@ LONGEST_TABLE = 12
 
 @dataclass(frozen=True)
 class Chart:
-    """A figure, what it shows, its numbers in words, and (unseen) where else to find them."""
+    """A figure, its caption, its numbers in words, and (for screen readers) where else they are."""
 
     key: str
     figure: go.Figure
@@ -52,7 +52,7 @@ class Chart:
 
 
 @dataclass(frozen=True)
-class Words:
+class TextBlock:
     """Paragraphs, a list, pairs of term and meaning, or preformatted text."""
 
     kind: str
@@ -60,12 +60,12 @@ class Words:
     title: str = ""
 
 
-Block = Chart | Table | Words
+Block = Chart | ReportTable | TextBlock
 
 
 @dataclass(frozen=True)
-class Section:
-    """One heading of the report and what stands under it."""
+class ReportSection:
+    """One heading of the report and the blocks below it."""
 
     key: str
     title: str
@@ -77,75 +77,78 @@ class Section:
 class View:
     """A study with its tables computed once, cut to the days of the test.
 
-    `net` has every strategy, bare and then under the overlay. `focus` names those that charts
-    show unasked: the hero and the linear benchmark, bare and under the overlay. `seen` tells how
-    many studies of these data there were, where they are counted.
+    `net` has every strategy, without and then with the overlay. `highlighted` are those that charts
+    show at first: the strategy in focus and the linear benchmark, without and with the overlay.
+    `seen` tells how many studies of these data there were, where they are counted.
     """
 
     study: Study
     tables: Mapping[str, pd.DataFrame]
     dates: npt.NDArray[np.datetime64]
     net: Mapping[str, Array]
-    hero: str
-    focus: tuple[str, ...]
+    focus: str
+    highlighted: tuple[str, ...]
     seen: TestSetUse | None = None
 
     @classmethod
     def of(cls, study: Study, seen: TestSetUse | None = None) -> View:
         """Compute the tables (the bootstrap runs here) and pick the strategy in focus."""
-        hero = hero_of(study)
+        focus = focus_of(study)
         net = {name: ledger.net_returns for name, ledger in study.every_ledger().items()}
-        pair = [n for n in dict.fromkeys((hero, LABELS["linear"])) if n in net]
-        focus = (*pair, *(n for n in map(under_overlay, pair) if n in net))
-        return cls(study, study.tables(), study.dates[study.test], net, hero, focus, seen)
+        pair = [n for n in dict.fromkeys((focus, LABELS["linear"])) if n in net]
+        highlighted = (*pair, *(n for n in map(under_overlay, pair) if n in net))
+        days = study.dates[study.test]
+        return cls(study, study.tables(), days, net, focus, highlighted, seen)
 
     @property
-    def book(self) -> Ledger:
+    def ledger(self) -> Ledger:
         """The ledger of the strategy in focus."""
-        return self.study.strategies[self.hero]
+        return self.study.strategies[self.focus]
 
     @property
-    def rest(self) -> tuple[str, ...]:
-        """The other bare strategies: charts have them, but show them only when asked."""
-        return tuple(name for name in self.study.strategies if name not in self.focus)
+    def others(self) -> tuple[str, ...]:
+        """The other strategies without the overlay: in the legends of charts, hidden at first."""
+        return tuple(name for name in self.study.strategies if name not in self.highlighted)
 
-    def drawn(self) -> dict[str, Array]:
-        """Net returns of what charts have: the focus first, then the rest."""
-        return {name: self.net[name] for name in (*self.focus, *self.rest)}
+    def charted(self) -> dict[str, Array]:
+        """Net returns of the strategies in charts: the highlighted ones first."""
+        return {name: self.net[name] for name in (*self.highlighted, *self.others)}
 
-    def in_focus(self, frame: pd.DataFrame) -> pd.DataFrame:
-        """Rows about the focus and equal weight of a table indexed by strategy or model."""
+    def highlighted_rows(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """Rows about the highlighted strategies and equal weight."""
         level = "strategy" if "strategy" in frame.index.names else "model"
-        return frame[frame.index.get_level_values(level).isin((*self.focus, EQUAL_WEIGHT))]
+        return frame[frame.index.get_level_values(level).isin((*self.highlighted, EQUAL_WEIGHT))]
 
-    def laid_out(self, frame: pd.DataFrame, caption: str, **options: Any) -> tuple[Table, ...]:
-        """One table; where it would be long, the focus, with every strategy folded below.
+    def make_tables(
+        self, frame: pd.DataFrame, caption: str, **options: Any
+    ) -> tuple[ReportTable, ...]:
+        """One table, or where it is long the highlighted rows and the whole one folded below.
 
         Options are those of `make_table`.
         """
-        short = self.in_focus(frame)
+        short = self.highlighted_rows(frame)
         if len(frame) <= LONGEST_TABLE or len(short) == len(frame):
             return (make_table(frame, caption, **options),)
-        whole = make_table(frame, "The same for every strategy", **{**options, "folded": True})
+        whole = make_table(frame, "The same for all strategies", **{**options, "folded": True})
         return make_table(short, caption, **options), whole
 
     def with_market(self) -> dict[str, Array]:
-        """Net returns of what charts have, and of the index where the data know it every day."""
+        """Net returns of what charts have, and of the index where it is known on every day."""
         market = self.study.market_returns
         if market is None or not np.isfinite(market).all():
-            return self.drawn()
-        return {**self.drawn(), "Market index": market.astype(np.float64)}
+            return self.charted()
+        return {**self.charted(), "Market index": market.astype(np.float64)}
 
-    def on_market(self) -> str:
+    def market_note(self) -> str:
         """Why the index is not in the charts, where it is not."""
         market = self.study.market_returns
         if market is None:
-            return " The data have no market index."
+            return " The data contain no market index."
         gaps = int(np.sum(~np.isfinite(market)))
-        return f" The market index is left out: {gaps} of its days are unknown." if gaps else ""
+        return f" The market index is not drawn: it is unknown on {gaps} days." if gaps else ""
 
 
-def hero_of(study: Study) -> str:
+def focus_of(study: Study) -> str:
     """The strategy in focus: the LSTM, or else the last one."""
     names = list(study.strategies)
     return "LSTM" if "LSTM" in names else names[-1]
@@ -159,7 +162,7 @@ def listing(values: Mapping[str, float], kind: str) -> str:
 def pivot(
     frame: pd.DataFrame, rows: str, columns: str, values: str, names: Sequence[str]
 ) -> pd.DataFrame:
-    """One row a strategy (in the order of `names`) or one column a strategy, of a long table.
+    """A long table with one row (or one column) per strategy, in the order of `names`.
 
     Examples
     --------
@@ -171,5 +174,5 @@ def pivot(
     a          0.1
     """
     wide = frame.pivot(index=rows, columns=columns, values=values).rename_axis(columns=None)
-    held = [name for name in names if name in (wide.index if rows == "strategy" else wide.columns)]
-    return wide.loc[held] if rows == "strategy" else wide[held]
+    known = [name for name in names if name in (wide.index if rows == "strategy" else wide.columns)]
+    return wide.loc[known] if rows == "strategy" else wide[known]

@@ -1,4 +1,4 @@
-"""Colours, type and axes: how every figure of the report looks. No other module knows a colour."""
+"""Colours, type and axes: how every figure of the report looks. No other module sets a colour."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ KNOWN = {
     "Minimum variance": Style(GREEN, "dash"),
     "Equal weight": Style(PURPLE, "dot", 1.9),
     "Market index": Style(GREY, "dot"),
-    # The other models: what the eye does not tell apart by hue, it does by dash.
+    # The other models: where hues are close, dashes differ.
     "GRU": Style("#b3559f", "longdash"),
     "LSTM + attention": Style("#5b6bd6", "dash"),
     "CNN-LSTM": Style(OCHRE, "dashdot"),
@@ -51,12 +51,12 @@ KNOWN = {
     "LightGBM": Style("#6f8f1f", "longdashdot"),
     "SVR": Style("#8a6d4b", "longdashdot"),
 }
-# Under the overlay a strategy keeps its hue and changes its dash.
+# With the overlay a strategy keeps its hue and changes its dash.
 OVERLAY = under_overlay("")
 OVERLAID_DASH = {"solid": "dash", "dash": "dot", "dot": "dashdot"}
 OTHERS = (OCHRE, "#5b6bd6", "#8a6d4b", "#3d9aa8", "#a3478f", "#6f8f1f")
 DASHES = ("solid", "dash", "dashdot")
-# Tol's muted scheme: nine hues that the colour-blind tell apart, for the names in a portfolio.
+# Tol's muted scheme: nine hues that are distinct for the colour-blind, for holdings.
 HOLDINGS = (
     "#4477aa", "#ddcc77", "#117733", "#cc6677", "#88ccee", "#aa4499", "#44aa99", "#999933",
     "#882255",
@@ -71,7 +71,7 @@ DIVERGING = {
 }  # fmt: skip
 SEQUENTIAL = [(31, 58, 117), (31, 127, 196), (11, 148, 112), (176, 160, 0)]
 INK_MID = "#6b5bb5"  # the value-at-risk line: readable on white and on black, no strategy's colour
-# What held exposure down; grey is nothing.
+# The binding rule of the overlay; grey is none.
 RULES = {
     "leverage": REST,
     "volatility": BLUE,
@@ -79,7 +79,7 @@ RULES = {
     "throttle": PURPLE,
     "brake": VERMILION,
 }
-# Regimes as tints that stand behind lines, on white and on black; and the same as bars.
+# Regimes as tints behind lines, on white and on black.
 TINTS = {"bear": "rgba(200,80,20,0.17)", "range-bound": "rgba(128,136,148,0.17)"}
 TARGET = "#7d848e"
 GRID = "rgba(128,128,128,0.22)"
@@ -89,7 +89,7 @@ LONGEST_NAME, LONGEST_TICKER = 28, 14
 
 
 def strategy_style(name: str) -> Style:
-    """Style of a strategy, the same in every figure and report, whatever stands beside it.
+    """Style of a strategy, the same in every figure and report, whatever else is drawn.
 
     Examples
     --------
@@ -101,14 +101,14 @@ def strategy_style(name: str) -> Style:
     if name in KNOWN:
         return KNOWN[name]
     if name.endswith(OVERLAY):
-        bare = strategy_style(name.removesuffix(OVERLAY))
-        return Style(bare.color, OVERLAID_DASH.get(bare.dash, "dot"), bare.width)
+        plain = strategy_style(name.removesuffix(OVERLAY))
+        return Style(plain.color, OVERLAID_DASH.get(plain.dash, "dot"), plain.width)
     digest = zlib.crc32(name.encode("utf-8", "replace"))
     return Style(OTHERS[digest % len(OTHERS)], DASHES[digest // 97 % len(DASHES)])
 
 
 def swatch(name: str) -> str:
-    """CSS of the dot beside a strategy's name: a ring for one under the overlay.
+    """CSS of the dot beside a strategy's name: a ring with the overlay.
 
     Examples
     --------
@@ -121,13 +121,7 @@ def swatch(name: str) -> str:
 
 
 def faint(color: str, opacity: float) -> str:
-    """A colour given as ``#rrggbb``, seen through.
-
-    Examples
-    --------
-    >>> faint("#1f7fc4", 0.2)
-    'rgba(31,127,196,0.2)'
-    """
+    """A colour ``#rrggbb`` at the given opacity."""
     red, green, blue = (int(color[k : k + 2], 16) for k in (1, 3, 5))
     return f"rgba({red},{green},{blue},{opacity:g})"
 
@@ -171,7 +165,7 @@ def date_text(dates: npt.NDArray[np.datetime64]) -> list[str]:
 
 
 def numbers(values: Any, digits: int = 6) -> list[float | None]:
-    """Significant digits enough for a screen, and null for what is not known."""
+    """As many significant digits as a screen shows; None for NaN and infinity."""
     array = np.asarray(values, dtype=np.float64)
     return [float(f"{v:.{digits}g}") if np.isfinite(v) else None for v in array]
 

@@ -11,7 +11,7 @@ import pandas as pd
 
 from alphakeel.model_factory import under_overlay
 
-__all__ = ["Cell", "Column", "Table", "make_table", "show"]
+__all__ = ["Cell", "Column", "ReportTable", "make_table", "p_text", "show"]
 
 MINUS = "\N{MINUS SIGN}"
 THIN = "\N{NARROW NO-BREAK SPACE}"
@@ -39,11 +39,8 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Table:
-    """A table ready for the page; the first `n_keys` cells of each row are its headings.
-
-    A line is drawn above the rows in `breaks`: a new group begins there.
-    """
+class ReportTable:
+    """A table of text: a row begins with `n_keys` headings, a row in `breaks` begins a group."""
 
     caption: str
     head: tuple[Column, ...]
@@ -54,101 +51,91 @@ class Table:
     breaks: tuple[int, ...] = ()
 
 
-def _column(label: str, kind: str, about: str = "") -> Column:
-    return Column(label, kind, about)
-
-
 COLUMNS: dict[str, Column] = {
-    "annual_return": _column("Return", "percent", "Compounded, per year, after costs"),
-    "annual_volatility": _column("Volatility", "percent", "Of daily returns, times root 252"),
-    "sharpe": _column("Sharpe", "ratio", "Mean over standard deviation of daily returns, annual"),
-    "max_drawdown": _column("Max drawdown", "percent", "Largest loss from a peak, compounded"),
-    "var_95": _column("VaR 95 %", "percent2", "Historical, one day"),
-    "cvar_95": _column("CVaR 95 %", "percent2", "Mean loss on the days beyond VaR"),
-    "calmar": _column("Calmar", "ratio", "Annual return over maximum drawdown"),
-    "sortino": _column("Sortino", "ratio", "Mean over downside deviation, annual"),
-    "turnover": _column("Turnover", "times", "Times a year that the whole portfolio is replaced"),
-    "cost_drag": _column("Cost", "percent2", "Return a year lost to costs"),
-    "beta": _column("Beta", "ratio", "To the market index"),
-    "max_drawdown_change": _column("Max drawdown", "change", "Negative: a smaller loss"),
-    "sharpe_difference": _column("Sharpe, difference", "signed", "Positive: better"),
-    "sharpe_change": _column("Sharpe, change", "change", "As a share of the benchmark's"),
-    "var_95_change": _column("VaR 95 %", "change", "Negative: a smaller loss"),
-    "ic": _column("IC", "small", "Mean correlation of scores and returns across stocks"),
-    "rank_ic": _column("Rank IC", "small", "The same of ranks (Spearman)"),
-    "nw_t": _column("t", "ratio", "Newey-West, which allows for overlapping returns"),
-    "icir": _column("ICIR", "ratio", "Mean over standard deviation of the IC"),
-    "hit_rate": _column("Hit rate", "percent", "Share of dates with a positive Rank IC"),
-    "n": _column("Dates", "count"),
-    "q_value": _column(
-        "q", "p", "Share of false factors to expect among this one and all that are stronger"
+    "annual_return": Column("Return", "percent", "Compounded, per year, after costs"),
+    "annual_volatility": Column("Volatility", "percent", "Of daily returns, times root 252"),
+    "sharpe": Column("Sharpe", "ratio", "Mean over standard deviation of returns, annualised"),
+    "max_drawdown": Column("Max drawdown", "percent", "Largest loss from a peak, compounded"),
+    "var_95": Column("VaR 95 %", "percent2", "Historical, one day"),
+    "cvar_95": Column("CVaR 95 %", "percent2", "Mean loss on the days beyond VaR"),
+    "calmar": Column("Calmar", "ratio", "Annual return over maximum drawdown"),
+    "sortino": Column("Sortino", "ratio", "Mean over downside deviation, annualised"),
+    "turnover": Column("Turnover", "times", "Times a year that the whole portfolio is replaced"),
+    "cost_drag": Column("Cost", "percent2", "Annual return lost to costs"),
+    "beta": Column("Beta", "ratio", "To the market index"),
+    "max_drawdown_change": Column("Max drawdown, change", "change", "Negative: a smaller loss"),
+    "sharpe_difference": Column("Sharpe, difference", "signed", "Positive: better"),
+    "sharpe_change": Column("Sharpe, change", "change", "As a share of the benchmark's"),
+    "var_95_change": Column("VaR 95 %, change", "change", "Negative: a smaller loss"),
+    "ic": Column("IC", "small", "Mean correlation of scores and returns across stocks"),
+    "rank_ic": Column("Rank IC", "small", "The same of ranks (Spearman)"),
+    "nw_t": Column("t", "ratio", "Newey-West, which allows for overlapping returns"),
+    "icir": Column("ICIR", "ratio", "Mean over standard deviation of the IC"),
+    "hit_rate": Column("Hit rate", "percent", "Share of dates with a positive Rank IC"),
+    "n": Column("Dates", "count"),
+    "q_value": Column(
+        "q", "p", "Expected share of false discoveries among this factor and all stronger ones"
     ),
-    "coverage": _column("Coverage", "percent", "Share of stock-days on which it is known"),
-    "sign_stability": _column("Sign stability", "percent", "Share of sub-periods of one sign"),
-    "cluster": _column("Stands for it", "text", "The strongest of the factors that say the same"),
-    "vif": _column("VIF", "ratio", "How far the other factors explain this one"),
-    "kept": _column("Kept", "flag"),
-    "annual_turnover": _column("Turnover", "times", "Times a year that it is all replaced"),
-    "mean_invested": _column("Invested", "percent", "Mean share of wealth in stocks"),
-    "cost_share_of_initial_wealth": _column("Costs in all", "percent", "Of the initial wealth"),
-    "gross_annual_return": _column("Return before costs", "percent2", "Compounded, per year"),
-    "net_annual_return": _column("Return after costs", "percent2", "Compounded, per year"),
-    "trading_days": _column("Days with trades", "count"),
-    "blocked_orders": _column("Blocked orders", "count", "The stock was suspended that day"),
-    "forced_sales": _column("Forced sales", "count", "Delisted, paid out at the last price"),
-    "mean_cash": _column("Cash", "percent", "Mean share of wealth"),
-    "cells": _column("Cells", "count", "Numbers changed, or stock-days held out of the sample"),
-    "tickers": _column("Tickers", "count"),
-    "limit_orders": _column("At price limits", "count", "Orders refused at a price limit"),
-    "cut_orders": _column("Cut orders", "count", "Larger than the allowed share of the volume"),
-    "small_orders": _column("Below a lot", "count", "Orders rounded away to whole lots"),
-    "weight": _column("Weight", "percent"),
-    "average": _column("Average weight", "percent"),
-    "exceedances": _column("Exceedances", "count", "Days that lost more than the VaR"),
-    "rate": _column("Share", "percent", "To compare with 5 % at a level of 95 %"),
-    "kupiec_p": _column("Kupiec p", "p", "Is their number right?"),
-    "independence_p": _column("Clusters p", "p", "Do they come in clusters? Christoffersen"),
-    "conditional_p": _column("Both p", "p", "Number and clusters together: Christoffersen"),
-    "dynamic_p": _column("Dynamic p", "p", "Could they be foretold? Engle and Manganelli"),
-    "mean_var": _column("Mean VaR", "percent2", "Of the forecasts"),
-    "verdict": _column("Verdict", "text"),
-    "mean_exposure": _column("Mean exposure", "percent", "Share of wealth that was held"),
-    "least_exposure": _column("Least", "percent", "Smallest exposure"),
-    "changes": _column("Changes a year", "count", "Days on which exposure was decided anew"),
-    "days": _column("Days", "count"),
-    "mean_return": _column("Mean a day", "percent3"),
-    "deepest_drawdown": _column(
-        "Deepest drawdown", "percent", "Reached on days of the regime, on the full path"
+    "coverage": Column("Coverage", "percent", "Share of stock-days on which the factor is known"),
+    "sign_stability": Column("Sign stability", "percent", "Share of sub-periods of the same sign"),
+    "cluster": Column("Representative", "text", "The strongest factor of its correlated group"),
+    "vif": Column("VIF", "ratio", "Variance inflation by the other factors"),
+    "kept": Column("Kept", "flag"),
+    "annual_turnover": Column(
+        "Turnover", "times", "Times a year that the whole portfolio is replaced"
     ),
-    "drawdown_share": _column(
-        "Of the max drawdown", "percent", "Part of the largest loss that fell on these days"
+    "mean_invested": Column("Invested", "percent", "Mean share of wealth in stocks"),
+    "cost_share_of_initial_wealth": Column("Total costs", "percent", "Share of the initial wealth"),
+    "gross_annual_return": Column("Return before costs", "percent2", "Compounded, per year"),
+    "net_annual_return": Column("Return after costs", "percent2", "Compounded, per year"),
+    "trading_days": Column("Days with trades", "count"),
+    "blocked_orders": Column("Blocked orders", "count", "The stock was suspended that day"),
+    "forced_sales": Column("Forced sales", "count", "Delisted, paid at the last price"),
+    "mean_cash": Column("Cash", "percent", "Mean share of wealth"),
+    "cells": Column("Cells", "count", "Values changed, or stock-days left out of the sample"),
+    "tickers": Column("Tickers", "count"),
+    "limit_orders": Column("At price limits", "count", "Orders refused at a price limit"),
+    "cut_orders": Column("Cut orders", "count", "Larger than the allowed share of the volume"),
+    "small_orders": Column("Below a lot", "count", "Orders rounded down to zero lots"),
+    "weight": Column("Weight", "percent"),
+    "average": Column("Average weight", "percent"),
+    "exceedances": Column("Exceedances", "count", "Days that lost more than the VaR"),
+    "rate": Column("Share", "percent", "Expected: 5 % at a level of 95 %"),
+    "kupiec_p": Column("Kupiec p", "p", "Is the number of exceedances right?"),
+    "independence_p": Column("Clusters p", "p", "Do exceedances cluster? Christoffersen"),
+    "conditional_p": Column("Both p", "p", "Number and clusters together: Christoffersen"),
+    "dynamic_p": Column("Dynamic p", "p", "Can exceedances be predicted? Engle and Manganelli"),
+    "mean_var": Column("Mean VaR", "percent2", "Of the forecasts"),
+    "verdict": Column("Result", "text"),
+    "mean_exposure": Column("Mean exposure", "percent", "Share of wealth invested"),
+    "least_exposure": Column("Minimum", "percent", "Smallest exposure"),
+    "changes": Column("Changes a year", "count", "Days on which the exposure was changed"),
+    "days": Column("Days", "count"),
+    "mean_return": Column("Mean per day", "percent3"),
+    "deepest_drawdown": Column(
+        "Deepest drawdown", "percent", "Reached on days of the regime, along the full path"
     ),
-    "total_return": _column("Return", "percent"),
-    "share_of_market": _column("Of the market's", "ratio", "Its return over the market's"),
-    "exposure_before": _column("Exposure before", "percent", "At the close before"),
-    "alone": _column("Alone", "percent2", "Only this factor falls"),
-    "together": _column("Together", "percent2", "The others move as they usually do"),
-    "slope": _column("Slope", "ratio"),
-    "r2": _column("R²", "ratio"),
-    "recognised": _column("Recognised", "text"),
-    "lag_days": _column("Days late", "count"),
-    "already": _column("Already there", "flag", "The label was left from an earlier leg"),
-    "missed": _column("Move missed", "percent", "Of the index, until it was recognised"),
-    "seconds": _column("Seconds", "count1"),
+    "drawdown_share": Column(
+        "Share of max drawdown", "percent", "Part of it that occurred on these days"
+    ),
+    "total_return": Column("Return", "percent"),
+    "share_of_market": Column("Share of market", "ratio", "Return over the return of the market"),
+    "exposure_before": Column("Exposure before", "percent", "At the close before the window"),
+    "alone": Column("Alone", "percent2", "Only this factor falls"),
+    "together": Column("Together", "percent2", "The others move as they usually do"),
+    "slope": Column("Slope", "ratio"),
+    "r2": Column("R²", "ratio"),
+    "recognised": Column("Recognised", "text"),
+    "lag_days": Column("Days late", "count"),
+    "already": Column("Already labelled", "flag", "The label was left from an earlier leg"),
+    "missed": Column("Move missed", "percent", "Of the index, before it was recognised"),
+    "seconds": Column("Seconds", "count1"),
+    "rung": Column("Step", "text"),
 }
 
 
 def show(value: Any, kind: str) -> str:
-    r"""Format one value for people; fractions become per cent.
-
-    Parameters
-    ----------
-    value : object
-        A number, text, flag or date; None and NaN become a dash.
-    kind : str
-        ``whole``, ``percent``, ``percent2``, ``percent3``, ``change``, ``points``, ``points2``,
-        ``ratio``, ``signed``, ``small``, ``times``, ``count``, ``count1``, ``p``, ``flag`` or
-        ``text``.
+    r"""Format one value for people: fractions as per cent; None and NaN as a dash.
 
     Examples
     --------
@@ -182,6 +169,12 @@ def show(value: Any, kind: str) -> str:
     return text.lstrip("-+") if is_zero and kind != "p" else text.replace("-", MINUS)
 
 
+def p_text(p: float) -> str:
+    """A p-value with its sign: ``p = 0.37`` or ``p < 0.01``."""
+    text = show(p, "p")
+    return f"p {text}" if text.startswith("<") else f"p = {text}"
+
+
 def make_table(
     frame: pd.DataFrame,
     caption: str,
@@ -189,24 +182,10 @@ def make_table(
     kind: str | None = None,
     columns: Mapping[str, Column] | None = None,
     folded: bool = False,
-) -> Table:
-    """Lay a frame out: its index as headings, ``x_low`` and ``x_high`` as small print under ``x``.
+) -> ReportTable:
+    """Lay a frame out: a named index as headings, ``x_low`` and ``x_high`` in small print.
 
-    Parameters
-    ----------
-    frame : DataFrame
-        A named index (or several levels) becomes the row headings; an unnamed one is left out.
-    caption : str
-    kind : str, optional
-        Format of columns that are not known by name; default by their type.
-    columns : mapping, optional
-        Formats that go before the known ones.
-    folded : bool
-        The page shows the table only when asked.
-
-    Returns
-    -------
-    Table
+    `columns` go before the known ones; `kind` is the format of columns that neither knows.
     """
     known = {**COLUMNS, **(columns or {})}
     levels = [name for name in frame.index.names if name is not None]
@@ -226,11 +205,11 @@ def make_table(
         )
         for row in flat.to_dict("records")
     )
-    return Table(caption, tuple(head), rows, n_keys, folded, breaks=breaks)
+    return ReportTable(caption, tuple(head), rows, n_keys, folded, breaks=breaks)
 
 
 def _breaks(index: pd.Index[Any]) -> tuple[int, ...]:
-    """Where a new group begins: another first level, or the first strategy under the overlay."""
+    """Where a new group begins: another first level, or the first strategy with the overlay."""
     first = [str(value) for value in index.get_level_values(0)]
     if index.nlevels == 1:
         first = [str(value.endswith(_OVERLAY)) for value in first]
@@ -256,8 +235,8 @@ def _heading(
     if is_key and not pd.api.types.is_float_dtype(values):
         return Column(known[label].label if label in known else _words(label), "text")
     if parts[-1] in known:
-        found = known[parts[-1]]
-        return Column(" · ".join([*parts[:-1], found.label]), found.kind, found.about)
+        column = known[parts[-1]]
+        return Column(" · ".join([*parts[:-1], column.label]), column.kind, column.about)
     if pd.api.types.is_bool_dtype(values):
         return Column(_words(label), "flag")
     if not pd.api.types.is_numeric_dtype(values):
@@ -270,8 +249,7 @@ def _small_print(row: Mapping[Hashable, Any], name: Hashable, kind: str) -> str:
     low, high, p = (row.get(f"{name}{s}") for s in _COMPANIONS)
     parts = [] if low is None or np.isnan(low) else [f"{show(low, kind)} to {show(high, kind)}"]
     if p is not None and not np.isnan(p):
-        below = show(p, "p")
-        parts.append(f"p {below}" if below.startswith("<") else f"p = {below}")
+        parts.append(p_text(p))
     return ", ".join(parts)
 
 

@@ -1,4 +1,4 @@
-"""Figure 2: what optimising further gives, as one self-contained HTML page."""
+"""The paper's Figure 2, a validation curve of how far a model is optimised, as one HTML page."""
 
 from __future__ import annotations
 
@@ -6,34 +6,24 @@ import html
 from pathlib import Path
 
 import plotly.graph_objects as go
-from plotly.offline import get_plotlyjs
 from plotly.subplots import make_subplots
 
 from alphakeel.errors import DataError
-from alphakeel.report.page import figures_json
-from alphakeel.report.style import BLUE, GREY, VERMILION, layout, name_text, numbers
+from alphakeel.report.page import figures_json, plotly_script
+from alphakeel.report.style import BLUE, GREY, VERMILION, faint, layout, name_text, numbers
 from alphakeel.selection.validation_curve_fits import AXES, ValidationCurve
 
-__all__ = ["degree_figure", "render_degrees", "write_degree_page"]
+__all__ = ["curve_figure", "render_curve", "write_curve_page"]
 
 SHOWN = {"rank_ic": "Rank IC", "sharpe": "Sharpe ratio", "annual_return": "annual return"}
 COLORS = {"validation": BLUE, "out of sample": VERMILION}
 DASHES = {"validation": "dash", "out of sample": "solid"}
 
 
-def degree_figure(study: ValidationCurve, axis: str) -> go.Figure:
-    """Rank IC, Sharpe ratio and annual return against one axis, with bands over seeds.
+def curve_figure(study: ValidationCurve, axis: str) -> go.Figure:
+    """Rank IC, Sharpe ratio and annual return against one of `AXES`, with bands over seeds.
 
-    Parameters
-    ----------
-    study : ValidationCurve
-    axis : str
-        ``"steps"``, ``"trials"`` or ``"hidden"``.
-
-    Returns
-    -------
-    Figure
-        One panel a metric; the vertical line is where returns diminish in validation.
+    One panel per metric; the vertical line is where returns diminish in validation.
     """
     figure = make_subplots(rows=1, cols=len(SHOWN), horizontal_spacing=0.09)
     own = study.table[study.table["axis"] == axis]
@@ -45,7 +35,7 @@ def degree_figure(study: ValidationCurve, axis: str) -> go.Figure:
             low, high = numbers(curve[f"{metric}_low"]), numbers(curve[f"{metric}_high"])
             figure.add_scatter(
                 x=x + x[::-1], y=high + low[::-1], fill="toself", line={"width": 0},
-                fillcolor=_faint(color), hoverinfo="skip", showlegend=False, mode="lines",
+                fillcolor=faint(color, 0.16), hoverinfo="skip", showlegend=False, mode="lines",
                 row=1, col=column,
             )  # fmt: skip
             figure.add_scatter(
@@ -83,31 +73,25 @@ def degree_figure(study: ValidationCurve, axis: str) -> go.Figure:
     return figure
 
 
-def render_degrees(study: ValidationCurve) -> str:
+def render_curve(study: ValidationCurve) -> str:
     """Text of the page; the same study gives the same text."""
-    figures = {axis: degree_figure(study, axis) for axis in AXES}
+    figures = {axis: curve_figure(study, axis) for axis in AXES}
     sections = "\n".join(_section(study, axis) for axis in AXES)
     return _PAGE.format(
         title=f"{html.escape(study.label)} on {name_text(study.name)}: the degree of optimisation",
         lead=_lead(study),
         sections=sections,
         figures=figures_json(figures),
-        plotly=get_plotlyjs().replace("</script", "<\\/script").replace("<!--", "<\\!--"),
+        plotly=plotly_script(),
     )
 
 
-def write_degree_page(study: ValidationCurve, path: str | Path) -> Path:
-    """Write the page as one HTML file that needs no network.
-
-    Raises
-    ------
-    DataError
-        If it cannot be written.
-    """
+def write_curve_page(study: ValidationCurve, path: str | Path) -> Path:
+    """Write the page as one HTML file that needs no network; DataError if it cannot be written."""
     target = Path(path)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(render_degrees(study), encoding="utf-8", errors="xmlcharrefreplace")
+        target.write_text(render_curve(study), encoding="utf-8", errors="xmlcharrefreplace")
     except OSError as error:
         raise DataError(f"cannot write the page to {target}: {error.strerror}.") from error
     return target.resolve()
@@ -116,33 +100,28 @@ def write_degree_page(study: ValidationCurve, path: str | Path) -> Path:
 def _lead(study: ValidationCurve) -> str:
     return (
         f"Validation {study.validated[0]} to {study.validated[1]}; out of sample "
-        f"{study.tested[0]} to {study.tested[1]}, net of costs, evaluated and never chosen by. "
-        f"Lines are means over single networks of {study.plan.n_seeds} seeds, bands their range; "
-        "for trials, the mean and the middle 90 % over random orders of the best of the first k. "
-        "The dotted line is the first degree from which the next gains no more in validation than "
-        "the standard error over seeds."
+        f"{study.tested[0]} to {study.tested[1]}, net of costs, for evaluation only: nothing is "
+        f"selected by it. Lines are means over single networks of {study.plan.n_seeds} seeds, and "
+        "bands their range; for trials, the mean and the central 90 % over random orders of the "
+        "best of the first k. The dotted line is the first degree beyond which the next one gains "
+        "no more in validation than the standard error over seeds."
     )
 
 
 def _section(study: ValidationCurve, axis: str) -> str:
-    luck = study.deflation[axis]
+    deflation = study.deflation[axis]
     points = study.points[study.points["axis"] == axis].set_index("metric")["diminishing"]
     first = (
         f"Returns diminish at {points['rank_ic']} {AXES[axis]} by Rank IC, at {points['sharpe']} "
         "by Sharpe ratio."
     )
-    facts = [first, *luck.in_words()]
+    facts = [first, *deflation.in_words()]
     items = "".join(f"<li>{html.escape(fact)}</li>" for fact in facts)
     title = f"More {AXES[axis]}"
     return (
         f'<section><h2>{title}</h2><div class="chart" id="{axis}" role="img" '
         f'aria-label="{title}: {html.escape(facts[0])}"></div><ul>{items}</ul></section>'
     )
-
-
-def _faint(color: str) -> str:
-    red, green, blue = (int(color[i : i + 2], 16) for i in (1, 3, 5))
-    return f"rgba({red},{green},{blue},0.16)"
 
 
 _PAGE = """<!doctype html>
