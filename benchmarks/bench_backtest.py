@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from alphakeel.backtest.costs import ProportionalCost
-from alphakeel.backtest.engine import backtest
+from alphakeel.backtest.engine import run_backtest
 from alphakeel.backtest.market_rules import cn_market
 from alphakeel.portfolio.heuristics import minimum_variance
 
@@ -87,7 +87,7 @@ def market_case(
 
     def run(build: bool) -> float:
         market = cn_market(dates, **arrays) if build else built
-        ledger = backtest(
+        ledger = run_backtest(
             weights,
             prices,
             tradable=tradable,
@@ -122,14 +122,14 @@ def measure(seed: int = 0) -> list[dict[str, object]]:
     rules = market_case(weights, prices, seed + 2)
 
     def daily() -> tuple[float, npt.NDArray[np.float64]]:
-        ledger = backtest(weights, prices, lag=0, cost=cost)
+        ledger = run_backtest(weights, prices, lag=0, cost=cost)
         return float(ledger.wealth[-1]), ledger.net_returns
 
     # What vectorbt must find too: without costs, and with costs sized on the wealth before them.
     matched = shares_after_costs(0.98 * weights, prices, COST_RATE)
     check = [
-        float(backtest(weights, prices, lag=0, cost=ProportionalCost(0.0)).wealth[-1]),
-        float(backtest(matched, prices, lag=0, cost=cost).wealth[-1]),
+        float(run_backtest(weights, prices, lag=0, cost=ProportionalCost(0.0)).wealth[-1]),
+        float(run_backtest(matched, prices, lag=0, cost=cost).wealth[-1]),
     ]
     size = f"{N_ASSETS} x {N_DATES}"
     lines = [
@@ -142,12 +142,12 @@ def measure(seed: int = 0) -> list[dict[str, object]]:
         ),
         _line(
             f"backtest, daily, suspensions and delistings, {size}",
-            cpu_seconds(lambda: backtest(weights, listed, tradable=tradable, cost=cost)),
+            cpu_seconds(lambda: run_backtest(weights, listed, tradable=tradable, cost=cost)),
             "CPU s",
         ),
         _line(
             f"backtest, weekly rebalancing, {size}",
-            cpu_seconds(lambda: backtest(weekly, prices, cost=cost)),
+            cpu_seconds(lambda: run_backtest(weekly, prices, cost=cost)),
             "CPU s",
         ),
         _line(

@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 
 from alphakeel.backtest.costs import ProportionalCost
-from alphakeel.backtest.engine import backtest
+from alphakeel.backtest.engine import run_backtest
 from alphakeel.backtest.ledger import Ledger
 from alphakeel.data.cleaning import clean
 from alphakeel.data.panel import universe_mask
@@ -65,7 +65,7 @@ def books_of(seed: int) -> dict[str, Ledger]:
     for name, decided in weights.items():
         target = np.full((N_DATES - FIRST, N_ASSETS), np.nan)
         target[rows - FIRST] = decided
-        books[name] = backtest(
+        books[name] = run_backtest(
             target,
             price[FIRST:],
             tradable=market.panel.estimation_mask[FIRST:],

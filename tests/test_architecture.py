@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+import alphakeel
+
 SOURCE = Path(__file__).resolve().parents[1] / "src" / "alphakeel"
 
 LAYERS = [
@@ -120,6 +122,13 @@ def test_imports_point_down(path: Path) -> None:
             assert package in MAY_READ_SETTINGS, (
                 f"{path.name}:{line}: {package} must receive plain numbers, not settings"
             )
+
+
+def test_no_public_name_is_hidden_by_a_module() -> None:
+    """Importing `alphakeel.x` sets the attribute `x` of the package, whatever it was before."""
+    modules = {path.stem if path.stem != "__init__" else path.parent.name
+               for path in (*SOURCE.glob("*.py"), *SOURCE.glob("*/__init__.py"))}  # fmt: skip
+    assert not modules & set(alphakeel.__all__)
 
 
 def test_no_two_modules_import_each_other() -> None:

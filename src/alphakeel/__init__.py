@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 # Public name -> the module that defines it.
-_DOOR = {
+_PUBLIC = {
     "AlphakeelError": "errors",
     "ConfigError": "errors",
     "DataError": "errors",
@@ -60,8 +60,13 @@ _DOOR = {
     "MLPForecaster": "models.sequence",
     "LightGBMForecaster": "models.tabular",
     "SupportVectorForecaster": "models.tabular",
-    "backtest": "backtest.engine",
+    "run_backtest": "backtest.engine",
     "Ledger": "backtest.ledger",
+    "Plan": "pipeline.plan",
+    "Dataset": "pipeline.dataset",
+    "prepare_dataset": "pipeline.dataset",
+    "save_dataset": "storage.datasets",
+    "load_dataset": "storage.datasets",
     "Study": "results",
     "load_data": "provenance",
     "run_study": "study",
@@ -70,11 +75,11 @@ _DOOR = {
     "write_report": "report.page",
 }
 
-__all__ = ["__version__", *_DOOR]
+__all__ = ["__version__", *_PUBLIC]
 
 if TYPE_CHECKING:
     from alphakeel.audit import run_audit
-    from alphakeel.backtest.engine import backtest
+    from alphakeel.backtest.engine import run_backtest
     from alphakeel.backtest.ledger import Ledger
     from alphakeel.config import (
         AllocationConfig,
@@ -112,17 +117,20 @@ if TYPE_CHECKING:
         MLPForecaster,
     )
     from alphakeel.models.tabular import LightGBMForecaster, SupportVectorForecaster
+    from alphakeel.pipeline.dataset import Dataset, prepare_dataset
+    from alphakeel.pipeline.plan import Plan
     from alphakeel.provenance import load_data
     from alphakeel.report.page import write_report
     from alphakeel.results import Study
     from alphakeel.skfolio_alpha import DeepAlpha
+    from alphakeel.storage.datasets import load_dataset, save_dataset
     from alphakeel.storage.runs import save_run
     from alphakeel.study import run_study
 
 
 def __getattr__(name: str) -> Any:
-    if name in _DOOR:
-        return getattr(import_module(f"alphakeel.{_DOOR[name]}"), name)
+    if name in _PUBLIC:
+        return getattr(import_module(f"alphakeel.{_PUBLIC[name]}"), name)
     raise AttributeError(f"module 'alphakeel' has no attribute {name!r}")
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from skfolio import Portfolio
 
 from alphakeel.backtest.costs import ProportionalCost
-from alphakeel.backtest.engine import backtest
+from alphakeel.backtest.engine import run_backtest
 from alphakeel.backtest.ledger import Ledger
 from alphakeel.errors import AlphakeelError, ConfigError, DataError
 
@@ -94,7 +94,9 @@ class TestByHand:
     targets = np.array([[0.5, 0.3, 0.0], [NONE] * 3, [0.2, 0.2, 0.6], [NONE] * 3, [NONE] * 3])
 
     def test_every_number(self) -> None:
-        ledger = backtest(self.targets, self.prices, cost=ProportionalCost(0.01), initial=1000.0)
+        ledger = run_backtest(
+            self.targets, self.prices, cost=ProportionalCost(0.01), initial=1000.0
+        )
         # Day 1: 80 % is bought; what is left after costs solves x + 1 % of 0.8 x = 1000.
         x1 = 1000.0 / 1.008
         a, b, cash = 0.5 * x1, 0.3 * x1, 0.2 * x1
@@ -138,14 +140,14 @@ class TestByHand:
 
     @pytest.mark.parametrize("lag", [0, 1, 2, 3])
     def test_lag_is_the_rows_between_decision_and_trade(self, lag: int) -> None:
-        ledger = backtest(self.targets, self.prices, lag=lag)
+        ledger = run_backtest(self.targets, self.prices, lag=lag)
         assert np.flatnonzero(ledger.trades.any(axis=1))[0] == lag
 
     def test_weights_decided_at_a_close_do_not_earn_that_day_nor_the_next(self) -> None:
         prices = np.array([[1.0], [2.0], [6.0], [24.0]])
         targets = np.array([[NONE], [1.0], [NONE], [NONE]])
         np.testing.assert_allclose(
-            backtest(targets, prices, cost=FREE).net_returns, [0.0, 0.0, 0.0, 3.0]
+            run_backtest(targets, prices, cost=FREE).net_returns, [0.0, 0.0, 0.0, 3.0]
         )
 
 
@@ -157,7 +159,7 @@ class TestSuspension:
         targets = np.array([[0.5, 0.5, 0.0, 0.0], [0.0, 0.0, 0.6, 0.4], [NONE] * 4])
         tradable = np.ones((3, 4), dtype=bool)
         tradable[2, 0] = False
-        ledger = backtest(targets, prices, tradable=tradable, cost=FREE)
+        ledger = run_backtest(targets, prices, tradable=tradable, cost=FREE)
         np.testing.assert_allclose(ledger.weights[2], [0.5, 0.0, 0.3, 0.2])
         assert ledger.blocked.tolist() == [0, 0, 1]
         assert ledger.fill[2] == pytest.approx(0.5)
@@ -166,7 +168,7 @@ class TestSuspension:
     def test_nothing_can_be_bought_when_all_money_is_stuck(self) -> None:
         targets = np.array([[1.0, 0.0], [0.0, 1.0], [NONE, NONE]])
         tradable = np.array([[True, True], [True, True], [False, True]])
-        ledger = backtest(targets, np.ones((3, 2)), tradable=tradable)
+        ledger = run_backtest(targets, np.ones((3, 2)), tradable=tradable)
         np.testing.assert_allclose(ledger.weights[2], [1.0, 0.0])
         assert ledger.costs[2] == 0.0
         assert ledger.fill[2] == 0.0
@@ -174,12 +176,12 @@ class TestSuspension:
     def test_a_blocked_order_is_not_retried_before_the_next_rebalance(self) -> None:
         targets = np.array([[1.0], [NONE], [NONE], [1.0], [NONE]])
         tradable = np.array([[True], [False], [True], [True], [True]])
-        ledger = backtest(targets, np.ones((5, 1)), tradable=tradable, cost=FREE)
+        ledger = run_backtest(targets, np.ones((5, 1)), tradable=tradable, cost=FREE)
         np.testing.assert_allclose(ledger.weights[:, 0], [0, 0, 0, 0, 1])
 
     def test_a_stock_without_a_price_is_not_bought_and_its_weight_stays_in_cash(self) -> None:
         prices = np.array([[1.0, NONE], [1.0, NONE], [1.0, 5.0]])
-        ledger = backtest(np.full((3, 2), 0.5), prices, cost=FREE)
+        ledger = run_backtest(np.full((3, 2), 0.5), prices, cost=FREE)
         np.testing.assert_allclose(ledger.weights, [[0, 0], [0.5, 0.0], [0.5, 0.5]])
         assert ledger.blocked.tolist() == [0, 1, 0]
 
@@ -190,7 +192,7 @@ class TestAgainstSkfolio:
     weights = np.array([0.1, 0.2, 0.3, 0.15, 0.25])
 
     def test_daily_rebalancing_without_costs_is_constant_weights(self) -> None:
-        ledger = backtest(np.tile(self.weights, (251, 1)), self.prices, lag=0, cost=FREE)
+        ledger = run_backtest(np.tile(self.weights, (251, 1)), self.prices, lag=0, cost=FREE)
         expected = Portfolio(self.returns, self.weights).returns
         np.testing.assert_allclose(ledger.net_returns[1:], expected, atol=1e-14)
         np.testing.assert_allclose(expected, self.returns @ self.weights, atol=1e-15)
@@ -198,7 +200,7 @@ class TestAgainstSkfolio:
     def test_one_purchase_is_buy_and_hold(self) -> None:
         targets = np.full((251, 5), np.nan)
         targets[0] = self.weights
-        ledger = backtest(targets, self.prices, lag=0, cost=FREE)
+        ledger = run_backtest(targets, self.prices, lag=0, cost=FREE)
         expected = Portfolio(self.returns, self.weights, weight_drift=True).returns
         np.testing.assert_allclose(ledger.net_returns[1:], expected, atol=1e-14)
         np.testing.assert_allclose(ledger.wealth, self.prices @ self.weights, rtol=1e-13)
@@ -217,7 +219,7 @@ class TestBooks:
         self, seed: int, rate: float, lag: int, initial: float, rough: bool
     ) -> None:
         targets, prices, tradable = random_market(seed, rough=rough)
-        ledger = backtest(
+        ledger = run_backtest(
             targets,
             prices,
             tradable=tradable,
@@ -253,7 +255,9 @@ class TestBooks:
     @settings(max_examples=25, deadline=None)
     def test_equals_a_plain_loop(self, seed: int, lag: int) -> None:
         targets, prices, tradable = random_market(seed, n_dates=15)
-        ledger = backtest(targets, prices, tradable=tradable, lag=lag, cost=ProportionalCost(0.01))
+        ledger = run_backtest(
+            targets, prices, tradable=tradable, lag=lag, cost=ProportionalCost(0.01)
+        )
         expected = simple_reference(targets, prices, tradable, lag, 0.01)
         np.testing.assert_allclose(ledger.wealth, expected, rtol=1e-10)
 
@@ -263,36 +267,36 @@ class TestBooks:
         tradable = np.ones(idle.shape, dtype=bool)
         tradable[:, -1] = False  # forces the careful path, touches nothing
         wide = np.column_stack([targets, np.where(np.isnan(targets[:, 0]), np.nan, 0.0)])
-        careful = backtest(wide, idle, tradable=tradable)
-        fast = backtest(targets, prices)
+        careful = run_backtest(wide, idle, tradable=tradable)
+        fast = run_backtest(targets, prices)
         np.testing.assert_allclose(careful.wealth, fast.wealth, rtol=1e-13)
         np.testing.assert_allclose(careful.weights[:, :-1], fast.weights, atol=1e-13)
 
     def test_initial_wealth_is_only_a_unit(self) -> None:
         targets, prices, tradable = random_market(5)
-        one = backtest(targets, prices, tradable=tradable)
-        many = backtest(targets, prices, tradable=tradable, initial=3e6)
+        one = run_backtest(targets, prices, tradable=tradable)
+        many = run_backtest(targets, prices, tradable=tradable, initial=3e6)
         np.testing.assert_allclose(many.net_returns, one.net_returns, atol=1e-13)
 
     def test_prices_in_float32_are_booked_in_float64(self) -> None:
         targets, prices, tradable = random_market(9)
         prices = prices.astype(np.float32)
-        ledger = backtest(targets, prices, tradable=tradable)
+        ledger = run_backtest(targets, prices, tradable=tradable)
         assert ledger.wealth.dtype == np.float64
         assert ledger.imbalance(prices).max() < 1e-10
 
     def test_asset_order_does_not_matter(self) -> None:
         targets, prices, tradable = random_market(6)
         order = np.random.default_rng(0).permutation(prices.shape[1])
-        one = backtest(targets, prices, tradable=tradable)
-        other = backtest(targets[:, order], prices[:, order], tradable=tradable[:, order])
+        one = run_backtest(targets, prices, tradable=tradable)
+        other = run_backtest(targets[:, order], prices[:, order], tradable=tradable[:, order])
         np.testing.assert_allclose(other.wealth, one.wealth, rtol=1e-13)
         np.testing.assert_allclose(other.weights, one.weights[:, order], atol=1e-13)
 
     def test_inputs_stay_and_the_ledger_is_read_only(self) -> None:
         targets, prices, tradable = random_market(7)
         copies = targets.copy(), prices.copy(), tradable.copy()
-        ledger = backtest(targets, prices, tradable=tradable)
+        ledger = run_backtest(targets, prices, tradable=tradable)
         for mine, copy in zip((targets, prices, tradable), copies, strict=True):
             np.testing.assert_array_equal(mine, copy)
             mine.flags.writeable = True
@@ -307,7 +311,7 @@ class TestNoLookAhead:
     @pytest.mark.parametrize("huge", [False, True])
     def test_scrambled_future_leaves_the_past_to_the_bit(self, seed: int, huge: bool) -> None:
         targets, prices, tradable = random_market(seed)
-        base = arrays(backtest(targets, prices, tradable=tradable))
+        base = arrays(run_backtest(targets, prices, tradable=tradable))
         rng = np.random.default_rng(seed + 1000)
         for t in (3, 11, 20, 28):
             noise, shape = [x.copy() for x in (targets, prices, tradable)], prices[t + 1 :].shape
@@ -318,14 +322,14 @@ class TestNoLookAhead:
             gone = (rng.random(shape) < 0.1).cumsum(axis=0) > 0
             noise[1][t + 1 :] = np.where(alive & ~gone, level, np.nan)
             noise[2][t + 1 :] = rng.random(shape) < 0.5
-            other = arrays(backtest(noise[0], noise[1], tradable=noise[2]))
+            other = arrays(run_backtest(noise[0], noise[1], tradable=noise[2]))
             for name, value in base.items():
                 np.testing.assert_array_equal(value[: t + 1], other[name][: t + 1], err_msg=name)
 
     def test_a_longer_history_continues_a_shorter_one(self) -> None:
         targets, prices, tradable = random_market(2)
-        whole = arrays(backtest(targets, prices, tradable=tradable))
-        part = arrays(backtest(targets[:17], prices[:17], tradable=tradable[:17]))
+        whole = arrays(run_backtest(targets, prices, tradable=tradable))
+        part = arrays(run_backtest(targets[:17], prices[:17], tradable=tradable[:17]))
         for name, value in part.items():
             np.testing.assert_array_equal(value, whole[name][:17], err_msg=name)
 
@@ -342,7 +346,7 @@ class TestCosts:
                 return np.add(tax, 1e-3 * np.abs(trades) ** 1.5, out=out)
 
         targets, prices, tradable = random_market(8)
-        ledger = backtest(targets, prices, tradable=tradable, cost=SellTax())
+        ledger = run_backtest(targets, prices, tradable=tradable, cost=SellTax())
         assert ledger.imbalance(prices).max() < 1e-10
         assert (ledger.cash >= -1e-12).all()
         expected = [SellTax().charge(row, t).sum() for t, row in enumerate(ledger.trades)]
@@ -356,7 +360,7 @@ class TestCosts:
                 return np.multiply(1.9 * np.abs(trades), np.abs(trades) > 0.3, out=out)
 
         with pytest.raises(AlphakeelError, match="row 1 do not settle"):
-            backtest(np.array([[0.5], [NONE]]), np.ones((2, 1)), cost=Jumpy())
+            run_backtest(np.array([[0.5], [NONE]]), np.ones((2, 1)), cost=Jumpy())
 
     @pytest.mark.parametrize("rate", [-0.001, 10.0, np.nan])
     def test_a_rate_out_of_range_is_refused(self, rate: float) -> None:
@@ -367,13 +371,13 @@ class TestCosts:
 def _prices(value: float) -> Callable[[], Ledger]:
     prices = np.ones((4, 2))
     prices[2, 1] = value
-    return lambda: backtest(np.full((4, 2), 0.5), prices)
+    return lambda: run_backtest(np.full((4, 2), 0.5), prices)
 
 
 def _targets(*row: float) -> Callable[[], Ledger]:
     targets = np.full((4, 2), np.nan)
     targets[2] = row
-    return lambda: backtest(targets, np.ones((4, 2)))
+    return lambda: run_backtest(targets, np.ones((4, 2)))
 
 
 class TestRefusals:
@@ -389,10 +393,10 @@ class TestRefusals:
             (_targets(np.inf, -np.inf), r"target_weights\[2, 0\] is inf"),
             (_targets(0.5, -0.1), r"target_weights\[2, 1\] is -0.1; the backtest is long-only"),
             (_targets(0.7, 0.7), r"target_weights\[2\] sum to 1.4"),
-            (lambda: backtest(np.ones((2, 1)), np.ones((2, 2))), "but prices have"),
-            (lambda: backtest(np.ones(2), np.ones(2)), r"give \(n_dates, n_assets\)"),
+            (lambda: run_backtest(np.ones((2, 1)), np.ones((2, 2))), "but prices have"),
+            (lambda: run_backtest(np.ones(2), np.ones(2)), r"give \(n_dates, n_assets\)"),
             (
-                lambda: backtest(np.ones((2, 1)), np.ones((2, 1)), tradable=np.ones((2, 1))),
+                lambda: run_backtest(np.ones((2, 1)), np.ones((2, 1)), tradable=np.ones((2, 1))),
                 "give bool",
             ),
         ],
@@ -404,13 +408,13 @@ class TestRefusals:
     @pytest.mark.parametrize("kwargs", [{"lag": -1}, {"lag": 1.5}, {"initial": 0.0}])
     def test_impossible_settings(self, kwargs: dict[str, float]) -> None:
         with pytest.raises(ConfigError, match=r"lag is|initial wealth is"):
-            backtest(np.ones((2, 1)), np.ones((2, 1)), **kwargs)  # type: ignore[arg-type]
+            run_backtest(np.ones((2, 1)), np.ones((2, 1)), **kwargs)  # type: ignore[arg-type]
 
     def test_weights_that_sum_to_one_in_float32_are_scaled(self) -> None:
         targets = np.tile(np.array([0.1] * 10, dtype=np.float32).astype(np.float64), (3, 1))
         assert targets.sum(axis=1)[0] > 1.0
-        assert (backtest(targets, np.ones((3, 10))).cash >= -1e-12).all()
+        assert (run_backtest(targets, np.ones((3, 10))).cash >= -1e-12).all()
 
     def test_no_stock_ever_listed_and_no_decision(self) -> None:
-        ledger = backtest(np.full((3, 1), np.nan), np.full((3, 1), np.nan))
+        ledger = run_backtest(np.full((3, 1), np.nan), np.full((3, 1), np.nan))
         np.testing.assert_array_equal(ledger.wealth, 1.0)

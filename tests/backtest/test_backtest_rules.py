@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from alphakeel.backtest import engine
 from alphakeel.backtest.costs import MarketCost, ProportionalCost, square_root_impact
-from alphakeel.backtest.engine import backtest
+from alphakeel.backtest.engine import run_backtest
 from alphakeel.backtest.ledger import REASONS, Ledger
 from alphakeel.backtest.market_rules import Margin, TradingConstraints, price_limits
 from alphakeel.errors import ConfigError, DataError
@@ -140,7 +140,7 @@ class TestAgainstAPlainLoop:
     def test_every_rule_but_lots(self, seed: int, lag: int) -> None:
         case = market(seed, n_dates=15, n_assets=5)
         case["constraints"] = replace(case["constraints"], lot_value=None)
-        wealth = backtest(**case, lag=lag).wealth
+        wealth = run_backtest(**case, lag=lag).wealth
         np.testing.assert_allclose(wealth, simple_reference(case, lag), rtol=1e-7)
 
 
@@ -149,7 +149,7 @@ class TestPriceLimits:
         prices = np.array([[1.0, 1.0, 1.0], [1.0, 1.0, 1.0], [1.1, 0.9, 1.0], [1.1, 0.9, 1.0]])
         targets = np.array([[0.5, 0.5, 0.0], [0.9, 0.0, 0.1], [NONE] * 3, [NONE] * 3])
         up, down = price_limits(prices, 0.1)
-        ledger = backtest(
+        ledger = run_backtest(
             targets,
             prices,
             cost=FREE,
@@ -167,7 +167,7 @@ class TestPriceLimits:
         prices = np.array([[1.0, 1.0], [1.0, 1.0], [1.1, 0.9]])
         targets = np.array([[0.5, 0.5], [0.0, 1.0], [NONE, NONE]])
         up, down = price_limits(prices, 0.1)
-        ledger = backtest(
+        ledger = run_backtest(
             targets,
             prices,
             cost=FREE,
@@ -181,7 +181,7 @@ class TestLots:
     def test_orders_are_whole_lots_and_odd_shares_go_with_the_whole_position(self) -> None:
         prices = np.array([[7.0, 30.0]] * 4)
         targets = np.array([[0.5, 0.3], [0.45, 0.0], [NONE, NONE], [NONE, NONE]])
-        ledger = backtest(
+        ledger = run_backtest(
             targets,
             prices,
             cost=FREE,
@@ -200,7 +200,7 @@ class TestLots:
         raw = np.array([[10.0], [10.0], [10.0 / 1.5], [10.0 / 1.5], [10.0 / 1.5]])
         constraints = TradingConstraints(lot_value=100 * raw)
         targets = np.array([[1.0], [0.6], [0.0], [NONE], [NONE]])
-        ledger = backtest(targets, prices, cost=FREE, constraints=constraints, initial=1000.0)
+        ledger = run_backtest(targets, prices, cost=FREE, constraints=constraints, initial=1000.0)
         # 150 shares worth 1000; 0.6 sells 400 of value: 60 shares, less than a lot.
         assert ledger.trades[:, 0].tolist() == [0.0, 1000.0, 0.0, -1000.0, 0.0]
         assert ledger.small.tolist() == [0, 0, 1, 0, 0]
@@ -210,7 +210,9 @@ class TestLots:
         cost = MarketCost(np.full(3, 0.0003), none, none, minimum=5.0)
         targets = np.array([[0.5, 0.1], [NONE, NONE], [NONE, NONE]])
         constraints = TradingConstraints(lot_value=100 * prices)
-        ledger = backtest(targets, prices, cost=cost, constraints=constraints, initial=100_000.0)
+        ledger = run_backtest(
+            targets, prices, cost=cost, constraints=constraints, initial=100_000.0
+        )
         np.testing.assert_allclose(ledger.trades[1], [49_000.0, 9000.0])  # of 49990 and 9998
         assert ledger.costs[1] == pytest.approx(49_000 * 0.0003 + 5.0)
 
@@ -220,7 +222,7 @@ class TestVolume:
         prices = np.ones((4, 2))
         capacity = np.array([[9.0, 9.0], [0.2, 9.0], [0.2, NONE], [9.0, 9.0]])
         targets = np.array([[0.5, 0.5], [0.5, 0.2], [0.5, 0.2], [NONE, NONE]])
-        ledger = backtest(
+        ledger = run_backtest(
             targets, prices, cost=FREE, constraints=TradingConstraints(capacity=capacity)
         )
         np.testing.assert_allclose(
@@ -233,12 +235,12 @@ class TestSameDay:
     def test_t_plus_1_binds_only_between_rows_of_one_day(self) -> None:
         prices = np.array([[1.0], [1.0], [1.0], [1.0]])
         targets = np.array([[0.6], [0.2], [0.2], [NONE]])
-        free = backtest(
+        free = run_backtest(
             targets, prices, cost=FREE, constraints=TradingConstraints(day=np.arange(4))
         )
         np.testing.assert_allclose(free.weights[:, 0], [0.0, 0.6, 0.2, 0.2])
         assert not free.locked.any()
-        tied = backtest(
+        tied = run_backtest(
             targets, prices, cost=FREE, constraints=TradingConstraints(day=np.array([0, 1, 1, 2]))
         )
         np.testing.assert_allclose(tied.weights[:, 0], [0.0, 0.6, 0.6, 0.2])
@@ -247,13 +249,13 @@ class TestSameDay:
     def test_older_shares_may_be_sold_beside_new_ones(self) -> None:
         targets = np.array([[0.3], [0.5], [0.0], [NONE]])
         constraints = TradingConstraints(day=np.array([0, 1, 2, 2]))
-        ledger = backtest(targets, np.ones((4, 1)), cost=FREE, constraints=constraints)
+        ledger = run_backtest(targets, np.ones((4, 1)), cost=FREE, constraints=constraints)
         np.testing.assert_allclose(ledger.weights[:, 0], [0.0, 0.3, 0.5, 0.2])
 
     def test_yesterdays_shares_are_free_though_this_row_is_not_the_days_first(self) -> None:
         targets = np.array([[0.5], [NONE], [0.0], [NONE]])
         constraints = TradingConstraints(day=np.array([0, 1, 2, 2]))
-        ledger = backtest(targets, np.ones((4, 1)), cost=FREE, constraints=constraints)
+        ledger = run_backtest(targets, np.ones((4, 1)), cost=FREE, constraints=constraints)
         np.testing.assert_allclose(ledger.weights[:, 0], [0.0, 0.5, 0.5, 0.0])
 
 
@@ -262,7 +264,7 @@ class TestMargin:
         prices = np.array([[1.0, 1.0], [1.0, 1.0], [1.1, 1.2], [1.1, 1.2]])
         targets = np.array([[1.0, -0.5], [NONE, NONE], [0.0, 0.0], [NONE, NONE]])
         margin = Margin(max_gross=1.5, short=True, borrow_rate=0.0252)
-        ledger = backtest(targets, prices, cost=FREE, margin=margin)
+        ledger = run_backtest(targets, prices, cost=FREE, margin=margin)
         assert ledger.cash[1] == pytest.approx(0.5)
         # A fee of 2.52 % / 252 on 0.5, then a gain of 0.1 and a loss of 0.1; then on 0.6.
         assert ledger.carry.tolist() == pytest.approx([0.0, 0.0, 0.00005, 0.00006])
@@ -275,13 +277,13 @@ class TestMargin:
         prices = np.array([[1.0], [1.0], [1.1]])
         targets = np.array([[2.0], [NONE], [NONE]])
         margin = Margin(max_gross=2.0, financing_rate=0.0504)
-        ledger = backtest(targets, prices, cost=FREE, margin=margin)
+        ledger = run_backtest(targets, prices, cost=FREE, margin=margin)
         assert ledger.cash[1] == pytest.approx(-1.0)
         assert ledger.wealth[2] == pytest.approx(1.2 - 0.0002)
 
     def test_costs_come_out_of_a_dollar_neutral_book(self) -> None:
         targets = np.array([[0.5, -0.5], [NONE, NONE]])
-        ledger = backtest(
+        ledger = run_backtest(
             targets, np.ones((2, 2)), cost=ProportionalCost(0.01), margin=Margin(1.0, short=True)
         )
         assert ledger.wealth[1] == pytest.approx(1 / 1.01)  # x + 0.01 x = 1
@@ -290,7 +292,7 @@ class TestMargin:
     def test_a_stuck_position_leaves_less_room_for_the_others(self) -> None:
         targets = np.array([[1.0, 0.0], [0.0, 1.5], [NONE, NONE]])
         tradable = flags([1, 1], [1, 1], [0, 1])
-        ledger = backtest(
+        ledger = run_backtest(
             targets, np.ones((3, 2)), tradable=tradable, cost=FREE, margin=Margin(max_gross=1.5)
         )
         np.testing.assert_allclose(ledger.weights[2], [1.0, 0.5])
@@ -300,7 +302,7 @@ class TestMargin:
         prices = np.array([[1.0, 1.0], [1.0, 1.0], [0.8, 1.0]])
         targets = np.array([[1.5, 0.0], [0.0, 0.0], [NONE, NONE]])
         tradable = flags([1, 1], [1, 1], [0, 1])
-        ledger = backtest(
+        ledger = run_backtest(
             targets, prices, tradable=tradable, cost=FREE, margin=Margin(max_gross=1.5)
         )
         np.testing.assert_allclose(ledger.weights[2], [1.2 / 0.7, 0.0])
@@ -309,7 +311,7 @@ class TestMargin:
     def test_a_delisted_short_is_bought_back(self) -> None:
         prices = np.array([[1.0, 1.0], [1.0, 1.0], [1.0, NONE]])
         targets = np.array([[0.0, -0.5], [NONE, NONE], [NONE, NONE]])
-        ledger = backtest(targets, prices, cost=FREE, margin=Margin(short=True))
+        ledger = run_backtest(targets, prices, cost=FREE, margin=Margin(short=True))
         assert (ledger.trades[2, 1], ledger.cash[2]) == (0.5, 1.0)
         assert ledger.forced_sales[2] == 1
 
@@ -317,7 +319,7 @@ class TestMargin:
         prices = np.array([[1.0], [1.0], [0.4], [0.4]])
         targets = np.array([[2.0], [NONE], [2.0], [NONE]])
         with pytest.raises(DataError, match="has lost all it had"):
-            backtest(targets, prices, margin=Margin(max_gross=2.0))
+            run_backtest(targets, prices, margin=Margin(max_gross=2.0))
 
     @pytest.mark.parametrize(
         ("row", "margin", "message"),
@@ -331,7 +333,7 @@ class TestMargin:
         self, row: list[float], margin: Margin | None, message: str
     ) -> None:
         with pytest.raises(DataError, match=message):
-            backtest(np.array([row, [NONE] * 2]), np.ones((2, 2)), margin=margin)
+            run_backtest(np.array([row, [NONE] * 2]), np.ones((2, 2)), margin=margin)
 
     @given(seed=st.integers(0, 10**6), rules_on=st.booleans())
     @settings(max_examples=25, deadline=None)
@@ -343,7 +345,7 @@ class TestMargin:
         if not rules_on:
             case |= {"constraints": None, "cost": ProportionalCost(0.002)}
         margin = Margin(1.3, short=True, financing_rate=0.05, borrow_rate=0.03)
-        ledger = backtest(**case, margin=margin)
+        ledger = run_backtest(**case, margin=margin)
         assert ledger.imbalance(case["prices"]).max() < 1e-10
         if not rules_on:
             gross = np.abs(ledger.weights).sum(axis=1)
@@ -358,7 +360,7 @@ class TestNoRuleIsBroken:
     @settings(max_examples=60, deadline=None)
     def test_on_any_day(self, seed: int, lag: int) -> None:
         case = market(seed)
-        ledger = backtest(**case, lag=lag)
+        ledger = run_backtest(**case, lag=lag)
         constraints, prices, trades = case["constraints"], case["prices"], ledger.trades
         forced = np.isnan(prices) & (trades != 0.0)
         orders = np.where(forced, 0.0, trades)
@@ -384,7 +386,7 @@ class TestNoRuleIsBroken:
     def test_the_reasons_all_occur(self) -> None:
         total = dict.fromkeys(REASONS, 0)
         for seed in range(8):
-            ledger = backtest(**market(seed))
+            ledger = run_backtest(**market(seed))
             for name in REASONS:
                 total[name] += int(getattr(ledger, name).sum())
         assert all(total[name] for name in REASONS if name != "locked"), total
@@ -392,7 +394,7 @@ class TestNoRuleIsBroken:
     @pytest.mark.parametrize("seed", range(6))
     def test_scrambled_future_leaves_the_past_to_the_bit(self, seed: int) -> None:
         case = market(seed)
-        base = arrays(backtest(**case))
+        base = arrays(run_backtest(**case))
         rng = np.random.default_rng(seed + 100)
         for t in (5, 18, 33):
             later = slice(t + 1, None)
@@ -409,7 +411,7 @@ class TestNoRuleIsBroken:
             impact[later] *= 3.0
             noisy["constraints"] = replace(case["constraints"], **noise)
             noisy["cost"] = replace(case["cost"], impact=impact)
-            other = arrays(backtest(**(case | noisy)))
+            other = arrays(run_backtest(**(case | noisy)))
             for name, value in base.items():
                 np.testing.assert_array_equal(value[: t + 1], other[name][: t + 1], err_msg=name)
 
@@ -418,8 +420,10 @@ class TestRulesThatDoNotBind:
     @pytest.mark.parametrize("seed", range(4))
     def test_off_is_the_plain_engine_exactly(self, seed: int) -> None:
         case = market(seed) | {"cost": ProportionalCost(0.001)}
-        plain = arrays(backtest(**(case | {"constraints": None})))
-        off = arrays(backtest(**(case | {"constraints": TradingConstraints(), "margin": Margin()})))
+        plain = arrays(run_backtest(**(case | {"constraints": None})))
+        off = arrays(
+            run_backtest(**(case | {"constraints": TradingConstraints(), "margin": Margin()}))
+        )
         for name, value in plain.items():
             np.testing.assert_array_equal(value, off[name], err_msg=name)
 
@@ -427,18 +431,18 @@ class TestRulesThatDoNotBind:
     def test_wide_open_rules_change_nothing_but_roundings(self, seed: int) -> None:
         case = market(seed) | {"cost": ProportionalCost(0.001)}
         shape = case["prices"].shape
-        plain = backtest(**(case | {"constraints": None}))
+        plain = run_backtest(**(case | {"constraints": None}))
         none = np.zeros(shape, dtype=bool)
         wide = TradingConstraints(
             none, none, capacity=np.full(shape, 1e30), day=np.arange(shape[0])
         )
-        other = backtest(**(case | {"constraints": wide}))
+        other = run_backtest(**(case | {"constraints": wide}))
         np.testing.assert_allclose(other.wealth, plain.wealth, rtol=1e-12)
         np.testing.assert_allclose(other.weights, plain.weights, atol=1e-12)
         np.testing.assert_array_equal(other.blocked, plain.blocked)
         tiny = TradingConstraints(lot_value=np.full(shape, 1e-6))
         np.testing.assert_allclose(
-            backtest(**(case | {"constraints": tiny})).wealth, plain.wealth, rtol=1e-6
+            run_backtest(**(case | {"constraints": tiny})).wealth, plain.wealth, rtol=1e-6
         )
 
     def test_arrays_of_another_shape_are_refused(self) -> None:
@@ -453,7 +457,7 @@ class TestRulesThatDoNotBind:
             (TradingConstraints(lot_value=0.0 * prices), r"lot_value\[0, 0\] is not positive"),
         ):
             with pytest.raises(DataError, match=message):
-                backtest(targets, prices, constraints=constraints)
+                run_backtest(targets, prices, constraints=constraints)
 
 
 class TestStretch:
@@ -471,8 +475,8 @@ class TestStretch:
     def test_equals_the_day_loop(self, every: int) -> None:
         targets, prices = self.plain(1, every)
         rate = np.full(len(prices), 0.002)
-        slow = arrays(backtest(targets, prices, cost=MarketCost(rate, 0 * rate, 0 * rate)))
-        fast = arrays(backtest(targets, prices, cost=ProportionalCost(0.002)))
+        slow = arrays(run_backtest(targets, prices, cost=MarketCost(rate, 0 * rate, 0 * rate)))
+        fast = arrays(run_backtest(targets, prices, cost=ProportionalCost(0.002)))
         for name, value in slow.items():
             np.testing.assert_allclose(fast[name], value, rtol=1e-10, atol=1e-12, err_msg=name)
 
@@ -481,10 +485,10 @@ class TestStretch:
         self, every: int, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         targets, prices = self.plain(2, every)
-        base = backtest(targets, prices).wealth
+        base = run_backtest(targets, prices).wealth
         for values in (12, 12 * 7, 12 * 1000):
             monkeypatch.setattr(engine, "BLOCK_VALUES", values)
-            np.testing.assert_allclose(backtest(targets, prices).wealth, base, rtol=1e-13)
+            np.testing.assert_allclose(run_backtest(targets, prices).wealth, base, rtol=1e-13)
 
     @pytest.mark.parametrize("every", [1, 4])
     def test_what_comes_later_leaves_a_stretch_to_the_bit(
@@ -492,16 +496,16 @@ class TestStretch:
     ) -> None:
         monkeypatch.setattr(engine, "BLOCK_VALUES", 12 * 16)
         targets, prices = self.plain(3, every)
-        base = arrays(backtest(targets, prices))
+        base = arrays(run_backtest(targets, prices))
         rng = np.random.default_rng(0)
         for t in (1, 15, 16, 17, 40, 100, 299):
-            part = arrays(backtest(targets[: t + 1], prices[: t + 1]))
+            part = arrays(run_backtest(targets[: t + 1], prices[: t + 1]))
             noisy = prices.copy()
             noisy[t + 1 :] *= np.exp(rng.normal(0.0, 1.0, noisy[t + 1 :].shape))
             noisy[t + 5 :, 3] = np.nan
             tradable = np.ones(prices.shape, dtype=bool)
             tradable[t + 1 :] = rng.random(noisy[t + 1 :].shape) < 0.5
-            other = arrays(backtest(targets, noisy, tradable=tradable))
+            other = arrays(run_backtest(targets, noisy, tradable=tradable))
             for name, value in base.items():
                 np.testing.assert_array_equal(value[: t + 1], part[name], err_msg=name)
                 np.testing.assert_array_equal(value[: t + 1], other[name][: t + 1], err_msg=name)
@@ -514,15 +518,17 @@ class TestStretch:
         prices[60:, 5] = np.nan
         rate = np.full(len(prices), 0.001)
         slow = arrays(
-            backtest(targets, prices, tradable=tradable, cost=MarketCost(rate, 0 * rate, 0 * rate))
+            run_backtest(
+                targets, prices, tradable=tradable, cost=MarketCost(rate, 0 * rate, 0 * rate)
+            )
         )
-        fast = arrays(backtest(targets, prices, tradable=tradable))
+        fast = arrays(run_backtest(targets, prices, tradable=tradable))
         for name, value in slow.items():
             np.testing.assert_allclose(fast[name], value, rtol=1e-9, atol=1e-12, err_msg=name)
 
     def test_an_extreme_cost_is_still_paid_in_full(self) -> None:
         targets, prices = self.plain(4, 1)
-        ledger = backtest(targets, prices, cost=ProportionalCost(0.1))
+        ledger = run_backtest(targets, prices, cost=ProportionalCost(0.1))
         assert ledger.imbalance(prices).max() < 1e-10
         with pytest.raises(ConfigError):
             ProportionalCost(0.2)

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alphakeel.backtest.costs import ProportionalCost
-from alphakeel.backtest.engine import backtest
+from alphakeel.backtest.engine import run_backtest
 from alphakeel.backtest.ledger import Ledger
 from alphakeel.backtest.market_rules import Margin
 from alphakeel.errors import ConfigError, DataError
@@ -44,7 +44,7 @@ def random_book(
     tradable = rng.random(prices.shape) > 0.1
     prices[rng.integers(n_dates // 2, n_dates) :, 0] = NONE
     prices[: rng.integers(1, n_dates // 2), 1] = NONE
-    ledger = backtest(targets, prices, tradable=tradable, lag=lag, cost=ProportionalCost(rate))
+    ledger = run_backtest(targets, prices, tradable=tradable, lag=lag, cost=ProportionalCost(rate))
     return targets, prices, tradable, ledger
 
 
@@ -81,7 +81,7 @@ class TestByHand:
         targets[0] = 1.0, 0.0
         targets[3] = 0.0, 1.0
         prices = np.full((8, 2), 10.0)
-        portfolio = backtest(targets, prices, lag=2, cost=FREE)
+        portfolio = run_backtest(targets, prices, lag=2, cost=FREE)
         np.testing.assert_array_equal(portfolio.weights[4], [1.0, 0.0])
         plan = overlay(
             portfolio_returns(portfolio.net_returns, portfolio.weights),
@@ -93,7 +93,7 @@ class TestByHand:
         out = overlay_targets(targets, portfolio.weights, plan, lag=2)
         np.testing.assert_array_equal(np.flatnonzero(plan.decided), [0, 3, 4])
         np.testing.assert_array_equal(out[[0, 3, 4]], [[1.0, 0.0], [0.0, 1.0], [0.0, 0.5]])
-        final = backtest(out, prices, lag=2, cost=FREE)
+        final = run_backtest(out, prices, lag=2, cost=FREE)
         held = [[0, 0], [0, 0], [1, 0], [1, 0], [1, 0], [0, 1], [0, 0.5], [0, 0.5]]
         np.testing.assert_array_equal(final.weights, held)
         np.testing.assert_array_equal(plan.effective, [1, 1, 1, 1, 1, 1, 0.5, 0.5])
@@ -104,7 +104,7 @@ class TestByHand:
         targets = np.full((5, 2), NONE)
         targets[0] = 0.5, 0.5
         prices = np.array([[10.0, 10], [10, 10], [20, 10], [20, 10], [20, 20]])
-        portfolio = backtest(targets, prices, cost=FREE)
+        portfolio = run_backtest(targets, prices, cost=FREE)
         plan = overlay(
             portfolio_returns(portfolio.net_returns, portfolio.weights),
             decided=~np.isnan(targets).all(axis=1),
@@ -114,7 +114,7 @@ class TestByHand:
         out = overlay_targets(targets, portfolio.weights, plan)
         np.testing.assert_allclose(out[2], [1 / 3, 1 / 6])
         assert np.isnan(out[[1, 3]]).all()
-        final = backtest(out, prices, cost=FREE)
+        final = run_backtest(out, prices, cost=FREE)
         # Wealth 1.5 from row 2; on row 4 the second stock doubles at a weight of 1/6.
         np.testing.assert_allclose(final.wealth, [1.0, 1.0, 1.5, 1.5, 1.75])
 
@@ -126,7 +126,7 @@ class TestByHand:
         targets[1] = 0.5, 0.5
         prices, tradable = np.full((5, 2), 10.0), np.ones((5, 2), dtype=bool)
         tradable[2, 1] = False
-        portfolio = backtest(targets, prices, tradable=tradable, cost=FREE)
+        portfolio = run_backtest(targets, prices, tradable=tradable, cost=FREE)
         plan = overlay(
             portfolio_returns(portfolio.net_returns, portfolio.weights),
             decided=~np.isnan(targets).all(axis=1),
@@ -187,7 +187,7 @@ class TestOff:
         np.testing.assert_array_equal(plan.effective, 1.0)
         out = overlay_targets(targets, portfolio.weights, plan, lag=lag)
         np.testing.assert_array_equal(out, targets)
-        again = backtest(out, prices, tradable=tradable, lag=lag, cost=ProportionalCost(0.001))
+        again = run_backtest(out, prices, tradable=tradable, lag=lag, cost=ProportionalCost(0.001))
         np.testing.assert_array_equal(again.wealth, portfolio.wealth)
 
     def test_wealth_without_components_is_the_book(self) -> None:
@@ -205,7 +205,7 @@ class TestAgainstTheBacktest:
         prices = 10.0 * np.cumprod(1.0 + rng.normal(0.0, 0.03, (120, 1)), axis=0)
         targets = np.full(prices.shape, NONE)
         targets[0] = 1.0
-        portfolio = backtest(targets, prices, lag=lag, cost=FREE)
+        portfolio = run_backtest(targets, prices, lag=lag, cost=FREE)
         plan = overlay(
             portfolio_returns(portfolio.net_returns, portfolio.weights),
             decided=~np.isnan(targets).all(axis=1),
@@ -216,7 +216,7 @@ class TestAgainstTheBacktest:
             lag=lag,
             cost_per_side=0.0,
         )
-        final = backtest(
+        final = run_backtest(
             overlay_targets(targets, portfolio.weights, plan, lag=lag), prices, lag=lag, cost=FREE
         )
         assert 20 < plan.decided.sum() < 119
@@ -237,7 +237,7 @@ class TestAgainstTheBacktest:
             lag=lag,
         )
         out = overlay_targets(targets, portfolio.weights, plan, lag=lag)
-        final = backtest(out, prices, tradable=tradable, lag=lag, cost=ProportionalCost(0.001))
+        final = run_backtest(out, prices, tradable=tradable, lag=lag, cost=ProportionalCost(0.001))
         assert final.imbalance(prices).max() < 1e-10
         # What is decided scales the composition and never changes it.
         rows = np.flatnonzero(~np.isnan(targets).all(axis=1))
@@ -246,7 +246,7 @@ class TestAgainstTheBacktest:
     def test_modelled_wealth_is_close_to_the_true_one(self) -> None:
         targets, prices, _, _ = random_book(11, n_dates=250)
         prices = np.where(np.isnan(prices), 20.0, prices)
-        portfolio = backtest(targets, prices, cost=ProportionalCost(0.001))
+        portfolio = run_backtest(targets, prices, cost=ProportionalCost(0.001))
         returns = portfolio_returns(portfolio.net_returns, portfolio.weights)
         plan = overlay(
             returns,
@@ -255,7 +255,7 @@ class TestAgainstTheBacktest:
             volatility=portfolio_volatility(returns),
             brake=Brake(),
         )
-        final = backtest(overlay_targets(targets, portfolio.weights, plan), prices)
+        final = run_backtest(overlay_targets(targets, portfolio.weights, plan), prices)
         np.testing.assert_allclose(plan.wealth, final.wealth, rtol=0.02)
 
 
@@ -352,7 +352,7 @@ class TestLeverage:
     def test_interest_by_hand_and_in_the_backtest(self) -> None:
         prices = np.array([[10.0], [10.0], [10.1], [9.898]])
         targets = np.array([[1.0], [NONE], [NONE], [NONE]])
-        portfolio = backtest(targets, prices, cost=FREE)
+        portfolio = run_backtest(targets, prices, cost=FREE)
         plan = overlay(
             portfolio_returns(portfolio.net_returns, portfolio.weights),
             decided=np.array([True, False, False, False]),
@@ -369,7 +369,7 @@ class TestLeverage:
         down = 1.0 - 0.02 * held - 0.001 * (held - 1.0)
         np.testing.assert_allclose(plan.exposure[:2], 1.5)
         np.testing.assert_allclose(plan.wealth, [1.0, 1.0, up, up * down], rtol=1e-14)
-        final = backtest(
+        final = run_backtest(
             overlay_targets(targets, portfolio.weights, plan),
             prices,
             cost=FREE,
@@ -384,7 +384,9 @@ class TestLeverage:
         prices = 10.0 * np.exp(np.cumsum(rng.normal(0.0, 0.01, (120, 4)), axis=0))
         targets = rng.dirichlet(np.ones(4), 120) * rng.choice([1.0, 0.6, 0.9], (120, 1))
         targets[np.arange(120) % 7 != 0] = NONE
-        portfolio = backtest(targets, prices, lag=0, cost=FREE)  # so that no composition is stale
+        portfolio = run_backtest(
+            targets, prices, lag=0, cost=FREE
+        )  # so that no composition is stale
         terms = {
             "decided": ~np.isnan(targets).all(axis=1),
             "target_volatility": 0.2,
@@ -398,7 +400,7 @@ class TestLeverage:
         plan = overlay(earned, **terms, financing_rate=0.1)
         margin = Margin(max_gross=1.5, financing_rate=0.1)
         goals = overlay_targets(targets, portfolio.weights, plan, lag=0)
-        final = backtest(goals, prices, lag=0, cost=FREE, margin=margin)
+        final = run_backtest(goals, prices, lag=0, cost=FREE, margin=margin)
         assert (final.carry > 0.0).any()
         assert np.abs(goals[~np.isnan(goals).all(axis=1)]).sum(axis=1).max() <= 1.5 + 1e-12
         np.testing.assert_allclose(final.wealth, plan.wealth, rtol=1e-12)

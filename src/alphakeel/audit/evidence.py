@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from alphakeel.audit.findings import Finding, day_text, leak, ok, warn
 from alphakeel.audit.lookahead import Prepared
 from alphakeel.backtest.costs import ProportionalCost
-from alphakeel.backtest.engine import backtest
+from alphakeel.backtest.engine import run_backtest
 from alphakeel.backtest.market_rules import Margin
 from alphakeel.factors.targets import forward_returns
 from alphakeel.pipeline.fitting import fit_and_score
@@ -213,7 +213,7 @@ def _sharpe_text(study: Study) -> str:
         target[decisions] = cap_gross(
             held if margin.short else np.maximum(held, 0.0), margin.max_gross
         )
-        later = backtest(
+        later = run_backtest(
             target,
             dataset.price[days],
             tradable=dataset.tradable[days],

@@ -22,9 +22,7 @@ from alphakeel.backtest.ledger import Ledger
 from alphakeel.backtest.market_rules import Margin, TradingConstraints
 from alphakeel.errors import AlphakeelError, ConfigError, DataError
 
-__all__ = [
-    "backtest",
-]
+__all__ = ["run_backtest"]
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
@@ -40,7 +38,7 @@ BLOCK = 256
 BLOCK_VALUES = 32_768
 
 
-def backtest(
+def run_backtest(
     target_weights: FloatArray,
     prices: FloatArray,
     *,
@@ -101,7 +99,7 @@ def backtest(
     --------
     >>> prices = np.array([[10.0, 5.0], [10.0, 5.0], [11.0, 5.0]])
     >>> weights = np.array([[0.5, 0.5], [np.nan, np.nan], [np.nan, np.nan]])
-    >>> backtest(weights, prices, cost=ProportionalCost(0.0)).wealth
+    >>> run_backtest(weights, prices, cost=ProportionalCost(0.0)).wealth
     array([1.  , 1.  , 1.05])
     """
     if lag != int(lag) or lag < 0:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from skfolio.containers import AssetPanel
 
 from alphakeel.backtest.costs import CostModel, ProportionalCost
-from alphakeel.backtest.engine import backtest
+from alphakeel.backtest.engine import run_backtest
 from alphakeel.backtest.ledger import Ledger
 from alphakeel.backtest.market_rules import Margin, MarketRules, boards_of, cn_market, us_market
 from alphakeel.config import StudyConfig
@@ -145,7 +145,7 @@ class Simulator:
 
     def run(self, targets: Floats, *, cost: CostModel, margin: Margin) -> Ledger:
         """Backtest at a given cost, without market rules."""
-        return backtest(
+        return run_backtest(
             targets, self.price, tradable=self.tradable, lag=self.lag, cost=cost, margin=margin
         )
 
@@ -153,7 +153,7 @@ class Simulator:
         self, targets: Floats, market: MarketRules, wealth: float, *, margin: Margin
     ) -> Ledger:
         """Backtest in a given market, from a given wealth."""
-        return backtest(
+        return run_backtest(
             targets,
             self.price,
             tradable=self.tradable,
