@@ -114,10 +114,16 @@ def describe_fields(panel: AssetPanel) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def cautions(panel: AssetPanel, factors: FactorSet, config: StudyConfig) -> tuple[str, ...]:
-    """What a reader must know before believing a number."""
-    source = config.data.source
-    known = [BUNDLED[source].caution] if source in BUNDLED else []
+def cautions(
+    panel: AssetPanel, factors: FactorSet, name: str, config: StudyConfig
+) -> tuple[str, ...]:
+    """What a reader must know before believing a number.
+
+    Settings name the bundled prices even where a panel was handed in: only data of that `name`,
+    as `load_data` gives it, are these prices.
+    """
+    bundled = BUNDLED.get(name) if name == config.data.source else None
+    known = [] if bundled is None else [bundled.caution]
     notes = [*known, *factors.notes]
     if factors.omitted:
         notes.append(

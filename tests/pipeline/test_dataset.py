@@ -10,6 +10,7 @@ import pytest
 from skfolio.containers import AssetPanel
 
 from alphakeel.config import StudyConfig, TargetConfig, WalkForwardConfig
+from alphakeel.data.bundled import BUNDLED
 from alphakeel.data.cleaning import clean
 from alphakeel.data.panel import universe_mask
 from alphakeel.data.simulation import simulate_market
@@ -82,6 +83,19 @@ class TestPrepared:
         before = prepare_dataset(panel, replace(plan, config=dear, folds=()))
         with pytest.raises(DataError, match="no stock is fit for the sample"):
             _ = before.first
+
+
+class TestCautions:
+    def test_a_panel_handed_in_is_not_the_bundled_one(self, panel: AssetPanel) -> None:
+        """The settings' default source is the bundled prices, whatever panel is studied."""
+        own, bundled = (
+            prepare_dataset(panel, Plan.of(panel, StudyConfig(), name)).provenance
+            for name in ("panel", "sp500")
+        )
+        assert own is not None
+        assert bundled is not None
+        assert BUNDLED["sp500"].caution in bundled.cautions
+        assert BUNDLED["sp500"].caution not in own.cautions
 
 
 class TestCut:
