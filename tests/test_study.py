@@ -44,6 +44,7 @@ from alphakeel.provenance import hash_panel
 from alphakeel.results import Study
 from alphakeel.stats.newey_west import newey_west_tstat
 from alphakeel.study import run_study
+from helpers import assert_same_until, scrambled_after
 
 QUICK = StudyConfig(
     models=("linear", "lstm"),
@@ -63,28 +64,12 @@ def study(panel: AssetPanel) -> Study:
     return run_study(panel, QUICK, name="simulated")
 
 
-def scrambled_after(panel: AssetPanel, row: int, seed: int) -> AssetPanel:
-    """The panel with every number after `row` replaced by noise; masks are kept."""
-    rng = np.random.default_rng(seed)
-    copy = panel.copy(deep=True)
-    for name, field in copy.fields.items():
-        values = field.values.copy()
-        future = values[row + 1 :]
-        if np.issubdtype(values.dtype, np.floating):
-            noise = np.exp(rng.normal(0.0, 3.0, future.shape))
-            if name == "market_index":
-                noise[:] = noise[:, :1]
-            values[row + 1 :] = np.where(np.isnan(future), np.nan, noise)
-        copy.fields[name] = field.with_values(values)
-    return copy
-
-
 class TestNoLookAhead:
     def test_scrambling_the_future_moves_nothing_in_the_past(
         self, panel: AssetPanel, study: Study
     ) -> None:
         row = study.test.start + 230  # inside the second fold's test rows
-        other = run_study(scrambled_after(panel, row, seed=1), QUICK)
+        other = run_study(scrambled_after(panel, row, seed=1, sigma=3.0), QUICK)
         past = study.decisions <= row
         for name, model in study.models.items():
             np.testing.assert_array_equal(
@@ -92,17 +77,11 @@ class TestNoLookAhead:
             )
             assert np.isfinite(model.scores[past]).any()
         days = slice(0, row - study.test.start + 1)
-        for name, ledger in study.every_ledger().items():
-            again = other.every_ledger()[name]
-            for what in ("weights", "trades", "costs", "net_returns", "wealth", "cash"):
-                np.testing.assert_array_equal(
-                    getattr(ledger, what)[days],
-                    getattr(again, what)[days],
-                    err_msg=f"{name} {what}",
-                )
-        for label, rung in study.portfolios.scores_only.items():
+        names = ("weights", "trades", "costs", "net_returns", "wealth", "cash")
+        assert_same_until(study, other, row, *names)
+        for label, ledger in study.portfolios.scores_only.items():
             np.testing.assert_array_equal(
-                rung.weights[days], other.portfolios.scores_only[label].weights[days]
+                ledger.weights[days], other.portfolios.scores_only[label].weights[days]
             )
         for label, forecast in study.portfolios.value_at_risk.items():
             again = other.portfolios.value_at_risk[label]
@@ -162,7 +141,7 @@ class TestNoLookAhead:
         name = {"lstm_limited": "LSTM with limits", "linear": "Linear"}[model]
         first = run_study(panel, config)
         row = first.test.start + 330
-        second = run_study(scrambled_after(panel, row, seed=2), config)
+        second = run_study(scrambled_after(panel, row, seed=2, sigma=3.0), config)
         days = slice(0, row - first.test.start + 1)
         before, after = first.strategies[name], second.strategies[name]
         np.testing.assert_array_equal(before.weights[days], after.weights[days])

@@ -26,13 +26,13 @@ from alphakeel.data.panel import (
 from alphakeel.data.universe import most_traded
 from alphakeel.data.validation import previous_valid
 from alphakeel.errors import DataError
+from helpers import random_walk
 
 DAYS = pd.bdate_range("2015-01-01", periods=60)
 
 
 def walk(n_dates: int = 60, n_assets: int = 4, seed: int = 0) -> pd.DataFrame:
-    rng = np.random.default_rng(seed)
-    prices = 100 * np.exp(np.cumsum(rng.normal(0, 0.02, (n_dates, n_assets)), axis=0))
+    prices = random_walk(n_dates, n_assets, seed=seed, scale=0.02)
     return pd.DataFrame(prices, index=DAYS[:n_dates], columns=[f"S{i}" for i in range(n_assets)])
 
 

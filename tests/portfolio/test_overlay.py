@@ -20,6 +20,7 @@ from alphakeel.backtest.market_rules import Margin
 from alphakeel.errors import ConfigError, DataError
 from alphakeel.portfolio.overlay import Brake, Overlay, overlay, overlay_targets
 from alphakeel.risk.volatility import portfolio_returns, portfolio_volatility
+from helpers import noise_after, with_future_of
 
 NONE = np.nan
 FREE = ProportionalCost(0.0)
@@ -305,7 +306,7 @@ class TestProperties:
     @settings(max_examples=40, deadline=None)
     def test_scrambling_the_future_moves_nothing(self, seed: int, cut: int) -> None:
         inputs, other = random_inputs(seed), random_inputs(seed + 1)
-        mixed = {k: np.concatenate([v[: cut + 1], other[k][cut + 1 :]]) for k, v in inputs.items()}
+        mixed = with_future_of(inputs, other, cut)
         first, second = overlay(**inputs, **ALL_ON), overlay(**mixed, **ALL_ON)
         for name in (*SERIES, "decided"):
             np.testing.assert_array_equal(
@@ -437,7 +438,7 @@ class TestLeverage:
         inputs, other = random_inputs(seed), random_inputs(seed + 1)
         rng = np.random.default_rng(seed)
         inputs["invested"], other["invested"] = rng.uniform(0.0, 1.0, (2, 80))
-        mixed = {k: np.concatenate([v[: cut + 1], other[k][cut + 1 :]]) for k, v in inputs.items()}
+        mixed = with_future_of(inputs, other, cut)
         terms = {**ALL_ON, "max_exposure": 2.0, "target_volatility": 0.4, "financing_rate": 0.1}
         first, second = overlay(**inputs, **terms), overlay(**mixed, **terms)
         for name in (*SERIES, "decided"):
@@ -661,10 +662,8 @@ class TestVolatility:
 
     @pytest.mark.parametrize("cut", [30, 100, 148])
     def test_scrambling_the_future_moves_nothing(self, cut: int) -> None:
-        rng = np.random.default_rng(3)
-        returns = rng.normal(0.0, 0.01, 150)
-        other = returns.copy()
-        other[cut + 1 :] = rng.normal(0.0, 0.1, 150 - cut - 1)
+        returns = np.random.default_rng(3).normal(0.0, 0.01, 150)
+        other = noise_after(returns, cut, sigma=0.1)
         np.testing.assert_array_equal(
             portfolio_volatility(returns)[: cut + 1], portfolio_volatility(other)[: cut + 1]
         )
