@@ -6,6 +6,7 @@ import itertools
 import math
 from dataclasses import asdict, fields, replace
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -36,6 +37,7 @@ from alphakeel.model_factory import LABELS
 from alphakeel.models.linear import LinearForecaster
 from alphakeel.models.sequence import LSTMForecaster
 from alphakeel.models.tabular import LightGBMForecaster
+from alphakeel.pipeline.fitting import DECAY
 from alphakeel.pipeline.strategies import _limits_of
 from alphakeel.portfolio.constraints import Limits
 from alphakeel.portfolio.overlay import Brake
@@ -45,6 +47,7 @@ from alphakeel.results import Study
 from alphakeel.stats.newey_west import newey_west_tstat
 from alphakeel.study import run_study
 from helpers import assert_same_until, scrambled_after
+from small_study import DAYS, PRICES, assert_finite_tables, day, study_of, without_index
 
 QUICK = StudyConfig(
     models=("linear", "lstm"),
@@ -381,3 +384,60 @@ class TestBadRequests:
         object.__setattr__(explosive.network, "learning_rate", 1e30)
         with pytest.raises(ConvergenceError, match=r"LSTM, fold \d of \d, factor \w+, stock \w+"):
             run_study(panel, explosive)
+
+
+class TestIncompleteIndex:
+    @pytest.mark.parametrize(
+        ("missing", "beta"),
+        [(DAYS[:100], True), (DAYS[480:483], False), (DAYS[:400], False)],
+        ids=["starts late", "gap in the test", "starts in the test"],
+    )
+    def test_what_needs_the_whole_index_is_left_out_and_said(
+        self, missing: Any, beta: bool, tmp_path: Path
+    ) -> None:
+        study = study_of(without_index(lambda date: date.isin(missing)))
+        assert study.regimes is None
+        assert np.isfinite(study.table_1()["beta"]).all() == beta
+        note = f"no value on {len(missing)} of {len(DAYS)} days, the first {str(missing[0])[:10]}"
+        assert any(note in said for said in study.notes)
+        assert_finite_tables(study, tmp_path)
+
+    def test_index_that_never_moves(self, tmp_path: Path) -> None:
+        study = study_of(PRICES.assign(market_index=100.0))
+        assert "factor_shocks" not in study.tables()
+        assert_finite_tables(study, tmp_path)
+
+    def test_market_that_never_turns(self, tmp_path: Path) -> None:
+        study = study_of(PRICES, report={"zigzag": 0.5})
+        assert study.regimes is not None
+        assert not len(study.regimes.points.rows)
+        assert study.tables()["regime_lags"].empty
+        assert_finite_tables(study, tmp_path)
+
+
+class TestShortTests:
+    @pytest.mark.parametrize("last", [10, 30, 60])
+    def test_last_days_of_the_data(self, last: int, tmp_path: Path) -> None:
+        study = study_of(PRICES, walk_forward={"test_start": day(-last)})
+        decay, lag = study.tables()["decay"].set_index("horizon"), study.config.target.lag
+        for horizon in DECAY:
+            known = len([row for row in range(0, last, 5) if row + lag + horizon < last])
+            assert np.isfinite(decay.loc[horizon, "rank_ic"]) == (known >= 2), horizon
+        assert_finite_tables(study, tmp_path)
+
+    @pytest.mark.parametrize("left", [10, 400])
+    def test_confirmation_of_a_few_days_and_of_all(self, left: int, tmp_path: Path) -> None:
+        study = study_of(PRICES, report={"confirm_from": day(-left)})
+        assert len(study.tables()["confirm_table_1"]) == len(study.every_ledger())
+        assert_finite_tables(study, tmp_path)
+
+
+def test_cash_has_no_share_of_its_risk(tmp_path: Path) -> None:
+    study = study_of(PRICES, allocation={"method": "mean_variance", "strength": 0.0})
+    assert not study.strategies["Linear"].net_returns.any()
+    risk = study.tables()["value_at_risk"].loc["Linear"]
+    assert risk["days"] == 0
+    assert np.isnan(risk[["rate", "kupiec_p", "mean_var"]].to_numpy(dtype=float)).all()
+    change = study.tables()["table_1_difference"]
+    assert change[["max_drawdown_change", "var_95_change"]].isna().all().all()
+    assert_finite_tables(study, tmp_path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 from scipy.stats import kurtosis, norm, skew
 from typer.testing import Result
 
+from alphakeel import cli
 from alphakeel.data.simulation import simulate_market
 from helpers import run_command, write_prices
 
@@ -276,3 +278,17 @@ class TestCheck:
         document = json.loads(run_command("check", prices, "--json").stdout)
         assert document["n_assets"] == 12
         assert document["problems"] == []
+
+
+def test_interrupted_threads_are_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python would end them at its own end, and abort in the midst of a product of matrices."""
+    ended: list[int] = []
+
+    def interrupted() -> None:
+        raise SystemExit(130)
+
+    monkeypatch.setattr(cli, "app", interrupted)
+    monkeypatch.setattr(os, "_exit", ended.append)
+    with pytest.raises(SystemExit):
+        cli.main()
+    assert ended == [130]

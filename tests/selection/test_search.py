@@ -420,6 +420,14 @@ class TestLedger:
         assert again.returns("d").shape == (2, 1)
         assert [(r.key, r.study, r.gross_sharpe) for r in again.of("d", RUNS)] == [("b", "s", 9.5)]
 
+    def test_prices_are_no_ledger(self, tmp_path: Path) -> None:
+        file = tmp_path / "prices.csv"
+        file.write_text("date,ticker,adj_close\n2020-01-02,AAPL,75.0\n", encoding="utf-8")
+        before = file.read_bytes()
+        with pytest.raises(DataError, match=r"prices\.csv is not a file of trials"):
+            TrialLedger(file).count("")
+        assert file.read_bytes() == before
+
     def test_a_folder_is_no_ledger(self, tmp_path: Path) -> None:
         with pytest.raises(DataError, match=r"cannot read the trials in .*: Is a directory\.$"):
             TrialLedger(tmp_path)
