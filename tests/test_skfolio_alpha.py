@@ -114,7 +114,7 @@ class TestForecast:
         np.testing.assert_allclose(model.volatility_[panel.active_mask[-1]], 0.02)
 
 
-class TestHabits:
+class TestEstimator:
     def test_clone_and_parameters(self, panel: AssetPanel) -> None:
         model = linear(ic=0.1)
         assert clone(model).get_params()["ic"] == 0.1
@@ -167,9 +167,9 @@ def test_settings_that_cannot_be_right(panel: AssetPanel, settings: dict, messag
 def test_data_that_cannot_be_used(panel: AssetPanel) -> None:
     with pytest.raises(DataError, match="not on a ndarray"):
         linear().fit(np.zeros((5, 5)))  # type: ignore[arg-type]
-    bare = AssetPanel({"volume": np.ones((30, 3))}, panel.observations[:30], ["A", "B", "C"])
+    volume_only = AssetPanel({"volume": np.ones((30, 3))}, panel.observations[:30], ["A", "B", "C"])
     with pytest.raises(DataError, match="no adj_close and no returns; it has volume"):
-        linear().fit(bare)
+        linear().fit(volume_only)
     with pytest.raises(DataError, match=r"'momentum_12_1' needs .* dates of history"):
         linear().fit(panel[:100])
     with pytest.raises(DataError, match="no target of the panel's 23 days"):

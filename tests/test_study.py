@@ -189,18 +189,21 @@ class TestReproducible:
 class TestTables:
     def test_strategies_and_intervals(self, study: Study) -> None:
         table = study.table_1()
-        bare = ["Equal weight", "Minimum variance", "Linear", "LSTM"]
-        assert list(table.index) == [*bare, *(f"{name} + overlay" for name in bare)]
+        without_overlay = ["Equal weight", "Minimum variance", "Linear", "LSTM"]
+        assert list(table.index) == [
+            *without_overlay,
+            *(f"{name} + overlay" for name in without_overlay),
+        ]
         for what in ("sharpe", "max_drawdown", "var_95"):
             assert (table[f"{what}_low"] <= table[f"{what}_high"]).all()
         assert ((table.max_drawdown > 0) & (table.max_drawdown < 1)).all()
 
-    def test_the_ladder_leads_from_equal_weight_to_the_overlay(self, study: Study) -> None:
-        ladder, table = study.tables()["ladder"], study.table_1()
-        rungs = ["equal weight", "+ scores", "+ allocation", "+ overlay"]
+    def test_attribution_leads_from_equal_weight_to_the_overlay(self, study: Study) -> None:
+        steps_of, table = study.tables()["ladder"], study.table_1()
+        names = ["equal weight", "+ scores", "+ allocation", "+ overlay"]
         for model in ("Linear", "LSTM"):
-            steps = ladder.loc[model]
-            assert list(steps.index) == rungs
+            steps = steps_of.loc[model]
+            assert list(steps.index) == names
             assert steps.sharpe.iloc[0] == table.sharpe["Equal weight"]
             assert steps.sharpe.iloc[2] == table.sharpe[model]
             assert steps.sharpe.iloc[3] == table.sharpe[f"{model} + overlay"]
@@ -208,15 +211,15 @@ class TestTables:
             assert gained == pytest.approx(steps.sharpe.iloc[-1] - steps.sharpe.iloc[0])
         parts = study.tables()["attribution"].loc["LSTM"]
         for figure in ("annual_return", "sharpe", "max_drawdown", "var_95"):
-            assert parts[figure][rungs].sum() == pytest.approx(parts[figure]["total"])
+            assert parts[figure][names].sum() == pytest.approx(parts[figure]["total"])
 
     def test_scores_without_allocation_are_equal_weights(self, study: Study) -> None:
-        rung = study.portfolios.scores_only["LSTM"]
-        undisturbed = (rung.blocked == 0) & (rung.forced_sales == 0)
+        scored = study.portfolios.scores_only["LSTM"]
+        undisturbed = (scored.blocked == 0) & (scored.forced_sales == 0)
         on = study.decisions[study.decisions >= study.test.start] - study.test.start + 1
         on = [row for row in on if row < len(undisturbed) and undisturbed[row]]
         assert len(on) > 50
-        held = [row[row > 0] for row in rung.weights[on]]
+        held = [row[row > 0] for row in scored.weights[on]]
         assert all(np.ptp(row) < 1e-12 for row in held)
         assert {len(row) for row in held} == {math.ceil(0.25 * study.asset_names.size)}
 
@@ -252,8 +255,8 @@ class TestTables:
     def test_the_overlay_is_the_same_rule_for_everyone(self, study: Study) -> None:
         for name, plan in study.portfolios.overlays.items():
             assert ((plan.exposure >= 0) & (plan.exposure <= 1)).all(), name
-            bare, held = study.strategies[name], study.overlaid[name]
-            assert held.weights.sum(axis=1).mean() < bare.weights.sum(axis=1).mean(), name
+            plain, held = study.strategies[name], study.overlaid[name]
+            assert held.weights.sum(axis=1).mean() < plain.weights.sum(axis=1).mean(), name
 
     def test_every_table_has_rows(self, study: Study) -> None:
         for name, table in study.tables().items():

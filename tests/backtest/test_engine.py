@@ -202,7 +202,7 @@ class TestAgainstSkfolio:
         np.testing.assert_allclose(ledger.wealth, self.prices @ self.weights, rtol=1e-13)
 
 
-class TestBooks:
+class TestAccounting:
     @given(
         seed=st.integers(0, 10**6),
         rate=st.sampled_from([0.0, 0.001, 0.05]),

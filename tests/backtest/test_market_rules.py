@@ -278,7 +278,7 @@ class TestMargin:
         assert ledger.cash[1] == pytest.approx(-1.0)
         assert ledger.wealth[2] == pytest.approx(1.2 - 0.0002)
 
-    def test_costs_come_out_of_a_dollar_neutral_book(self) -> None:
+    def test_costs_come_out_of_a_dollar_neutral_portfolio(self) -> None:
         targets = np.array([[0.5, -0.5], [NONE, NONE]])
         ledger = run_backtest(
             targets, np.ones((2, 2)), cost=ProportionalCost(0.01), margin=Margin(1.0, short=True)
@@ -286,7 +286,7 @@ class TestMargin:
         assert ledger.wealth[1] == pytest.approx(1 / 1.01)  # x + 0.01 x = 1
         np.testing.assert_allclose(ledger.weights[1], [0.5, -0.5])
 
-    def test_a_stuck_position_leaves_less_room_for_the_others(self) -> None:
+    def test_a_stuck_position_leaves_less_for_the_others(self) -> None:
         targets = np.array([[1.0, 0.0], [0.0, 1.5], [NONE, NONE]])
         tradable = flags([1, 1], [1, 1], [0, 1])
         ledger = run_backtest(
@@ -312,7 +312,7 @@ class TestMargin:
         assert (ledger.trades[2, 1], ledger.cash[2]) == (0.5, 1.0)
         assert ledger.forced_sales[2] == 1
 
-    def test_a_lost_book_is_reported(self) -> None:
+    def test_a_lost_portfolio_is_reported(self) -> None:
         prices = np.array([[1.0], [1.0], [0.4], [0.4]])
         targets = np.array([[2.0], [NONE], [2.0], [NONE]])
         with pytest.raises(DataError, match="has lost all it had"):
@@ -457,7 +457,7 @@ class TestRulesThatDoNotBind:
                 run_backtest(targets, prices, constraints=constraints)
 
 
-class TestStretch:
+class TestBlocksOfDays:
     """Days solved in blocks are the days solved one by one."""
 
     @staticmethod
@@ -490,7 +490,7 @@ class TestStretch:
             np.testing.assert_allclose(run_backtest(targets, prices).wealth, base, rtol=1e-13)
 
     @pytest.mark.parametrize("every", [1, 4])
-    def test_what_comes_later_leaves_a_stretch_to_the_bit(
+    def test_what_comes_later_leaves_a_block_of_days_to_the_bit(
         self, every: int, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(engine, "BLOCK_VALUES", 12 * 16)

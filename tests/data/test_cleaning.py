@@ -34,7 +34,7 @@ EVERY_RULE: dict[str, Any] = {
 
 
 def price_panel(prices: Floats, **extra: Floats) -> AssetPanel:
-    """A bare panel; a stock is listed from its first to its last price."""
+    """A panel of prices; a stock is listed from its first to its last price."""
     known = ~np.isnan(prices)
     rows = np.arange(len(prices))[:, None]
     last = len(prices) - 1 - known[::-1].argmax(axis=0)

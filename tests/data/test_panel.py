@@ -198,9 +198,9 @@ class TestMasks:
         panel = panel_from_wide({"adj_close": walk()}, sector={"S1": "Tech"}, index=level)
         np.testing.assert_array_equal(market_index(panel), [np.nan, *range(1, 60)])
         np.testing.assert_array_equal(sector_codes(panel)[0], [-1, 0, -1, -1])
-        bare = panel_from_wide({"adj_close": walk()})
-        assert market_index(bare) is None
-        assert sector_codes(bare) is None
+        prices_only = panel_from_wide({"adj_close": walk()})
+        assert market_index(prices_only) is None
+        assert sector_codes(prices_only) is None
 
     def test_a_sector_lasts_through_a_suspension(self) -> None:
         prices = walk(10)

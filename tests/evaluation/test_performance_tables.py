@@ -1,4 +1,4 @@
-"""Table I and the ladder: every interval is the one that its docstring promises."""
+"""Table I and what each step added: every interval is the one that its docstring promises."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ class TestTableOne:
         assert performance.loc["Linear", "beta"] == pytest.approx(1.0)
 
 
-class TestLadder:
+class TestAttribution:
     def test_each_step_is_compared_with_the_one_before(self, portfolios) -> None:
         table = ladder_table({"model": list(portfolios.items())}, **BOOT)
         columns = _columns(portfolios)

@@ -334,7 +334,7 @@ class TestReferences:
         assert message in str(caught.value)
 
 
-class TestRoster:
+class TestModelFactory:
     def test_every_model_has_a_name_and_a_label(self) -> None:
         assert set(LABELS) == set(MODELS)
         assert len(set(LABELS.values())) == len(MODELS)

@@ -167,7 +167,7 @@ class TestTopQuantile:
                 assert invested == pytest.approx(exposure, abs=1e-9) or now.max() >= cap - 1e-9
             before = now
 
-    def test_a_small_step_still_enters_a_book_of_many_names(self) -> None:
+    def test_a_small_step_still_enters_a_portfolio_of_many_names(self) -> None:
         scores = np.tile(np.arange(1000.0), (2, 1))
         scores[1] *= -1.0
         weights = top_quantile(

@@ -392,7 +392,7 @@ class TestTable2:
         p = 2.0 * (min((gaps[:, 2] <= 0).sum(), (gaps[:, 2] >= 0).sum()) + 1.0) / 201.0
         assert row["mean_return_difference_p"] == pytest.approx(min(1.0, p))
 
-    def test_sharpe_ratios_are_judged_as_in_table_1(self, paths) -> None:
+    def test_sharpe_ratios_are_tested_as_in_table_1(self, paths) -> None:
         returns, labels = paths
         table = self.table(paths)
         columns = np.column_stack(list(returns.values()))[labels == BULL]

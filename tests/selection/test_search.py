@@ -87,7 +87,7 @@ class TestTestYears:
         for one, two in zip(before.of(found.data_hash), after.of(again.data_hash), strict=True):
             np.testing.assert_array_equal(one.returns, two.returns)
 
-    def test_the_last_day_that_judges_comes_before_the_test(self, linear: Tuning) -> None:
+    def test_the_last_validation_day_comes_before_the_test(self, linear: Tuning) -> None:
         assert linear.validated[1] < str(linear.config.walk_forward.test_start)
 
 
@@ -132,7 +132,7 @@ class TestTradedAsStudied:
         other = tune(panel, config_from_dict(AS_STUDIED[case]), plan).trials["value"][0]
         assert other != base
 
-    def test_the_overlay_is_judged_on_request(self, panel: AssetPanel) -> None:
+    def test_the_overlay_is_evaluated_on_request(self, panel: AssetPanel) -> None:
         plan = replace(LINEAR, n_trials=1, objective="sharpe")
         ledger = TrialLedger()
         without = tune(panel, plan=plan, ledger=ledger).trials["value"][0]
@@ -183,7 +183,7 @@ class TestSplits:
                 assert not np.isin(rows, train).any()
         assert len(set(tested[dataset.first :])) == 1
 
-    def test_a_day_judged_twice_counts_once(self) -> None:
+    def test_a_day_evaluated_twice_counts_once(self) -> None:
         ledger = TrialLedger()
         target = TargetConfig(horizons=(5,))
         plan = replace(LINEAR, n_trials=1, splitter="combinatorial", held_out=2, blocks=4)
@@ -523,7 +523,7 @@ class TestCommand:
         assert {line["data"] for line in lines} == {told["data_hash"]}
         assert len({line["key"] for line in lines}) == len(lines)
 
-    def test_the_overlay_is_judged_on_request(self, prices: Path, tmp_path: Path) -> None:
+    def test_the_overlay_is_evaluated_on_request(self, prices: Path, tmp_path: Path) -> None:
         arguments = ("--data", prices, "--model", "linear", "--blocks", "3", "--trials", "1")
         arguments += ("--objective", "sharpe", "--json", "--ledger", tmp_path / "trials.jsonl")
         told = [
@@ -578,7 +578,7 @@ def test_trials_are_drawn_from_seeds_of_their_own(linear: Tuning) -> None:
     assert all(one != two for one, two in pairwise(alphas))
 
 
-class TestSeen:
+class TestTestSetUse:
     DEFLATION = Deflation(8, 6, 0.4, 0.9, 0.3, 0.97, 900.0, 2500)
 
     def test_it_says_how_often_the_data_were_looked_at(self) -> None:

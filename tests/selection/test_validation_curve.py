@@ -63,7 +63,7 @@ def study(panel: AssetPanel) -> tuple[ValidationCurve, TrialLedger]:
 
 
 class TestStudy:
-    def test_each_degree_is_judged_in_both_periods(
+    def test_each_degree_is_evaluated_in_both_periods(
         self, study: tuple[ValidationCurve, TrialLedger]
     ) -> None:
         found, _ = study
@@ -359,7 +359,7 @@ def test_an_interrupted_command_goes_on_and_writes_figure_and_numbers(
 
 
 @pytest.mark.parametrize("overlay", [False, True])
-def test_the_command_judges_the_overlay_on_request(
+def test_the_command_evaluates_the_overlay_on_request(
     overlay: bool, panel: AssetPanel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plans = []

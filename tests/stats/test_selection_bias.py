@@ -201,7 +201,7 @@ class TestOverfittingByBruteForce:
 
 class TestOverfitting:
     @pytest.mark.parametrize("n_trials", [10, 11])
-    def test_pure_luck_is_one_half(self, n_trials: int) -> None:
+    def test_worthless_trials_give_one_half(self, n_trials: int) -> None:
         found = [
             overfitting_probability(_days(240, n_trials, seed), n_blocks=6).probability
             for seed in range(300)

@@ -83,7 +83,7 @@ def values(forecast: Any) -> np.ndarray:
 
 
 class TestRoundTrip:
-    def test_every_estimator_of_the_wing_is_known(self) -> None:
+    def test_every_estimator_of_the_package_is_known(self) -> None:
         assert {cls.__name__ for cls in all_classes()} == {cls.__name__ for cls in KNOWN}
 
     @pytest.mark.parametrize("cls", SCORERS, ids=lambda cls: cls.__name__)

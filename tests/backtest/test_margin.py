@@ -53,7 +53,7 @@ def short(panel: AssetPanel) -> Study:
 
 
 class TestShorts:
-    def test_scored_books_are_neutral_and_benchmarks_stay_long(self, short: Study) -> None:
+    def test_scored_portfolios_are_neutral_and_benchmarks_stay_long(self, short: Study) -> None:
         for name, ledger in short.every_ledger().items():
             if name.startswith("Linear"):
                 assert (ledger.weights < 0.0).any()
@@ -84,8 +84,8 @@ class TestShorts:
             *short.portfolios.size_sweep.values(),
         ):
             assert np.isfinite(outcome.net_returns).all()
-        ladder = short.tables()["ladder"]
-        top = ladder.loc["Linear"].iloc[1:]
+        steps = short.tables()["ladder"]
+        top = steps.loc["Linear"].iloc[1:]
         columns = ["annual_return", "sharpe", "var_95", "max_drawdown"]
         assert np.isfinite(top[columns].to_numpy()).all()
         risk = short.portfolios.value_at_risk["Linear"].var
@@ -103,7 +103,7 @@ class TestShorts:
             AllocationConfig(method="mean_variance", neutral="beta", gross=1.2, window=120),
         ],
     )
-    def test_beta_neutral_books_are_blind_to_the_future(
+    def test_beta_neutral_portfolios_are_blind_to_the_future(
         self, panel: AssetPanel, allocation: AllocationConfig
     ) -> None:
         config = replace(
@@ -128,7 +128,7 @@ class TestShorts:
 
 
 class TestLeverage:
-    def test_a_calm_book_reaches_its_target_only_on_margin(self, panel: AssetPanel) -> None:
+    def test_a_calm_portfolio_reaches_its_target_only_on_margin(self, panel: AssetPanel) -> None:
         realised = {}
         for most in (1.0, 1.5):
             overlay = replace(ONLY_VOLATILITY, max_exposure=most)
@@ -226,7 +226,7 @@ class TestSpecialTreatment:
         assert "ST not known" in text
 
 
-class TestTold:
+class TestReported:
     def test_models_that_allocate_by_themselves_stay_long(self) -> None:
         config = replace(BASE, allocation=AllocationConfig(neutral="dollar"))
         models: Any = {
