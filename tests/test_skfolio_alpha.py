@@ -24,7 +24,7 @@ from alphakeel.skfolio_alpha import DeepAlpha
 from alphakeel.stats.cross_section import rank_ic
 from helpers import scrambled_after
 
-EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "skfolio_alpha.py"
+EXAMPLE = Path(__file__).resolve().parents[1] / "examples" / "skfolio_alpha.py"
 FACTOR_NAMES = ("reversal_21", "momentum_12_1", "volatility_20")
 
 

@@ -12,7 +12,7 @@ from small_study import PRICES, study_of
 
 
 def test_an_interrupted_save_leaves_the_older_run_whole(
-    self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     study = study_of(PRICES)
     run = save_run(study, tmp_path, more=lambda folder: (folder / "report.html").write_text("1"))
@@ -32,7 +32,7 @@ def test_an_interrupted_save_leaves_the_older_run_whole(
             raise KeyboardInterrupt
         replace(source, target)
 
-    monkeypatch.setattr("alphakeel.storage.runs.os.replace", once)
+    monkeypatch.setattr("alphakeel.storage.checkpoints.os.replace", once)
     with pytest.raises(KeyboardInterrupt):
         save_run(study, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == [run.name]
