@@ -7,6 +7,8 @@ import datetime as dt
 import itertools
 import re
 import tomllib
+import types
+import typing
 from pathlib import Path
 
 import pytest
@@ -209,3 +211,25 @@ def test_broken_files(tmp_path: Path) -> None:
     bad.write_bytes(b"\xff\xfe\x00s")
     with pytest.raises(ConfigError, match="UTF-8"):
         load_config(bad)
+
+
+def optional_settings() -> list[tuple[str, str]]:
+    """Every setting that may be "none", as (section, key)."""
+    found = []
+    for section in dataclasses.fields(StudyConfig):
+        own = getattr(StudyConfig(), section.name)
+        if dataclasses.is_dataclass(own):
+            hints = typing.get_type_hints(type(own))
+            found += [
+                (section.name, key.name)
+                for key in dataclasses.fields(own)
+                if isinstance(hints[key.name], types.UnionType)
+            ]
+    return found
+
+
+@pytest.mark.parametrize(("section", "key"), optional_settings())
+def test_none_survives_a_settings_file(section: str, key: str) -> None:
+    chosen = config_from_dict({section: {key: "none"}})
+    assert getattr(getattr(chosen, section), key) is None
+    assert config_from_dict(tomllib.loads(config_to_toml(chosen))) == chosen

@@ -116,8 +116,13 @@ def test_our_table_ii_obeys_the_bounds() -> None:
         labels = rng.integers(-1, 2, 600).astype(np.int8)
         days = rng.normal(0.001 * labels + 0.003, 0.01 + 0.005 * (labels < 0))
         table = regime_table(
-            {"book": days}, labels, baseline="book", level=0.95, n_bootstrap=100, seed=seed
-        ).xs("book", level="strategy")
+            {"portfolio": days},
+            labels,
+            baseline="portfolio",
+            level=0.95,
+            n_bootstrap=100,
+            seed=seed,
+        ).xs("portfolio", level="strategy")
         regimes = table.drop(index="all")
         whole = table.loc["all"]
         assert whole["sharpe"] == pytest.approx(performance.sharpe(days))

@@ -6,6 +6,7 @@ import itertools
 import math
 from dataclasses import asdict, fields, replace
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -36,6 +37,7 @@ from alphakeel.model_factory import LABELS
 from alphakeel.models.linear import LinearForecaster
 from alphakeel.models.sequence import LSTMForecaster
 from alphakeel.models.tabular import LightGBMForecaster
+from alphakeel.pipeline.fitting import DECAY
 from alphakeel.pipeline.strategies import _limits_of
 from alphakeel.portfolio.constraints import Limits
 from alphakeel.portfolio.overlay import Brake
@@ -44,6 +46,8 @@ from alphakeel.provenance import hash_panel
 from alphakeel.results import Study
 from alphakeel.stats.newey_west import newey_west_tstat
 from alphakeel.study import run_study
+from helpers import assert_same_until, scrambled_after
+from small_study import DAYS, PRICES, assert_finite_tables, day, study_of, without_index
 
 QUICK = StudyConfig(
     models=("linear", "lstm"),
@@ -63,28 +67,12 @@ def study(panel: AssetPanel) -> Study:
     return run_study(panel, QUICK, name="simulated")
 
 
-def scrambled_after(panel: AssetPanel, row: int, seed: int) -> AssetPanel:
-    """The panel with every number after `row` replaced by noise; masks are kept."""
-    rng = np.random.default_rng(seed)
-    copy = panel.copy(deep=True)
-    for name, field in copy.fields.items():
-        values = field.values.copy()
-        future = values[row + 1 :]
-        if np.issubdtype(values.dtype, np.floating):
-            noise = np.exp(rng.normal(0.0, 3.0, future.shape))
-            if name == "market_index":
-                noise[:] = noise[:, :1]
-            values[row + 1 :] = np.where(np.isnan(future), np.nan, noise)
-        copy.fields[name] = field.with_values(values)
-    return copy
-
-
 class TestNoLookAhead:
     def test_scrambling_the_future_moves_nothing_in_the_past(
         self, panel: AssetPanel, study: Study
     ) -> None:
         row = study.test.start + 230  # inside the second fold's test rows
-        other = run_study(scrambled_after(panel, row, seed=1), QUICK)
+        other = run_study(scrambled_after(panel, row, seed=1, sigma=3.0), QUICK)
         past = study.decisions <= row
         for name, model in study.models.items():
             np.testing.assert_array_equal(
@@ -92,17 +80,11 @@ class TestNoLookAhead:
             )
             assert np.isfinite(model.scores[past]).any()
         days = slice(0, row - study.test.start + 1)
-        for name, ledger in study.every_ledger().items():
-            again = other.every_ledger()[name]
-            for what in ("weights", "trades", "costs", "net_returns", "wealth", "cash"):
-                np.testing.assert_array_equal(
-                    getattr(ledger, what)[days],
-                    getattr(again, what)[days],
-                    err_msg=f"{name} {what}",
-                )
-        for label, rung in study.portfolios.scores_only.items():
+        names = ("weights", "trades", "costs", "net_returns", "wealth", "cash")
+        assert_same_until(study, other, row, *names)
+        for label, ledger in study.portfolios.scores_only.items():
             np.testing.assert_array_equal(
-                rung.weights[days], other.portfolios.scores_only[label].weights[days]
+                ledger.weights[days], other.portfolios.scores_only[label].weights[days]
             )
         for label, forecast in study.portfolios.value_at_risk.items():
             again = other.portfolios.value_at_risk[label]
@@ -162,7 +144,7 @@ class TestNoLookAhead:
         name = {"lstm_limited": "LSTM with limits", "linear": "Linear"}[model]
         first = run_study(panel, config)
         row = first.test.start + 330
-        second = run_study(scrambled_after(panel, row, seed=2), config)
+        second = run_study(scrambled_after(panel, row, seed=2, sigma=3.0), config)
         days = slice(0, row - first.test.start + 1)
         before, after = first.strategies[name], second.strategies[name]
         np.testing.assert_array_equal(before.weights[days], after.weights[days])
@@ -207,18 +189,21 @@ class TestReproducible:
 class TestTables:
     def test_strategies_and_intervals(self, study: Study) -> None:
         table = study.table_1()
-        bare = ["Equal weight", "Minimum variance", "Linear", "LSTM"]
-        assert list(table.index) == [*bare, *(f"{name} + overlay" for name in bare)]
+        without_overlay = ["Equal weight", "Minimum variance", "Linear", "LSTM"]
+        assert list(table.index) == [
+            *without_overlay,
+            *(f"{name} + overlay" for name in without_overlay),
+        ]
         for what in ("sharpe", "max_drawdown", "var_95"):
             assert (table[f"{what}_low"] <= table[f"{what}_high"]).all()
         assert ((table.max_drawdown > 0) & (table.max_drawdown < 1)).all()
 
-    def test_the_ladder_leads_from_equal_weight_to_the_overlay(self, study: Study) -> None:
-        ladder, table = study.tables()["ladder"], study.table_1()
-        rungs = ["equal weight", "+ scores", "+ allocation", "+ overlay"]
+    def test_attribution_leads_from_equal_weight_to_the_overlay(self, study: Study) -> None:
+        steps_of, table = study.tables()["ladder"], study.table_1()
+        names = ["equal weight", "+ scores", "+ allocation", "+ overlay"]
         for model in ("Linear", "LSTM"):
-            steps = ladder.loc[model]
-            assert list(steps.index) == rungs
+            steps = steps_of.loc[model]
+            assert list(steps.index) == names
             assert steps.sharpe.iloc[0] == table.sharpe["Equal weight"]
             assert steps.sharpe.iloc[2] == table.sharpe[model]
             assert steps.sharpe.iloc[3] == table.sharpe[f"{model} + overlay"]
@@ -226,15 +211,15 @@ class TestTables:
             assert gained == pytest.approx(steps.sharpe.iloc[-1] - steps.sharpe.iloc[0])
         parts = study.tables()["attribution"].loc["LSTM"]
         for figure in ("annual_return", "sharpe", "max_drawdown", "var_95"):
-            assert parts[figure][rungs].sum() == pytest.approx(parts[figure]["total"])
+            assert parts[figure][names].sum() == pytest.approx(parts[figure]["total"])
 
     def test_scores_without_allocation_are_equal_weights(self, study: Study) -> None:
-        rung = study.portfolios.scores_only["LSTM"]
-        undisturbed = (rung.blocked == 0) & (rung.forced_sales == 0)
+        scored = study.portfolios.scores_only["LSTM"]
+        undisturbed = (scored.blocked == 0) & (scored.forced_sales == 0)
         on = study.decisions[study.decisions >= study.test.start] - study.test.start + 1
         on = [row for row in on if row < len(undisturbed) and undisturbed[row]]
         assert len(on) > 50
-        held = [row[row > 0] for row in rung.weights[on]]
+        held = [row[row > 0] for row in scored.weights[on]]
         assert all(np.ptp(row) < 1e-12 for row in held)
         assert {len(row) for row in held} == {math.ceil(0.25 * study.asset_names.size)}
 
@@ -270,8 +255,8 @@ class TestTables:
     def test_the_overlay_is_the_same_rule_for_everyone(self, study: Study) -> None:
         for name, plan in study.portfolios.overlays.items():
             assert ((plan.exposure >= 0) & (plan.exposure <= 1)).all(), name
-            bare, held = study.strategies[name], study.overlaid[name]
-            assert held.weights.sum(axis=1).mean() < bare.weights.sum(axis=1).mean(), name
+            plain, held = study.strategies[name], study.overlaid[name]
+            assert held.weights.sum(axis=1).mean() < plain.weights.sum(axis=1).mean(), name
 
     def test_every_table_has_rows(self, study: Study) -> None:
         for name, table in study.tables().items():
@@ -402,3 +387,60 @@ class TestBadRequests:
         object.__setattr__(explosive.network, "learning_rate", 1e30)
         with pytest.raises(ConvergenceError, match=r"LSTM, fold \d of \d, factor \w+, stock \w+"):
             run_study(panel, explosive)
+
+
+class TestIncompleteIndex:
+    @pytest.mark.parametrize(
+        ("missing", "beta"),
+        [(DAYS[:100], True), (DAYS[480:483], False), (DAYS[:400], False)],
+        ids=["starts late", "gap in the test", "starts in the test"],
+    )
+    def test_what_needs_the_whole_index_is_left_out_and_said(
+        self, missing: Any, beta: bool, tmp_path: Path
+    ) -> None:
+        study = study_of(without_index(lambda date: date.isin(missing)))
+        assert study.regimes is None
+        assert np.isfinite(study.table_1()["beta"]).all() == beta
+        note = f"no value on {len(missing)} of {len(DAYS)} days, the first {str(missing[0])[:10]}"
+        assert any(note in said for said in study.notes)
+        assert_finite_tables(study, tmp_path)
+
+    def test_index_that_never_moves(self, tmp_path: Path) -> None:
+        study = study_of(PRICES.assign(market_index=100.0))
+        assert "factor_shocks" not in study.tables()
+        assert_finite_tables(study, tmp_path)
+
+    def test_market_that_never_turns(self, tmp_path: Path) -> None:
+        study = study_of(PRICES, report={"zigzag": 0.5})
+        assert study.regimes is not None
+        assert not len(study.regimes.points.rows)
+        assert study.tables()["regime_lags"].empty
+        assert_finite_tables(study, tmp_path)
+
+
+class TestShortTests:
+    @pytest.mark.parametrize("last", [10, 30, 60])
+    def test_last_days_of_the_data(self, last: int, tmp_path: Path) -> None:
+        study = study_of(PRICES, walk_forward={"test_start": day(-last)})
+        decay, lag = study.tables()["decay"].set_index("horizon"), study.config.target.lag
+        for horizon in DECAY:
+            known = len([row for row in range(0, last, 5) if row + lag + horizon < last])
+            assert np.isfinite(decay.loc[horizon, "rank_ic"]) == (known >= 2), horizon
+        assert_finite_tables(study, tmp_path)
+
+    @pytest.mark.parametrize("left", [10, 400])
+    def test_confirmation_of_a_few_days_and_of_all(self, left: int, tmp_path: Path) -> None:
+        study = study_of(PRICES, report={"confirm_from": day(-left)})
+        assert len(study.tables()["confirm_table_1"]) == len(study.every_ledger())
+        assert_finite_tables(study, tmp_path)
+
+
+def test_cash_has_no_share_of_its_risk(tmp_path: Path) -> None:
+    study = study_of(PRICES, allocation={"method": "mean_variance", "strength": 0.0})
+    assert not study.strategies["Linear"].net_returns.any()
+    risk = study.tables()["value_at_risk"].loc["Linear"]
+    assert risk["days"] == 0
+    assert np.isnan(risk[["rate", "kupiec_p", "mean_var"]].to_numpy(dtype=float)).all()
+    change = study.tables()["table_1_difference"]
+    assert change[["max_drawdown_change", "var_95_change"]].isna().all().all()
+    assert_finite_tables(study, tmp_path)

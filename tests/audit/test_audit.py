@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from skfolio.containers import AssetPanel, Field2D
-from typer.testing import CliRunner
+from skfolio.containers import AssetPanel
 
 import alphakeel as ak
 from alphakeel.audit import Audit, Finding, run_audit
@@ -24,7 +23,6 @@ from alphakeel.audit.survivorship import (
     check_restated,
     check_table,
 )
-from alphakeel.cli import app
 from alphakeel.config import (
     CleaningConfig,
     CostConfig,
@@ -37,6 +35,7 @@ from alphakeel.data.panel import panel_to_long
 from alphakeel.errors import ConfigError, DataError
 from alphakeel.factors import FACTORS
 from alphakeel.pipeline import dataset, fitting, plan, screening, strategies
+from helpers import run_command, with_fields
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -171,13 +170,6 @@ def clean_audit(panel: AssetPanel) -> Audit:
     return run_audit(panel, QUICK)
 
 
-def with_field(panel: AssetPanel, name: str, values: np.ndarray) -> AssetPanel:
-    copy = panel.copy(deep=True)
-    values = np.where(copy.active_mask, values, np.nan)
-    copy.fields[name] = Field2D(values)
-    return copy
-
-
 def the_leak(found: Audit, test: str) -> Finding:
     """The one leak of an audit; its test must be the expected one."""
     leaks = found.leaks()
@@ -246,20 +238,20 @@ class TestSeededData:
         ahead = np.full(price.shape, np.nan)
         ahead[:-6] = np.log(price[6:] / price[1:-5])
         ahead += np.random.default_rng(0).normal(0.0, 0.03, ahead.shape)
-        found = targets_of(with_field(panel, "earnings_to_price", ahead))
+        found = targets_of(with_fields(panel, earnings_to_price=ahead))
         assert {f.factor for f in found if f.verdict == "leak"} == {"earnings_yield"}
 
     def test_a_field_dated_one_day_early(self, panel: AssetPanel) -> None:
         early = panel["market_cap"].copy()
         early[:-1] = early[1:]
-        (finding,) = targets_of(with_field(panel, "market_cap", early))
+        (finding,) = targets_of(with_fields(panel, market_cap=early))
         assert (finding.verdict, finding.factor) == ("leak", "market_cap")
         assert "next day's return" in finding.evidence
 
     def test_membership_of_the_last_day(self) -> None:
         survivors = ak.simulate_market(n_assets=16, n_dates=600, seed=3, delisting_rate=0.0).panel
         order = survivors["market_cap"][-1].argsort().argsort() >= 8
-        today = with_field(survivors, "member", np.broadcast_to(order * 1.0, (600, 16)))
+        today = with_fields(survivors, member=np.broadcast_to(order * 1.0, (600, 16)))
         finding = check_members(today)
         assert (finding.verdict, finding.factor) == ("leak", "member")
         assert finding.date == "2010-01-04"
@@ -268,28 +260,28 @@ class TestSeededData:
         price = panel["adj_close"]
         later = np.vstack([price[120:], np.repeat(price[-1:], 120, axis=0)]) / price
         member = (later > np.nanmedian(later, axis=1)[:, None]) * 1.0
-        finding = check_members(with_field(panel, "member", member))
+        finding = check_members(with_fields(panel, member=member))
         assert (finding.verdict, finding.factor) == ("leak", "member")
         assert "too early" in finding.evidence
 
     def test_membership_by_the_past_is_fine(self, panel: AssetPanel) -> None:
         cap = panel["market_cap"]
         member = (cap > np.nanmedian(cap, axis=1)[:, None]) * 1.0
-        assert check_members(with_field(panel, "member", member)).verdict == "ok"
+        assert check_members(with_fields(panel, member=member)).verdict == "ok"
 
     def test_survivors_are_a_warning(self) -> None:
         survivors = ak.simulate_market(n_assets=8, n_dates=300, delisting_rate=0).panel
         assert check_members(survivors).verdict == "warning"
         cap = survivors["market_cap"]
         member = (cap > np.nanmedian(cap, axis=1)[:, None]) * 1.0
-        assert check_members(with_field(survivors, "member", member)).verdict == "warning"
+        assert check_members(with_fields(survivors, member=member)).verdict == "warning"
 
     def test_unlagged_fundamentals(self, panel: AssetPanel) -> None:
         quarters = pd.DatetimeIndex(panel.observations).to_period("Q")
         number = pd.factorize(quarters)[0]
         rng = np.random.default_rng(0)
         earnings = np.exp(rng.normal(0.0, 0.2, (number.max() + 1, panel.n_assets)))[number]
-        unlagged = with_field(panel, "earnings_to_price", earnings / panel["market_cap"])
+        unlagged = with_fields(panel, earnings_to_price=earnings / panel["market_cap"])
         (finding,) = (f for f in check_publication(unlagged, None) if f.verdict == "leak")
         assert finding.factor == "earnings_to_price"
         assert finding.date[5:7] in ("01", "04", "07", "10")
@@ -298,7 +290,7 @@ class TestSeededData:
         lagged = np.full(earnings.shape, np.nan)
         for stock, delay in enumerate(rng.integers(25, 45, panel.n_assets)):
             lagged[delay:, stock] = earnings[:-delay, stock]
-        fine = with_field(panel, "earnings_to_price", lagged / panel["market_cap"])
+        fine = with_fields(panel, earnings_to_price=lagged / panel["market_cap"])
         assert [f.verdict for f in check_publication(fine, None)] == ["ok"]
 
     def test_figures_used_before_they_are_public(self, panel: AssetPanel) -> None:
@@ -312,7 +304,7 @@ class TestSeededData:
                 figure[end + 5 :, stock] *= np.exp(rng.normal(0.0, 0.3))
                 reports.append((name, days[end], days[end + 40]))
         table = pd.DataFrame(reports, columns=["symbol", "period_end", "available_date"])
-        early = with_field(panel, "earnings_to_price", figure / panel["market_cap"])
+        early = with_fields(panel, earnings_to_price=figure / panel["market_cap"])
         del early.fields["book_to_price"]
         (finding,) = (f for f in check_publication(early, table) if f.verdict == "leak")
         assert finding.factor == "earnings_to_price"
@@ -343,12 +335,12 @@ class TestSeededData:
         then = panel[np.arange(400)].to_panel()
         assert [f.verdict for f in check_restated(panel, then)] == ["ok"]
         # An adjusted close is rescaled by later dividends: its returns are what must stay.
-        scaled = with_field(panel, "adj_close", 0.5 * panel["adj_close"])
+        scaled = with_fields(panel, adj_close=0.5 * panel["adj_close"])
         assert [f.verdict for f in check_restated(scaled, then)] == ["ok"]
         values = panel["book_to_price"].copy()
         stock = int(np.argmax(np.isfinite(values[123])))
         values[123, stock] *= 1.5
-        (finding,) = check_restated(with_field(panel, "book_to_price", values), then)
+        (finding,) = check_restated(with_fields(panel, book_to_price=values), then)
         assert (finding.verdict, finding.factor) == ("leak", "book_to_price")
         assert finding.date == str(panel.observations[123].astype("datetime64[D]"))
         assert finding.ticker == panel.asset_names[stock]
@@ -449,7 +441,7 @@ class TestSeededMachinery:
 
         def cheating(dirty: AssetPanel, **options: Any) -> Any:
             filled = pd.DataFrame(dirty["adj_close"]).bfill().to_numpy()
-            return honest(with_field(dirty, "adj_close", filled), **options)
+            return honest(with_fields(dirty, adj_close=filled), **options)
 
         for module in (run, dataset):
             monkeypatch.setattr(module, "clean", cheating)
@@ -540,9 +532,7 @@ horizons = [5]
         )
         settings = tmp_path / "study.toml"
         settings.write_text(self.SETTINGS + '[factors]\ncustom = "mine.py"\n')
-        done = CliRunner().invoke(
-            app, ["audit", "--data", str(prices), "--config", str(settings), "--json"]
-        )
+        done = run_command("audit", "--data", prices, "--config", settings, "--json")
         assert done.exit_code == 3, done.output
         document = json.loads(done.stdout)
         assert document["verdict"] == "leak"
@@ -551,7 +541,7 @@ horizons = [5]
     def test_no_leak_is_exit_code_0(self, prices: Path, tmp_path: Path) -> None:
         settings = tmp_path / "study.toml"
         settings.write_text(self.SETTINGS)
-        done = CliRunner().invoke(app, ["audit", "--data", str(prices), "--config", str(settings)])
+        done = run_command("audit", "--data", prices, "--config", settings)
         assert done.exit_code == 0, done.output
         assert "no leak" in done.stdout
         assert "survivorship" in done.stdout
@@ -559,6 +549,6 @@ horizons = [5]
     def test_bad_input_is_exit_code_2(self, tmp_path: Path) -> None:
         settings = tmp_path / "study.toml"
         settings.write_text(self.SETTINGS + '[factors]\ncustom = "nowhere.py"\n')
-        done = CliRunner().invoke(app, ["audit", "--data", "synthetic", "--config", str(settings)])
+        done = run_command("audit", "--data", "synthetic", "--config", settings)
         assert done.exit_code == 2
         assert "cannot read the factors" in done.stderr

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -13,11 +14,11 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy.stats import kurtosis, norm, skew
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
-from alphakeel.cli import app
-from alphakeel.data.panel import panel_to_long
+from alphakeel import cli
 from alphakeel.data.simulation import simulate_market
+from helpers import run_command, write_prices
 
 SETTINGS = """
 models = ["linear"]
@@ -28,17 +29,10 @@ n_bootstrap = 100
 """
 
 
-def alphakeel(*args: str | Path) -> Result:
-    return CliRunner().invoke(app, [str(arg) for arg in args])
-
-
 @pytest.fixture(scope="module")
 def prices(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("data") / "prices.csv"
     panel = simulate_market(n_assets=12, n_dates=800, seed=2, signal=0.1).panel
-    frame = panel_to_long(panel).drop(columns=["market_index"], errors="ignore")
-    frame.to_csv(path, index=False)
-    return path
+    return write_prices(panel, tmp_path_factory.mktemp("data"))
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +67,7 @@ def test_help_answers_without_heavy_imports() -> None:
 def test_run_prints_a_table_and_writes_a_report(
     prices: Path, settings: Path, tmp_path: Path
 ) -> None:
-    done = alphakeel("run", "--data", prices, "--config", settings, "--out", tmp_path)
+    done = run_command("run", "--data", prices, "--config", settings, "--out", tmp_path)
     assert done.exit_code == 0, done.output
     for words in ("Table I", "Equal weight", "Minimum variance", "Linear", "report.html"):
         assert words in done.output
@@ -90,9 +84,9 @@ def test_run_prints_a_table_and_writes_a_report(
 def test_a_run_folder_runs_again_to_the_same_numbers(
     prices: Path, settings: Path, tmp_path: Path
 ) -> None:
-    first = alphakeel("run", "--config", settings, "--data", prices, "--out", tmp_path, "--json")
+    first = run_command("run", "--config", settings, "--data", prices, "--out", tmp_path, "--json")
     document = json.loads(first.stdout)
-    again = alphakeel(
+    again = run_command(
         "run", "--config", Path(document["run"]) / "study.toml", "--out", tmp_path / "b", "--json"
     )
     repeated = json.loads(again.stdout)
@@ -101,24 +95,24 @@ def test_a_run_folder_runs_again_to_the_same_numbers(
 
 
 def test_quiet_prints_nothing(prices: Path, settings: Path, tmp_path: Path) -> None:
-    done = alphakeel("run", "--data", prices, "--config", settings, "--out", tmp_path, "--quiet")
+    done = run_command("run", "--data", prices, "--config", settings, "--out", tmp_path, "--quiet")
     assert done.exit_code == 0
     assert done.output == ""
 
 
 def test_init_writes_what_run_reads(tmp_path: Path) -> None:
     path = tmp_path / "study.toml"
-    assert alphakeel("init", path).exit_code == 0
+    assert run_command("init", path).exit_code == 0
     short = path.read_text()
-    assert "exists" in one_sentence(alphakeel("init", path))
-    assert alphakeel("init", path, "--all", "--force").exit_code == 0
+    assert "exists" in one_sentence(run_command("init", path))
+    assert run_command("init", path, "--all", "--force").exit_code == 0
     assert len(path.read_text()) > 2 * len(short)
 
 
 def test_an_old_key_is_refused_with_its_new_name(tmp_path: Path) -> None:
     path = tmp_path / "old.toml"
     path.write_text("[network]\nseeds = 5")
-    sentence = one_sentence(alphakeel("run", "--config", path))
+    sentence = one_sentence(run_command("run", "--config", path))
     assert sentence.endswith("setting network.seeds is now called network.n_seeds.")
 
 
@@ -133,7 +127,7 @@ class TestTrials:
 
     def run(self, prices: Path, config: Path, out: Path, *more: str | Path) -> dict[str, Any]:
         arguments = ("--data", prices, "--config", config, "--out", out, "--json", *more)
-        done = alphakeel("run", *arguments)
+        done = run_command("run", *arguments)
         assert done.exit_code == 0, done.output
         assert done.stderr == ""
         document: dict[str, Any] = json.loads(done.stdout)
@@ -212,7 +206,7 @@ class TestTrials:
         ledger = tmp_path / "ledger.csv"
         ledger.write_text("date,ticker,adj_close\n2020-01-02,AAPL,75.0\n")
         before = ledger.read_bytes()
-        done = alphakeel(
+        done = run_command(
             *("run", "--data", prices, "--config", settings, "--out", tmp_path / "runs"),
             *("--ledger", ledger, "--json"),
         )
@@ -233,7 +227,7 @@ class TestTrials:
         whole = ledger.read_bytes().splitlines()
         damaged = b"\n".join([whole[0][:90], b"[" * 9000, b'{"key": [1]}', whole[1], b""])
         ledger.write_bytes(damaged)
-        done = alphakeel(
+        done = run_command(
             *("run", "--data", prices, "--config", settings, "--out", tmp_path, "--json")
         )
         assert done.exit_code == 0, done.output
@@ -246,27 +240,27 @@ class TestTrials:
 
 class TestBadInput:
     def test_missing_data(self, tmp_path: Path) -> None:
-        assert "nowhere.csv" in one_sentence(alphakeel("run", "--data", tmp_path / "nowhere.csv"))
+        assert "nowhere.csv" in one_sentence(run_command("run", "--data", tmp_path / "nowhere.csv"))
 
     def test_missing_settings(self, tmp_path: Path) -> None:
-        sentence = one_sentence(alphakeel("run", "--config", tmp_path / "no.toml"))
+        sentence = one_sentence(run_command("run", "--config", tmp_path / "no.toml"))
         assert "cannot read" in sentence
 
     def test_unknown_setting(self, tmp_path: Path) -> None:
         path = tmp_path / "bad.toml"
         path.write_text("[network]\nhiden = 3")
-        assert "did you mean network.hidden?" in one_sentence(alphakeel("run", "--config", path))
+        assert "did you mean network.hidden?" in one_sentence(run_command("run", "--config", path))
 
     def test_output_folder_is_a_file(self, prices: Path, settings: Path, tmp_path: Path) -> None:
         wall = tmp_path / "wall"
         wall.write_text("")
-        done = alphakeel("run", "--data", prices, "--config", settings, "--out", wall, "--quiet")
+        done = run_command("run", "--data", prices, "--config", settings, "--out", wall, "--quiet")
         assert "cannot write" in one_sentence(done)
 
 
 class TestCheck:
     def test_good_file(self, prices: Path) -> None:
-        done = alphakeel("check", prices)
+        done = run_command("check", prices)
         assert done.exit_code == 0, done.output
         assert "12 tickers" in done.output
 
@@ -275,12 +269,26 @@ class TestCheck:
         frame.loc[40, "adj_close"] = -1.0
         path = tmp_path / "bad.csv"
         frame.to_csv(path, index=False)
-        done = alphakeel("check", path)
+        done = run_command("check", path)
         assert done.exit_code == 2
         assert str(frame.loc[40, "ticker"]) in done.output
         assert str(frame.loc[40, "date"])[:10] in done.output
 
     def test_json(self, prices: Path) -> None:
-        document = json.loads(alphakeel("check", prices, "--json").stdout)
+        document = json.loads(run_command("check", prices, "--json").stdout)
         assert document["n_assets"] == 12
         assert document["problems"] == []
+
+
+def test_interrupted_threads_are_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python would end them at its own end, and abort in the midst of a product of matrices."""
+    ended: list[int] = []
+
+    def interrupted() -> None:
+        raise SystemExit(130)
+
+    monkeypatch.setattr(cli, "app", interrupted)
+    monkeypatch.setattr(os, "_exit", ended.append)
+    with pytest.raises(SystemExit):
+        cli.main()
+    assert ended == [130]

@@ -19,6 +19,7 @@ from alphakeel.data.panel import panel_from_long
 from alphakeel.data.simulation import simulate_market
 from alphakeel.errors import ConfigError, LookAheadWarning
 from alphakeel.stats.cross_section import winsorize
+from helpers import random_walk, with_fields
 
 Floats = NDArray[np.float64]
 EVERY_RULE: dict[str, Any] = {
@@ -32,20 +33,8 @@ EVERY_RULE: dict[str, Any] = {
 }
 
 
-def with_fields(panel: AssetPanel, **values: Floats) -> AssetPanel:
-    fields = {name: field.copy(deep=True) for name, field in panel.fields.items()}
-    fields |= {name: Field2D(array.copy()) for name, array in values.items()}
-    return AssetPanel(
-        fields,
-        panel.observations,
-        panel.asset_names,
-        active_mask=panel.active_mask.copy(),
-        estimation_mask=panel.estimation_mask.copy(),
-    )
-
-
 def price_panel(prices: Floats, **extra: Floats) -> AssetPanel:
-    """A bare panel; a stock is listed from its first to its last price."""
+    """A panel of prices; a stock is listed from its first to its last price."""
     known = ~np.isnan(prices)
     rows = np.arange(len(prices))[:, None]
     last = len(prices) - 1 - known[::-1].argmax(axis=0)
@@ -58,11 +47,6 @@ def price_panel(prices: Floats, **extra: Floats) -> AssetPanel:
         active_mask=active,
         estimation_mask=known,
     )
-
-
-def calm_prices(n_dates: int = 120, n_assets: int = 5, seed: int = 0) -> Floats:
-    steps = 0.01 * np.random.default_rng(seed).standard_normal((n_dates, n_assets))
-    return 50.0 * np.exp(np.cumsum(steps, axis=0))
 
 
 def rows_of(result: CleanResult, **equal: object) -> pd.DataFrame:
@@ -100,7 +84,7 @@ def cleaned(dirty: AssetPanel) -> CleanResult:
 
 class TestSuspectPrices:
     def test_bad_tick_never_reaches_research_prices(self) -> None:
-        good = calm_prices()
+        good = random_walk(120, 5, start=50.0)
         bad = good.copy()
         bad[80, 2] *= 10.0
         result = clean(price_panel(bad), min_history=1)
@@ -118,7 +102,7 @@ class TestSuspectPrices:
 
     def test_real_jump_arrives_a_day_late_and_is_earned_at_once(self) -> None:
         """Like AIG on 2008-09-15: down 61 %, and no way back."""
-        prices = calm_prices()
+        prices = random_walk(120, 5, start=50.0)
         prices[80:, 1] *= 0.39
         result = clean(price_panel(prices), min_history=1)
         research, earned = result.panel["adj_close"], result.panel["accounting_close"]
@@ -128,7 +112,7 @@ class TestSuspectPrices:
         assert result.panel.estimation_mask[81:, 1].all()
 
     def test_two_bad_days_cost_one_more_day_on_the_way_back(self) -> None:
-        good = calm_prices()
+        good = random_walk(120, 5, start=50.0)
         bad = good.copy()
         bad[80:82, 0] *= 5.0
         research = clean(price_panel(bad), min_history=1).panel["adj_close"]
@@ -137,7 +121,7 @@ class TestSuspectPrices:
         )
 
     def test_the_next_price_is_believed_across_a_gap(self) -> None:
-        prices = calm_prices()
+        prices = random_walk(120, 5, start=50.0)
         prices[80:, 0] *= 2.0
         prices[81:83, 0] = np.nan
         result = clean(price_panel(prices), min_history=1)
@@ -146,7 +130,7 @@ class TestSuspectPrices:
         )
 
     def test_both_limits_must_be_exceeded(self) -> None:
-        prices = calm_prices()
+        prices = random_walk(120, 5, start=50.0)
         prices[80:, 0] *= 1.15  # 14 sigmas, but below 20 %
         prices[:, 1] = 50.0 * np.exp(
             np.cumsum(0.08 * np.random.default_rng(1).standard_normal(120))
@@ -155,21 +139,21 @@ class TestSuspectPrices:
         assert not suspects(prices, 8.0, 0.2).any()
 
     def test_a_market_that_moves_as_one_is_believed(self) -> None:
-        prices = calm_prices()
+        prices = random_walk(120, 5, start=50.0)
         prices[80:, :3] *= 0.7
         assert not suspects(prices, 8.0, 0.2).any()
-        prices = calm_prices()
+        prices = random_walk(120, 5, start=50.0)
         prices[80:, :2] *= 0.7
         assert suspects(prices, 8.0, 0.2).sum() == 2
 
     def test_a_newcomer_is_judged_by_its_peers(self) -> None:
-        prices = calm_prices()
+        prices = random_walk(120, 5, start=50.0)
         prices[:70, 4] = np.nan
         prices[75, 4] *= 10.0
         assert np.argwhere(suspects(prices, 8.0, 0.2)).tolist() == [[75, 4]]
 
     def test_a_long_suspension_widens_the_limit(self) -> None:
-        prices = calm_prices()
+        prices = random_walk(120, 5, start=50.0)
         prices[30:110, 0] = np.nan
         prices[110:, 0] = prices[29, 0] * 1.5  # 0.41 is 41 sigmas of a day but 4.6 of 81 days
         assert not suspects(prices, 8.0, 0.2).any()
@@ -226,7 +210,7 @@ def slow_suspects(prices: Floats, sigmas: float, min_move: float) -> NDArray[np.
 
 class TestGaps:
     def test_carried_to_the_limit_and_marked(self) -> None:
-        prices = calm_prices(40, 3)
+        prices = random_walk(40, 3, start=50.0)
         prices[10:18, 0] = np.nan
         result = clean(price_panel(prices), max_gap=5, min_history=1, max_missing=1.0)
         research = result.panel["adj_close"][:, 0]
@@ -241,14 +225,14 @@ class TestGaps:
         assert changes["date"].tolist() == [pd.Timestamp("1970-01-16"), pd.Timestamp("1970-01-19")]
 
     def test_no_carry(self) -> None:
-        prices = calm_prices(40, 3)
+        prices = random_walk(40, 3, start=50.0)
         prices[10, 0] = np.nan
         result = clean(price_panel(prices), max_gap=0, min_history=1)
         assert np.isnan(result.panel["adj_close"][10, 0])
         assert not result.filled.any()
 
     def test_nothing_before_listing_or_after_delisting(self) -> None:
-        prices = calm_prices(40, 3)
+        prices = random_walk(40, 3, start=50.0)
         prices[:5, 0] = np.nan
         prices[30:, 1] = np.nan
         result = clean(price_panel(prices), min_history=1)
@@ -256,7 +240,7 @@ class TestGaps:
             np.testing.assert_array_equal(result.panel[name], prices)
 
     def test_interpolation_warns_and_draws_a_line(self) -> None:
-        prices = calm_prices(40, 3)
+        prices = random_walk(40, 3, start=50.0)
         prices[9, 0], prices[10:12, 0], prices[12, 0] = 50.0, np.nan, 53.0
         with pytest.warns(LookAheadWarning, match="look ahead"):
             result = clean(price_panel(prices), gap_fill="interpolate", min_history=1)
@@ -267,7 +251,7 @@ class TestGaps:
     def test_carry_does_not_warn(self) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            prices = calm_prices(40, 3)
+            prices = random_walk(40, 3, start=50.0)
             prices[9, 0], prices[10:12, 0] = 50.0, np.nan
             result = clean(price_panel(prices), min_history=1)
         np.testing.assert_array_equal(result.panel["accounting_close"][9:12, 0], 50.0)
@@ -275,12 +259,12 @@ class TestGaps:
 
 class TestSample:
     def test_history(self) -> None:
-        result = clean(price_panel(calm_prices(40, 3)), min_history=30)
+        result = clean(price_panel(random_walk(40, 3, start=50.0)), min_history=30)
         assert not result.eligible[:29].any()
         assert result.eligible[29:].all()
 
     def test_missing_share_of_the_trailing_year(self) -> None:
-        prices = calm_prices(600, 3)
+        prices = random_walk(600, 3, start=50.0)
         prices[300:340:2, 0] = np.nan  # 20 of 252 days
         for limit, out in ((20 / 252, False), (19.5 / 252, True)):
             result = clean(price_panel(prices), max_missing=limit)
@@ -292,7 +276,7 @@ class TestSample:
         ("volume", "stale_from"), [(None, 15), (0.0, 15), (np.nan, 15), (9.0, 99)]
     )
     def test_stale_price(self, volume: float | None, stale_from: int) -> None:
-        prices = calm_prices(40, 3)
+        prices = random_walk(40, 3, start=50.0)
         prices[6:31, 0] = prices[5, 0]
         extra = {} if volume is None else {"volume": np.full(prices.shape, volume)}
         result = clean(price_panel(prices, **extra), stale_days=10, min_history=1)
@@ -301,7 +285,7 @@ class TestSample:
         assert len(rows_of(result, rule=cleaning.STALE)) == (2 if expected else 0)
 
     def test_price_size_liquidity_membership(self) -> None:
-        prices = calm_prices(70, 10)
+        prices = random_walk(70, 10, start=50.0)
         prices[40:45, 0] *= 0.9
         cap = np.tile(np.arange(1.0, 11.0), (70, 1))
         volume = np.tile(np.arange(10.0, 0.0, -1.0) * 100, (70, 1))
@@ -322,7 +306,7 @@ class TestSample:
         rng = np.random.default_rng(0)
         ratio = rng.normal(0.05, 0.01, (30, 40))
         ratio[10, 3] = 5.0
-        panel = price_panel(calm_prices(30, 40), earnings_to_price=ratio)
+        panel = price_panel(random_walk(30, 40, start=50.0), earnings_to_price=ratio)
         result = clean(panel, winsor_limit=6.0)
         np.testing.assert_array_equal(result.panel["earnings_to_price"], winsorize(ratio, 6.0))
         assert rows_of(result, rule=cleaning.WINSORISED)["before"].tolist() == [5.0]
@@ -376,7 +360,7 @@ class TestLedger:
         assert by_ticker[numbers].sum().tolist() == changed[changed > 0].tolist()
 
     def test_clean_data_leave_an_empty_record(self) -> None:
-        result = clean(price_panel(calm_prices()), min_history=1)
+        result = clean(price_panel(random_walk(120, 5, start=50.0)), min_history=1)
         assert len(result.ledger) == 0
         assert result.ledger.to_frame().empty
         assert result.eligible.all()
@@ -466,11 +450,11 @@ class TestValidation:
     )
     def test_out_of_range(self, option: str, value: Any) -> None:
         with pytest.raises(ConfigError, match=option):
-            clean(price_panel(calm_prices(10, 2)), **{option: value})
+            clean(price_panel(random_walk(10, 2, start=50.0)), **{option: value})
 
     def test_missing_field(self) -> None:
         with pytest.raises(ConfigError, match="drop_small needs the field 'market_cap'"):
-            clean(price_panel(calm_prices(10, 2)), drop_small=0.1)
+            clean(price_panel(random_walk(10, 2, start=50.0)), drop_small=0.1)
 
 
 def test_aig_in_september_2008(shared_data: Path) -> None:

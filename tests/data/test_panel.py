@@ -26,13 +26,13 @@ from alphakeel.data.panel import (
 from alphakeel.data.universe import most_traded
 from alphakeel.data.validation import previous_valid
 from alphakeel.errors import DataError
+from helpers import random_walk
 
 DAYS = pd.bdate_range("2015-01-01", periods=60)
 
 
 def walk(n_dates: int = 60, n_assets: int = 4, seed: int = 0) -> pd.DataFrame:
-    rng = np.random.default_rng(seed)
-    prices = 100 * np.exp(np.cumsum(rng.normal(0, 0.02, (n_dates, n_assets)), axis=0))
+    prices = random_walk(n_dates, n_assets, seed=seed, scale=0.02)
     return pd.DataFrame(prices, index=DAYS[:n_dates], columns=[f"S{i}" for i in range(n_assets)])
 
 
@@ -198,9 +198,9 @@ class TestMasks:
         panel = panel_from_wide({"adj_close": walk()}, sector={"S1": "Tech"}, index=level)
         np.testing.assert_array_equal(market_index(panel), [np.nan, *range(1, 60)])
         np.testing.assert_array_equal(sector_codes(panel)[0], [-1, 0, -1, -1])
-        bare = panel_from_wide({"adj_close": walk()})
-        assert market_index(bare) is None
-        assert sector_codes(bare) is None
+        prices_only = panel_from_wide({"adj_close": walk()})
+        assert market_index(prices_only) is None
+        assert sector_codes(prices_only) is None
 
     def test_a_sector_lasts_through_a_suspension(self) -> None:
         prices = walk(10)

@@ -20,6 +20,7 @@ from alphakeel.factors import FACTORS
 from alphakeel.factors.base import compute_factors
 from alphakeel.factors.custom import check_factors, factor, load_factors
 from alphakeel.storage.runs import run_id
+from small_study import PRICES, study_of
 
 GALLERY = Path(__file__).resolve().parents[2] / "examples" / "my_factors.py"
 HEAD = "import numpy as np\nimport pandas as pd\nfrom alphakeel import factor\n"
@@ -219,3 +220,29 @@ def test_the_gallery_runs() -> None:
     assert done.returncode == 0, done.stderr
     for own in load_factors(GALLERY).factors:
         assert own.name in done.stdout
+
+
+class TestUnrunnableFiles:
+    @pytest.mark.parametrize(
+        ("text", "told"),
+        [("import sys\nsys.exit(3)\n", r"own\.py, line 2: SystemExit: 3\."),
+         ("\0", r"own\.py: source code .*null bytes\.")],
+        ids=["exits", "not text"],
+    )  # fmt: skip
+    def test_a_file_that_cannot_be_run(self, text: str, told: str, tmp_path: Path) -> None:
+        file = tmp_path / "own.py"
+        file.write_text(text, encoding="utf-8")
+        with pytest.raises(ConfigError, match=rf"^{told}$"):
+            load_factors(file)
+
+    def test_a_factor_that_exits(self, tmp_path: Path) -> None:
+        file = tmp_path / "own.py"
+        file.write_text(
+            "from alphakeel import factor\n"
+            "@factor(lookback=2, fields=('adj_close',), family='own')\n"
+            "def leaves(adj_close):\n"
+            "    raise SystemExit('done')\n",
+            encoding="utf-8",
+        )
+        with pytest.raises(ConfigError, match=r"'leaves' \(own\.py, line 4\) fails: SystemExit"):
+            study_of(PRICES, factors={"custom": str(file)})

@@ -212,14 +212,14 @@ class TestReference:
         agree("price_volume_correlation_20", r.rolling(20, min_periods=16).corr(logs), rtol=1e-5)
 
     def test_fundamentals(self) -> None:
-        earnings, book = (
+        earnings, book_value = (
             pd.DataFrame(FIELDS[name]) for name in ("earnings_to_price", "book_to_price")
         )
         agree("earnings_yield", earnings)
-        agree("book_yield", book)
+        agree("book_yield", book_value)
         agree("earnings_yield_change_252", earnings - earnings.shift(252))
-        agree("book_yield_change_252", book - book.shift(252))
-        agree("return_on_equity", earnings / book)
+        agree("book_yield_change_252", book_value - book_value.shift(252))
+        agree("return_on_equity", earnings / book_value)
         agree("size", np.log(FIELDS["market_cap"]))
         paid = returns() - np.log(pd.DataFrame(FIELDS["close"])).diff()
         paid = paid.where((paid > 0.001) & (paid < 0.15) | paid.isna(), 0.0)
@@ -429,9 +429,9 @@ class TestFields:
             compute_factors(PANEL, (replace(FACTORS[0], name="size"),) * 2)
         with pytest.raises(DataError, match="eligible has shape"):
             compute_factors(PANEL, eligible=np.ones((3, 3), dtype=bool))
-        bare = make_panel({"adj_close": FIELDS["adj_close"]}, sectors=None)
+        prices_only = make_panel({"adj_close": FIELDS["adj_close"]}, sectors=None)
         with pytest.raises(DataError, match=r"no factor can be computed: .*needs close and volume"):
-            compute_factors(bare, VOLUME_FACTORS)
+            compute_factors(prices_only, VOLUME_FACTORS)
 
     def test_the_documented_table_is_the_code(self) -> None:
         page = Path(__file__).resolve().parents[2] / "docs" / "factors.md"

@@ -371,3 +371,12 @@ class TestValidation:
             FactorScreen().fit(values, targets, names=["a"] * 7)
         with pytest.raises(DataError, match="2 targets"):
             FactorScreen().fit(values, targets, horizons=[5])
+
+
+def test_few_training_rows_leave_no_sign_to_be_stable() -> None:
+    rng = np.random.default_rng(0)
+    values, targets = rng.normal(size=(3, 8, 2)), rng.normal(size=(3, 8, 1))
+    screen = FactorScreen(min_keep=2).fit(
+        values, targets, np.ones((3, 8), dtype=bool), ("a", "b"), ("x", "y")
+    )
+    assert len(screen.selected_) == 2

@@ -8,11 +8,11 @@ from scipy.stats import rankdata
 
 from alphakeel.errors import ConfigError, DataError
 from alphakeel.factors.targets import forward_returns, ranked_targets
+from helpers import random_walk
 
 
 def prices(n_dates: int = 60, n_assets: int = 9) -> np.ndarray:
-    rng = np.random.default_rng(3)
-    return np.exp(rng.normal(0.0, 0.02, (n_dates, n_assets)).cumsum(axis=0))
+    return random_walk(n_dates, n_assets, seed=3, scale=0.02, start=1.0)
 
 
 @pytest.mark.parametrize(("lag", "horizon"), [(0, 1), (1, 5), (2, 20)])

@@ -33,20 +33,20 @@ N_DATES, N_ASSETS = 110, 14
 
 @pytest.fixture
 def sample() -> dict[str, Any]:
-    """A market in two moods, told by its series, with a little to know about each stock."""
+    """A market in two regimes, which its series show, with a little to know about each stock."""
     rng = np.random.default_rng(1)
     features = rng.standard_normal((N_DATES, N_ASSETS, 3)).astype(np.float32)
-    mood = np.repeat(rng.random(N_DATES // 10) < 0.4, 10)
-    shock = np.where(mood, 0.025, 0.008)[:, None] * rng.standard_normal((N_DATES, 5))
+    turbulent = np.repeat(rng.random(N_DATES // 10) < 0.4, 10)
+    shock = np.where(turbulent, 0.025, 0.008)[:, None] * rng.standard_normal((N_DATES, 5))
     own = 0.012 * rng.standard_normal((N_DATES, 5, N_ASSETS))
-    drift = 0.0005 + 0.002 * features[:, None, :, 0] - 0.002 * mood[:, None, None]
+    drift = 0.0005 + 0.002 * features[:, None, :, 0] - 0.002 * turbulent[:, None, None]
     returns = shock[..., None] + own + drift
     targets = np.stack([returns.sum(axis=1), returns.sum(axis=1)], axis=-1)
     targets[-2:], returns[-1:] = np.nan, np.nan
     mask = rng.random((N_DATES, N_ASSETS)) > 0.1
     features[~mask & (rng.random(mask.shape) < 0.5)] = np.nan
     returns[:, :, 3][~mask[:, 3]] = np.nan
-    market = np.stack([mood + 0.1 * rng.standard_normal(N_DATES), rng.random(N_DATES)], axis=1)
+    market = np.stack([turbulent + 0.1 * rng.standard_normal(N_DATES), rng.random(N_DATES)], axis=1)
     volatility = 0.02 * np.exp(0.3 * rng.standard_normal((N_DATES, N_ASSETS)))
     volatility[:, 5] = np.nan
     return {
@@ -79,7 +79,7 @@ def test_is_a_forecaster_with_scores(sample: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("weighting", ["softmax", "sparsemax"])
 @pytest.mark.parametrize("weight_cap", [0.12, 1.0])
-def test_weights_are_a_long_only_book(
+def test_weights_are_a_long_only_portfolio(
     sample: dict[str, Any], weighting: str, weight_cap: float
 ) -> None:
     model = RiskLimitedLSTM(**SMALL, weighting=weighting, weight_cap=weight_cap).fit(**sample)
@@ -103,7 +103,7 @@ def test_weights_are_a_long_only_book(
     scale=st.sampled_from([0.0, 1e-6, 1.0, 1e6]),
     share=st.floats(0.0, 1.0),
 )
-def test_any_network_gives_a_book(
+def test_any_network_gives_a_portfolio(
     seed: int, weighting: str, cap: float, scale: float, share: float
 ) -> None:
     generator = torch.Generator().manual_seed(seed)

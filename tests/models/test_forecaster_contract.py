@@ -20,6 +20,7 @@ from alphakeel.models.sequence import (
     MLPForecaster,
 )
 from alphakeel.models.tabular import LightGBMForecaster, SupportVectorForecaster
+from helpers import model_sample
 
 SMALL = {"hidden": 6, "burn_in": 4, "chunk": 20, "max_steps": 6, "evaluate_every": 3}
 
@@ -49,13 +50,10 @@ def forecaster(request: pytest.FixtureRequest) -> Forecaster:
 
 @pytest.fixture
 def sample() -> dict[str, np.ndarray]:
-    rng = np.random.default_rng(1)
-    features = rng.standard_normal((90, 12, 3)).astype(np.float32)
-    targets = features[..., :1] + rng.standard_normal((90, 12, 2))
-    targets[-2:] = np.nan
-    mask = rng.random((90, 12)) > 0.1
-    features[~mask & (rng.random((90, 12)) < 0.5)] = np.nan
-    return {"features": features, "targets": targets, "mask": mask, "market": rng.random((90, 2))}
+    found, rng = model_sample(90, seed=1), np.random.default_rng(2)
+    found["targets"][-2:] = np.nan
+    found["features"][~found["mask"] & (rng.random((90, 12)) < 0.5)] = np.nan
+    return found
 
 
 def fit(model: Forecaster, sample: dict[str, np.ndarray]) -> Forecaster:

@@ -27,7 +27,7 @@ def as_arrays(*tensors: torch.Tensor) -> list[np.ndarray]:
     return [tensor.numpy() for tensor in tensors]
 
 
-def test_daily_ic_equals_its_twin(case: tuple[torch.Tensor, ...]) -> None:
+def test_daily_ic_equals_that_of_numpy(case: tuple[torch.Tensor, ...]) -> None:
     scores, targets, known = as_arrays(*case)
     found, defined = as_arrays(*daily_ic(*case))
     for h in range(2):
@@ -44,7 +44,7 @@ def test_mean_daily_ic_leaves_out_undefined_dates(case: tuple[torch.Tensor, ...]
     np.testing.assert_allclose(mean_daily_ic(*case).numpy(), twin, atol=1e-7)
 
 
-def test_mean_square_error_equals_its_twin(case: tuple[torch.Tensor, ...]) -> None:
+def test_mean_square_error_equals_that_of_numpy(case: tuple[torch.Tensor, ...]) -> None:
     scores, targets, known = case
     twin = mse(*as_arrays(scores, targets, known))
     assert float(mean_square(scores - targets, known)) == pytest.approx(twin, rel=1e-12)

@@ -39,6 +39,7 @@ from alphakeel.models.sequence import (
 )
 from alphakeel.models.tabular import LightGBMForecaster, SupportVectorForecaster
 from alphakeel.stats.cross_section import rank_ic, rank_scaled
+from helpers import TINY_NETWORK
 
 MAKERS: dict[str, Callable[..., SequenceNetwork]] = {
     "lstm": LSTMNetwork,
@@ -48,15 +49,6 @@ MAKERS: dict[str, Callable[..., SequenceNetwork]] = {
     "mlp": MLPNetwork,
 }
 FORECASTERS = [LSTMForecaster, GRUForecaster, AttentionForecaster, CNNLSTMForecaster, MLPForecaster]
-SMALL: dict[str, Any] = {
-    "hidden": 8,
-    "burn_in": 4,
-    "chunk": 24,
-    "max_steps": 8,
-    "evaluate_every": 4,
-    "n_seeds": 1,
-    "device": "cpu",
-}
 needs_lightgbm = pytest.mark.skipif(find_spec("lightgbm") is None, reason="no lightgbm here")
 
 
@@ -189,12 +181,14 @@ class TestMemory:
 
     def test_window_is_held_to_what_training_can_show(self) -> None:
         features = np.random.default_rng(0).standard_normal((80, 8, 2)).astype(np.float32)
-        model = AttentionForecaster(**SMALL | {"window": 1000}).fit(features, features[..., 0])
+        model = AttentionForecaster(**TINY_NETWORK | {"window": 1000}).fit(
+            features, features[..., 0]
+        )
         assert model.members_[0].window == 4 + 24
         with pytest.raises(ConfigError, match="window must be a whole number of at least 1"):
-            AttentionForecaster(**SMALL | {"window": 0}).fit(features, features[..., 0])
+            AttentionForecaster(**TINY_NETWORK | {"window": 0}).fit(features, features[..., 0])
         with pytest.raises(ConfigError, match="kernel must be a whole number of at least 1"):
-            CNNLSTMForecaster(**SMALL | {"kernel": 0}).fit(features, features[..., 0])
+            CNNLSTMForecaster(**TINY_NETWORK | {"kernel": 0}).fit(features, features[..., 0])
 
 
 def interaction(lag: int) -> tuple[np.ndarray, np.ndarray]:
@@ -340,7 +334,7 @@ class TestReferences:
         assert message in str(caught.value)
 
 
-class TestRoster:
+class TestModelFactory:
     def test_every_model_has_a_name_and_a_label(self) -> None:
         assert set(LABELS) == set(MODELS)
         assert len(set(LABELS.values())) == len(MODELS)

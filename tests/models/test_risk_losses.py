@@ -53,7 +53,7 @@ TWINS: dict[str, tuple[Callable[[Tensor], Tensor], Callable[..., object]]] = {
 
 
 @pytest.mark.parametrize("name", TWINS)
-def test_equals_its_twin(returns: Tensor, name: str) -> None:
+def test_equals_that_of_numpy(returns: Tensor, name: str) -> None:
     loss, twin = TWINS[name]
     np.testing.assert_allclose(loss(returns).numpy(), twin(returns.numpy()), rtol=1e-5, atol=1e-12)
     np.testing.assert_allclose(
@@ -135,7 +135,7 @@ def growth_of(returns: np.ndarray) -> Tensor:
     return torch.tensor(np.cumprod(1 + returns, axis=1) - 1)
 
 
-def test_held_path_equals_its_twin(path: tuple[Tensor, np.ndarray]) -> None:
+def test_held_path_equals_that_of_numpy(path: tuple[Tensor, np.ndarray]) -> None:
     weights, returns = path
     net, traded = losses.held_path(weights, growth_of(returns), cost_per_side=0.002)
     for k in range(2):

@@ -19,16 +19,7 @@ from alphakeel.models.sampling import ChunkSampler, MarketScale
 from alphakeel.models.sequence import LSTMForecaster
 from alphakeel.models.training import AdamW, one_cycle, one_thread, train
 from alphakeel.stats.cross_section import rank_ic, rank_scaled
-
-SMALL: dict[str, Any] = {
-    "hidden": 8,
-    "burn_in": 4,
-    "chunk": 24,
-    "max_steps": 8,
-    "evaluate_every": 4,
-    "n_seeds": 1,
-    "device": "cpu",
-}
+from helpers import TINY_NETWORK
 
 
 def make_sample(
@@ -71,14 +62,16 @@ class TestLearning:
         assert found["lstm"] > 0.3
 
     def test_loss_falls_without_dropout(self) -> None:
-        model = LSTMForecaster(**SMALL | {"dropout": 0.0, "max_steps": 40, "learning_rate": 1e-2})
+        model = LSTMForecaster(
+            **TINY_NETWORK | {"dropout": 0.0, "max_steps": 40, "learning_rate": 1e-2}
+        )
         history = model.fit(*make_sample()).history_
         assert history[-1]["train_loss"] < 0.8 * history[0]["train_loss"]
         assert history[-1]["train_ic"] > history[0]["train_ic"]
 
     def test_keeps_the_state_that_validated_best(self) -> None:
         model = LSTMForecaster(
-            **SMALL
+            **TINY_NETWORK
             | {"max_steps": 20, "evaluate_every": 2, "n_seeds": 2, "patience": None}
             | {"validation_share": 0.2}
         )
@@ -91,7 +84,7 @@ class TestLearning:
     def test_patience_stops_early(self) -> None:
         features, _ = make_sample()
         noise = np.random.default_rng(5).standard_normal(features.shape[:2])
-        settings = SMALL | {"max_steps": 60, "evaluate_every": 1, "patience": 3}
+        settings = TINY_NETWORK | {"max_steps": 60, "evaluate_every": 1, "patience": 3}
         settings |= {"validation_share": 0.2}
         model = LSTMForecaster(**settings).fit(features, noise)
         assert model.history_[-1]["step"] == model.best_steps_[0] + 3 < 60
@@ -102,7 +95,7 @@ class TestLearning:
         features = rng.standard_normal((300, 20, 1)).astype(np.float32)
         state = np.repeat(rng.choice([-1.0, 1.0], 30), 10)[:, None]
         targets = rank_scaled(features[..., 0] * state)
-        settings = SMALL | {"dropout": 0.0, "max_steps": 80, "learning_rate": 2e-2}
+        settings = TINY_NETWORK | {"dropout": 0.0, "max_steps": 80, "learning_rate": 2e-2}
         model = LSTMForecaster(**settings).fit(features[:200], targets[:200], market=state[:200])
         found = model.predict(features, market=state)
         assert np.nanmean(rank_ic(found[200:], targets[200:])) > 0.7
@@ -113,7 +106,7 @@ class TestRepeats:
         sample = make_sample()
 
         def fitted(seed: int) -> np.ndarray:
-            model = LSTMForecaster(**SMALL | {"seed": seed})
+            model = LSTMForecaster(**TINY_NETWORK | {"seed": seed})
             return model.fit(*sample).predict(sample[0])
 
         alone = [fitted(seed) for seed in range(4)]
@@ -125,8 +118,8 @@ class TestRepeats:
 
     def test_members_are_the_networks_of_their_seeds(self) -> None:
         sample = make_sample()
-        both = LSTMForecaster(**SMALL | {"seed": 5, "n_seeds": 2}).fit(*sample)
-        second = LSTMForecaster(**SMALL | {"seed": 6}).fit(*sample)
+        both = LSTMForecaster(**TINY_NETWORK | {"seed": 5, "n_seeds": 2}).fit(*sample)
+        second = LSTMForecaster(**TINY_NETWORK | {"seed": 6}).fit(*sample)
         members = both.predict_members(sample[0])
         np.testing.assert_array_equal(members[1], second.predict(sample[0]))
         assert not np.array_equal(members[0], members[1])
@@ -135,25 +128,29 @@ class TestRepeats:
     def test_the_global_generators_are_left_alone(self) -> None:
         sample = make_sample()
         torch_state, numpy_state = torch.random.get_rng_state(), np.random.get_state()[1]  # noqa: NPY002
-        first = LSTMForecaster(**SMALL).fit(*sample).predict(sample[0])
+        first = LSTMForecaster(**TINY_NETWORK).fit(*sample).predict(sample[0])
         assert torch.equal(torch.random.get_rng_state(), torch_state)
         np.testing.assert_array_equal(np.random.get_state()[1], numpy_state)  # noqa: NPY002
         torch.rand(3)
         np.testing.assert_array_equal(
-            LSTMForecaster(**SMALL).fit(*sample).predict(sample[0]), first
+            LSTMForecaster(**TINY_NETWORK).fit(*sample).predict(sample[0]), first
         )
 
     def test_rows_after_the_training_rows_cannot_matter(self) -> None:
         features, targets = make_sample()
-        first = LSTMForecaster(**SMALL).fit(features[:100], targets[:100]).predict(features[:100])
+        first = (
+            LSTMForecaster(**TINY_NETWORK)
+            .fit(features[:100], targets[:100])
+            .predict(features[:100])
+        )
         features[100:], targets[100:] = 1e30, -1e30
-        again = LSTMForecaster(**SMALL).fit(features[:100], targets[:100])
+        again = LSTMForecaster(**TINY_NETWORK).fit(features[:100], targets[:100])
         np.testing.assert_array_equal(again.predict(features)[:100], first)
 
     def test_purged_targets_and_validation_rows_train_nothing(self) -> None:
         """Validation chooses a state; without a choice, its rows have no influence at all."""
         features, targets = make_sample()
-        settings = SMALL | {"evaluate_every": 8, "purge": 6, "validation_share": 0.2}
+        settings = TINY_NETWORK | {"evaluate_every": 8, "purge": 6, "validation_share": 0.2}
         first = LSTMForecaster(**settings).fit(features, targets).predict(features)
         targets = targets.copy()
         targets[120 - 24 - 6 :] = np.random.default_rng(1).standard_normal((30, 12))
@@ -279,7 +276,7 @@ class TestParts:
         def on_progress(member: int, step: int, n_steps: int, loss: float) -> None:
             calls.append((member, step, n_steps, loss))
 
-        settings = SMALL | {"n_seeds": 2, "seed": 9, "on_progress": on_progress}
+        settings = TINY_NETWORK | {"n_seeds": 2, "seed": 9, "on_progress": on_progress}
         LSTMForecaster(**settings).fit(*make_sample())
         assert [call[:3] for call in calls] == [(m, s, 8) for m in (0, 1) for s in range(1, 9)]
         assert np.isfinite([call[3] for call in calls]).all()
@@ -289,18 +286,18 @@ class TestInputNoise:
     def test_none_is_the_default_and_draws_nothing(self) -> None:
         sample = make_sample()
         assert LSTMForecaster().input_noise == 0.0
-        first = LSTMForecaster(**SMALL).fit(*sample).predict(sample[0])
-        again = LSTMForecaster(**SMALL, input_noise=0.0).fit(*sample).predict(sample[0])
+        first = LSTMForecaster(**TINY_NETWORK).fit(*sample).predict(sample[0])
+        again = LSTMForecaster(**TINY_NETWORK, input_noise=0.0).fit(*sample).predict(sample[0])
         np.testing.assert_array_equal(again, first)
 
     def test_it_repeats_and_stays_out_of_prediction(self) -> None:
         sample = make_sample()
-        model = LSTMForecaster(**SMALL, input_noise=0.5).fit(*sample)
+        model = LSTMForecaster(**TINY_NETWORK, input_noise=0.5).fit(*sample)
         first = model.predict(sample[0])
         np.testing.assert_array_equal(model.predict(sample[0]), first)
-        again = LSTMForecaster(**SMALL, input_noise=0.5).fit(*sample)
+        again = LSTMForecaster(**TINY_NETWORK, input_noise=0.5).fit(*sample)
         np.testing.assert_array_equal(again.predict(sample[0]), first)
-        quiet = LSTMForecaster(**SMALL).fit(*sample).predict(sample[0])
+        quiet = LSTMForecaster(**TINY_NETWORK).fit(*sample).predict(sample[0])
         assert not np.array_equal(first, quiet)
 
     def test_factors_are_disturbed_by_so_much_and_the_market_is_not(self) -> None:
@@ -314,7 +311,7 @@ class TestInputNoise:
 
         features, targets = make_sample()
         features[:] = 0.0
-        settings = SMALL | {"max_steps": 2, "input_noise": 0.3}
+        settings = TINY_NETWORK | {"max_steps": 2, "input_noise": 0.3}
         Watched(**settings).fit(features, targets, market=np.arange(120.0)[:, None])
         factors, market = seen[0][..., :3], seen[0][..., 3]
         assert float(factors.std()) == pytest.approx(0.3, rel=0.05)
@@ -368,13 +365,13 @@ class TestRefusals:
     )
     def test_bad_settings(self, setting: dict[str, Any], message: str) -> None:
         with pytest.raises(ConfigError) as caught:
-            LSTMForecaster(**SMALL | {"validation_share": 0.2} | setting).fit(*make_sample())
+            LSTMForecaster(**TINY_NETWORK | {"validation_share": 0.2} | setting).fit(*make_sample())
         assert message in str(caught.value)
 
     def test_a_loss_that_explodes_names_seed_step_and_factor(self) -> None:
         features, targets = make_sample()
         features[:, :, 1] *= 1e4
-        model = LSTMForecaster(**SMALL | {"seed": 3, "learning_rate": 1e30})
+        model = LSTMForecaster(**TINY_NETWORK | {"seed": 3, "learning_rate": 1e30})
         with pytest.raises(ConvergenceError, match=r"seed 3 at step \d+ .* in factor column 1"):
             model.fit(features, targets)
 
@@ -384,7 +381,7 @@ class TestRefusals:
         features[:, 9, 2] = 1e6
         targets = targets.copy()
         targets[:, [0, 1, 2, 3, 5, 6, 7]] = np.nan  # the batch holds stocks 4, 8, 9, 10, 11
-        settings = SMALL | {"batch_assets": batch_assets, "learning_rate": 1e30}
+        settings = TINY_NETWORK | {"batch_assets": batch_assets, "learning_rate": 1e30}
         model = LSTMForecaster(**settings)
         with pytest.raises(ConvergenceError, match="factor column 2, stock column 9: ") as caught:
             model.fit(features, targets, market=np.arange(120.0)[:, None])
@@ -441,22 +438,22 @@ class TestRefusals:
 
     def test_market_series_must_come_back_at_prediction(self) -> None:
         features, targets = make_sample()
-        model = LSTMForecaster(**SMALL).fit(features, targets, market=np.zeros((120, 2)))
+        model = LSTMForecaster(**TINY_NETWORK).fit(features, targets, market=np.zeros((120, 2)))
         with pytest.raises(DataError, match=r"3 factors and 2 market series, but .* 3 and 0"):
             model.predict(features)
 
     def test_four_stocks_have_no_correlation(self) -> None:
         with pytest.raises(DataError, match="5 stocks with a known target"):
-            LSTMForecaster(**SMALL | {"validation_share": 0.0}).fit(*make_sample(n_assets=4))
+            LSTMForecaster(**TINY_NETWORK | {"validation_share": 0.0}).fit(*make_sample(n_assets=4))
 
     def test_nothing_known_in_the_validation_block(self) -> None:
         features, targets = make_sample()
         targets = targets.copy()
         targets[90:] = np.nan
         with pytest.raises(DataError, match="validation block"):
-            LSTMForecaster(**SMALL | {"validation_share": 0.2}).fit(features, targets)
+            LSTMForecaster(**TINY_NETWORK | {"validation_share": 0.2}).fit(features, targets)
 
     def test_a_short_sample_shortens_the_chunk(self) -> None:
         features, targets = make_sample()
-        model = LSTMForecaster(**SMALL | {"chunk": 500, "validation_share": 0.0})
+        model = LSTMForecaster(**TINY_NETWORK | {"chunk": 500, "validation_share": 0.0})
         assert model.fit(features, targets).chunk_ == 116

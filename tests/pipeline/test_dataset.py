@@ -22,6 +22,7 @@ from alphakeel.pipeline.plan import Plan, purge_of
 from alphakeel.results import Study
 from alphakeel.stats.rolling import ew_volatility, simple_returns
 from alphakeel.stats.splits import purge_length
+from helpers import scrambled_after
 
 
 @pytest.fixture(scope="module")
@@ -134,14 +135,7 @@ class TestCut:
 class TestNoLookAhead:
     def test_later_noise_moves_only_targets(self, panel: AssetPanel, dataset: Dataset) -> None:
         row = 600
-        rng = np.random.default_rng(0)
-        noisy = panel.copy(deep=True)
-        for name, field in noisy.fields.items():
-            values = field.values.copy()
-            if np.issubdtype(values.dtype, np.floating):
-                noise = np.exp(rng.normal(0.0, 0.3, values[row + 1 :].shape))
-                values[row + 1 :] *= noise[:, :1] if name == "market_index" else noise
-            noisy.fields[name] = field.with_values(values)
+        noisy = scrambled_after(panel, row, how="multiply", sigma=0.3)
         other = prepare_dataset(noisy, Plan.of(noisy, StudyConfig()))
         past = int(np.searchsorted(dataset.decisions, row, side="right"))
         for name in ("features", "raw", "market", "volatility", "eligible"):

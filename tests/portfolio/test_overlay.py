@@ -20,6 +20,7 @@ from alphakeel.backtest.market_rules import Margin
 from alphakeel.errors import ConfigError, DataError
 from alphakeel.portfolio.overlay import Brake, Overlay, overlay, overlay_targets
 from alphakeel.risk.volatility import portfolio_returns, portfolio_volatility
+from helpers import noise_after, with_future_of
 
 NONE = np.nan
 FREE = ProportionalCost(0.0)
@@ -31,7 +32,7 @@ def plain(n_dates: int) -> np.ndarray:
     return np.zeros(n_dates, dtype=bool)
 
 
-def random_book(
+def random_portfolio(
     seed: int, n_dates: int = 80, n_assets: int = 5, *, lag: int = 1, rate: float = 0.001
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, Ledger]:
     """Targets, prices, tradable and the ledger of a rough market with idle days."""
@@ -177,7 +178,7 @@ class TestOff:
     @pytest.mark.parametrize("lag", [0, 1, 2, 3])
     @pytest.mark.parametrize("seed", range(4))
     def test_off_is_the_plain_backtest(self, seed: int, lag: int) -> None:
-        targets, prices, tradable, portfolio = random_book(seed, lag=lag)
+        targets, prices, tradable, portfolio = random_portfolio(seed, lag=lag)
         plan = overlay(
             portfolio_returns(portfolio.net_returns, portfolio.weights),
             decided=~np.isnan(targets).all(axis=1),
@@ -190,8 +191,8 @@ class TestOff:
         again = run_backtest(out, prices, tradable=tradable, lag=lag, cost=ProportionalCost(0.001))
         np.testing.assert_array_equal(again.wealth, portfolio.wealth)
 
-    def test_wealth_without_components_is_the_book(self) -> None:
-        _, _, _, portfolio = random_book(5)
+    def test_wealth_without_components_is_the_portfolio(self) -> None:
+        _, _, _, portfolio = random_portfolio(5)
         returns = portfolio_returns(portfolio.net_returns, portfolio.weights)
         plan = overlay(returns, decided=plain(len(returns)))
         np.testing.assert_allclose(plan.wealth, np.cumprod(1.0 + np.nan_to_num(returns)))
@@ -225,8 +226,8 @@ class TestAgainstTheBacktest:
 
     @pytest.mark.parametrize("lag", [0, 1, 2])
     @pytest.mark.parametrize("seed", range(5))
-    def test_rough_markets_keep_their_books(self, seed: int, lag: int) -> None:
-        targets, prices, tradable, portfolio = random_book(seed, lag=lag)
+    def test_wealth_adds_up_in_rough_markets(self, seed: int, lag: int) -> None:
+        targets, prices, tradable, portfolio = random_portfolio(seed, lag=lag)
         returns = portfolio_returns(portfolio.net_returns, portfolio.weights)
         plan = overlay(
             returns,
@@ -244,7 +245,7 @@ class TestAgainstTheBacktest:
         np.testing.assert_allclose(out[rows], plan.exposure[rows, None] * targets[rows])
 
     def test_modelled_wealth_is_close_to_the_true_one(self) -> None:
-        targets, prices, _, _ = random_book(11, n_dates=250)
+        targets, prices, _, _ = random_portfolio(11, n_dates=250)
         prices = np.where(np.isnan(prices), 20.0, prices)
         portfolio = run_backtest(targets, prices, cost=ProportionalCost(0.001))
         returns = portfolio_returns(portfolio.net_returns, portfolio.weights)
@@ -305,7 +306,7 @@ class TestProperties:
     @settings(max_examples=40, deadline=None)
     def test_scrambling_the_future_moves_nothing(self, seed: int, cut: int) -> None:
         inputs, other = random_inputs(seed), random_inputs(seed + 1)
-        mixed = {k: np.concatenate([v[: cut + 1], other[k][cut + 1 :]]) for k, v in inputs.items()}
+        mixed = with_future_of(inputs, other, cut)
         first, second = overlay(**inputs, **ALL_ON), overlay(**mixed, **ALL_ON)
         for name in (*SERIES, "decided"):
             np.testing.assert_array_equal(
@@ -323,7 +324,7 @@ class TestProperties:
         assert brake.factor(0.25) == pytest.approx(floor)
 
     def test_scrambled_future_of_targets(self) -> None:
-        targets, _, _, portfolio = random_book(3)
+        targets, _, _, portfolio = random_portfolio(3)
         inputs = random_inputs(3)
         inputs["decided"] = ~np.isnan(targets).all(axis=1)
         plan = overlay(**inputs, **ALL_ON)
@@ -437,7 +438,7 @@ class TestLeverage:
         inputs, other = random_inputs(seed), random_inputs(seed + 1)
         rng = np.random.default_rng(seed)
         inputs["invested"], other["invested"] = rng.uniform(0.0, 1.0, (2, 80))
-        mixed = {k: np.concatenate([v[: cut + 1], other[k][cut + 1 :]]) for k, v in inputs.items()}
+        mixed = with_future_of(inputs, other, cut)
         terms = {**ALL_ON, "max_exposure": 2.0, "target_volatility": 0.4, "financing_rate": 0.1}
         first, second = overlay(**inputs, **terms), overlay(**mixed, **terms)
         for name in (*SERIES, "decided"):
@@ -661,16 +662,14 @@ class TestVolatility:
 
     @pytest.mark.parametrize("cut", [30, 100, 148])
     def test_scrambling_the_future_moves_nothing(self, cut: int) -> None:
-        rng = np.random.default_rng(3)
-        returns = rng.normal(0.0, 0.01, 150)
-        other = returns.copy()
-        other[cut + 1 :] = rng.normal(0.0, 0.1, 150 - cut - 1)
+        returns = np.random.default_rng(3).normal(0.0, 0.01, 150)
+        other = noise_after(returns, cut, sigma=0.1)
         np.testing.assert_array_equal(
             portfolio_volatility(returns)[: cut + 1], portfolio_volatility(other)[: cut + 1]
         )
 
     def test_days_in_cash_do_not_count(self) -> None:
-        targets, _, _, portfolio = random_book(8)
+        targets, _, _, portfolio = random_portfolio(8)
         returns = portfolio_returns(portfolio.net_returns, portfolio.weights)
         held = portfolio.weights.sum(axis=1) > 0.0
         np.testing.assert_array_equal(np.isnan(returns[1:]), ~held[:-1])

@@ -36,6 +36,7 @@ from alphakeel.risk.regimes import (
 )
 from alphakeel.stats import bootstrap, performance
 from alphakeel.stats.sharpe import sharpe_differences, sharpe_intervals
+from helpers import random_walk
 
 BULL, BEAR, RANGE = int(Regime.BULL), int(Regime.BEAR), int(Regime.RANGE_BOUND)
 
@@ -45,10 +46,6 @@ def sp500() -> tuple[np.ndarray, np.ndarray]:
     """S&P 500 price index 1990 to 2022: dates and closes."""
     series = load_sp500_index()["SP500"]
     return series.index.to_numpy().astype("datetime64[D]"), series.to_numpy(dtype=np.float64)
-
-
-def walk(seed: int, n: int = 700, scale: float = 0.02) -> np.ndarray:
-    return 100.0 * np.exp(np.cumsum(np.random.default_rng(seed).normal(0.0, scale, n)))
 
 
 def between(dates: np.ndarray, first: str, last: str) -> np.ndarray:
@@ -88,7 +85,7 @@ class TestFilter:
     @given(st.integers(0, 10_000), st.floats(0.02, 0.3), st.floats(0.02, 0.3))
     def test_against_brute_force(self, seed: int, rise: float, fall: float) -> None:
         """The definition, read from the whole path at every step instead of running extremes."""
-        prices = walk(seed, 250)
+        prices = random_walk(250, seed=seed, scale=0.02)
         points = filter_turning_points(prices, rise=rise, fall=fall)
         expected: list[tuple[int, bool]] = []
         since, state = 0, None
@@ -121,7 +118,7 @@ class TestFilter:
         assert still.tolist() == [int(Regime.UNKNOWN)] * 3
 
     def test_validation(self) -> None:
-        prices = walk(0, 50)
+        prices = random_walk(50, seed=0, scale=0.02)
         with pytest.raises(ConfigError, match="fall"):
             filter_turning_points(prices, fall=1.0)
         with pytest.raises(DataError, match="row 3"):
@@ -158,7 +155,7 @@ class TestMarketPhases:
 
     @pytest.mark.parametrize("seed", range(4))
     def test_range_bound_against_brute_force(self, seed: int) -> None:
-        prices = walk(seed, 400, 0.01)
+        prices = random_walk(400, seed=seed, scale=0.01)
         labels = market_phases(prices, window=25, efficiency=0.8)
         points = filter_turning_points(prices, rise=0.1, fall=0.1)
         bear = legs(points, 400) == BEAR
@@ -173,7 +170,10 @@ class TestMarketPhases:
         assert {BEAR, RANGE, BULL} >= set(labels.tolist()) > {BEAR}
 
     def test_scale_of_the_index_is_irrelevant(self) -> None:
-        np.testing.assert_array_equal(market_phases(walk(3)), market_phases(2000.0 * walk(3)))
+        np.testing.assert_array_equal(
+            market_phases(random_walk(700, seed=3, scale=0.02)),
+            market_phases(2000.0 * random_walk(700, seed=3, scale=0.02)),
+        )
 
 
 class TestCausal:
@@ -187,17 +187,17 @@ class TestCausal:
         ids=["trend", "jump 3", "jump 2"],
     )
     def test_scramble_the_future(self, label) -> None:
-        prices = walk(1, 620)
+        prices = random_walk(620, seed=1, scale=0.02)
         before = label(prices)
         assert len(set(before.tolist())) >= 3, "a constant label would pass anything"
         for t in (345, 480, 619):
             scrambled = prices.copy()
-            scrambled[t + 1 :] = walk(99, 620, 0.05)[t + 1 :]
+            scrambled[t + 1 :] = random_walk(620, seed=99, scale=0.05)[t + 1 :]
             np.testing.assert_array_equal(label(scrambled)[: t + 1], before[: t + 1])
             np.testing.assert_array_equal(label(prices[: t + 1]), before[: t + 1])
 
     def test_trend_and_volatility_against_pandas(self) -> None:
-        prices = walk(5, 900)
+        prices = random_walk(900, seed=5, scale=0.02)
         labels = trend_volatility_regimes(prices)
         level = pd.Series(np.log(prices))
         square = level.diff() ** 2
@@ -209,7 +209,7 @@ class TestCausal:
 
     def test_jump_model_is_the_librarys(self) -> None:
         """One fit, features by pandas: the same states as jumpmodels gives, online."""
-        prices = walk(7, 500)
+        prices = random_walk(500, seed=7, scale=0.02)
         labels = jump_regimes(prices, min_history=400, refit_every=100, n_states=2, n_init=4)
         returns = pd.Series(np.log(prices)).diff().fillna(0.0)
         losses = returns.clip(upper=0.0) ** 2
@@ -238,17 +238,17 @@ class TestCausal:
         assert (labels[known] == truth[known]).mean() > 0.75, "always bull: 0.67"
 
     def test_later_start_saves_fits_only(self) -> None:
-        prices = walk(2, 600)
+        prices = random_walk(600, seed=2, scale=0.02)
         every = jump_regimes(prices, min_history=300, refit_every=1000)
         late = jump_regimes(prices, min_history=300, refit_every=1000, first=299)
         np.testing.assert_array_equal(every, late)
 
     def test_label_of_day_is_yesterdays(self) -> None:
-        labels = trend_volatility_regimes(walk(5, 400))
+        labels = trend_volatility_regimes(random_walk(400, seed=5, scale=0.02))
         np.testing.assert_array_equal(label_of_day(labels)[1:], labels[:-1])
 
     def test_validation(self) -> None:
-        prices = walk(0, 400)
+        prices = random_walk(400, seed=0, scale=0.02)
         with pytest.raises(ConfigError, match="n_states"):
             jump_regimes(prices, n_states=4)
         with pytest.raises(ConfigError, match="min_history"):
@@ -314,7 +314,7 @@ class TestRecognition:
 
     def test_rules_without_labels_are_left_out(self) -> None:
         days = np.arange("2001-01-01", "2001-07-20", dtype="datetime64[D]")
-        market = find_regimes(walk(0, len(days)), days)
+        market = find_regimes(random_walk(len(days), seed=0, scale=0.02), days)
         assert agreement_table(market).empty
         assert lag_table(market).empty
 
@@ -392,7 +392,7 @@ class TestTable2:
         p = 2.0 * (min((gaps[:, 2] <= 0).sum(), (gaps[:, 2] >= 0).sum()) + 1.0) / 201.0
         assert row["mean_return_difference_p"] == pytest.approx(min(1.0, p))
 
-    def test_sharpe_ratios_are_judged_as_in_table_1(self, paths) -> None:
+    def test_sharpe_ratios_are_tested_as_in_table_1(self, paths) -> None:
         returns, labels = paths
         table = self.table(paths)
         columns = np.column_stack(list(returns.values()))[labels == BULL]

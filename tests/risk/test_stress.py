@@ -105,7 +105,7 @@ def market_and_stocks(seed: int = 0, n: int = 400) -> tuple[np.ndarray, np.ndarr
     return market, market[:, None] * betas + rng.normal(0.0, 0.008, (n, 4))
 
 
-class TestBookShock:
+class TestPortfolioShock:
     def test_against_least_squares(self) -> None:
         market, stocks = market_and_stocks()
         stocks[:360, 3] = np.nan
@@ -150,7 +150,7 @@ class TestBookShock:
             portfolio_shock(np.ones((2, 4)), stocks, market, np.array([0]))
 
 
-class TestBookShockTable:
+class TestPortfolioShockTable:
     def test_figures(self) -> None:
         market, stocks = market_and_stocks()
         rows = np.arange(100, 400)

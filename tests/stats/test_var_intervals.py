@@ -115,7 +115,7 @@ class TestOneVar:
 
 class TestTwoVars:
     def test_size_of_a_pair_with_equal_var(self) -> None:
-        """Exchangeable books: `no difference` is true, and refused in no more than 6 of 100."""
+        """Exchangeable portfolios: `no difference` is true and refused in no more than 6 of 100."""
         market, own, other = (_spells(1250, 800, seed=seed) for seed in (9, 10, 11))
         first, second = market + 0.5 * own, market + 0.5 * other
         tests = [value_at_risk_changes(a, b)[0] for a, b in zip(first.T, second.T, strict=True)]

@@ -19,11 +19,11 @@ import safetensors.numpy
 import alphakeel.models
 from alphakeel.errors import ConfigError, DataError, NotFittedError
 from alphakeel.models.linear import LinearForecaster
-from alphakeel.models.persistence import ModelState, Persistent, fingerprint, pack, unpack
+from alphakeel.models.persistence import Persistent, fingerprint, pack, unpack
 from alphakeel.models.restore import KNOWN, restore
 from alphakeel.models.sequence import LSTMForecaster
-from alphakeel.storage.checkpoints import checksum
 from alphakeel.storage.saved_models import load_model, read_card, save_model
+from helpers import assert_same_state, model_sample
 
 SMALL = {
     "hidden": 5,
@@ -60,11 +60,7 @@ def all_classes() -> list[type[Any]]:
 
 @pytest.fixture(scope="module")
 def sample() -> dict[str, Any]:
-    rng = np.random.default_rng(3)
-    features = rng.standard_normal((80, 12, 3)).astype(np.float32)
-    targets = features[..., :1] + rng.standard_normal((80, 12, 2))
-    mask = rng.random((80, 12)) > 0.1
-    return {"features": features, "targets": targets, "mask": mask, "market": rng.random((80, 2))}
+    return model_sample(80, seed=3)
 
 
 def fit(model: Any, sample: dict[str, Any]) -> Any:
@@ -86,16 +82,8 @@ def values(forecast: Any) -> np.ndarray:
     return np.concatenate([np.ravel(x) for x in vars(forecast).values() if x is not None])
 
 
-def same(a: ModelState, b: ModelState) -> None:
-    assert checksum(a.meta) == checksum(b.meta)
-    assert a.arrays.keys() == b.arrays.keys()
-    for name, x in a.arrays.items():
-        assert x.dtype == b.arrays[name].dtype
-        np.testing.assert_array_equal(x, b.arrays[name], err_msg=name)
-
-
 class TestRoundTrip:
-    def test_every_estimator_of_the_wing_is_known(self) -> None:
+    def test_every_estimator_of_the_package_is_known(self) -> None:
         assert {cls.__name__ for cls in all_classes()} == {cls.__name__ for cls in KNOWN}
 
     @pytest.mark.parametrize("cls", SCORERS, ids=lambda cls: cls.__name__)
@@ -115,7 +103,7 @@ class TestRoundTrip:
         again = load_model(tmp_path / "model", factors=("a", "b", "c"))
         assert type(again) is cls
         np.testing.assert_array_equal(predict(again, sample), predict(model, sample))
-        same(again.state(), model.state())
+        assert_same_state(again.state(), model.state())
         rewritten = {"on_progress", "limits"}  # limits come back as a plain mapping
         before, after = model.get_params(), again.get_params()
         assert {k: v for k, v in before.items() if k not in rewritten} == {
@@ -132,7 +120,7 @@ class TestRoundTrip:
         again = load_model(tmp_path)
         found, wanted = (values(m.predict(daily, decisions=decisions)) for m in (again, model))
         np.testing.assert_array_equal(found, wanted)
-        same(again.state(), model.state())
+        assert_same_state(again.state(), model.state())
 
     @pytest.mark.parametrize(
         "model",
@@ -149,7 +137,7 @@ class TestRoundTrip:
         fit(model, sample)
         again = restore(model.state())
         np.testing.assert_array_equal(predict(again, sample), predict(model, sample))
-        same(again.state(), model.state())
+        assert_same_state(again.state(), model.state())
 
     def test_without_market_series(self, sample: dict[str, Any]) -> None:
         model = small(LSTMForecaster).fit(sample["features"], sample["targets"])
@@ -236,7 +224,7 @@ class TestRefusals:
         whole = load_model(saved).state()
         self.rewrite(saved, lambda card: None)
         assert json.loads((saved / "model.json").read_text()) == json.loads(before)
-        same(load_model(saved).state(), whole)
+        assert_same_state(load_model(saved).state(), whole)
 
     def test_any_changed_byte_of_the_arrays(self, saved: Path) -> None:
         path = saved / "model.safetensors"

@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from typer.testing import CliRunner, Result
 
 from alphakeel.cli import app
 from alphakeel.config import (
@@ -30,7 +29,6 @@ from alphakeel.config import (
     WalkForwardConfig,
     config_to_toml,
 )
-from alphakeel.data.panel import panel_to_long
 from alphakeel.data.simulation import simulate_market
 from alphakeel.errors import DataError, ResumeWarning
 from alphakeel.models import persistence
@@ -43,8 +41,9 @@ from alphakeel.progress import Progress
 from alphakeel.provenance import load_data
 from alphakeel.report import page
 from alphakeel.storage import checkpoints
-from alphakeel.storage.checkpoints import DiskStore, checksum
+from alphakeel.storage.checkpoints import DiskStore
 from alphakeel.study import run_study
+from helpers import assert_same_state, model_sample, run_command, tiny_config, write_prices
 
 SMALL: dict[str, Any] = {
     "hidden": 4,
@@ -90,12 +89,7 @@ def every_snapshot(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="module")
 def sample() -> dict[str, np.ndarray]:
     rng = np.random.default_rng(5)
-    features = rng.standard_normal((70, 12, 3)).astype(np.float32)
-    return {
-        "features": features,
-        "targets": features[..., :1] + rng.standard_normal((70, 12, 2)),
-        "mask": rng.random((70, 12)) > 0.1,
-        "market": rng.random((70, 2)),
+    return model_sample(70, seed=5) | {
         "returns": 0.01 * rng.standard_normal((70, 5, 12)),
         "volatility": 0.1 + rng.random((70, 12)),
     }
@@ -105,13 +99,6 @@ def fit(model: Any, sample: dict[str, np.ndarray], store: Any = None) -> ModelSt
     takes = model.fit.__code__.co_varnames
     model.store = store
     return model.fit(**{name: x for name, x in sample.items() if name in takes}).state()
-
-
-def same(a: ModelState, b: ModelState) -> None:
-    assert checksum(a.meta) == checksum(b.meta)
-    assert a.arrays.keys() == b.arrays.keys()
-    for name, x in a.arrays.items():
-        np.testing.assert_array_equal(x, b.arrays[name], err_msg=name)
 
 
 NETWORKS = [cls for cls in KNOWN if issubclass(cls, SequenceForecaster)]
@@ -127,7 +114,7 @@ class TestTraining:
             with pytest.raises(Killed):
                 fit(cls(**SMALL), sample, store)
             store.lives = None
-            same(fit(cls(**SMALL), sample, store), whole)
+            assert_same_state(fit(cls(**SMALL), sample, store), whole)
             assert store.puts == 8, "what was finished must not be done again"
 
     def test_the_risk_model_too(self) -> None:
@@ -142,13 +129,13 @@ class TestTraining:
             return model.fit(daily, decisions=decisions).state()
 
         whole, watched = fit_risk(), Memory()
-        same(fit_risk(watched), whole)
+        assert_same_state(fit_risk(watched), whole)
         for lives in range(1, watched.puts + 1):
             store = Memory(lives)
             with pytest.raises(Killed):
                 fit_risk(store)
             store.lives = None
-            same(fit_risk(store), whole)
+            assert_same_state(fit_risk(store), whole)
 
     def test_killed_again_and_again(self, sample: dict[str, np.ndarray]) -> None:
         whole = fit(LSTMForecaster(**SMALL), sample)
@@ -158,7 +145,7 @@ class TestTraining:
             with pytest.raises(Killed):
                 fit(LSTMForecaster(**SMALL), sample, store)
         store.lives = None
-        same(fit(LSTMForecaster(**SMALL), sample, store), whole)
+        assert_same_state(fit(LSTMForecaster(**SMALL), sample, store), whole)
 
     @pytest.mark.parametrize(
         "change",
@@ -169,13 +156,13 @@ class TestTraining:
         make = lambda: LSTMForecaster(**SMALL | change)  # noqa: E731
         whole = fit(make(), sample)
         watched = Memory()
-        same(fit(make(), sample, watched), whole)
+        assert_same_state(fit(make(), sample, watched), whole)
         for lives in range(1, watched.puts + 1, 2):
             store = Memory(lives)
             with pytest.raises(Killed):
                 fit(make(), sample, store)
             store.lives = None
-            same(fit(make(), sample, store), whole)
+            assert_same_state(fit(make(), sample, store), whole)
 
     @pytest.mark.parametrize(
         "change", [{"learning_rate": 1e-3}, {"seed": 1}, {"max_steps": 8}, {"hidden": 5}], ids=str
@@ -186,7 +173,7 @@ class TestTraining:
         store = Memory()
         fit(LSTMForecaster(**SMALL), sample, store)
         whole = fit(LSTMForecaster(**SMALL | change), sample)
-        same(fit(LSTMForecaster(**SMALL | change), sample, store), whole)
+        assert_same_state(fit(LSTMForecaster(**SMALL | change), sample, store), whole)
 
     @pytest.mark.parametrize("name", ["features", "targets", "mask", "market"])
     def test_changed_data_reuse_nothing(self, sample: dict[str, np.ndarray], name: str) -> None:
@@ -194,7 +181,9 @@ class TestTraining:
         fit(LSTMForecaster(**SMALL), sample, store)
         other = {k: x.copy() for k, x in sample.items()}
         other[name][30] = ~other[name][30] if name == "mask" else other[name][30] * 1.5
-        same(fit(LSTMForecaster(**SMALL), other, store), fit(LSTMForecaster(**SMALL), other))
+        assert_same_state(
+            fit(LSTMForecaster(**SMALL), other, store), fit(LSTMForecaster(**SMALL), other)
+        )
 
     def test_progress_starts_where_it_was(self, sample: dict[str, np.ndarray]) -> None:
         store = Memory(2)
@@ -272,7 +261,7 @@ class TestDiskStore:
         store.put("run/lstm-0/member-1", self.STATE)
         found = store.get("run/lstm-0/member-1")
         assert found is not None
-        same(found, self.STATE)
+        assert_same_state(found, self.STATE)
         assert list(found.meta) == list(self.STATE.meta), "tables follow the order of the names"
         assert DiskStore(store.folder, fresh=True).get("run/lstm-0/member-1") is None
         store.discard("run")
@@ -349,8 +338,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Prices and settings of a study of two folds."""
     folder = tmp_path_factory.mktemp("study")
     panel = simulate_market(n_assets=10, n_dates=560, seed=2, signal=0.1).panel
-    frame = panel_to_long(panel).drop(columns=["market_index"], errors="ignore")
-    frame.to_csv(folder / "prices.csv", index=False)
+    write_prices(panel, folder)
     (folder / "study.toml").write_text(config_to_toml(CONFIG))
     return folder
 
@@ -360,10 +348,6 @@ def command(place: Path, out: Path) -> list[str]:
         *("run", "--data", str(place / "prices.csv"), "--config", str(place / "study.toml")),
         *("--out", str(out), "--json"),
     ]
-
-
-def alphakeel(args: list[str]) -> Result:
-    return CliRunner().invoke(app, args)
 
 
 def run_in_child(args: list[str], made_by: str, writes: int, delay: float) -> None:
@@ -419,7 +403,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 @pytest.fixture(scope="module")
 def uninterrupted(place: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    done = alphakeel(command(place, tmp_path_factory.mktemp("whole")))
+    done = run_command(*command(place, tmp_path_factory.mktemp("whole")))
     assert done.exit_code == 0, done.output
     return contents(Path(json.loads(done.stdout)["run"]))
 
@@ -448,7 +432,7 @@ class TestStudy:
         assert process.exitcode == 130
         left = {path.name for path in tmp_path.iterdir()}
         assert left == {".resume", "trials.jsonl"}, "half a run looks like a run"
-        done = alphakeel(args)
+        done = run_command(*args)
         assert done.exit_code == 0, done.output
         assert done.stderr == "resuming: 4 of 4 fits done\n"
         document = json.loads(done.stdout)
@@ -473,7 +457,7 @@ class TestStudy:
             process.join()
             killed += process.exitcode == -signal.SIGKILL
         assert killed >= 2, "a machine this quick needs a longer study"
-        done = alphakeel(args)
+        done = run_command(*args)
         assert done.exit_code == 0, done.output
         assert "resuming: " in done.stderr
         assert "of 4 fits done" in done.stderr
@@ -503,16 +487,16 @@ class TestStudy:
         return tmp_path
 
     def test_says_what_is_done(self, place: Path, half: Path) -> None:
-        done = alphakeel(command(place, half))
+        done = run_command(*command(place, half))
         assert done.exit_code == 0, done.output
         assert done.stderr.splitlines() == ["resuming: 2 of 4 fits done"]
-        again = alphakeel(command(place, half))
+        again = run_command(*command(place, half))
         assert "resuming" not in again.stderr, "a finished run leaves nothing to go on from"
 
     def test_begins_anew_when_told_to(
         self, place: Path, half: Path, uninterrupted: dict[str, bytes]
     ) -> None:
-        done = alphakeel([*command(place, half), "--fresh"])
+        done = run_command(*[*command(place, half), "--fresh"])
         assert done.exit_code == 0, done.output
         assert done.stderr == ""
         assert contents(Path(json.loads(done.stdout)["run"])) == uninterrupted
@@ -525,7 +509,7 @@ class TestStudy:
         rng = np.random.default_rng(0)
         for path in paths:
             path.write_bytes(path.read_bytes()[: rng.integers(0, 300)])
-        done = alphakeel(command(place, half))
+        done = run_command(*command(place, half))
         assert done.exit_code == 0, done.output
         told = done.stderr.splitlines()
         assert len(told) == len(paths)
@@ -537,7 +521,7 @@ class TestStudy:
         (half / "other.toml").write_text(config_to_toml(changed))
         args = command(place, half)
         args[args.index("--config") + 1] = str(half / "other.toml")
-        done = alphakeel(args)
+        done = run_command(*args)
         assert done.exit_code == 0, done.output
         assert "resuming" not in done.stderr
         assert (half / ".resume").exists(), "the progress of the other study is not ours to drop"
@@ -557,7 +541,7 @@ class TestStudy:
 def test_progress_is_told_once_per_study(place: Path) -> None:
     seen: list[Progress] = []
     panel = simulate_market(n_assets=8, n_dates=560, seed=2).panel
-    store, quick = Memory(), StudyConfig(models=("linear",), report=ReportConfig(n_bootstrap=100))
+    store, quick = Memory(), tiny_config()
     run_study(panel, quick, store=store)
     run_study(panel, quick, store=store, on_progress=seen.append)
     assert {p.detail for p in seen if p.stage == "resuming"} == {"1 of 1 fits done"}

@@ -84,7 +84,7 @@ def test_stiffness_grows_while_stuck_and_is_bounded() -> None:
     assert stiffness[0] < stiffness[3] < stiffness[-1] == GREATEST_STIFFNESS
 
 
-def test_a_limit_kept_with_room_costs_nothing() -> None:
+def test_a_limit_that_does_not_bind_costs_nothing() -> None:
     multipliers = Multipliers(PathLimits(volatility=0.1))
     risk = torch.tensor([0.08], requires_grad=True)
     multipliers.penalty(risk).backward()

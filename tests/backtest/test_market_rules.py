@@ -13,17 +13,14 @@ from hypothesis import strategies as st
 from alphakeel.backtest import engine
 from alphakeel.backtest.costs import MarketCost, ProportionalCost, square_root_impact
 from alphakeel.backtest.engine import run_backtest
-from alphakeel.backtest.ledger import REASONS, Ledger
+from alphakeel.backtest.ledger import REASONS
 from alphakeel.backtest.market_rules import Margin, TradingConstraints, price_limits
 from alphakeel.errors import ConfigError, DataError
+from helpers import ledger_arrays
 
 NONE = np.nan
 FREE = ProportionalCost(0.0)
 WEALTH = 1e6
-
-
-def arrays(ledger: Ledger) -> dict[str, np.ndarray]:
-    return {n: getattr(ledger, n) for n in Ledger.__dataclass_fields__ if n != "initial"}
 
 
 def flags(*rows: list[int]) -> np.ndarray:
@@ -281,7 +278,7 @@ class TestMargin:
         assert ledger.cash[1] == pytest.approx(-1.0)
         assert ledger.wealth[2] == pytest.approx(1.2 - 0.0002)
 
-    def test_costs_come_out_of_a_dollar_neutral_book(self) -> None:
+    def test_costs_come_out_of_a_dollar_neutral_portfolio(self) -> None:
         targets = np.array([[0.5, -0.5], [NONE, NONE]])
         ledger = run_backtest(
             targets, np.ones((2, 2)), cost=ProportionalCost(0.01), margin=Margin(1.0, short=True)
@@ -289,7 +286,7 @@ class TestMargin:
         assert ledger.wealth[1] == pytest.approx(1 / 1.01)  # x + 0.01 x = 1
         np.testing.assert_allclose(ledger.weights[1], [0.5, -0.5])
 
-    def test_a_stuck_position_leaves_less_room_for_the_others(self) -> None:
+    def test_a_stuck_position_leaves_less_for_the_others(self) -> None:
         targets = np.array([[1.0, 0.0], [0.0, 1.5], [NONE, NONE]])
         tradable = flags([1, 1], [1, 1], [0, 1])
         ledger = run_backtest(
@@ -315,7 +312,7 @@ class TestMargin:
         assert (ledger.trades[2, 1], ledger.cash[2]) == (0.5, 1.0)
         assert ledger.forced_sales[2] == 1
 
-    def test_a_lost_book_is_reported(self) -> None:
+    def test_a_lost_portfolio_is_reported(self) -> None:
         prices = np.array([[1.0], [1.0], [0.4], [0.4]])
         targets = np.array([[2.0], [NONE], [2.0], [NONE]])
         with pytest.raises(DataError, match="has lost all it had"):
@@ -394,7 +391,7 @@ class TestNoRuleIsBroken:
     @pytest.mark.parametrize("seed", range(6))
     def test_scrambled_future_leaves_the_past_to_the_bit(self, seed: int) -> None:
         case = market(seed)
-        base = arrays(run_backtest(**case))
+        base = ledger_arrays(run_backtest(**case))
         rng = np.random.default_rng(seed + 100)
         for t in (5, 18, 33):
             later = slice(t + 1, None)
@@ -411,7 +408,7 @@ class TestNoRuleIsBroken:
             impact[later] *= 3.0
             noisy["constraints"] = replace(case["constraints"], **noise)
             noisy["cost"] = replace(case["cost"], impact=impact)
-            other = arrays(run_backtest(**(case | noisy)))
+            other = ledger_arrays(run_backtest(**(case | noisy)))
             for name, value in base.items():
                 np.testing.assert_array_equal(value[: t + 1], other[name][: t + 1], err_msg=name)
 
@@ -420,8 +417,8 @@ class TestRulesThatDoNotBind:
     @pytest.mark.parametrize("seed", range(4))
     def test_off_is_the_plain_engine_exactly(self, seed: int) -> None:
         case = market(seed) | {"cost": ProportionalCost(0.001)}
-        plain = arrays(run_backtest(**(case | {"constraints": None})))
-        off = arrays(
+        plain = ledger_arrays(run_backtest(**(case | {"constraints": None})))
+        off = ledger_arrays(
             run_backtest(**(case | {"constraints": TradingConstraints(), "margin": Margin()}))
         )
         for name, value in plain.items():
@@ -460,7 +457,7 @@ class TestRulesThatDoNotBind:
                 run_backtest(targets, prices, constraints=constraints)
 
 
-class TestStretch:
+class TestBlocksOfDays:
     """Days solved in blocks are the days solved one by one."""
 
     @staticmethod
@@ -475,8 +472,10 @@ class TestStretch:
     def test_equals_the_day_loop(self, every: int) -> None:
         targets, prices = self.plain(1, every)
         rate = np.full(len(prices), 0.002)
-        slow = arrays(run_backtest(targets, prices, cost=MarketCost(rate, 0 * rate, 0 * rate)))
-        fast = arrays(run_backtest(targets, prices, cost=ProportionalCost(0.002)))
+        slow = ledger_arrays(
+            run_backtest(targets, prices, cost=MarketCost(rate, 0 * rate, 0 * rate))
+        )
+        fast = ledger_arrays(run_backtest(targets, prices, cost=ProportionalCost(0.002)))
         for name, value in slow.items():
             np.testing.assert_allclose(fast[name], value, rtol=1e-10, atol=1e-12, err_msg=name)
 
@@ -491,21 +490,21 @@ class TestStretch:
             np.testing.assert_allclose(run_backtest(targets, prices).wealth, base, rtol=1e-13)
 
     @pytest.mark.parametrize("every", [1, 4])
-    def test_what_comes_later_leaves_a_stretch_to_the_bit(
+    def test_what_comes_later_leaves_a_block_of_days_to_the_bit(
         self, every: int, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(engine, "BLOCK_VALUES", 12 * 16)
         targets, prices = self.plain(3, every)
-        base = arrays(run_backtest(targets, prices))
+        base = ledger_arrays(run_backtest(targets, prices))
         rng = np.random.default_rng(0)
         for t in (1, 15, 16, 17, 40, 100, 299):
-            part = arrays(run_backtest(targets[: t + 1], prices[: t + 1]))
+            part = ledger_arrays(run_backtest(targets[: t + 1], prices[: t + 1]))
             noisy = prices.copy()
             noisy[t + 1 :] *= np.exp(rng.normal(0.0, 1.0, noisy[t + 1 :].shape))
             noisy[t + 5 :, 3] = np.nan
             tradable = np.ones(prices.shape, dtype=bool)
             tradable[t + 1 :] = rng.random(noisy[t + 1 :].shape) < 0.5
-            other = arrays(run_backtest(targets, noisy, tradable=tradable))
+            other = ledger_arrays(run_backtest(targets, noisy, tradable=tradable))
             for name, value in base.items():
                 np.testing.assert_array_equal(value[: t + 1], part[name], err_msg=name)
                 np.testing.assert_array_equal(value[: t + 1], other[name][: t + 1], err_msg=name)
@@ -517,12 +516,12 @@ class TestStretch:
         tradable = rng.random(prices.shape) > 0.02
         prices[60:, 5] = np.nan
         rate = np.full(len(prices), 0.001)
-        slow = arrays(
+        slow = ledger_arrays(
             run_backtest(
                 targets, prices, tradable=tradable, cost=MarketCost(rate, 0 * rate, 0 * rate)
             )
         )
-        fast = arrays(run_backtest(targets, prices, tradable=tradable))
+        fast = ledger_arrays(run_backtest(targets, prices, tradable=tradable))
         for name, value in slow.items():
             np.testing.assert_allclose(fast[name], value, rtol=1e-9, atol=1e-12, err_msg=name)
 

@@ -22,8 +22,9 @@ from alphakeel.factors.base import standardise
 from alphakeel.factors.targets import forward_returns
 from alphakeel.skfolio_alpha import DeepAlpha
 from alphakeel.stats.cross_section import rank_ic
+from helpers import scrambled_after
 
-EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "skfolio_alpha.py"
+EXAMPLE = Path(__file__).resolve().parents[1] / "examples" / "skfolio_alpha.py"
 FACTOR_NAMES = ("reversal_21", "momentum_12_1", "volatility_20")
 
 
@@ -84,11 +85,7 @@ class TestForecast:
     def test_does_not_see_the_future(self, panel: AssetPanel) -> None:
         """Fitted on the rows up to t, whatever comes after t."""
         part = linear().fit(panel[:600]).alpha_
-        other = panel.copy(deep=True)
-        for name in ("adj_close", "close", "volume"):
-            values = np.array(other[name])
-            values[600:] *= np.random.default_rng(0).lognormal(0.0, 2.0, values[600:].shape)
-            other[name] = values
+        other = scrambled_after(panel, 599)
         np.testing.assert_array_equal(linear().fit(other[:600]).alpha_, part)
 
     def test_a_network_by_default_and_the_same_bits_again(self, panel: AssetPanel) -> None:
@@ -117,7 +114,7 @@ class TestForecast:
         np.testing.assert_allclose(model.volatility_[panel.active_mask[-1]], 0.02)
 
 
-class TestHabits:
+class TestEstimator:
     def test_clone_and_parameters(self, panel: AssetPanel) -> None:
         model = linear(ic=0.1)
         assert clone(model).get_params()["ic"] == 0.1
@@ -170,9 +167,9 @@ def test_settings_that_cannot_be_right(panel: AssetPanel, settings: dict, messag
 def test_data_that_cannot_be_used(panel: AssetPanel) -> None:
     with pytest.raises(DataError, match="not on a ndarray"):
         linear().fit(np.zeros((5, 5)))  # type: ignore[arg-type]
-    bare = AssetPanel({"volume": np.ones((30, 3))}, panel.observations[:30], ["A", "B", "C"])
+    volume_only = AssetPanel({"volume": np.ones((30, 3))}, panel.observations[:30], ["A", "B", "C"])
     with pytest.raises(DataError, match="no adj_close and no returns; it has volume"):
-        linear().fit(bare)
+        linear().fit(volume_only)
     with pytest.raises(DataError, match=r"'momentum_12_1' needs .* dates of history"):
         linear().fit(panel[:100])
     with pytest.raises(DataError, match="no target of the panel's 23 days"):

@@ -14,11 +14,9 @@ import numpy as np
 import pandas as pd
 import pytest
 from skfolio.containers import AssetPanel
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
-from alphakeel.cli import app
 from alphakeel.config import NetworkConfig, ReportConfig, StudyConfig, config_to_toml
-from alphakeel.data.panel import panel_to_long
 from alphakeel.data.simulation import simulate_market
 from alphakeel.errors import ConfigError, DataError
 from alphakeel.models.persistence import ModelState
@@ -43,6 +41,7 @@ from alphakeel.selection.validation_curve_fits import (
     write_degrees,
 )
 from alphakeel.stats import performance
+from helpers import run_command, scrambled_after, write_prices
 
 CONFIG = StudyConfig(
     network=NetworkConfig(hidden=3, max_steps=4, burn_in=4, chunk=12),
@@ -64,7 +63,7 @@ def study(panel: AssetPanel) -> tuple[ValidationCurve, TrialLedger]:
 
 
 class TestStudy:
-    def test_each_degree_is_judged_in_both_periods(
+    def test_each_degree_is_evaluated_in_both_periods(
         self, study: tuple[ValidationCurve, TrialLedger]
     ) -> None:
         found, _ = study
@@ -106,14 +105,7 @@ class TestStudy:
     ) -> None:
         found, ledger = study
         days = Plan.of(panel, CONFIG).test
-        other = panel.copy(deep=True)
-        rng = np.random.default_rng(0)
-        for name, field in other.fields.items():
-            values = field.values.copy()
-            if np.issubdtype(values.dtype, np.floating):
-                noise = np.exp(rng.normal(0.0, 2.0, values[days.start :].shape))
-                values[days.start :] = noise[:, :1] if name == "market_index" else noise
-            other.fields[name] = field.with_values(values)
+        other = scrambled_after(panel, days.start - 1, how="fill")
         seen = TrialLedger()
         again = run_validation_curve(other, CONFIG, PLAN, space=SPACE, ledger=seen)
         for one, two in ((found.table, again.table), (found.runs, again.runs)):
@@ -334,15 +326,13 @@ def test_an_interrupted_command_goes_on_and_writes_figure_and_numbers(
     monkeypatch.setattr("alphakeel.selection.validation_curve_fits.CurvePlan", small)
     monkeypatch.setattr("alphakeel.storage.checkpoints._made_by", lambda: "this code")
     (tmp_path / "study.toml").write_text(config_to_toml(replace(CONFIG, jobs=1)))
-    frame = panel_to_long(panel).drop(columns=["market_index"], errors="ignore")
-    frame.to_csv(tmp_path / "prices.csv", index=False)
+    prices = write_prices(panel, tmp_path)
     out = tmp_path / "out"
 
     def degree() -> Result:
-        return CliRunner().invoke(
-            app,
-            ["degree", "--data", str(tmp_path / "prices.csv"), "--config",
-             str(tmp_path / "study.toml"), "--trials", "2", "--seeds", "2", "--out", str(out)],
+        return run_command(
+            "degree", "--data", prices, "--config", tmp_path / "study.toml",
+            "--trials", "2", "--seeds", "2", "--out", out,
         )  # fmt: skip
 
     forecast, calls = CurveRunner.forecast, itertools.count(1)
@@ -369,7 +359,7 @@ def test_an_interrupted_command_goes_on_and_writes_figure_and_numbers(
 
 
 @pytest.mark.parametrize("overlay", [False, True])
-def test_the_command_judges_the_overlay_on_request(
+def test_the_command_evaluates_the_overlay_on_request(
     overlay: bool, panel: AssetPanel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plans = []
@@ -379,15 +369,14 @@ def test_the_command_judges_the_overlay_on_request(
         raise DataError("seen enough.")
 
     monkeypatch.setattr("alphakeel.selection.validation_curve.run_validation_curve", refused)
-    panel_to_long(panel).to_csv(tmp_path / "prices.csv", index=False)
-    arguments = ["degree", "--data", str(tmp_path / "prices.csv"), "--out", str(tmp_path / "out")]
-    done = CliRunner().invoke(app, arguments + ["--overlay"] * overlay)
+    arguments = ("degree", "--data", write_prices(panel, tmp_path), "--out", tmp_path / "out")
+    done = run_command(*arguments, *["--overlay"] * overlay)
     assert done.exit_code == 2, done.output
     assert plans == [CurvePlan(overlay=overlay)]
 
 
 def test_the_command_refuses_in_one_sentence(tmp_path: Path) -> None:
-    done = CliRunner().invoke(app, ["degree", "--model", "linear", "--out", str(tmp_path)])
+    done = run_command("degree", "--model", "linear", "--out", tmp_path)
     assert done.exit_code == 2
     (line,) = done.stderr.strip().splitlines()
     assert "linear has no validation curve" in line

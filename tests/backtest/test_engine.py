@@ -15,6 +15,7 @@ from alphakeel.backtest.costs import ProportionalCost
 from alphakeel.backtest.engine import run_backtest
 from alphakeel.backtest.ledger import Ledger
 from alphakeel.errors import AlphakeelError, ConfigError, DataError
+from helpers import ledger_arrays
 
 NONE = np.nan
 FREE = ProportionalCost(0.0)
@@ -38,11 +39,6 @@ def random_market(
             if rng.random() < 0.4:
                 prices[rng.integers(1, n_dates) :, column] = np.nan
     return targets, prices, tradable
-
-
-def arrays(ledger: Ledger) -> dict[str, np.ndarray]:
-    names = Ledger.__dataclass_fields__
-    return {name: getattr(ledger, name) for name in names if name != "initial"}
 
 
 def simple_reference(
@@ -206,7 +202,7 @@ class TestAgainstSkfolio:
         np.testing.assert_allclose(ledger.wealth, self.prices @ self.weights, rtol=1e-13)
 
 
-class TestBooks:
+class TestAccounting:
     @given(
         seed=st.integers(0, 10**6),
         rate=st.sampled_from([0.0, 0.001, 0.05]),
@@ -311,7 +307,7 @@ class TestNoLookAhead:
     @pytest.mark.parametrize("huge", [False, True])
     def test_scrambled_future_leaves_the_past_to_the_bit(self, seed: int, huge: bool) -> None:
         targets, prices, tradable = random_market(seed)
-        base = arrays(run_backtest(targets, prices, tradable=tradable))
+        base = ledger_arrays(run_backtest(targets, prices, tradable=tradable))
         rng = np.random.default_rng(seed + 1000)
         for t in (3, 11, 20, 28):
             noise, shape = [x.copy() for x in (targets, prices, tradable)], prices[t + 1 :].shape
@@ -322,14 +318,14 @@ class TestNoLookAhead:
             gone = (rng.random(shape) < 0.1).cumsum(axis=0) > 0
             noise[1][t + 1 :] = np.where(alive & ~gone, level, np.nan)
             noise[2][t + 1 :] = rng.random(shape) < 0.5
-            other = arrays(run_backtest(noise[0], noise[1], tradable=noise[2]))
+            other = ledger_arrays(run_backtest(noise[0], noise[1], tradable=noise[2]))
             for name, value in base.items():
                 np.testing.assert_array_equal(value[: t + 1], other[name][: t + 1], err_msg=name)
 
     def test_a_longer_history_continues_a_shorter_one(self) -> None:
         targets, prices, tradable = random_market(2)
-        whole = arrays(run_backtest(targets, prices, tradable=tradable))
-        part = arrays(run_backtest(targets[:17], prices[:17], tradable=tradable[:17]))
+        whole = ledger_arrays(run_backtest(targets, prices, tradable=tradable))
+        part = ledger_arrays(run_backtest(targets[:17], prices[:17], tradable=tradable[:17]))
         for name, value in part.items():
             np.testing.assert_array_equal(value, whole[name][:17], err_msg=name)
 

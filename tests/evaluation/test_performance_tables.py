@@ -1,4 +1,4 @@
-"""Table I and the ladder: every interval is the one that its docstring promises."""
+"""Table I and what each step added: every interval is the one that its docstring promises."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from alphakeel.evaluation.attribution import attribution_table, ladder_table
-from alphakeel.evaluation.performance import ReturnSeries, strategy_tables
+from alphakeel.evaluation.performance import ReturnSeries, strategy_tables, with_interval
 from alphakeel.stats import bootstrap
 from alphakeel.stats import performance as metrics
 from alphakeel.stats.sharpe import sharpe_differences, sharpe_intervals
@@ -111,7 +111,7 @@ class TestTableOne:
         assert performance.loc["Linear", "beta"] == pytest.approx(1.0)
 
 
-class TestLadder:
+class TestAttribution:
     def test_each_step_is_compared_with_the_one_before(self, portfolios) -> None:
         table = ladder_table({"model": list(portfolios.items())}, **BOOT)
         columns = _columns(portfolios)
@@ -134,3 +134,10 @@ class TestLadder:
         top = steps.iloc[-1]
         assert parts.loc["costs", "annual_return"] == -top["cost_drag"]
         assert parts.loc["total", "sharpe"] == top["sharpe"]
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_interval_of_resamples_without_a_value(bad: float) -> None:
+    row = with_interval("x", 0.5, np.array([0.1, bad, 0.2]), (0.025, 0.975))
+    assert row["x"] == 0.5
+    assert np.isnan([row["x_low"], row["x_high"], row["x_p"]]).all()

@@ -440,7 +440,7 @@ class TestAllocate:
         np.testing.assert_array_equal(before.weights[: cut + 1], after.weights[: cut + 1])
         assert not np.array_equal(before.weights[cut + 1 :], after.weights[cut + 1 :])
 
-    def test_minimum_variance_beats_every_wish(self) -> None:
+    def test_minimum_variance_beats_every_target(self) -> None:
         history = a_history(1) | {"tradable": None, "eligible": np.ones((6, N_ASSETS), dtype=bool)}
         options = {"window": 50, "smoothing": 1.0, "limits": Limits(weight_cap=1.0)}
         least = allocate("minimum_variance", **history, **options).used("volatility")
@@ -449,7 +449,7 @@ class TestAllocate:
             np.testing.assert_allclose(allocation.weights.sum(axis=1), 1.0, atol=1e-6)
             assert (least <= allocation.used("volatility") + 1e-7).all()
 
-    def test_wishes_are_kept_where_no_limit_binds(self) -> None:
+    def test_targets_are_kept_where_no_limit_binds(self) -> None:
         history = a_history(2) | {"tradable": None, "eligible": np.ones((6, N_ASSETS), dtype=bool)}
         options = {"window": 50, "smoothing": 1.0, "limits": Limits(weight_cap=1.0)}
         equal = allocate("equal_weight", **history, **options)

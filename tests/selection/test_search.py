@@ -7,20 +7,16 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 from skfolio.containers import AssetPanel
-from typer.testing import CliRunner, Result
 
-from alphakeel.cli import app
 from alphakeel.config import (
     AllocationConfig,
     LimitsConfig,
     NetworkConfig,
-    ReportConfig,
     StudyConfig,
     TargetConfig,
     WalkForwardConfig,
@@ -28,7 +24,6 @@ from alphakeel.config import (
     config_to_toml,
     load_config,
 )
-from alphakeel.data.panel import panel_to_long
 from alphakeel.data.simulation import simulate_market
 from alphakeel.errors import ConfigError, DataError
 from alphakeel.pipeline.dataset import prepare_dataset
@@ -54,6 +49,7 @@ from alphakeel.selection.trial_log import RUNS, TrialLedger, TrialRecord, record
 from alphakeel.selection.trial_log import TestSetUse as Use
 from alphakeel.stats import performance
 from alphakeel.study import run_study
+from helpers import run_command, scrambled_after, tiny_config, write_prices
 
 LINEAR = SearchPlan(model="linear", n_trials=6, blocks=3)
 TINY = StudyConfig(
@@ -75,24 +71,12 @@ def linear(panel: AssetPanel) -> Tuning:
     return tune(panel, plan=LINEAR)
 
 
-def scrambled_after(panel: AssetPanel, row: int) -> AssetPanel:
-    rng = np.random.default_rng(0)
-    copy = panel.copy(deep=True)
-    for name, field in copy.fields.items():
-        values = field.values.copy()
-        if np.issubdtype(values.dtype, np.floating):
-            noise = np.exp(rng.normal(0.0, 2.0, values[row:].shape))
-            values[row:] = noise[:, :1] if name == "market_index" else noise
-        copy.fields[name] = field.with_values(values)
-    return copy
-
-
 class TestTestYears:
     @pytest.mark.parametrize("splitter", ["kfold", "combinatorial"])
     def test_scrambling_them_changes_no_number(self, panel: AssetPanel, splitter: str) -> None:
         plan = replace(LINEAR, n_trials=3, splitter=splitter, held_out=1)
         days = Plan.of(panel, StudyConfig()).test
-        other = scrambled_after(panel, days.start)
+        other = scrambled_after(panel, days.start - 1, how="fill")
         assert hash_panel(other) != hash_panel(panel)
         before, after = TrialLedger(), TrialLedger()
         found, again = (
@@ -103,7 +87,7 @@ class TestTestYears:
         for one, two in zip(before.of(found.data_hash), after.of(again.data_hash), strict=True):
             np.testing.assert_array_equal(one.returns, two.returns)
 
-    def test_the_last_day_that_judges_comes_before_the_test(self, linear: Tuning) -> None:
+    def test_the_last_validation_day_comes_before_the_test(self, linear: Tuning) -> None:
         assert linear.validated[1] < str(linear.config.walk_forward.test_start)
 
 
@@ -122,11 +106,7 @@ class TestTradedAsStudied:
 
     @pytest.mark.parametrize("case", AS_STUDIED)
     def test_a_block_is_traded_as_the_test_is(self, panel: AssetPanel, case: str) -> None:
-        quick: dict[str, Any] = {
-            "models": ["linear"],
-            "report": {"n_bootstrap": 100, "drivers": False, "sensitivity": False},
-        }
-        config = config_from_dict({**quick, **AS_STUDIED[case]})
+        config = tiny_config(**AS_STUDIED[case])
         study = run_study(panel, config)
         dataset, block = study.dataset, study.plan.tested
         forecast = Forecast(study.models["linear"].scores, None)
@@ -152,7 +132,7 @@ class TestTradedAsStudied:
         other = tune(panel, config_from_dict(AS_STUDIED[case]), plan).trials["value"][0]
         assert other != base
 
-    def test_the_overlay_is_judged_on_request(self, panel: AssetPanel) -> None:
+    def test_the_overlay_is_evaluated_on_request(self, panel: AssetPanel) -> None:
         plan = replace(LINEAR, n_trials=1, objective="sharpe")
         ledger = TrialLedger()
         without = tune(panel, plan=plan, ledger=ledger).trials["value"][0]
@@ -203,7 +183,7 @@ class TestSplits:
                 assert not np.isin(rows, train).any()
         assert len(set(tested[dataset.first :])) == 1
 
-    def test_a_day_judged_twice_counts_once(self) -> None:
+    def test_a_day_evaluated_twice_counts_once(self) -> None:
         ledger = TrialLedger()
         target = TargetConfig(horizons=(5,))
         plan = replace(LINEAR, n_trials=1, splitter="combinatorial", held_out=2, blocks=4)
@@ -440,6 +420,14 @@ class TestLedger:
         assert again.returns("d").shape == (2, 1)
         assert [(r.key, r.study, r.gross_sharpe) for r in again.of("d", RUNS)] == [("b", "s", 9.5)]
 
+    def test_prices_are_no_ledger(self, tmp_path: Path) -> None:
+        file = tmp_path / "prices.csv"
+        file.write_text("date,ticker,adj_close\n2020-01-02,AAPL,75.0\n", encoding="utf-8")
+        before = file.read_bytes()
+        with pytest.raises(DataError, match=r"prices\.csv is not a file of trials"):
+            TrialLedger(file).count("")
+        assert file.read_bytes() == before
+
     def test_a_folder_is_no_ledger(self, tmp_path: Path) -> None:
         with pytest.raises(DataError, match=r"cannot read the trials in .*: Is a directory\.$"):
             TrialLedger(tmp_path)
@@ -511,26 +499,19 @@ class TestLimits:
         assert over["var_95"] == pytest.approx(tail / 0.02 - 1, abs=0.05)
 
 
-def alphakeel(*args: str | Path) -> Result:
-    return CliRunner().invoke(app, [str(arg) for arg in args])
-
-
 @pytest.fixture(scope="module")
 def prices(panel: AssetPanel, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("data") / "prices.csv"
-    frame = panel_to_long(panel).drop(columns=["market_index"], errors="ignore")
-    frame.to_csv(path, index=False)
-    return path
+    return write_prices(panel, tmp_path_factory.mktemp("data"))
 
 
 class TestCommand:
     def test_it_writes_settings_that_load_and_tables(self, prices: Path, tmp_path: Path) -> None:
         out = tmp_path / "tuning"
         arguments = ("--data", prices, "--model", "linear", "--blocks", "3", "--out", out)
-        done = alphakeel("tune", *arguments, "--trials", "2", "--quiet")
+        done = run_command("tune", *arguments, "--trials", "2", "--quiet")
         assert done.exit_code == 0, done.output
         assert done.output == ""
-        done = alphakeel("tune", *arguments, "--trials", "3", "--jobs", "1", "--json")
+        done = run_command("tune", *arguments, "--trials", "3", "--jobs", "1", "--json")
         assert done.exit_code == 0, done.output
         told = json.loads(done.stdout)
         config = load_config(out / "best.toml")
@@ -542,11 +523,11 @@ class TestCommand:
         assert {line["data"] for line in lines} == {told["data_hash"]}
         assert len({line["key"] for line in lines}) == len(lines)
 
-    def test_the_overlay_is_judged_on_request(self, prices: Path, tmp_path: Path) -> None:
+    def test_the_overlay_is_evaluated_on_request(self, prices: Path, tmp_path: Path) -> None:
         arguments = ("--data", prices, "--model", "linear", "--blocks", "3", "--trials", "1")
         arguments += ("--objective", "sharpe", "--json", "--ledger", tmp_path / "trials.jsonl")
         told = [
-            json.loads(alphakeel("tune", *arguments, "--out", tmp_path / "out", *more).stdout)
+            json.loads(run_command("tune", *arguments, "--out", tmp_path / "out", *more).stdout)
             for more in ((), ("--overlay",))
         ]
         assert [one["overlay"] for one in told] == [False, True]
@@ -557,7 +538,7 @@ class TestCommand:
         assert len((tmp_path / "trials.jsonl").read_text().splitlines()) == 2
 
     def test_in_words(self, prices: Path, tmp_path: Path) -> None:
-        done = alphakeel(
+        done = run_command(
             "tune", "--data", prices, "--model", "linear", "--blocks", "3", "--trials", "3",
             "--out", tmp_path,
         )  # fmt: skip
@@ -581,7 +562,7 @@ class TestCommand:
     def test_what_cannot_work_is_told_in_one_sentence(
         self, prices: Path, tmp_path: Path, arguments: tuple[str, ...], words: str
     ) -> None:
-        done = alphakeel("tune", "--data", prices, "--out", tmp_path, *arguments)
+        done = run_command("tune", "--data", prices, "--out", tmp_path, *arguments)
         assert done.exit_code == 2, done.output
         (line,) = done.stderr.strip().splitlines()
         assert line.startswith("alphakeel: ")
@@ -597,7 +578,7 @@ def test_trials_are_drawn_from_seeds_of_their_own(linear: Tuning) -> None:
     assert all(one != two for one, two in pairwise(alphas))
 
 
-class TestSeen:
+class TestTestSetUse:
     DEFLATION = Deflation(8, 6, 0.4, 0.9, 0.3, 0.97, 900.0, 2500)
 
     def test_it_says_how_often_the_data_were_looked_at(self) -> None:
@@ -622,8 +603,7 @@ class TestSeen:
         assert findings._deflation_statement(seen).tone == tone
 
     def test_cash_all_along_has_no_sharpe_ratio_and_still_counts(self, panel: AssetPanel) -> None:
-        config = StudyConfig(models=("linear",), report=ReportConfig(n_bootstrap=100))
-        study = run_study(panel, config)
+        study = run_study(panel, tiny_config())
         still = replace(
             study.strategies["Linear"],
             net_returns=np.zeros_like(study.strategies["Linear"].net_returns),

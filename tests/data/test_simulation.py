@@ -27,7 +27,7 @@ def large() -> Simulation:
 
 
 @pytest.fixture(scope="module")
-def bent() -> Simulation:
+def nonlinear() -> Simulation:
     """All of the signal is nonlinear."""
     return simulate_market(
         n_assets=200, n_dates=1500, seed=5, signal=0.1, nonlinear=1.0, suspension_rate=0.0
@@ -51,7 +51,7 @@ def trailing_mean(x: np.ndarray, days: int) -> np.ndarray:
     return pd.DataFrame(x).rolling(days).mean().to_numpy()
 
 
-def traits(panel: AssetPanel) -> dict[str, np.ndarray]:
+def known_factors(panel: AssetPanel) -> dict[str, np.ndarray]:
     """Ranks of what the docstring says the signal is made of, from the visible fields alone."""
     price = np.log(panel["adj_close"])
     trading = np.log(panel["close"] * panel["volume"])
@@ -195,9 +195,9 @@ class TestMarket:
         assert np.nanmax(panel["close"]) <= 200 * (1 + 1e-12)
 
     def test_fundamentals_move_only_when_published(self, large: Simulation) -> None:
-        book = large.panel["book_to_price"] * large.panel["market_cap"]
-        changed = np.abs(np.diff(np.log(book), axis=0)) > 1e-9
-        days = np.arange(1, len(book)) + 320  # rows of the burn-in come before the first date
+        book_value = large.panel["book_to_price"] * large.panel["market_cap"]
+        changed = np.abs(np.diff(np.log(book_value), axis=0)) > 1e-9
+        days = np.arange(1, len(book_value)) + 320  # rows of the burn-in come before the first date
         when = (days[:, None] % 63 + np.zeros_like(changed))[changed]
         assert when.size > 0
         assert (when >= 20).all()
@@ -227,7 +227,7 @@ class TestSignal:
         sim = simulate_market(n_assets=200, n_dates=1500, seed=6, signal=0.0)
         assert (sim.true_signal[sim.panel.active_mask] == 0.0).all()
         realised = forward_five_days(sim.panel)
-        for name, values in traits(sim.panel).items():
+        for name, values in known_factors(sim.panel).items():
             daily = ic(values, realised)[260::6]  # labels that do not overlap
             daily = daily[np.isfinite(daily)]
             assert abs(daily.mean()) < 3.5 * daily.std() / np.sqrt(len(daily)), name
@@ -236,27 +236,29 @@ class TestSignal:
         sim = simulate_market(
             n_assets=200, n_dates=1200, seed=5, signal=0.1, nonlinear=0.0, suspension_rate=0.0
         )
-        assert r_squared(sim.true_signal, *traits(sim.panel).values()) > 0.8
+        assert r_squared(sim.true_signal, *known_factors(sim.panel).values()) > 0.8
 
-    def test_nonlinear_part_is_invisible_to_a_linear_model(self, bent: Simulation) -> None:
-        seen = traits(bent.panel)
-        price = np.log(bent.panel["adj_close"])
+    def test_nonlinear_part_is_invisible_to_a_linear_model(self, nonlinear: Simulation) -> None:
+        seen = known_factors(nonlinear.panel)
+        price = np.log(nonlinear.panel["adj_close"])
         move = price - lagged(price, 1)
         more = [
             move,
             price - lagged(price, 5),
             price - lagged(price, 60),
             trailing_mean(move**2, 60),
-            np.log(bent.panel["volume"]),
-            bent.panel["book_to_price"],
-            bent.panel["market_cap"],
+            np.log(nonlinear.panel["volume"]),
+            nonlinear.panel["book_to_price"],
+            nonlinear.panel["market_cap"],
         ]
         ranks = [rank_scaled(values) for values in more]
-        assert r_squared(bent.true_signal, *seen.values(), *ranks) < 0.02
+        assert r_squared(nonlinear.true_signal, *seen.values(), *ranks) < 0.02
 
-    def test_nonlinear_part_can_be_learned_from_what_is_visible(self, bent: Simulation) -> None:
-        seen = traits(bent.panel)
-        assert r_squared(bent.true_signal, -seen["recent"] * seen["volume"]) > 0.7
+    def test_nonlinear_part_can_be_learned_from_what_is_visible(
+        self, nonlinear: Simulation
+    ) -> None:
+        seen = known_factors(nonlinear.panel)
+        assert r_squared(nonlinear.true_signal, -seen["recent"] * seen["volume"]) > 0.7
 
 
 class TestValidation:

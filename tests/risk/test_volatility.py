@@ -12,6 +12,7 @@ from skfolio.moments import LedoitWolf
 from alphakeel.errors import ConfigError, DataError
 from alphakeel.risk.covariance import ledoit_wolf_matrix
 from alphakeel.risk.volatility import ew_volatility, ex_ante_volatility
+from helpers import noise_after
 
 
 def random_returns(seed: int, n_dates: int = 120, n_assets: int = 7, gaps: float = 0.0):
@@ -42,8 +43,7 @@ class TestVolatility:
         returns = random_returns(2, gaps=0.1)
         base = ew_volatility(returns)
         for t in (0, 30, 77, 118):
-            other = returns.copy()
-            other[t + 1 :] = np.random.default_rng(t).normal(0.0, 1e6, other[t + 1 :].shape)
+            other = noise_after(returns, t, seed=t, sigma=1e6)
             np.testing.assert_array_equal(ew_volatility(other)[: t + 1], base[: t + 1])
 
     @pytest.mark.parametrize("kwargs", [{"halflife": 0.0}, {"min_count": 0}])
@@ -126,8 +126,7 @@ class TestPortfolioVolatility:
         weights = np.random.default_rng(1).dirichlet(np.ones(7), 3)
         base = ex_ante_volatility(weights, returns, rows)
         for i, row in enumerate(rows):
-            other = returns.copy()
-            other[row + 1 :] = np.random.default_rng(i).normal(0.0, 1e6, other[row + 1 :].shape)
+            other = noise_after(returns, row, seed=i, sigma=1e6)
             again = ex_ante_volatility(weights, other, rows)
             np.testing.assert_array_equal(again[: i + 1], base[: i + 1])
 

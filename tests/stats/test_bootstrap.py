@@ -1,4 +1,4 @@
-"""Bootstrap and Newey-West against statsmodels, closed forms and coverage."""
+"""Bootstrap against closed forms and coverage."""
 
 from __future__ import annotations
 
@@ -6,26 +6,17 @@ from functools import partial
 
 import numpy as np
 import pytest
-import statsmodels.api as sm
 from numpy.typing import NDArray
 
 from alphakeel.errors import ConfigError, DataError
-from alphakeel.stats import bootstrap, newey_west, performance
+from alphakeel.stats import bootstrap, performance
+from helpers import autoregression
 
 Array = NDArray[np.float64]
 
 
 def _mean(r: Array) -> Array:
     return r.mean(axis=0)
-
-
-def _ar1(rho: float, n: int, seed: int = 0) -> Array:
-    noise = np.random.default_rng(seed).standard_normal(n)
-    x = np.empty(n)
-    x[0] = noise[0] / np.sqrt(1 - rho**2)
-    for t in range(1, n):
-        x[t] = rho * x[t - 1] + noise[t]
-    return x
 
 
 class TestIndices:
@@ -69,7 +60,7 @@ class TestBlockLength:
     @pytest.mark.parametrize("rho", [0.3, 0.6, -0.4])
     def test_autoregression_has_a_closed_form(self, rho: float) -> None:
         n = 60_000
-        x = _ar1(rho, n)
+        x = autoregression(rho, n)
         expected = (2 * abs(rho) / (1 - rho**2)) ** (2 / 3) * n ** (1 / 3)
         assert bootstrap.optimal_block_length(x) == pytest.approx(expected, rel=0.15)
         ratio = bootstrap.optimal_block_length(x, stationary=False) / (
@@ -96,7 +87,7 @@ class TestIntervals:
         assert ours.p_value is None
 
     def test_blocks_widen_the_interval_of_a_dependent_series(self) -> None:
-        x = _ar1(0.6, 3000)
+        x = autoregression(0.6, 3000)
         plain = bootstrap.bootstrap_interval(_mean, x, n_bootstrap=500, block_length=1)
         blocks = bootstrap.bootstrap_interval(_mean, x, n_bootstrap=500)
         # The standard error of the mean of an AR(1) is sqrt((1 + rho) / (1 - rho)) = 2 times.
@@ -156,44 +147,3 @@ class TestIntervals:
             bootstrap.bootstrap_intervals(lambda r: r, x, block_length=2, n_bootstrap=5)
         with pytest.raises(ConfigError, match=r"0\.95 is 95 %"):
             bootstrap.bootstrap_intervals(_mean, x, block_length=2, n_bootstrap=5, level=95)
-
-
-class TestNeweyWest:
-    @pytest.mark.parametrize("lags", [0, 1, 5, 20])
-    def test_statsmodels_hac(self, lags: int) -> None:
-        x = _ar1(0.5, 400) + 0.1
-        fit = sm.OLS(x, np.ones(400)).fit(cov_type="HAC", cov_kwds={"maxlags": lags})
-        ours = newey_west.newey_west_tstat(x, lags)
-        assert ours.mean == pytest.approx(fit.params[0])
-        assert ours.t == pytest.approx(fit.tvalues[0], rel=1e-10)
-        assert ours.p == pytest.approx(fit.pvalues[0], rel=1e-8)
-
-    def test_gaps_default_lags_and_degenerate_series(self) -> None:
-        x = _ar1(0.2, 100)
-        gappy = np.insert(x, [3, 50], np.nan)
-        assert newey_west.newey_west_tstat(gappy) == newey_west.newey_west_tstat(x, lags=4)
-        assert np.isnan(newey_west.newey_west_tstat([0.1, 0.1, 0.1]).t)
-        assert newey_west.newey_west_tstat([0.1, 0.1]).mean == 0.1
-        assert np.isnan(newey_west.newey_west_tstat([np.nan]).mean)
-        with pytest.raises(DataError, match="infinite"):
-            newey_west.newey_west_tstat([1.0, np.inf])
-        with pytest.raises(ConfigError, match="got -1"):
-            newey_west.newey_west_tstat(x, lags=-1)
-
-
-class TestICSummary:
-    def test_parts(self) -> None:
-        x = 0.03 + 0.1 * _ar1(0.3, 600)
-        gappy = np.insert(x, 40, np.nan)
-        ours = newey_west.ic_summary(gappy, lags=4, n_bootstrap=200, seed=1)
-        assert ours == newey_west.ic_summary(x, lags=4, n_bootstrap=200, seed=1)
-        assert (ours.n_dates, ours.mean) == (600, x.mean())
-        assert ours.icir == x.mean() / x.std(ddof=1)
-        assert (ours.mean, ours.t, ours.p) == newey_west.newey_west_tstat(x, 4)
-        assert ours.hit_rate == (x > 0).mean()
-        assert ours.interval.low < ours.mean < ours.interval.high
-
-    def test_constant_and_short(self) -> None:
-        assert np.isnan(newey_west.ic_summary([0.1, 0.1, 0.1], n_bootstrap=10).icir)
-        with pytest.raises(DataError, match="1 of 2 dates"):
-            newey_west.ic_summary([0.1, np.nan])

@@ -20,6 +20,7 @@ from alphakeel.stats.sharpe import (
     sharpe_influence,
     sharpe_intervals,
 )
+from helpers import autoregression
 
 Array = NDArray[np.float64]
 
@@ -98,11 +99,7 @@ class TestStandardError:
             long_run_variance(x[:9])
 
     def test_long_run_variance_of_an_autoregression(self) -> None:
-        noise = np.random.default_rng(0).standard_normal(40_000)
-        x = np.empty_like(noise)
-        x[0] = 0.0
-        for t in range(1, len(x)):
-            x[t] = 0.5 * x[t - 1] + noise[t]
+        x = autoregression(0.5, 40_000)
         assert long_run_variance(x[:, None])[0] == pytest.approx(1 / (1 - 0.5) ** 2, rel=0.04)
 
     def test_near_statsmodels_newey_west(self) -> None:
@@ -220,10 +217,7 @@ class TestOwnRatio:
 
     def test_autocorrelation_widens_as_the_mean_does(self) -> None:
         """At a Sharpe ratio of zero the deviation does not matter: the long-run variance does."""
-        z = np.random.default_rng(6).standard_normal(60_000)
-        x = z.copy()
-        for t in range(1, len(x)):
-            x[t] += 0.3 * x[t - 1]
+        x = autoregression(0.3, 60_000, seed=6)
         x -= x.mean()
         (ours,) = sharpe_intervals(x, method="hac", periods_per_year=1)
         expected = np.sqrt((1 + 0.3) / (1 - 0.3) / len(x))

@@ -185,7 +185,9 @@ class TestScenarios:
 class TestConformal:
     @settings(max_examples=50, deadline=None)
     @given(seed=st.integers(0, 999), rate=st.floats(0.001, 0.5), level=st.floats(0.5, 0.99))
-    def test_tracking_keeps_its_books(self, seed: int, rate: float, level: float) -> None:
+    def test_rate_of_exceedances_follows_from_the_last_factor(
+        self, seed: int, rate: float, level: float
+    ) -> None:
         """The share of exceedances follows from the last factor, whatever the returns are."""
         rng = np.random.default_rng(seed)
         r = np.cumsum(rng.standard_normal(300)) * 0.01

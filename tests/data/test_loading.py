@@ -365,7 +365,7 @@ class TestWindow:
         assert np.nansum(panel["member"], axis=1).max() == 2
 
 
-class TestPieces:
+class TestParsing:
     def test_report_is_json(self, long: pd.DataFrame, tmp_path: Path) -> None:
         file = tmp_path / "all.csv"
         long.assign(close=-1).to_csv(file, index=False)

@@ -11,16 +11,11 @@ import numpy as np
 import pandas as pd
 import pytest
 from skfolio.containers import AssetPanel
-from typer.testing import CliRunner
 
-from alphakeel.cli import app
 from alphakeel.config import (
     AllocationConfig,
     CostConfig,
     OverlayConfig,
-    ReportConfig,
-    StudyConfig,
-    WalkForwardConfig,
     load_config,
 )
 from alphakeel.data.cleaning import clean
@@ -35,13 +30,9 @@ from alphakeel.report.method import conventions
 from alphakeel.results import Study
 from alphakeel.risk.stress import portfolio_shock_table
 from alphakeel.study import run_study
+from helpers import assert_same_until, run_command, scrambled_after, tiny_config
 
-BASE = StudyConfig(
-    models=("linear",),
-    jobs=1,
-    walk_forward=WalkForwardConfig(refit_every=200),
-    report=ReportConfig(n_bootstrap=100, sensitivity=False, drivers=False),
-)
+BASE = tiny_config(walk_forward={"refit_every": 200})
 ONLY_VOLATILITY = OverlayConfig(target_volatility=0.16, var_cap=None, brake_start=None)
 
 
@@ -61,23 +52,8 @@ def short(panel: AssetPanel) -> Study:
     return run_study(panel, config)
 
 
-def jittered(panel: AssetPanel, row: int) -> AssetPanel:
-    """The panel with every price after `row` multiplied by a random walk of 1 % a day."""
-    rng, copy = np.random.default_rng(1), panel.copy(deep=True)
-    n_dates, n_assets = copy.active_mask.shape
-    steps = rng.normal(0.0, 0.01, (n_dates, n_assets))
-    steps[: row + 1] = 0.0
-    walk = np.exp(np.cumsum(steps, axis=0))
-    for name in ("open", "high", "low", "close", "adj_close", "market_index"):
-        if name in copy.fields:
-            field = copy.fields[name]
-            factor = walk[:, :1] if name == "market_index" else walk
-            copy.fields[name] = field.with_values(field.values * factor)
-    return copy
-
-
 class TestShorts:
-    def test_scored_books_are_neutral_and_benchmarks_stay_long(self, short: Study) -> None:
+    def test_scored_portfolios_are_neutral_and_benchmarks_stay_long(self, short: Study) -> None:
         for name, ledger in short.every_ledger().items():
             if name.startswith("Linear"):
                 assert (ledger.weights < 0.0).any()
@@ -108,8 +84,8 @@ class TestShorts:
             *short.portfolios.size_sweep.values(),
         ):
             assert np.isfinite(outcome.net_returns).all()
-        ladder = short.tables()["ladder"]
-        top = ladder.loc["Linear"].iloc[1:]
+        steps = short.tables()["ladder"]
+        top = steps.loc["Linear"].iloc[1:]
         columns = ["annual_return", "sharpe", "var_95", "max_drawdown"]
         assert np.isfinite(top[columns].to_numpy()).all()
         risk = short.portfolios.value_at_risk["Linear"].var
@@ -127,7 +103,7 @@ class TestShorts:
             AllocationConfig(method="mean_variance", neutral="beta", gross=1.2, window=120),
         ],
     )
-    def test_beta_neutral_books_are_blind_to_the_future(
+    def test_beta_neutral_portfolios_are_blind_to_the_future(
         self, panel: AssetPanel, allocation: AllocationConfig
     ) -> None:
         config = replace(
@@ -137,16 +113,12 @@ class TestShorts:
         )
         first = run_study(panel, config)
         row = first.test.start + 150
-        second = run_study(jittered(panel, row), config)
+        second = run_study(scrambled_after(panel, row, how="multiply", sigma=0.01), config)
+        assert_same_until(first, second, row, "weights", "carry", "wealth")
         days = slice(0, row - first.test.start + 1)
         assert (first.strategies["Linear"].weights[days] < 0.0).any()
         for name, ledger in first.every_ledger().items():
-            again = second.every_ledger()[name]
-            for what in ("weights", "carry", "wealth"):
-                np.testing.assert_array_equal(
-                    getattr(ledger, what)[days], getattr(again, what)[days], err_msg=name
-                )
-            assert not np.array_equal(ledger.wealth, again.wealth)
+            assert not np.array_equal(ledger.wealth, second.every_ledger()[name].wealth)
         if allocation.method == "top_quantile":
             own = first.dataset.betas
             held = first.strategies["Linear"]
@@ -156,7 +128,7 @@ class TestShorts:
 
 
 class TestLeverage:
-    def test_a_calm_book_reaches_its_target_only_on_margin(self, panel: AssetPanel) -> None:
+    def test_a_calm_portfolio_reaches_its_target_only_on_margin(self, panel: AssetPanel) -> None:
         realised = {}
         for most in (1.0, 1.5):
             overlay = replace(ONLY_VOLATILITY, max_exposure=most)
@@ -213,7 +185,7 @@ class TestRefused:
         assert "\n" not in str(caught.value)
         for word in words:
             assert word in str(caught.value)
-        done = CliRunner().invoke(app, ["run", "--config", str(file), "--data", "synthetic"])
+        done = run_command("run", "--config", file, "--data", "synthetic")
         assert done.exit_code == 2
 
     def test_none_is_said_in_toml(self, tmp_path: Path) -> None:
@@ -254,7 +226,7 @@ class TestSpecialTreatment:
         assert "ST not known" in text
 
 
-class TestTold:
+class TestReported:
     def test_models_that_allocate_by_themselves_stay_long(self) -> None:
         config = replace(BASE, allocation=AllocationConfig(neutral="dollar"))
         models: Any = {

@@ -14,14 +14,17 @@ from skfolio.prior import EmpiricalPrior
 
 from alphakeel.errors import ConfigError, DataError
 from alphakeel.portfolio.heuristics import (
+    cap_gross,
     capped_proportional,
     equal_weight,
+    long_short_quantile,
     minimum_variance,
     scale_to_volatility,
     top_quantile,
 )
 from alphakeel.risk.covariance import ledoit_wolf_matrix
 from alphakeel.risk.volatility import ex_ante_volatility
+from helpers import noise_after, with_future_of
 
 
 def random_decisions(seed: int, n_decisions: int = 15, n_assets: int = 20) -> dict[str, np.ndarray]:
@@ -36,6 +39,19 @@ def random_decisions(seed: int, n_decisions: int = 15, n_assets: int = 20) -> di
         "volatility": volatility,
         "eligible": rng.random(scores.shape) < 0.8,
         "tradable": rng.random(scores.shape) < 0.9,
+    }
+
+
+def long_short_decisions(seed: int) -> dict[str, np.ndarray]:
+    """As above, with betas in place of what is tradable, and every volatility known."""
+    rng, inputs = np.random.default_rng(seed), random_decisions(seed, n_decisions=12)
+    betas = rng.normal(1.0, 0.5, inputs["scores"].shape)
+    betas[rng.random(betas.shape) < 0.1] = np.nan
+    return {
+        "scores": inputs["scores"],
+        "volatility": rng.uniform(0.1, 0.6, betas.shape),
+        "eligible": inputs["eligible"],
+        "betas": betas,
     }
 
 
@@ -151,7 +167,7 @@ class TestTopQuantile:
                 assert invested == pytest.approx(exposure, abs=1e-9) or now.max() >= cap - 1e-9
             before = now
 
-    def test_a_small_step_still_enters_a_book_of_many_names(self) -> None:
+    def test_a_small_step_still_enters_a_portfolio_of_many_names(self) -> None:
         scores = np.tile(np.arange(1000.0), (2, 1))
         scores[1] *= -1.0
         weights = top_quantile(
@@ -183,8 +199,7 @@ class TestTopQuantile:
                 other[name][i + 1 :] = rng.normal(0.0, 1e9, other[name][i + 1 :].shape)
             for name in ("eligible", "tradable"):
                 other[name][i + 1 :] = rng.random(other[name][i + 1 :].shape) < 0.5
-            future = returns.copy()
-            future[decisions[i] + 1 :] = rng.normal(0.0, 1e6, future[decisions[i] + 1 :].shape)
+            future = noise_after(returns, decisions[i], seed=i, sigma=1e6)
             again = top_quantile(
                 **other, target_volatility=0.1, returns=future, decisions=decisions
             )
@@ -306,8 +321,7 @@ class TestMinimumVariance:
         eligible = np.random.default_rng(0).random((3, 20)) < 0.9
         base = minimum_variance(returns, decisions, eligible, window=60, weight_cap=0.2)
         for i, row in enumerate(decisions):
-            other, flags = returns.copy(), eligible.copy()
-            other[row + 1 :] = np.random.default_rng(i).normal(0.0, 10.0, other[row + 1 :].shape)
+            other, flags = noise_after(returns, row, seed=i, sigma=10.0), eligible.copy()
             flags[i + 1 :] = ~flags[i + 1 :]
             again = minimum_variance(other, decisions, flags, window=60, weight_cap=0.2)
             np.testing.assert_array_equal(again[: i + 1], base[: i + 1])
@@ -331,3 +345,110 @@ class TestMinimumVariance:
             minimum_variance(returns, np.array([150]), eligible)
         with pytest.raises(DataError, match="eligible has shape"):
             minimum_variance(returns, np.array([149]), eligible[:, 1:])
+
+
+class TestLongShortByHand:
+    def test_three_against_three_by_inverse_volatility(self) -> None:
+        scores = np.array([[6.0, 5.0, 4.0, 3.0, 2.0, 1.0]])
+        volatility = np.array([[0.1, 0.2, 0.2, 0.4, 0.4, 0.2]])
+        eligible = np.ones((1, 6), dtype=bool)
+        found = long_short_quantile(
+            scores, volatility, eligible=eligible, quantile=0.5, weight_cap=1.0, smoothing=1.0
+        )
+        # 1 / volatility: 10, 5, 5 long and 2.5, 2.5, 5 short, each side worth all the wealth.
+        np.testing.assert_allclose(found, [[0.5, 0.25, 0.25, -0.25, -0.25, -0.5]], rtol=1e-14)
+        half = long_short_quantile(
+            scores, volatility, eligible=eligible, quantile=0.5, weight_cap=1.0, gross=1.0
+        )
+        np.testing.assert_allclose(half, found / 2.0, rtol=1e-14)
+
+    def test_in_beta_the_heavier_side_gives_way(self) -> None:
+        scores, volatility = np.array([[4.0, 3.0, 2.0, 1.0]]), np.full((1, 4), 0.2)
+        betas = np.array([[0.5, 0.7, 1.2, np.nan]])  # unknown counts as 1
+        found = long_short_quantile(
+            scores,
+            volatility,
+            eligible=np.ones((1, 4), dtype=bool),
+            betas=betas,
+            quantile=0.5,
+            weight_cap=1.0,
+        )
+        # Longs carry 0.6 and shorts 1.1: the shorts shrink to 6 / 11.
+        np.testing.assert_allclose(found, [[0.5, 0.5, -3.0 / 11.0, -3.0 / 11.0]], rtol=1e-14)
+
+    @pytest.mark.parametrize("betas", [[-1.0, 1.0], [0.0, 1.0]])
+    def test_betas_that_no_scale_can_balance_are_not_held(self, betas: list[float]) -> None:
+        found = long_short_quantile(
+            np.array([[2.0, 1.0]]),
+            np.full((1, 2), 0.2),
+            eligible=np.ones((1, 2), dtype=bool),
+            betas=np.array([betas]),
+            quantile=0.5,
+            weight_cap=1.0,
+        )
+        np.testing.assert_array_equal(found, 0.0)
+
+    def test_the_gross_is_scaled_down_only_where_it_is_too_large(self) -> None:
+        weights = np.array([[1.2, -1.2], [0.3, -0.2], [np.nan, np.nan]])
+        found = cap_gross(weights, 2.0)
+        np.testing.assert_allclose(found[0], [1.0, -1.0])
+        np.testing.assert_array_equal(found[1:], weights[1:])
+
+
+class TestLongShort:
+    @given(
+        seed=st.integers(0, 10**6),
+        gross=st.floats(0.3, 4.0),
+        cap=st.floats(0.05, 1.0),
+        smoothing=st.floats(0.1, 1.0),
+        in_beta=st.booleans(),
+    )
+    @settings(max_examples=60, deadline=None)
+    def test_neutral_and_inside_every_limit(
+        self, seed: int, gross: float, cap: float, smoothing: float, in_beta: bool
+    ) -> None:
+        inputs = long_short_decisions(seed)
+        betas = inputs.pop("betas")
+        found = long_short_quantile(
+            **inputs,
+            betas=betas if in_beta else None,
+            gross=gross,
+            weight_cap=cap,
+            smoothing=smoothing,
+        )
+        silent = np.isnan(inputs["scores"]).all(axis=1)
+        np.testing.assert_array_equal(np.isnan(found).all(axis=1), silent)
+        made = found[~silent]
+        load = np.nan_to_num(betas, nan=1.0)[~silent] if in_beta else np.ones(made.shape)
+        assert np.abs((made * load).sum(axis=1)).max(initial=0.0) < 1e-12
+        assert np.abs(made).sum(axis=1).max(initial=0.0) <= gross * (1.0 + 1e-12)
+        assert np.abs(made).max(initial=0.0) <= cap * (1.0 + 1e-12)
+        assert not made[~inputs["eligible"][~silent]].any()
+
+    def test_full_steps_are_the_difference_of_two_long_portfolios(self) -> None:
+        inputs = long_short_decisions(3)
+        del inputs["betas"]
+        settled = {"quantile": 0.2, "weight_cap": 1.0, "smoothing": 1.0}
+        found = long_short_quantile(**inputs, **settled)
+        best = top_quantile(**inputs, **settled)
+        worst = top_quantile(**{**inputs, "scores": -inputs["scores"]}, **settled)
+        np.testing.assert_allclose(found, best - worst, rtol=1e-13, atol=1e-16)
+        assert (np.nan_to_num(found) < 0.0).any()
+
+    @pytest.mark.parametrize("seed", range(3))
+    def test_scrambled_future_leaves_the_past_to_the_bit(self, seed: int) -> None:
+        inputs, other = long_short_decisions(seed), long_short_decisions(seed + 100)
+        base = long_short_quantile(**inputs)
+        for i in (0, 5, 10):
+            mixed = with_future_of(inputs, other, i)
+            np.testing.assert_array_equal(long_short_quantile(**mixed)[: i + 1], base[: i + 1])
+
+    @pytest.mark.parametrize("wrong", [{"gross": 0.0}, {"quantile": 0.6}, {"weight_cap": 0.0}])
+    def test_settings_out_of_range(self, wrong: dict[str, float]) -> None:
+        with pytest.raises(ConfigError):
+            long_short_quantile(**long_short_decisions(0), **wrong)
+
+    def test_shapes(self) -> None:
+        inputs = long_short_decisions(0)
+        with pytest.raises(DataError, match="betas have shape"):
+            long_short_quantile(**{**inputs, "betas": inputs["betas"][:-1]})

@@ -1,0 +1,81 @@
+"""What a study trades: inside its limits, and under its overlay."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from alphakeel.config import OverlayConfig
+from alphakeel.data.bundled import load_bundled
+from alphakeel.data.panel import panel_from_long
+from alphakeel.pipeline.simulator import Simulator
+from alphakeel.pipeline.strategies import put_under_overlay
+from alphakeel.risk.value_at_risk import TailForecast
+from alphakeel.study import run_study
+from helpers import assert_same_until, scrambled_after, tiny_config
+from small_study import PRICES, study_of
+
+
+def test_no_breach_is_a_loan() -> None:
+    """Limits that cannot be met together give way; a long-only portfolio still owes nothing."""
+    alloc = {
+        "method": "mean_variance",
+        "sector_limit": 0.0,
+        "invested": 1.0,
+        "weight_cap": 1.0,
+    }
+    study = run_study(
+        load_bundled("synthetic", n_assets=12, n_dates=700, seed=1), tiny_config(allocation=alloc)
+    )
+    broken = [r.breached for r in study.portfolios.records["Linear"] if r.status == "least_breach"]
+    assert broken
+    assert not any("gross" in breached for breached in broken)
+
+
+class TestOverlay:
+    @pytest.mark.parametrize("lag", [1, 2, 3])
+    def test_without_rules_it_changes_nothing(self, lag: int) -> None:
+        off = {"target_volatility": "none", "var_cap": "none", "brake_start": "none"}
+        study = study_of(PRICES, target={"lag": lag}, overlay=off)
+        for name, ledger in study.strategies.items():
+            np.testing.assert_array_equal(ledger.net_returns, study.overlaid[name].net_returns)
+
+    @pytest.mark.parametrize("lag", [2, 3])
+    def test_scrambling_the_future_moves_nothing_in_the_past(self, lag: int) -> None:
+        chosen = tiny_config(target={"lag": lag}, overlay={"bear_exposure": 0.3})
+        panel = panel_from_long(PRICES)
+        study = run_study(panel, chosen)
+        row = study.test.start + 91
+        other = run_study(scrambled_after(panel, row, how="multiply", sigma=0.1), chosen)
+        assert_same_until(study, other, row, "net_returns", "weights")
+        past = slice(0, row - study.test.start + 1)
+        for name, plan in study.portfolios.overlays.items():
+            np.testing.assert_array_equal(
+                plan.exposure[past], other.portfolios.overlays[name].exposure[past], name
+            )
+
+
+def test_a_forecast_that_expects_gains_holds_nothing_down() -> None:
+    """A quantile of wild past returns can be a gain: a VaR below 0."""
+    returns = np.random.default_rng(0).normal(0.0, 0.01, (300, 3))
+    simulator = Simulator(
+        returns=returns,
+        price=np.cumprod(1.0 + returns, axis=0)[200:],
+        tradable=np.ones((100, 3), dtype=bool),
+        eligible=np.ones((20, 3), dtype=bool),
+        sectors=None,
+        history=returns[:200].mean(axis=1),
+        bear=None,
+        decisions=np.arange(200, 300, 5),
+        start=200,
+        lag=1,
+        market=None,
+        cost_per_side=0.001,
+        wealth=1.0,
+    )
+    portfolio = simulator.trade(np.full((20, 3), 1 / 3))
+    rules = OverlayConfig(target_volatility=None, var_cap=0.01, brake_start=None)
+    for level, exposure in ((-0.01, 1.0), (0.0, 1.0), (0.02, 0.5)):
+        risk = TailForecast(np.full(100, level), np.full(100, level))
+        plan = put_under_overlay(portfolio, risk, simulator, rules)[1]
+        np.testing.assert_allclose(plan.exposure, exposure, rtol=0.02)
