@@ -28,7 +28,7 @@ from alphakeel.factors.custom import load_factors
 from alphakeel.factors.screening import FactorScreen
 from alphakeel.pipeline.fitting import DECAY
 from alphakeel.pipeline.simulator import Simulator
-from alphakeel.pipeline.strategies import put_under_overlay
+from alphakeel.pipeline.strategies import apply_overlay
 from alphakeel.results import Study
 from alphakeel.risk.value_at_risk import TailForecast
 from alphakeel.selection.trial_log import TrialLedger
@@ -384,5 +384,5 @@ def test_a_forecast_that_expects_gains_holds_nothing_down() -> None:
     settings = OverlayConfig(target_volatility=None, var_cap=0.01, brake_start=None)
     for level, exposure in ((-0.01, 1.0), (0.0, 1.0), (0.02, 0.5)):
         risk = TailForecast(np.full(100, level), np.full(100, level))
-        plan = put_under_overlay(portfolio, risk, simulator, settings)[1]
+        plan = apply_overlay(portfolio, risk, simulator, settings)[1]
         np.testing.assert_allclose(plan.exposure, exposure, rtol=0.02)

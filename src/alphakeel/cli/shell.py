@@ -30,7 +30,7 @@ __all__ = [
     "plain_errors",
     "progress_bar",
     "read_settings",
-    "telling_of_resumption",
+    "announce_resumption",
 ]
 
 # The exit code of a program that Ctrl-C has ended.
@@ -151,7 +151,7 @@ def progress_bar(*, hidden: bool) -> Iterator[Callable[[Progress], None] | None]
         yield lambda p: bar.update(task, completed=p.share, description=p.detail, stage=p.stage)
 
 
-def telling_of_resumption(
+def announce_resumption(
     on_progress: Callable[[Progress], None] | None,
 ) -> Callable[[Progress], None]:
     """Print in one line what a killed run has left; pass everything else on."""
@@ -159,11 +159,11 @@ def telling_of_resumption(
     def listener(progress: Progress) -> None:
         if progress.stage == "resuming":
             # Every task calls twice, when it begins and when it ends.
-            if progress.detail not in told:
+            if progress.detail not in announced:
                 typer.echo(f"resuming: {progress.detail}", err=True)
-                told.add(progress.detail)
+                announced.add(progress.detail)
         elif on_progress is not None:
             on_progress(progress)
 
-    told: set[str] = set()
+    announced: set[str] = set()
     return listener

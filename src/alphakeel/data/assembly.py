@@ -128,8 +128,8 @@ def check_counts(grid: Grid, min_dates: int, min_assets: int, source: str = "") 
         (len(grid.tickers), min_assets, "stock"),
     ):
         if count < least:
-            found = f"there is 1 {what}" if count == 1 else f"there are {count} {what}s"
-            raise DataError(f"{found}, but at least {least} are needed{place(source)}.")
+            counted = f"there is 1 {what}" if count == 1 else f"there are {count} {what}s"
+            raise DataError(f"{counted}, but at least {least} are needed{place(source)}.")
 
 
 def sector_grid(

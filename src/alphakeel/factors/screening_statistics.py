@@ -35,7 +35,7 @@ __all__ = [
     "cross_sections",
     "discovery_q_values",
     "inflation",
-    "judge_horizons",
+    "horizon_figures",
     "newey_west_lags",
 ]
 
@@ -332,7 +332,7 @@ def _correlation(
     return np.where(defined, np.clip(cov / scale, -1.0, 1.0), np.nan)
 
 
-def judge_horizons(
+def horizon_figures(
     sections: CrossSections, names: Sequence[str], horizons: Sequence[int], n_subperiods: int
 ) -> list[HorizonFigures]:
     """Summarise the daily IC of every factor at every horizon, factor by factor."""

@@ -37,7 +37,7 @@ __all__ = [
     "drop",
     "recur",
     "recurrent_layers",
-    "remember_long",
+    "set_memory_bias",
     "run",
     "widths",
 ]
@@ -116,7 +116,7 @@ def draw_uniform(
 def recurrent_layers(
     n_inputs: int, hidden: int, layers: int, *, layer: Callable[[int, int], nn.RNNBase] = _LSTMLayer
 ) -> nn.ModuleList:
-    """Stacked recurrent layers, their weights still to be drawn; then call `remember_long`."""
+    """Stacked recurrent layers, their weights still to be drawn; then call `set_memory_bias`."""
     return nn.ModuleList(layer(width, hidden) for width in widths(n_inputs, hidden, layers))
 
 
@@ -126,7 +126,7 @@ def widths(n_inputs: int, hidden: int, layers: int) -> list[int]:
 
 
 @torch.no_grad()
-def remember_long(layers: nn.ModuleList, hidden: int) -> None:
+def set_memory_bias(layers: nn.ModuleList, hidden: int) -> None:
     """Set to 1 the bias of the gate that keeps the state, so that memory starts long.
 
     Torch has it second in both kinds: input, forget, cell, output; and reset, update, new.
@@ -174,7 +174,7 @@ class RecurrentNetwork(SequenceNetwork):
         self.head_weight = nn.Parameter(torch.empty(n_heads, hidden))
         self.head_bias = nn.Parameter(torch.empty(n_heads))
         draw_uniform(self.named_parameters(), 1.0 / sqrt(hidden), generator)
-        remember_long(self.layers, hidden)
+        set_memory_bias(self.layers, hidden)
 
     def forward(
         self, inputs: Tensor, state: State | None = None, noise: Generator | None = None
@@ -356,7 +356,7 @@ class AttentionNetwork(SequenceNetwork):
         self.head_weight = nn.Parameter(torch.empty(n_heads, 2 * hidden))
         self.head_bias = nn.Parameter(torch.empty(n_heads))
         draw_uniform(self.named_parameters(), 1.0 / sqrt(hidden), generator)
-        remember_long(self.layers, hidden)
+        set_memory_bias(self.layers, hidden)
 
     def forward(
         self, inputs: Tensor, state: State | None = None, noise: Generator | None = None

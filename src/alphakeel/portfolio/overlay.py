@@ -277,7 +277,7 @@ class _Path:
     ) -> None:
         """Earn, decide, trade: once for every close."""
         brake, lag = self.brake, self.lag
-        kept = 0.0 if brake is None else 0.5 ** (1.0 / brake.halflife)
+        persistence = 0.0 if brake is None else 0.5 ** (1.0 / brake.halflife)
         wealth = peak = 1.0
         held = decision = float(min(caps[0], aims[0]))
         latest = -lag - 1  # row of the latest decision
@@ -294,7 +294,7 @@ class _Path:
             self.wealth[t] = wealth
 
             if brake is not None:
-                peak = wealth + max(peak - wealth, 0.0) * kept
+                peak = wealth + max(peak - wealth, 0.0) * persistence
                 self.factor[t] = brake.factor(1.0 - wealth / peak)
             wanted = float(min(caps[t], aims[t]) * self.factor[t])
             in_force = decision if latest >= t - lag else held
