@@ -167,7 +167,8 @@ def main() -> None:
     pbo = found.groupby("seed")["pbo"].first()
     error = pbo.std(ddof=1) / np.sqrt(len(pbo))
     print(
-        f"PBO over {N_PORTFOLIOS} random portfolios: {pbo.mean():.3f} +- {error:.3f} ({len(pbo)} seeds)"
+        f"PBO over {N_PORTFOLIOS} random portfolios: {pbo.mean():.3f} +- {error:.3f} "
+        f"({len(pbo)} seeds)"
     )
 
 

@@ -161,7 +161,7 @@ class FactorConfig(Section):
 
 @dataclass(frozen=True)
 class ScreenConfig(Section):
-    """[screen] Which factors survive, judged on training rows only."""
+    """[screen] Which factors are selected, on training rows only."""
 
     min_coverage: float = option(
         0.5, "smallest share of stock-days on which a factor has to be known", within=(0, 1)

@@ -71,7 +71,9 @@ def check_targets(base: Prepared, values: Floats) -> list[Finding]:
             if finding is not None:
                 findings.append(finding)
     n = len(dataset.names)
-    return findings or [ok("target", f"none of {n} factors correlates implausibly with what came.")]
+    return findings or [
+        ok("target", f"none of {n} factors correlates implausibly with later returns.")
+    ]
 
 
 def _log_change(level: Floats) -> Floats:
@@ -104,8 +106,8 @@ def _correlation_finding(
     finding_of = leak if abs(mean) > _IMPLAUSIBLE else warn
     return finding_of(
         "target",
-        f"{what} has a mean Rank IC of {mean:+.2f} with {text}; a few hundredths would be much: "
-        "it holds what it should forecast, or its dates are too early.",
+        f"{what} has a mean Rank IC of {mean:+.2f} with {text}; a few hundredths would be high: "
+        "it contains later prices, or its dates are too early.",
         factor=name,
         date=day_text(base.plan.dates[first]),
     )
@@ -124,7 +126,7 @@ def check_duplicates(base: Prepared) -> list[Finding]:
         warn(
             "duplicates",
             f"{names[j]} ranks the stocks as {names[i]} does "
-            f"(correlation of ranks {alike[i, j]:+.4f}): it adds nothing, and counts twice.",
+            f"(correlation of ranks {alike[i, j]:+.4f}): it adds nothing and is counted twice.",
             factor=names[j],
             date=day,
         )

@@ -317,7 +317,7 @@ def _moved_weights(study: Study, other: Study, row: int, edge: str) -> Finding |
 
 def unchanged(test: str, what: str, times: int) -> Finding:
     """The finding of a test that passed."""
-    return ok(test, f"{what} stay the same whatever comes after ({times} dates tried).")
+    return ok(test, f"{what} do not depend on later data ({times} dates tested).")
 
 
 @dataclass(frozen=True, eq=False)

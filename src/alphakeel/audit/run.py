@@ -214,7 +214,7 @@ def _check_stages(
     if study.config.target.lag >= 1:
         findings += check_lag(study)
     else:
-        findings.append(ok("lag", "not judged: trades are made at once."))
+        findings.append(ok("lag", "not tested: trades are made at the close of the decision."))
     return findings
 
 
@@ -289,8 +289,11 @@ def check_execution(study: Study) -> Finding:
 
 
 def check_costs(config: StudyConfig) -> Finding:
-    """A study without costs flatters whatever trades most."""
+    """A study without costs flatters strategies with high turnover."""
     side = config.costs.cost_per_side
     if side == 0.0:
-        return warn("costs", "costs.cost_per_side is 0: what trades most looks best.")
+        return warn(
+            "costs",
+            "costs.cost_per_side is 0: strategies with high turnover look better than they are.",
+        )
     return ok("costs", f"trades cost {1e4 * side:g} basis points a side.")

@@ -91,7 +91,7 @@ def _log_run(study: Study, path: Path) -> TestSetUse | None:
         return None
     if ledger.unread:
         lines = "1 line" if ledger.unread == 1 else f"{ledger.unread} lines"
-        typer.echo(f"warning: {lines} of {path} cannot be read and count for nothing.", err=True)
+        typer.echo(f"warning: {lines} of {path} cannot be read and are ignored.", err=True)
     return use
 
 
@@ -131,7 +131,10 @@ def audit(
     config: ConfigOption = None,
     earlier: Annotated[
         str | None,
-        typer.Option("--earlier", help="The same data as downloaded earlier: what was rewritten?"),
+        typer.Option(
+            "--earlier",
+            help="An earlier download of the same data, to find values rewritten since.",
+        ),
     ] = None,
     full: Annotated[
         bool, typer.Option("--full", help="Rerun the study's own models, not the linear one only.")

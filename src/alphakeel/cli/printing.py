@@ -125,7 +125,7 @@ def _forecasts(table: Any, level: float) -> Table:
     shown = Table(
         box=SIMPLE_HEAD,
         pad_edge=False,
-        title=f"Scores: correlation with what came after ({level:.0%} intervals)",
+        title=f"Scores: correlation with later returns ({level:.0%} intervals)",
     )
     for title in ("Model", "Horizon"):
         shown.add_column(title)

@@ -34,7 +34,7 @@ _INDEX_NAMES = ("", "index", "unnamed0", "date")
 
 @dataclass(eq=False)
 class Reading:
-    """How a source was understood, before its values are judged."""
+    """How a source was understood, before its values are checked."""
 
     layout: str  # "long", "wide", "per-ticker" or "folder"
     columns: tuple[tuple[str, str], ...]  # column of the file, and the field it stands for

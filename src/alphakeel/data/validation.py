@@ -1,6 +1,6 @@
 """What makes market data unfit for use, each finding one sentence with ticker, date and field.
 
-The checks collect instead of raising, so that a whole file can be judged in one pass; `panel`
+The checks collect instead of raising, so that a whole file can be checked in one pass; `panel`
 raises the first finding, `loading` lists them all.
 """
 
@@ -71,7 +71,7 @@ def place(where: str) -> str:
 
 
 def check_dates(dates: NDArray[np.datetime64], *, today: dt.date, where: str) -> list[Problem]:
-    """Judge a date axis: known, increasing, from 1900 on, not in the future.
+    """Check a date axis: known, increasing, from 1900 on, not in the future.
 
     One day after `today` is allowed, for markets east of here.
     """
@@ -116,7 +116,7 @@ def ticker_fault(ticker: str) -> str:
 
 
 def check_tickers(tickers: Sequence[str] | NDArray[np.str_], *, where: str) -> list[Problem]:
-    """Judge the asset axis: unique, short, printable names."""
+    """Check the asset axis: unique, short, printable names."""
     problems = []
     tail = place(where)
     seen: set[str] = set()
@@ -140,7 +140,7 @@ def check_values(
     *,
     where: str,
 ) -> list[Problem]:
-    """Judge every number: finite, prices positive and credible, no negative volume, st 0 or 1.
+    """Check every number: finite, prices positive and credible, no negative volume, st 0 or 1.
 
     NaN is missing, never a problem. At most `MAX_PROBLEMS`, ordered by field.
     """
@@ -157,7 +157,7 @@ def check_values(
 
     for name, values in fields.items():
         if name == "adj_close" and fields.get("close") is values:
-            continue  # the close stands in for it, and is judged under its own name
+            continue  # the close stands in for it, and is checked under its own name
         infinite = np.isinf(values)
         add(name, infinite, values, "not a finite number: correct it or leave it empty")
         if name in PRICE_FIELDS:
@@ -190,7 +190,7 @@ def _check_growth(
     prices: NDArray[np.float64],
     tail: str,
 ) -> list[Problem]:
-    """Judge the change from one known price to the next; prices are positive here."""
+    """Check the change from one known price to the next; prices are positive here."""
     previous = previous_valid(prices)
     growth = prices / previous
     bad = (growth > MAX_GROWTH) | (growth < MIN_GROWTH)

@@ -1,4 +1,4 @@
-"""Which factors earn a place in the model, judged on training rows only, with reasons in words.
+"""Which factors a model is given, screened on training rows only, with reasons in words.
 
 The screen is handed arrays and nothing else: rows that are not handed in cannot matter. It asks
 five questions of each factor, in this order, and the first "no" is its verdict:
@@ -184,7 +184,7 @@ class FactorScreen(BaseEstimator):
         families: Sequence[str] | None = None,
         horizons: Sequence[int] | None = None,
     ) -> Self:
-        """Judge every factor on the rows handed in.
+        """Screen every factor on the rows handed in.
 
         Parameters
         ----------
@@ -227,7 +227,7 @@ class FactorScreen(BaseEstimator):
         families: Sequence[str] | None = None,
         horizons: Sequence[int] | None = None,
     ) -> Self:
-        """Judge every factor on cross-sections that were ranked before: `fit`, without its pass.
+        """Screen every factor on cross-sections that were ranked before: `fit`, without its pass.
 
         Parameters
         ----------
@@ -348,7 +348,7 @@ class Candidates:
     families: tuple[str, ...]
     coverage: FloatArray  # share of eligible stock-days on which each is known
     best: tuple[HorizonFigures, ...]  # each at its strongest horizon
-    q_values: FloatArray  # NaN if not judged
+    q_values: FloatArray  # NaN if not tested
     correlation: FloatArray  # (n_factors, n_factors) of ranks, NaN where two never met
 
     @cached_property

@@ -1,4 +1,4 @@
-"""The statistics that a factor is judged by: IC, Rank IC, correlation, coverage, t and VIF.
+"""The statistics that a factor is screened by: IC, Rank IC, correlation, coverage, t and VIF.
 
 One pass over the dates, a block at a time, keeps what each date's cross-section says; a fold then
 averages the dates of its training rows. Factors and targets of a block are ranked together, and
@@ -392,7 +392,7 @@ def best_horizons(
 
 
 def discovery_q_values(best: Sequence[HorizonFigures], n_horizons: int, method: str) -> FloatArray:
-    """Smallest false discovery rate at which each factor counts as found; NaN if not judged.
+    """Smallest false discovery rate at which each factor is a discovery; NaN if not tested.
 
     A factor's p-value is its smallest over horizons times their number (Bonferroni).
     """

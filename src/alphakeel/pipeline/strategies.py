@@ -1,7 +1,7 @@
 """From scores to portfolios: every strategy of a study, without and under the overlay.
 
-Benchmarks and models are traded by the same simulator and the same overlay, so that a difference between
-two portfolios is a difference of decisions.
+Benchmarks and models are traded by the same simulator under the same overlay, so that a difference
+between two portfolios is a difference of decisions.
 """
 
 from __future__ import annotations

@@ -76,7 +76,9 @@ class Deflation:
                 f"are {self.n_days:,})."
             )
         elif self.minimum_days > 0:
-            lines.append("No number of such days shows a Sharpe ratio above 0: it is not.")
+            lines.append(
+                "The Sharpe ratio is not above 0, so no number of such days can show that it is."
+            )
         return lines
 
     def to_dict(self) -> dict[str, Any]:

@@ -282,10 +282,12 @@ class TestSetUse:
         result = f"the deflated Sharpe ratio of {self.best} is {known}"
         detail = self.deflation.describe()
         if other := self.n_portfolios - self.n_comparable:
-            detail.append(f"{other} were tested over other days and only add to the number.")
+            detail.append(
+                f"{other} were tested over other days and only add to the number of trials."
+            )
         detail.append(
-            "The Sharpe ratio is held against 0: a portfolio of stocks earns the market's premium "
-            "besides. Only studies in the same ledger are known."
+            "The Sharpe ratio is tested against 0, although a portfolio of stocks also earns the "
+            "market premium. Only studies in the same ledger are counted."
         )
         return f"{studies} of these data, {shown}: {result}.", " ".join(detail)
 

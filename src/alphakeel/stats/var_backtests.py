@@ -174,8 +174,8 @@ class VarTest:
 def exceedances(returns: ArrayLike, forecast: ArrayLike, *, lag: int = 1) -> Array:
     """Days with ``return < -forecast``: 1.0, others 0.0, NaN where either is missing.
 
-    The return of row t is judged by the forecast of row ``t - lag``; ``lag=0`` for forecasts that
-    stand on the day that they are about.
+    The return of row t is tested against the forecast of row ``t - lag``; ``lag=0`` for forecasts
+    that stand on the day that they are about.
     """
     r, bound = _pair_up(returns, forecast, lag)
     return np.where(np.isnan(r) | np.isnan(bound), np.nan, r < -bound)
