@@ -271,7 +271,7 @@ class TestResumption:
         pd.testing.assert_frame_equal(alone_.trials, linear.trials)
 
     def test_one_search_at_a_time(self, panel: AssetPanel, tmp_path: Path) -> None:
-        with lock_folder(tmp_path), pytest.raises(DataError, match="another search is running"):
+        with lock_folder(tmp_path), pytest.raises(DataError, match="another search is at work"):
             tune(panel, plan=LINEAR, folder=tmp_path)
 
     def test_a_file_that_is_no_study_is_refused(self, panel: AssetPanel, tmp_path: Path) -> None:

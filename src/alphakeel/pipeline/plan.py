@@ -192,7 +192,7 @@ def _refuse_unknown_factors(config: StudyConfig, library: Sequence[Factor]) -> N
         if name not in known:
             near = difflib.get_close_matches(name, known, 1)
             raise ConfigError(
-                f"factors.exclude names {name!r}, which is not a factor"
+                f"factors.exclude names {name!r}, which is no factor"
                 + (f"; did you mean {near[0]}?" if near else ".")
             )
     if known <= set(config.factors.exclude):

@@ -321,7 +321,7 @@ def lock_folder(folder: str | Path | None) -> Iterator[None]:
     except sqlite3.Error as error:
         lock.close()
         raise DataError(
-            f"another search is running in {folder}; wait for it, or give another folder."
+            f"another search is at work in {folder}; wait for it, or give another folder."
         ) from error
     try:
         yield

@@ -154,7 +154,7 @@ def settings_at(config: StudyConfig, params: Mapping[str, Any]) -> StudyConfig:
             changed.setdefault(section, {}).update(scaled)
             continue
         if not hasattr(getattr(config, section, None), key):
-            raise ConfigError(f"the space names {path!r}, which is not a setting.")
+            raise ConfigError(f"the space names {path!r}, which is no setting.")
         changed.setdefault(section, {})[key] = value
     sections: dict[str, Any] = {
         name: replace(getattr(config, name), **values) for name, values in changed.items()
