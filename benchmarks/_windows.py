@@ -14,7 +14,7 @@ import torch
 
 from alphakeel.models.losses import ScoreLoss
 from alphakeel.models.networks import LSTMNetwork, run
-from alphakeel.models.training import AdamW, clip, one_cycle, one_thread
+from alphakeel.models.training import AdamW, clip_gradients, one_cycle, one_thread
 from alphakeel.stats.cross_section import rank_ic
 
 
@@ -97,7 +97,7 @@ def train_on_windows(
             outputs, _ = network(torch.from_numpy(inputs.reshape(rows, dates * n_assets, -1)))
             targets = torch.from_numpy(panel.targets[last][..., None])
             score_loss(outputs[-1].view(dates, n_assets, 1), targets, known).total.backward()
-            clip(parameters)
+            clip_gradients(parameters)
             optimizer.step(one_cycle(int(1000 * spent / cpu_seconds), 1000, learning_rate))
             spent += time.process_time() - start
             done += dates * n_assets

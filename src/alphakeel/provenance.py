@@ -115,7 +115,7 @@ def describe_fields(panel: AssetPanel) -> pd.DataFrame:
 
 
 def cautions(panel: AssetPanel, factors: FactorSet, config: StudyConfig) -> tuple[str, ...]:
-    """What a reader must know before believing a number."""
+    """Cautions about the data, in sentences."""
     source = config.data.source
     known = [BUNDLED[source].caution] if source in BUNDLED else []
     notes = [*known, *factors.notes]

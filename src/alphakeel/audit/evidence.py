@@ -174,7 +174,7 @@ def _shuffle(known: NDArray[np.bool_], rng: np.random.Generator) -> NDArray[np.i
 
 
 def check_lag(study: Study) -> list[Finding]:
-    """Scores with a Rank IC on the first day only may know what is not yet public."""
+    """Scores with a Rank IC on the first day only may use what is not yet public."""
     price = study.dataset.price
     lag, findings = study.config.target.lag, []
     for model in study.models.values():

@@ -1,4 +1,4 @@
-"""Aligned arrays to a panel, and what stands beside the prices in it.
+"""Aligned arrays to a panel, and the fields beside the prices.
 
 Listing, delisting and suspension are read off the prices; sectors, the market index and membership
 are placed on the panel's dates; a published figure is known from the first close after its day on.

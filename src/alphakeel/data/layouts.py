@@ -210,7 +210,7 @@ def _stacked(layout: str, read: tuple[Any, ...], where: str) -> Reading:
 
 
 def _report_order(reading: Reading, problems: list[Problem]) -> None:
-    """Turn rows out of order into one note: their dates say where they belong."""
+    """Turn rows out of order into one note: their dates give the order."""
     order = [problem for problem in problems if problem.field == "order"]
     reading.problems += [problem for problem in problems if problem.field != "order"]
     if order:
@@ -242,7 +242,7 @@ def _tickers(column: Any) -> pd.Series:
 
 
 def _invert(frame: dict[str, Any], ratio: str, name: str) -> None:
-    """Replace price over something by something over price; 0 says nothing and is missing."""
+    """Replace price over something by something over price; 0 is missing."""
     if ratio not in frame:
         return
     values = frame.pop(ratio)

@@ -292,7 +292,7 @@ def _by_kind(tables: list[Table], path: Path) -> Reading:
 
 
 def _drop_and_note(reading: Reading, where: str) -> None:
-    """Leave out stocks and dates without prices, and say so; refuse prices that never change."""
+    """Leave out stocks and dates without prices, with a note; refuse prices that never change."""
     try:
         grid = without_empty(reading.grid, reading.notes)
         reading.grid = grid
@@ -388,7 +388,7 @@ def _add_valuations(reading: Reading, table: Table) -> None:
 
 
 def _add_sectors(reading: Reading, table: Table) -> None:
-    """Label each stock; an older dated list goes before a newer one, which knows more."""
+    """Label each stock; a newer dated list overrides an older one."""
     understood, _ = recognise(list(table.columns), where=table.name)
     if "ticker" not in understood:
         raise DataError(f"no column of {table.name} is recognised as the ticker.")
@@ -441,7 +441,7 @@ def _add_index(reading: Reading, table: Table) -> None:
 
 
 def _add_members(reading: Reading, table: Table) -> None:
-    """Mark who was in the index on each date, and say how many of them have no prices."""
+    """Mark who was in the index on each date, and note how many of them have no prices."""
     names = {name.lower(): name for name in table.columns}
     # Where both are given, `symbol` is the name used in the prices.
     ticker = names.get("symbol", names.get("ticker"))

@@ -55,7 +55,7 @@ class Problem:
 
 
 def raise_first(problems: Sequence[Problem], hint: str = "") -> None:
-    """Raise the first problem, if any, and say how many more there are; `hint` how to see them."""
+    """Raise the first problem, if any, with the number of others; `hint` how to see them."""
     if not problems:
         return
     message = problems[0].message.rstrip(".")

@@ -46,7 +46,7 @@ __all__ = [
     "check_factors",
     "factor",
     "fault_of",
-    "line_in",
+    "line_of_error",
     "load_factors",
     "source_location",
 ]
@@ -55,7 +55,7 @@ Array = NDArray[Any]
 Floats = NDArray[np.floating[Any]]
 
 FIELDS = (*PANEL_FIELDS, "sector", "market_index", "member")
-# Rows at which a study tries whether a factor reads the future or more past than it says.
+# Rows at which a study tries whether a factor reads the future or more past than its lookback.
 _TRIALS = 3
 # Sums over windows that begin elsewhere differ by rounding, relative to the values of the date.
 _TOLERANCE = 1e-4
@@ -136,7 +136,7 @@ def source_location(made: Factor) -> str:
     return f"{PurePath(code.co_filename).name}, line {code.co_firstlineno}"
 
 
-def line_in(filename: str, error: BaseException) -> int | None:
+def line_of_error(filename: str, error: BaseException) -> int | None:
     """The line of a file at which an error was raised; None if it came from elsewhere."""
     lines = [
         frame.lineno
@@ -157,7 +157,7 @@ def _call(func: Callable[..., Any], label: str, given: dict[str, Array]) -> Arra
             warnings.simplefilter("ignore", RuntimeWarning)
             returned = func(**given)
     except (Exception, SystemExit) as error:
-        line = line_in(code.co_filename, error) or code.co_firstlineno
+        line = line_of_error(code.co_filename, error) or code.co_firstlineno
         raise ConfigError(
             f"factor {label!r} ({file}, line {line}) fails: {type(error).__name__}: {error}."
         ) from error
@@ -231,7 +231,7 @@ def load_factors(path: str | Path) -> CustomFactors:
     return CustomFactors(factors, {f"factors.custom {file.name}": f"sha256:{digest}"})
 
 
-class _Given(ExecutionLoader):
+class _SourceLoader(ExecutionLoader):
     """Runs the very bytes that were hashed; a compiled copy beside the file might be older."""
 
     def __init__(self, path: str, source: bytes) -> None:
@@ -247,7 +247,7 @@ class _Given(ExecutionLoader):
 def _run(file: Path, source: bytes, digest: str) -> dict[str, Any]:
     """Run a file as a module, and return its names."""
     name = f"alphakeel_custom_{digest[:16]}"
-    loader = _Given(str(file), source)
+    loader = _SourceLoader(str(file), source)
     spec = importlib.util.spec_from_loader(name, loader)
     assert spec is not None  # noqa: S101  (a loader was given)
     module = importlib.util.module_from_spec(spec)
@@ -258,7 +258,7 @@ def _run(file: Path, source: bytes, digest: str) -> dict[str, Any]:
         place = file.name if error.lineno is None else f"{file.name}, line {error.lineno}"
         raise ConfigError(f"{place}: {error.msg}.") from error
     except (Exception, SystemExit) as error:
-        line = line_in(str(file), error)
+        line = line_of_error(str(file), error)
         place = file.name if line is None else f"{file.name}, line {line}"
         message = (
             str(error) if isinstance(error, ConfigError) else f"{type(error).__name__}: {error}."
@@ -287,7 +287,7 @@ def _check_names(factors: Sequence[Factor]) -> None:
 
 
 def check_factors(custom: CustomFactors, panel: Any, computed: FactorSet) -> None:
-    """Refuse factors that read the future, more past than they say, or say nothing.
+    """Refuse factors that read the future or beyond their lookback, or are always NaN.
 
     A few rows of the panel they were `computed` on are tried; `alphakeel audit` tries many, in more
     ways.

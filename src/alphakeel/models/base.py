@@ -196,7 +196,7 @@ def check_number(
     low_open: bool = False,
     high_open: bool = True,
 ) -> float:
-    """Return a finite number within its range, or say in one sentence why it is not."""
+    """Return a finite number within its range, or raise a ConfigError."""
     number = np.nan if isinstance(value, bool) or not isinstance(value, Real) else float(value)
     above = number > low if low_open else number >= low
     below = number < high if high_open else number <= high

@@ -244,7 +244,7 @@ def overlay(
     if invested is not None:
         stocks = np.nan_to_num(check_series("invested", invested, n_dates))
     path = _Path(n_dates, brake, int(lag), cost_per_side, financing_rate / DAYS_PER_YEAR)
-    path.follow(np.nan_to_num(returns), decided, caps, limits["volatility"], band, stocks)
+    path.simulate(np.nan_to_num(returns), decided, caps, limits["volatility"], band, stocks)
     return Overlay(
         path.exposure, path.decided, path.effective, path.wealth, **limits, brake=path.factor
     )
@@ -266,7 +266,7 @@ class _Path:
         self.wealth, self.factor = np.empty(n_dates), np.ones(n_dates)
         self.decided = np.zeros(n_dates, dtype=np.bool_)
 
-    def follow(
+    def simulate(
         self,
         returns: FloatArray,
         composed: BoolArray,

@@ -57,7 +57,7 @@ class Deflation:
     n_days: int
 
     def describe(self) -> list[str]:
-        """Put the numbers into sentences for a reader who does not know their names."""
+        """The numbers in sentences."""
         lines = []
         if math.isfinite(self.overfitting_probability):
             lines.append(

@@ -51,7 +51,7 @@ class VarEvaluation:
     tick_loss: float  # mean, in units of return: the lower, the sharper the forecast
 
     def verdict(self, *, significance: float = 0.05) -> str:
-        """What the tests say, as a sentence; a p-value below `significance` counts as failed."""
+        """The tests in a sentence; a p-value below `significance` counts as failed."""
         c = self.coverage
         counted = (
             f"{c.exceedances} exceedances in {c.n} days, {100 * c.rate:.1f} % against "
