@@ -351,7 +351,7 @@ def overlay_targets(
     if (composed & ~plan.decided).any():
         row = int((composed & ~plan.decided).argmax())
         raise DataError(
-            f"targets are decided on row {row} but the overlay was not told: make `decided` from "
+            f"targets are decided on row {row} but not marked in `decided`: make `decided` from "
             "the rows of the targets"
         )
     newest = np.maximum.accumulate(np.where(composed, np.arange(n_dates), -1))
