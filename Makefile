@@ -23,7 +23,7 @@ bench: $(STAMP)
 	$(BIN)/python benchmarks/run.py
 
 # An installation is renewed when its ingredients change, and only then. PyTorch comes first and
-# pinned, so that no other package's wish for it brings in another build.
+# pinned, so that no other package's requirement brings in another build.
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "alphakeel needs Python 3.11 or newer; name one: make run PYTHON=python3.11"; exit 2; }

@@ -1,7 +1,7 @@
 """The usual way to train a sequence model, for comparison: a window of rows for each prediction.
 
 Written as well as can be: time first, a whole cross-section for each date of a batch, the network,
-loss, optimizer, schedule and kept memory of the package. Only the batches differ.
+loss, optimizer, schedule and reused memory of the package. Only the batches differ.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import torch
 
 from alphakeel.models.losses import ScoreLoss
 from alphakeel.models.networks import LSTMNetwork, run
-from alphakeel.models.training import AdamW, clip, one_cycle, one_thread
+from alphakeel.models.training import AdamW, clip_gradients, one_cycle, one_thread
 from alphakeel.stats.cross_section import rank_ic
 
 
@@ -82,7 +82,7 @@ def train_on_windows(
         generator=generator,
     )
     rng = np.random.default_rng(seed)
-    judge = ScoreLoss(1.0, 0.1)
+    score_loss = ScoreLoss(1.0, 0.1)
     parameters = list(network.parameters())
     optimizer = AdamW(parameters, 1e-2)
     # (n_windows, n_assets, n_factors, rows): a view.
@@ -96,8 +96,8 @@ def train_on_windows(
             inputs = np.ascontiguousarray(windows[last - rows + 1].transpose(3, 0, 1, 2))
             outputs, _ = network(torch.from_numpy(inputs.reshape(rows, dates * n_assets, -1)))
             targets = torch.from_numpy(panel.targets[last][..., None])
-            judge(outputs[-1].view(dates, n_assets, 1), targets, known).total.backward()
-            clip(parameters)
+            score_loss(outputs[-1].view(dates, n_assets, 1), targets, known).total.backward()
+            clip_gradients(parameters)
             optimizer.step(one_cycle(int(1000 * spent / cpu_seconds), 1000, learning_rate))
             spent += time.process_time() - start
             done += dates * n_assets

@@ -30,7 +30,7 @@ def make_inputs(seed: int = 0) -> dict[str, npt.NDArray[np.float64]]:
 
 
 def measure(seed: int = 0) -> list[dict[str, object]]:
-    """CPU time a portfolio of the four figures, and of the default VaR forecast of one book."""
+    """CPU time of the four figures a portfolio, and of the default VaR forecast of one."""
     returns = make_inputs(seed)["returns"]
     seconds = best_cpu_seconds(lambda: [figure(returns) for figure in FOUR], repeats=7)
     check = [float(np.mean(figure(returns))) for figure in FOUR[:2]]

@@ -1,10 +1,10 @@
 """How often intervals of the Sharpe difference cover, where the truth is known.
 
 The simulator with ``signal=0`` plants nothing: the expected return of every stock is the same. Two
-books that follow independent random scores by the same rules are then exchangeable, costs
+portfolios that follow independent random scores by the same rules are then exchangeable, costs
 included, and the true difference of their Sharpe ratios is exactly zero. This script simulates
-such a market for each seed, runs pairs of such books through the library's own allocation and
-backtest, and counts how often the reported 95 % intervals cover zero; on the same books it
+such a market for each seed, runs pairs of such portfolios through the library's own allocation and
+backtest, and counts how often the reported 95 % intervals cover zero; on the same portfolios it
 computes the probability of backtest overfitting, which should be one half.
 
     python studies/coverage_null.py                           # 200 seeds
@@ -35,13 +35,13 @@ from alphakeel.stats.selection_bias import overfitting_probability
 from alphakeel.stats.sharpe import sharpe_differences
 
 N_ASSETS, N_DATES, FIRST, EVERY = 60, 1500, 260, 5
-N_BOOKS = 20  # random books a seed: ten pairs that share no book
+N_PORTFOLIOS = 20  # random portfolios a seed: ten pairs that share no portfolio
 N_BOOT, LEVEL = 500, 0.95
 STYLES = ("Equal weight", "Momentum", "Reversal")
 
 
-def books_of(seed: int) -> dict[str, Ledger]:
-    """Random books and a few with a style, all net of 10 basis points a side."""
+def portfolios_of(seed: int) -> dict[str, Ledger]:
+    """Random portfolios and a few with a style, all net of 10 basis points a side."""
     market = simulate_market(n_assets=N_ASSETS, n_dates=N_DATES, seed=seed, signal=0.0)
     cleaning = clean(market.panel)
     price = cleaning.panel["accounting_close"]
@@ -51,7 +51,7 @@ def books_of(seed: int) -> dict[str, Ledger]:
     eligible = (cleaning.eligible & universe_mask(market.panel))[rows]
     volatility = ew_volatility(returns, 63)[rows]
     rng = np.random.default_rng([seed, 1])
-    scores = {f"Random {k}": rng.standard_normal(eligible.shape) for k in range(N_BOOKS)}
+    scores = {f"Random {k}": rng.standard_normal(eligible.shape) for k in range(N_PORTFOLIOS)}
     scores["Momentum"] = price[rows - 21] / price[rows - 252]
     scores["Reversal"] = price[rows - 21] / price[rows]
     weights = {
@@ -61,24 +61,24 @@ def books_of(seed: int) -> dict[str, Ledger]:
         for name, score in scores.items()
     }
     weights["Equal weight"] = equal_weight(eligible)
-    books = {}
+    portfolios = {}
     for name, decided in weights.items():
         target = np.full((N_DATES - FIRST, N_ASSETS), np.nan)
         target[rows - FIRST] = decided
-        books[name] = run_backtest(
+        portfolios[name] = run_backtest(
             target,
             price[FIRST:],
             tradable=market.panel.estimation_mask[FIRST:],
             cost=ProportionalCost(0.001),
         )
-    return books
+    return portfolios
 
 
 def study_seed(seed: int) -> list[dict[str, object]]:
     """One row an interval: who was compared, by which method, its limits."""
-    books = books_of(seed)
-    returns = {name: book.net_returns for name, book in books.items()}
-    trials = np.column_stack([returns[f"Random {k}"] for k in range(N_BOOKS)])
+    portfolios = portfolios_of(seed)
+    returns = {name: portfolio.net_returns for name, portfolio in portfolios.items()}
+    trials = np.column_stack([returns[f"Random {k}"] for k in range(N_PORTFOLIOS)])
     pbo = overfitting_probability(trials).probability
     rows: list[dict[str, object]] = []
 
@@ -90,9 +90,9 @@ def study_seed(seed: int) -> list[dict[str, object]]:
             {**found, "method": method, "estimate": gap, "low": limits[0], "high": limits[1]}
         )
 
-    null = [(f"Random {2 * k}", f"Random {2 * k + 1}") for k in range(N_BOOKS // 2)]
+    null = [(f"Random {2 * k}", f"Random {2 * k + 1}") for k in range(N_PORTFOLIOS // 2)]
     base, other = null[0]
-    pair = {name: books[name] for name in (base, other)}
+    pair = {name: portfolios[name] for name in (base, other)}
     _, table = strategy_tables(
         pair, None, baseline=base, level=LEVEL, n_bootstrap=N_BOOT, seed=seed
     )
@@ -123,7 +123,7 @@ def study_seed(seed: int) -> list[dict[str, object]]:
 def summary(found: pd.DataFrame) -> pd.DataFrame:
     """Coverage of the truth by pair and method, with its standard error over seeds.
 
-    The truth is zero for a pair of random books, else the mean difference over all seeds.
+    The truth is zero for a pair of random portfolios, else the mean difference over all seeds.
     """
     out = []
     for (pair, method), part in found.groupby(["pair", "method"], sort=False):
@@ -166,7 +166,10 @@ def main() -> None:
     print(summary(found).round(4).to_string(index=False))
     pbo = found.groupby("seed")["pbo"].first()
     error = pbo.std(ddof=1) / np.sqrt(len(pbo))
-    print(f"PBO over {N_BOOKS} random books: {pbo.mean():.3f} +- {error:.3f} ({len(pbo)} seeds)")
+    print(
+        f"PBO over {N_PORTFOLIOS} random portfolios: {pbo.mean():.3f} +- {error:.3f} "
+        f"({len(pbo)} seeds)"
+    )
 
 
 if __name__ == "__main__":

@@ -23,13 +23,15 @@ def main(folder: Path) -> None:
     names = [f"s{i}" for i in range(scenarios.shape[1])]
 
     def solve() -> np.ndarray:
-        book = rp.Portfolio(returns=pd.DataFrame(scenarios, columns=names), alpha=0.05)
-        book.mu = pd.DataFrame(expected[:1], columns=names)
-        book.cov = pd.DataFrame(np.eye(len(names)), index=names, columns=names)
-        book.upperlng = 0.03
-        book.solvers = ["CLARABEL"]
+        portfolio = rp.Portfolio(returns=pd.DataFrame(scenarios, columns=names), alpha=0.05)
+        portfolio.mu = pd.DataFrame(expected[:1], columns=names)
+        portfolio.cov = pd.DataFrame(np.eye(len(names)), index=names, columns=names)
+        portfolio.upperlng = 0.03
+        portfolio.solvers = ["CLARABEL"]
         # Its utility is return less l times the risk.
-        weights = book.optimization(model="Classic", rm="CVaR", obj="Utility", rf=0, l=1, hist=True)
+        weights = portfolio.optimization(
+            model="Classic", rm="CVaR", obj="Utility", rf=0, l=1, hist=True
+        )
         return np.asarray(weights).ravel()
 
     seconds = best_cpu_seconds(solve, repeats=1, warm_up=False)

@@ -1,6 +1,6 @@
 """alphakeel: alpha on an even keel.
 
-A deep multi-factor model for equities beside honest linear benchmarks, walked forward without
+A deep multi-factor model for equities and linear benchmarks, fitted walk-forward without
 look-ahead and backtested with costs. The names below are loaded when first used, so that
 ``import alphakeel`` and ``alphakeel --help`` stay quick.
 

@@ -19,7 +19,7 @@ from alphakeel.settings import (
     build,
     common_option,
     option,
-    plain,
+    plain_values,
     read_toml,
     section,
     to_toml,
@@ -161,7 +161,7 @@ class FactorConfig(Section):
 
 @dataclass(frozen=True)
 class ScreenConfig(Section):
-    """[screen] Which factors survive, judged on training rows only."""
+    """[screen] Which factors are selected, on training rows only."""
 
     min_coverage: float = option(
         0.5, "smallest share of stock-days on which a factor has to be known", within=(0, 1)
@@ -340,7 +340,7 @@ class BoostingConfig(Section):
 
     n_trees: int = option(300, "number of trees at most", within=(1, 5000))
     learning_rate: float = option(
-        0.05, "share of each tree's answer that is added to the forecast", within=(0.001, 1)
+        0.05, "share of each tree's output that is added to the forecast", within=(0.001, 1)
     )
     leaves: int = option(15, "number of leaves of a tree", within=(2, 255))
 
@@ -674,7 +674,7 @@ def config_from_dict(raw: typing.Mapping[str, Any]) -> StudyConfig:
 
 def config_to_dict(config: StudyConfig) -> dict[str, Any]:
     """Settings as nested plain values (dates as ISO text), ready for JSON."""
-    return typing.cast("dict[str, Any]", plain(config))
+    return typing.cast("dict[str, Any]", plain_values(config))
 
 
 def config_to_toml(config: StudyConfig | None = None, *, every: bool = True) -> str:

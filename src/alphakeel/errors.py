@@ -9,7 +9,7 @@
     └── ConvergenceError   a fit diverged: names seed, step, factor and stock
 
 The command line turns the first three into one sentence and exit code 2; anything else is
-our fault and exits with 1.
+a bug and exits with 1.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How a long computation tells where it stands, from any thread, without knowing who listens."""
+"""Progress of a long computation, reported from any thread."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Tracker:
     Parameters
     ----------
     listener : callable, optional
-        Called with a `Progress`, one call at a time. None: nobody listens.
+        Called with a `Progress`, one call at a time. None: not reported.
     total : float
         All work, in any unit.
 

@@ -153,7 +153,7 @@ class Study:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What a reader should know: survivorship, definitions that the data forced, ..."""
+        """Notes for the reader: survivorship, definitions that the data forced, ..."""
         return self._provenance.cautions
 
     @property

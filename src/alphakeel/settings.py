@@ -29,7 +29,7 @@ __all__ = [
     "build",
     "common_option",
     "option",
-    "plain",
+    "plain_values",
     "read_toml",
     "section",
     "to_toml",
@@ -183,12 +183,12 @@ def _nearest(key: str, prefix: str, root: type[Section]) -> str | None:
     return next((path for path in paths if prefix and path.startswith(prefix)), paths[0])
 
 
-def plain(value: Any) -> Any:
+def plain_values(value: Any) -> Any:
     """Settings as nested plain values (dates as ISO text), ready for JSON."""
     if isinstance(value, Section):
-        return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        return {f.name: plain_values(getattr(value, f.name)) for f in dataclasses.fields(value)}
     if isinstance(value, tuple):
-        return [plain(item) for item in value]
+        return [plain_values(item) for item in value]
     return value.isoformat() if isinstance(value, dt.date) else value
 
 

@@ -382,10 +382,10 @@ class TestSeededMachinery:
     def test_screen_fitted_on_all_rows(
         self, panel: AssetPanel, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        honest = screening.judge_factors
+        honest = screening.screen_fold
         monkeypatch.setattr(
             screening,
-            "judge_factors",
+            "screen_fold",
             lambda data, _train, *settings: honest(data, slice(0, None), *settings),
         )
         finding = the_leak(run_audit(panel, QUICK), "screen")
@@ -422,14 +422,14 @@ class TestSeededMachinery:
     def test_weights_that_know_tomorrow(
         self, panel: AssetPanel, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        honest = strategies.compose
+        honest = strategies.compute_weights
 
         def cheating(results: Any, volatility: Any, simulator: Any, config: Any) -> Any:
             weights, records = honest(results, volatility, simulator, config)
             early = {name: np.vstack([w[1:], w[-1:]]) for name, w in weights.items()}
             return early, records
 
-        monkeypatch.setattr(strategies, "compose", cheating)
+        monkeypatch.setattr(strategies, "compute_weights", cheating)
         assert "weight of S" in the_leak(run_audit(panel, QUICK), "weights").evidence
 
     def test_cleaning_that_knows_tomorrow(

@@ -14,7 +14,7 @@ from alphakeel.errors import ConfigError, ConvergenceError, DataError
 from alphakeel.model_factory import NETWORKS, make_forecaster
 from alphakeel.models.linear import LinearForecaster
 from alphakeel.models.losses import ScoreLoss
-from alphakeel.models.networks import LSTMNetwork, drop
+from alphakeel.models.networks import LSTMNetwork, apply_dropout
 from alphakeel.models.sampling import ChunkSampler, MarketScale
 from alphakeel.models.sequence import LSTMForecaster
 from alphakeel.models.training import AdamW, one_cycle, one_thread, train
@@ -196,12 +196,12 @@ class TestParts:
         assert float(layer.weight_hh_l0.detach().abs().max()) <= 0.5
 
     def test_dropout_keeps_the_mean(self) -> None:
-        dropped = drop(torch.ones(4, 25_001), 0.2, torch.Generator().manual_seed(0))
+        dropped = apply_dropout(torch.ones(4, 25_001), 0.2, torch.Generator().manual_seed(0))
         assert sorted(set(dropped.flatten().tolist())) == pytest.approx([0.0, 1.25], rel=1e-4)
         np.testing.assert_allclose(dropped.mean(dim=1), 1.0, atol=0.015)
         neighbours = np.corrcoef(dropped.flatten()[:-4], dropped.flatten()[4:])[0, 1]
         assert abs(neighbours) < 0.015
-        assert drop(dropped, 0.2, None) is dropped
+        assert apply_dropout(dropped, 0.2, None) is dropped
 
     def test_adamw_and_one_cycle_are_those_of_torch(self) -> None:
         generator = torch.Generator().manual_seed(0)

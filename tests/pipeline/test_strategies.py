@@ -9,7 +9,7 @@ from alphakeel.config import OverlayConfig
 from alphakeel.data.bundled import load_bundled
 from alphakeel.data.panel import panel_from_long
 from alphakeel.pipeline.simulator import Simulator
-from alphakeel.pipeline.strategies import put_under_overlay
+from alphakeel.pipeline.strategies import apply_overlay
 from alphakeel.risk.value_at_risk import TailForecast
 from alphakeel.study import run_study
 from helpers import assert_same_until, scrambled_after, tiny_config
@@ -77,5 +77,5 @@ def test_a_forecast_that_expects_gains_holds_nothing_down() -> None:
     rules = OverlayConfig(target_volatility=None, var_cap=0.01, brake_start=None)
     for level, exposure in ((-0.01, 1.0), (0.0, 1.0), (0.02, 0.5)):
         risk = TailForecast(np.full(100, level), np.full(100, level))
-        plan = put_under_overlay(portfolio, risk, simulator, rules)[1]
+        plan = apply_overlay(portfolio, risk, simulator, rules)[1]
         np.testing.assert_allclose(plan.exposure, exposure, rtol=0.02)

@@ -752,5 +752,5 @@ class TestValidation:
         plan: Overlay = overlay(np.zeros(4), decided=plain(4))
         with pytest.raises(DataError, match="with the 4 rows"):
             overlay_targets(np.zeros((3, 2)), np.zeros((3, 2)), plan)
-        with pytest.raises(DataError, match="the overlay was not told"):
+        with pytest.raises(DataError, match="not marked in `decided`"):
             overlay_targets(np.zeros((4, 2)), np.zeros((4, 2)), plan)

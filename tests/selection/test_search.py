@@ -31,9 +31,9 @@ from alphakeel.pipeline.fitting import RISK_HORIZON, Forecast, forecast_volatili
 from alphakeel.pipeline.plan import Plan
 from alphakeel.provenance import hash_panel
 from alphakeel.report import findings
-from alphakeel.selection.cross_validation import make_splits, over_limits, trade_block
+from alphakeel.selection.cross_validation import limit_excess, make_splits, trade_block
 from alphakeel.selection.deflation import Deflation
-from alphakeel.selection.search import alone, tune
+from alphakeel.selection.search import lock_folder, tune
 from alphakeel.selection.search_space import (
     Choice,
     SearchPlan,
@@ -41,7 +41,7 @@ from alphakeel.selection.search_space import (
     Span,
     Tuning,
     default_space,
-    drawn,
+    sample_point,
     settings_at,
     write_tuning,
 )
@@ -251,7 +251,7 @@ class TestResumption:
         pd.testing.assert_frame_equal(alone_.trials, linear.trials)
 
     def test_one_search_at_a_time(self, panel: AssetPanel, tmp_path: Path) -> None:
-        with alone(tmp_path), pytest.raises(DataError, match="another search is at work"):
+        with lock_folder(tmp_path), pytest.raises(DataError, match="another search is at work"):
             tune(panel, plan=LINEAR, folder=tmp_path)
 
     def test_a_file_that_is_no_study_is_refused(self, panel: AssetPanel, tmp_path: Path) -> None:
@@ -293,7 +293,7 @@ class TestSearch:
         assert not broken.best["feasible"]
         complete = broken.trials[broken.trials["state"] == "complete"].set_index("number")
         assert complete["max_excess"].idxmin() == broken.best["number"]
-        assert "No trial kept all limits" in " ".join(broken.in_words())
+        assert "No trial kept all limits" in " ".join(broken.describe())
 
     def test_poor_trials_are_pruned(self, panel: AssetPanel) -> None:
         # One step at no rate to speak of against fits that learn: hopeless from the first split.
@@ -351,7 +351,7 @@ class TestSpace:
         for n_rows in (30, 500):
             space = default_space(model, config, n_rows=n_rows, breadth=100)
             for _ in range(40):
-                point = drawn(space, rng)
+                point = sample_point(space, rng)
                 settings = settings_at(config, point)
                 if model != "linear":
                     assert settings.network.burn_in + 8 <= n_rows
@@ -487,7 +487,7 @@ class TestLimits:
     def test_excess_over_each_limit_is_that_of_the_metrics(self) -> None:
         rng = np.random.default_rng(0)
         days, turnover = rng.normal(0, 0.01, 400), rng.uniform(0, 0.1, 400)
-        over = over_limits(
+        over = limit_excess(
             days,
             turnover,
             {"volatility": 0.1, "var_95": 0.02, "cvar_95": None, "turnover": 10.0},
@@ -582,15 +582,15 @@ class TestTestSetUse:
     DEFLATION = Deflation(8, 6, 0.4, 0.9, 0.3, 0.97, 900.0, 2500)
 
     def test_it_says_how_often_the_data_were_looked_at(self) -> None:
-        claim, detail = Use(3, 8, 6, "LSTM", self.DEFLATION).in_words()
+        claim, detail = Use(3, 8, 6, "LSTM", self.DEFLATION).describe()
         assert claim == (
             "3 different studies of these data, 8 portfolios of models: the deflated Sharpe ratio "
             "of LSTM is 0.97."
         )
-        assert "the best of 8 worthless trials would show 0.30" in detail
+        assert "the best of 8 trials without skill would show 0.30" in detail
         assert "2 were tested over other days" in detail
         alone = replace(self.DEFLATION, n_trials=1, n_compared=1, deflated_sharpe=float("nan"))
-        claim, detail = Use(1, 1, 1, "Linear", alone).in_words()
+        claim, detail = Use(1, 1, 1, "Linear", alone).describe()
         assert claim.startswith("The first study of these data, 1 portfolio of a model: ")
         assert claim.endswith("of Linear is not known.")
         assert "other days" not in detail
@@ -621,4 +621,4 @@ class TestTestSetUse:
         seen = record_run(flat, ledger)
         assert (seen.n_studies, seen.n_portfolios) == (1, 1)
         assert np.isnan(seen.deflation.deflated_sharpe)
-        json.dumps(seen.plain(), allow_nan=False)
+        json.dumps(seen.to_dict(), allow_nan=False)

@@ -16,7 +16,7 @@ from alphakeel.errors import DataError
 from alphakeel.pipeline.dataset import Dataset, prepare_dataset
 from alphakeel.pipeline.fitting import fit_and_score
 from alphakeel.pipeline.plan import Plan
-from alphakeel.pipeline.screening import judge_factors
+from alphakeel.pipeline.screening import screen_fold
 from alphakeel.pipeline.simulator import Simulator
 from alphakeel.pipeline.strategies import trade_scores
 from alphakeel.storage.datasets import load_dataset, save_dataset
@@ -47,7 +47,7 @@ def saved(dataset: Dataset, tmp_path: Path) -> Path:
 def traded(dataset: Dataset, plan: Plan) -> np.ndarray:
     """Screen, fit, score and trade the first fold."""
     fold = plan.folds[0]
-    names = judge_factors(dataset, fold.train, plan.config, plan.models).names("linear")
+    names = screen_fold(dataset, fold.train, plan.config, plan.models).names("linear")
     forecast = fit_and_score(dataset, fold.train, fold.test.stop, names, "linear", plan.config)
     simulator = Simulator.of(dataset, plan.config, dataset.days_of(fold.test))
     own = forecast.scores[fold.test], None, dataset.volatility[fold.test]

@@ -513,7 +513,7 @@ class TestStudy:
         assert done.exit_code == 0, done.output
         told = done.stderr.splitlines()
         assert len(told) == len(paths)
-        assert all(line.startswith("warning: kept progress in ") for line in told)
+        assert all(line.startswith("warning: saved progress in ") for line in told)
         assert contents(Path(json.loads(done.stdout)["run"])) == uninterrupted
 
     def test_a_changed_setting_reuses_nothing(self, place: Path, half: Path) -> None:

@@ -16,7 +16,7 @@ from alphakeel.backtest.engine import run_backtest
 from alphakeel.backtest.market_rules import Margin
 from alphakeel.factors.targets import forward_returns
 from alphakeel.pipeline.fitting import fit_and_score
-from alphakeel.pipeline.screening import judge_factors
+from alphakeel.pipeline.screening import screen_fold
 from alphakeel.pipeline.simulator import short_margin
 from alphakeel.portfolio.heuristics import cap_gross
 from alphakeel.results import Study
@@ -59,17 +59,21 @@ def check_targets(base: Prepared, values: Floats) -> list[Finding]:
     ]
     findings = []
     for k, name in enumerate(dataset.names):
-        finding = _judge(base, name, values[..., k], targets, name)
+        finding = _correlation_finding(base, name, values[..., k], targets, name)
         if finding is not None:
             findings.append(finding)
     for name in _FIELDS:
         if name in base.panel:
             change = _log_change(base.panel[name])
-            finding = _judge(base, name, change, targets, f"the daily change of {name}")
+            finding = _correlation_finding(
+                base, name, change, targets, f"the daily change of {name}"
+            )
             if finding is not None:
                 findings.append(finding)
     n = len(dataset.names)
-    return findings or [ok("target", f"none of {n} factors correlates implausibly with what came.")]
+    return findings or [
+        ok("target", f"none of {n} factors correlates implausibly with later returns.")
+    ]
 
 
 def _log_change(level: Floats) -> Floats:
@@ -81,7 +85,7 @@ def _log_change(level: Floats) -> Floats:
     return out
 
 
-def _judge(
+def _correlation_finding(
     base: Prepared, name: str, values: Floats, targets: Sequence[tuple[str, Floats]], what: str
 ) -> Finding | None:
     worst: tuple[float, str, Floats] | None = None
@@ -99,11 +103,11 @@ def _judge(
         return None
     mean, text, series = worst
     first = int(np.argmax(np.nan_to_num(np.abs(series)) > _STRANGE))
-    say = leak if abs(mean) > _IMPLAUSIBLE else warn
-    return say(
+    finding_of = leak if abs(mean) > _IMPLAUSIBLE else warn
+    return finding_of(
         "target",
-        f"{what} has a mean Rank IC of {mean:+.2f} with {text}; a few hundredths would be much: "
-        "it holds what it should forecast, or its dates are too early.",
+        f"{what} has a mean Rank IC of {mean:+.2f} with {text}; a few hundredths would be high: "
+        "it contains later prices, or its dates are too early.",
         factor=name,
         date=day_text(base.plan.dates[first]),
     )
@@ -122,7 +126,7 @@ def check_duplicates(base: Prepared) -> list[Finding]:
         warn(
             "duplicates",
             f"{names[j]} ranks the stocks as {names[i]} does "
-            f"(correlation of ranks {alike[i, j]:+.4f}): it adds nothing, and counts twice.",
+            f"(correlation of ranks {alike[i, j]:+.4f}): it adds nothing and is counted twice.",
             factor=names[j],
             date=day,
         )
@@ -142,7 +146,7 @@ def check_shuffled_labels(base: Prepared, rng: np.random.Generator, times: int =
         take = (np.arange(len(order))[:, None], order)
         dataset = replace(dataset, targets=dataset.targets[take], forward=dataset.forward[take])
         for fold in plan.folds:
-            names = judge_factors(dataset, fold.train, plan.config, plan.models).names("linear")
+            names = screen_fold(dataset, fold.train, plan.config, plan.models).names("linear")
             forecast = fit_and_score(
                 dataset, fold.train, fold.test.stop, names, "linear", plan.config
             )
@@ -170,7 +174,7 @@ def _shuffle(known: NDArray[np.bool_], rng: np.random.Generator) -> NDArray[np.i
 
 
 def check_lag(study: Study) -> list[Finding]:
-    """Scores with a Rank IC on the first day only may know what is not yet public."""
+    """Scores with a Rank IC on the first day only may use what is not yet public."""
     price = study.dataset.price
     lag, findings = study.config.target.lag, []
     for model in study.models.values():

@@ -36,12 +36,12 @@ __all__ = [
     "cut",
     "factor_cuts",
     "linear_only",
-    "nothing_moved",
+    "unchanged",
     "prepare_study",
-    "punched",
-    "scrambled",
+    "with_gaps",
+    "with_noise",
     "study_cuts",
-    "until",
+    "ending_on",
 ]
 
 Floats = NDArray[np.floating[Any]]
@@ -111,8 +111,8 @@ def _variants(
     """Values up to the row as they are, and with another future."""
     rows = slice(0, row + 1)
     yield "cut", values[rows], all_values(cut(panel, row), factors, names)
-    yield "scramble", values[rows], all_values(scrambled(panel, row, rng), factors, names)[rows]
-    holed = punched(panel, row, rng)
+    yield "scramble", values[rows], all_values(with_noise(panel, row, rng), factors, names)[rows]
+    holed = with_gaps(panel, row, rng)
     try:
         pair = all_values(holed, factors, names)[rows], all_values(cut(holed, row), factors, names)
     except AlphakeelError:
@@ -159,10 +159,10 @@ def check_cleaning(
     rng: np.random.Generator,
 ) -> Finding | None:
     """Finding on cleaned data or a sample up to a row that change with the future, or None."""
-    holed = punched(panel, row, rng)
+    holed = with_gaps(panel, row, rng)
     pairs = (
         ("cut", base, cleaned(cut(panel, row))),
-        ("scramble", base, cleaned(scrambled(panel, row, rng))),
+        ("scramble", base, cleaned(with_noise(panel, row, rng))),
         ("holes", cleaned(holed), cleaned(cut(holed, row))),
     )
     for how, before, after in pairs:
@@ -201,9 +201,9 @@ def check_study(
     """Run the study with another future after a row; the finding on the first stage that moved."""
     config, dates = base.plan.config, base.plan.dates
     if how == "cut":
-        other_panel, config = cut(base.panel, row), until(config, dates[row])
+        other_panel, config = cut(base.panel, row), ending_on(config, dates[row])
     else:
-        other_panel = scrambled(base.panel, row, rng)
+        other_panel = with_noise(base.panel, row, rng)
     edge = f"{_HOW[how]} after {day_text(dates[row])}"
     moved = _moved_features(base, prepare_study(other_panel, config, factors), row, edge)
     if moved is not None:
@@ -315,9 +315,9 @@ def _moved_weights(study: Study, other: Study, row: int, edge: str) -> Finding |
     return None
 
 
-def nothing_moved(test: str, what: str, times: int) -> Finding:
+def unchanged(test: str, what: str, times: int) -> Finding:
     """The finding of a test that passed."""
-    return ok(test, f"{what} stay the same whatever comes after ({times} dates tried).")
+    return ok(test, f"{what} do not depend on later data ({times} dates tested).")
 
 
 @dataclass(frozen=True, eq=False)
@@ -354,13 +354,13 @@ def linear_only(config: StudyConfig) -> StudyConfig:
     return replace(config, models=("linear",), report=report)
 
 
-def until(config: StudyConfig, day: np.datetime64) -> StudyConfig:
+def ending_on(config: StudyConfig, day: np.datetime64) -> StudyConfig:
     """Settings whose test ends on a day."""
     walk = replace(config.walk_forward, test_end=day.astype("datetime64[D]").astype(object))
     return replace(config, walk_forward=walk)
 
 
-def scrambled(panel: Any, row: int, rng: np.random.Generator) -> Any:
+def with_noise(panel: Any, row: int, rng: np.random.Generator) -> Any:
     """The panel with every number after a row scrambled; masks and gaps are kept.
 
     Numbers are multiplied by log-normal noise, memberships and ST flags are drawn anew.
@@ -383,7 +383,7 @@ def scrambled(panel: Any, row: int, rng: np.random.Generator) -> Any:
     return copy
 
 
-def punched(panel: Any, row: int, rng: np.random.Generator) -> Any:
+def with_gaps(panel: Any, row: int, rng: np.random.Generator) -> Any:
     """The panel with gaps: some stocks lose their numbers on a row and the two before it."""
     copy = panel.copy(deep=True)
     holes = np.zeros(copy.active_mask.shape, dtype=np.bool_)

@@ -26,7 +26,7 @@ from alphakeel.config import StudyConfig
 from alphakeel.data.cleaning import INTERPOLATED, CleanResult, clean
 from alphakeel.errors import LookAheadWarning
 from alphakeel.factors.base import Factor
-from alphakeel.factors.custom import CustomFactors, fault_of, where
+from alphakeel.factors.custom import CustomFactors, fault_of, source_location
 from alphakeel.pipeline.plan import Plan
 from alphakeel.progress import Progress, Tracker
 from alphakeel.results import Study
@@ -121,12 +121,10 @@ def run_audit(
         used = tuple(f for f in factors if f.name in names)
         values = lookahead.all_values(dataset.panel, used, names)
         leaky = _factors(everything, used, values, custom, rng, tracker)
-        findings += leaky.values() or [
-            lookahead.nothing_moved("factors", f"{len(names)} factors", 5)
-        ]
+        findings += leaky.values() or [lookahead.unchanged("factors", f"{len(names)} factors", 5)]
         with tracker.task("targets", _EVIDENCE):
             findings += check_targets(everything, values) + check_duplicates(everything)
-        findings += _of_the_study(panel, config, factors, leaky, everything, rng, tracker)
+        findings += _check_stages(panel, config, factors, leaky, everything, rng, tracker)
     findings.append(check_costs(config))
     return Audit(name, tuple(findings), time.perf_counter() - begun)
 
@@ -146,7 +144,7 @@ def _cleaning(base: Prepared, rng: np.random.Generator) -> list[Finding]:
         fault = lookahead.check_cleaning(whole, base.panel, row, cleaned, rng)
         if fault is not None:
             return [*findings, fault]
-    return [*findings, lookahead.nothing_moved("cleaning", "cleaned data and sample", 2)]
+    return [*findings, lookahead.unchanged("cleaning", "cleaned data and sample", 2)]
 
 
 def _factors(
@@ -169,12 +167,12 @@ def _factors(
         if own.name in names and own.name not in findings:
             fault = fault_of(own, panel, values[..., names.index(own.name)])
             if fault:
-                say = f"{own.name} ({where(own)}) {fault}"
-                findings[own.name] = warn("factors", say, factor=own.name)
+                text = f"{own.name} ({source_location(own)}) {fault}"
+                findings[own.name] = warn("factors", text, factor=own.name)
     return {name: findings[name] for name in names if name in findings}
 
 
-def _of_the_study(
+def _check_stages(
     panel: Any,
     config: StudyConfig,
     factors: tuple[Factor, ...],
@@ -201,7 +199,7 @@ def _of_the_study(
             for fault in lookahead.check_study(study, base, factors, how, row, rng):
                 moved.setdefault(fault.test, fault)
     findings = [
-        moved.get(test) or lookahead.nothing_moved(test, what, len(plans))
+        moved.get(test) or lookahead.unchanged(test, what, len(plans))
         for test, what in (
             ("scaling", "scaled features"),
             ("screen", "the screen's figures"),
@@ -216,7 +214,7 @@ def _of_the_study(
     if study.config.target.lag >= 1:
         findings += check_lag(study)
     else:
-        findings.append(ok("lag", "not judged: trades are made at once."))
+        findings.append(ok("lag", "not tested: trades are made at the close of the decision."))
     return findings
 
 
@@ -291,8 +289,11 @@ def check_execution(study: Study) -> Finding:
 
 
 def check_costs(config: StudyConfig) -> Finding:
-    """A study without costs flatters whatever trades most."""
+    """A study without costs flatters strategies with high turnover."""
     side = config.costs.cost_per_side
     if side == 0.0:
-        return warn("costs", "costs.cost_per_side is 0: what trades most looks best.")
+        return warn(
+            "costs",
+            "costs.cost_per_side is 0: strategies with high turnover look better than they are.",
+        )
     return ok("costs", f"trades cost {1e4 * side:g} basis points a side.")

@@ -205,7 +205,7 @@ def check_table(table: pd.DataFrame) -> list[Finding]:
         return [
             warn(
                 "fundamentals",
-                "the fundamentals have no available_date: nobody can tell when a figure was known.",
+                "the fundamentals have no available_date: when figures were known is unknown.",
             )
         ]
     if "period_end" not in table:
@@ -285,6 +285,4 @@ def check_restated(panel: Any, earlier: Any) -> list[Finding]:
                     ticker=stock,
                 )
             )
-    return findings or [
-        ok("restated", f"{len(days)} dates of {len(names)} stocks are as they were.")
-    ]
+    return findings or [ok("restated", f"{len(days)} dates of {len(names)} stocks are unchanged.")]

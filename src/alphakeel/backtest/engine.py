@@ -399,7 +399,7 @@ class _BlockRebalancer:
         wealth: FloatArray,
         cash: FloatArray,
     ) -> None:
-        """The days between the rebalances of a block, a block's worth at a time."""
+        """The days between the rebalances of a block, one block at a time."""
         shares = target / price
         shares *= wealth[:, None]
         source = np.repeat(np.arange(len(rows)), gaps)

@@ -17,10 +17,10 @@ from alphakeel.cli.shell import (
     LedgerOption,
     OverlayOption,
     QuietOption,
+    announce_resumption,
     plain_errors,
     progress_bar,
     read_settings,
-    telling_of_resumption,
 )
 from alphakeel.errors import AlphakeelError, ConfigError
 
@@ -62,14 +62,14 @@ def run(
         with progress_bar(hidden=quiet or as_json) as on_progress:
             panel, settings, name = load_data(settings)
             store = DiskStore(out / ".resume", fresh=fresh)
-            listener = on_progress if quiet else telling_of_resumption(on_progress)
+            listener = on_progress if quiet else announce_resumption(on_progress)
             study = run_study(panel, settings, name=name, on_progress=listener, store=store)
         use = _log_run(study, ledger or out / "trials.jsonl")
         folder = save_run(study, out, more=lambda place: _write_report(study, place, use))
         forget_progress(study, store)
         report = (folder / "report.html").resolve()
         if as_json:
-            trials = None if use is None else use.plain()
+            trials = None if use is None else use.to_dict()
             places = {"run": str(folder), "report": str(report)}
             document = {**summary_json(study), "trials": trials, **places}
             typer.echo(json.dumps(document, ensure_ascii=False))
@@ -91,7 +91,7 @@ def _log_run(study: Study, path: Path) -> TestSetUse | None:
         return None
     if ledger.unread:
         lines = "1 line" if ledger.unread == 1 else f"{ledger.unread} lines"
-        typer.echo(f"warning: {lines} of {path} cannot be read and count for nothing.", err=True)
+        typer.echo(f"warning: {lines} of {path} cannot be read and are ignored.", err=True)
     return use
 
 
@@ -101,7 +101,7 @@ def _write_report(study: Study, folder: Path, use: TestSetUse | None) -> None:
 
     write_report(study, folder / "report.html", use)
     if use is not None:
-        text = json.dumps(use.plain(), indent=1, allow_nan=False)
+        text = json.dumps(use.to_dict(), indent=1, allow_nan=False)
         (folder / "trials.json").write_text(text, encoding="utf-8")
 
 
@@ -131,7 +131,10 @@ def audit(
     config: ConfigOption = None,
     earlier: Annotated[
         str | None,
-        typer.Option("--earlier", help="The same data as downloaded earlier: what was rewritten?"),
+        typer.Option(
+            "--earlier",
+            help="An earlier download of the same data, to find values rewritten since.",
+        ),
     ] = None,
     full: Annotated[
         bool, typer.Option("--full", help="Rerun the study's own models, not the linear one only.")
@@ -257,7 +260,7 @@ def tune(
         if as_json:
             typer.echo(json.dumps({**result.summary(), "settings": str(best)}, ensure_ascii=False))
         elif not quiet:
-            typer.echo("\n".join([*result.in_words(), f"Run it: alphakeel run --config {best}"]))
+            typer.echo("\n".join([*result.describe(), f"Run it: alphakeel run --config {best}"]))
 
 
 def degree(
@@ -300,7 +303,7 @@ def degree(
                 plan,
                 ledger=TrialLedger(ledger or out / "trials.jsonl"),
                 name=name,
-                on_progress=on_progress if quiet else telling_of_resumption(on_progress),
+                on_progress=on_progress if quiet else announce_resumption(on_progress),
                 store=store,
             )
         write_degrees(curve, out)
@@ -309,4 +312,4 @@ def degree(
         if as_json:
             typer.echo(json.dumps({**curve.summary(), "page": str(page)}, ensure_ascii=False))
         elif not quiet:
-            typer.echo("\n".join([*curve.in_words(), f"Figure  {page}"]))
+            typer.echo("\n".join([*curve.describe(), f"Figure  {page}"]))

@@ -37,7 +37,7 @@ def print_study(study: Study, folder: Path, report: Path, use: TestSetUse | None
     level, focus = study.config.report.level, focus_of(study)
     console.print(f"\n{escape(scope(study))}\n", highlight=False)
     console.print(_performance(tables["table_1"], level, wide=console.width >= 100))
-    console.print(_ladder(tables["ladder"]))
+    console.print(_attribution(tables["ladder"]))
     console.print(_forecasts(tables["ic"], level))
     console.print(f"[bold]{escape(conclusion(tables, focus))}[/]", highlight=False)
     signs = {"better": "[green]+[/]", "worse": "[red]-[/]", "unclear": "[dim]=[/]"}
@@ -86,7 +86,7 @@ def _performance(table: Any, level: float, *, wide: bool) -> Table:
     return shown
 
 
-def _ladder(table: Any) -> Table:
+def _attribution(table: Any) -> Table:
     """Sharpe ratio and drawdown of every model, step by step."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
@@ -94,7 +94,7 @@ def _ladder(table: Any) -> Table:
     shown = Table(
         box=SIMPLE_HEAD,
         pad_edge=False,
-        title="Where it comes from: Sharpe ratio (max drawdown)",
+        title="Attribution by step: Sharpe ratio (max drawdown)",
     )
     steps = list(dict.fromkeys(table.index.get_level_values("rung")))
     shown.add_column("Model", no_wrap=True)
@@ -125,7 +125,7 @@ def _forecasts(table: Any, level: float) -> Table:
     shown = Table(
         box=SIMPLE_HEAD,
         pad_edge=False,
-        title=f"Scores: correlation with what came after ({level:.0%} intervals)",
+        title=f"Scores: correlation with later returns ({level:.0%} intervals)",
     )
     for title in ("Model", "Horizon"):
         shown.add_column(title)
@@ -160,10 +160,10 @@ def print_audit(audit: Audit) -> None:
         shown.add_row(finding.test, verdict, escape(finding.evidence))
     console.print(shown)
     leaks = len(audit.leaks())
-    told = "no leak" if not leaks else "1 leak" if leaks == 1 else f"{leaks} leaks"
+    leak_text = "no leak" if not leaks else "1 leak" if leaks == 1 else f"{leaks} leaks"
     warned = sum(finding.verdict == "warning" for finding in audit.findings)
     console.print(
-        f"{escape(audit.name)}: {told}, {warned} warning{'' if warned == 1 else 's'}, "
+        f"{escape(audit.name)}: {leak_text}, {warned} warning{'' if warned == 1 else 's'}, "
         f"{len(audit.findings)} findings in {audit.seconds:.0f} s."
     )
 

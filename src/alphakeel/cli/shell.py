@@ -30,7 +30,7 @@ __all__ = [
     "plain_errors",
     "progress_bar",
     "read_settings",
-    "telling_of_resumption",
+    "announce_resumption",
 ]
 
 # The exit code of a program that Ctrl-C has ended.
@@ -50,15 +50,13 @@ ConfigOption = Annotated[
 ]
 LedgerOption = Annotated[
     Path | None,
-    typer.Option(
-        "--ledger", help="File of all trials ever run. [default: trials.jsonl in the folder]"
-    ),
+    typer.Option("--ledger", help="Ledger of all trials. [default: trials.jsonl in the folder]"),
 ]
 FreshOption = Annotated[
     bool, typer.Option("--fresh", help="Start over, without the progress of a killed run.")
 ]
 OverlayOption = Annotated[
-    bool, typer.Option("--overlay", help="Judge the portfolio under the overlay.")
+    bool, typer.Option("--overlay", help="Evaluate the portfolio under the overlay.")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document for machines.")]
 QuietOption = Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")]
@@ -100,7 +98,7 @@ def plain_errors(*, resumes: bool = False) -> Iterator[None]:
             typer.echo(f"alphakeel: {error}", err=True)
             raise typer.Exit(2) from error
         except KeyboardInterrupt:
-            again = "; the same command goes on from here" if resumes else ""
+            again = "; the same command resumes from here" if resumes else ""
             typer.echo(f"alphakeel: interrupted{again}.", err=True)
             raise typer.Exit(INTERRUPTED) from None
         except (typer.Exit, typer.Abort):
@@ -111,7 +109,7 @@ def plain_errors(*, resumes: bool = False) -> Iterator[None]:
             ) as log:
                 traceback.print_exc(file=log)
             typer.echo(
-                f"alphakeel: this is our fault, not yours: {type(error).__name__}: {error}. "
+                f"alphakeel: this is a bug in alphakeel: {type(error).__name__}: {error}. "
                 f"Please report it with {log.name}",
                 err=True,
             )
@@ -151,7 +149,7 @@ def progress_bar(*, hidden: bool) -> Iterator[Callable[[Progress], None] | None]
         yield lambda p: bar.update(task, completed=p.share, description=p.detail, stage=p.stage)
 
 
-def telling_of_resumption(
+def announce_resumption(
     on_progress: Callable[[Progress], None] | None,
 ) -> Callable[[Progress], None]:
     """Print in one line what a killed run has left; pass everything else on."""
@@ -159,11 +157,11 @@ def telling_of_resumption(
     def listener(progress: Progress) -> None:
         if progress.stage == "resuming":
             # Every task calls twice, when it begins and when it ends.
-            if progress.detail not in told:
+            if progress.detail not in announced:
                 typer.echo(f"resuming: {progress.detail}", err=True)
-                told.add(progress.detail)
+                announced.add(progress.detail)
         elif on_progress is not None:
             on_progress(progress)
 
-    told: set[str] = set()
+    announced: set[str] = set()
     return listener

@@ -1,4 +1,4 @@
-"""Aligned arrays to a panel, and what stands beside the prices in it.
+"""Aligned arrays to a panel, and the fields beside the prices.
 
 Listing, delisting and suspension are read off the prices; sectors, the market index and membership
 are placed on the panel's dates; a published figure is known from the first close after its day on.
@@ -128,8 +128,8 @@ def check_counts(grid: Grid, min_dates: int, min_assets: int, source: str = "") 
         (len(grid.tickers), min_assets, "stock"),
     ):
         if count < least:
-            found = f"there is 1 {what}" if count == 1 else f"there are {count} {what}s"
-            raise DataError(f"{found}, but at least {least} are needed{place(source)}.")
+            counted = f"there is 1 {what}" if count == 1 else f"there are {count} {what}s"
+            raise DataError(f"{counted}, but at least {least} are needed{place(source)}.")
 
 
 def sector_grid(

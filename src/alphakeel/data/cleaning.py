@@ -105,7 +105,7 @@ class CleanResult:
         altered otherwise. `estimation_mask` is False on suspect and missing days. Arrays of
         fields in which nothing changed are shared with the input panel.
     eligible : bool ndarray of shape (n_dates, n_assets)
-        Fit for the sample, judged at each close by what was known then.
+        Fit for the sample, decided at each close by what was known then.
     filled : bool ndarray of shape (n_dates, n_assets)
         The research price of the day is not the day's own.
     ledger : CleaningLedger
@@ -152,7 +152,7 @@ def clean(
         ... and beyond this fraction of the last price is suspect: prices and valuations of that
         day are replaced by the last good ones. The stock's next price is accepted whatever it is.
         If more than half of the date's stocks look suspect, it is the market that moved, and none
-        is. A stock with fewer than 20 returns is judged by the date's median scale.
+        is. A stock with fewer than 20 returns is compared with the date's median scale.
     stale_days : int
         So many days in a row without a new price, and without known volume, make a stock stale.
     winsor_limit : float

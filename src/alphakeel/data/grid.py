@@ -78,9 +78,9 @@ class Grid:
 
 def check_grid(grid: Grid, *, today: dt.date, where: str) -> list[Problem]:
     """Collect everything that is wrong with a grid; an empty list means it can be a panel."""
-    found = check_tickers(grid.tickers, where=where)
-    found += check_dates(grid.dates, today=today, where=where)
-    found += check_values(grid.dates, grid.tickers, grid.fields, where=where)
+    problems = check_tickers(grid.tickers, where=where)
+    problems += check_dates(grid.dates, today=today, where=where)
+    problems += check_values(grid.dates, grid.tickers, grid.fields, where=where)
     if grid.index is not None:
         wrong = (grid.index <= 0) | np.isinf(grid.index)
         for row in np.flatnonzero(wrong)[:MAX_PROBLEMS]:
@@ -89,8 +89,8 @@ def check_grid(grid: Grid, *, today: dt.date, where: str) -> list[Problem]:
                 f"market_index on {day} is {grid.index[row]:.6g}, but an index level must be "
                 f"positive and finite: correct it or leave it empty{place(where)}."
             )
-            found.append(Problem("", day, "market_index", text))
-    return found[:MAX_PROBLEMS]
+            problems.append(Problem("", day, "market_index", text))
+    return problems[:MAX_PROBLEMS]
 
 
 def grid_from_long(frame: pd.DataFrame, *, where: str) -> tuple[Grid, list[Problem]]:
@@ -223,7 +223,7 @@ def _date_axis(days: NDArray[np.datetime64], where: str) -> list[Problem]:
     """Find repeated dates, and the first one that is out of order, on the axis of a table."""
     known = days[~np.isnat(days)]
     distinct, counts = np.unique(known, return_counts=True)
-    found = [
+    problems = [
         Problem(
             "",
             str(day),
@@ -235,8 +235,8 @@ def _date_axis(days: NDArray[np.datetime64], where: str) -> list[Problem]:
     for row in np.flatnonzero(np.diff(known).astype(np.int64) < 0)[:1]:
         before, day = str(known[row]), str(known[row + 1])
         text = f"dates are not sorted: {day} comes after {before}: sort the rows{place(where)}."
-        found.append(Problem("", day, "order", text))
-    return found
+        problems.append(Problem("", day, "order", text))
+    return problems
 
 
 def _disorder(
@@ -252,7 +252,7 @@ def _disorder(
     order = np.argsort(ticker_codes, kind="stable")  # keeps each stock's rows as they came
     same = np.diff(ticker_codes[order]) == 0
     back = np.flatnonzero(same & (np.diff(date_codes[order]) < 0))[:MAX_PROBLEMS]
-    found = []
+    problems = []
     for at in back:
         ticker = str(tickers[ticker_codes[order[at + 1]]])
         before, day = (str(dates[date_codes[order[k]]]) for k in (at, at + 1))
@@ -260,8 +260,8 @@ def _disorder(
             f"dates of {ticker} are not sorted: {day} comes after {before}: sort the rows by "
             f"date{place(where)}."
         )
-        found.append(Problem(ticker, day, "order", text))
-    return found
+        problems.append(Problem(ticker, day, "order", text))
+    return problems
 
 
 def _repeats(
@@ -272,7 +272,7 @@ def _repeats(
 ) -> list[Problem]:
     """Find stocks with more than one row on a date."""
     counts = np.bincount(cells, minlength=1)
-    found = []
+    problems = []
     for cell in np.flatnonzero(counts > 1)[:MAX_PROBLEMS]:
         row, column = divmod(int(cell), len(tickers))
         ticker, day = str(tickers[column]), str(dates[row])
@@ -280,8 +280,8 @@ def _repeats(
             f"{ticker} has {counts[cell]} rows for {day}: keep one row per stock and "
             f"date{place(where)}."
         )
-        found.append(Problem(ticker, day, "date", text))
-    return found
+        problems.append(Problem(ticker, day, "date", text))
+    return problems
 
 
 def _carried(table: NDArray[Any], known: NDArray[np.bool_]) -> NDArray[Any]:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from alphakeel.data.grid import Grid, grid_from_long, grid_from_wide
 from alphakeel.data.parsing import looks_like_dates, parse_dates, read_numbers
-from alphakeel.data.tables import Table, field_of, plain, recognise, stock_and_field
+from alphakeel.data.tables import Table, field_of, normalised_name, recognise, stock_and_field
 from alphakeel.data.validation import PANEL_FIELDS, Problem, place
 from alphakeel.errors import DataError
 
@@ -34,7 +34,7 @@ _INDEX_NAMES = ("", "index", "unnamed0", "date")
 
 @dataclass(eq=False)
 class Reading:
-    """How a source was understood, before its values are judged."""
+    """How a source was understood, before its values are checked."""
 
     layout: str  # "long", "wide", "per-ticker" or "folder"
     columns: tuple[tuple[str, str], ...]  # column of the file, and the field it stands for
@@ -121,12 +121,12 @@ def long_rows(
                 understood.pop("ticker", None)
             _index_as_date(understood, table)
             stock = None if tickers is None else tickers[position]
-            frame, found, remarks = rows_of(table, understood, ticker=stock)
+            frame, unreadable, remarks = rows_of(table, understood, ticker=stock)
         except DataError as error:
             problems.append(Problem("", "", "", str(error)))
             continue
         frames.append(frame)
-        problems += found
+        problems += unreadable
         notes += [*table.notes, *remarks]
         columns |= {column: name for name, column in understood.items()}
         ignored |= dict.fromkeys(name for name in unused if name not in columns)
@@ -191,9 +191,9 @@ def read_wide(tables: Sequence[Table], names: Sequence[str | None], *, where: st
                     "it says so"
                 )
         frames |= parts
-    grid, found = grid_from_wide(frames, where=where)
+    grid, misplaced = grid_from_wide(frames, where=where)
     reading = Reading("wide", tuple(columns.items()), grid, list(dict.fromkeys(notes)))
-    _report_order(reading, problems + found)
+    _report_order(reading, problems + misplaced)
     return reading
 
 
@@ -203,14 +203,14 @@ def _stacked(layout: str, read: tuple[Any, ...], where: str) -> Reading:
     if not len(frame):
         empty = Grid(np.empty(0, dtype="datetime64[D]"), np.empty(0, dtype=np.str_))
         return Reading(layout, columns, empty, notes, problems)
-    grid, found = grid_from_long(frame, where=where)
+    grid, misplaced = grid_from_long(frame, where=where)
     reading = Reading(layout, columns, grid, notes)
-    _report_order(reading, problems + found)
+    _report_order(reading, problems + misplaced)
     return reading
 
 
 def _report_order(reading: Reading, problems: list[Problem]) -> None:
-    """Turn rows out of order into one note: their dates say where they belong."""
+    """Turn rows out of order into one note: their dates give the order."""
     order = [problem for problem in problems if problem.field == "order"]
     reading.problems += [problem for problem in problems if problem.field != "order"]
     if order:
@@ -242,7 +242,7 @@ def _tickers(column: Any) -> pd.Series:
 
 
 def _invert(frame: dict[str, Any], ratio: str, name: str) -> None:
-    """Replace price over something by something over price; 0 says nothing and is missing."""
+    """Replace price over something by something over price; 0 is missing."""
     if ratio not in frame:
         return
     values = frame.pop(ratio)
@@ -254,7 +254,7 @@ def _invert(frame: dict[str, Any], ratio: str, name: str) -> None:
 def _index_as_date(understood: dict[str, str], table: Table) -> None:
     """Take a first column without a telling name as the date, if it holds dates."""
     first = next(iter(table.columns))
-    unnamed = "date" not in understood and plain(first) in _INDEX_NAMES
+    unnamed = "date" not in understood and normalised_name(first) in _INDEX_NAMES
     if unnamed and looks_like_dates(as_series(table.columns[first])):
         understood["date"] = first
 
@@ -298,7 +298,7 @@ def _text_cells(
     name: str | None,
 ) -> list[Problem]:
     """Describe the cells of a wide table that are not numbers."""
-    found = []
+    faults = []
     for column, entries in wrong.items():
         _, stock = table.levels.get(column, ("", column))
         own = _field_in(table, column, name)
@@ -309,8 +309,8 @@ def _text_cells(
                 f"row {row + table.first_row}: {what} of {stock} on {day} is {text[:40]!r}, not "
                 f"{_kind(own)}{place(table.name)}."
             )
-            found.append(Problem(stock, day, what, message))
-    return found
+            faults.append(Problem(stock, day, what, message))
+    return faults
 
 
 def _by_field(values: pd.DataFrame, table: Table, notes: list[str]) -> dict[str, pd.DataFrame]:

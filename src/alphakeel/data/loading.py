@@ -144,7 +144,7 @@ def load_panel(
     """
     if universe not in ("members", "all"):
         raise ConfigError(f"universe is {universe!r}, but must be 'members' or 'all'.")
-    reading = _judged(Path(path))
+    reading = _read_checked(Path(path))
     raise_first(reading.problems, hint=f": run `alphakeel check {path}`")
     grid = _between(reading.grid, start, end)
     if universe == "all":
@@ -169,7 +169,7 @@ def inspect_path(path: str | Path) -> DataReport:
     path = Path(path)
     _refuse_nothing(path)
     try:
-        reading = _judged(path)
+        reading = _read_checked(path)
     except DataError as error:
         problem = Problem("", "", "", str(error))
         return DataReport(str(path), "", (), 0, 0, "", "", (), (problem,), None)
@@ -196,14 +196,14 @@ def inspect_path(path: str | Path) -> DataReport:
 def _refuse_nothing(path: Path) -> None:
     """Refuse a path that leads nowhere."""
     try:
-        found = path.exists()
+        exists = path.exists()
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror}.") from error
-    if not found:
+    if not exists:
         raise DataError(f"there is no file or folder {path}.")
 
 
-def _judged(path: Path) -> Reading:
+def _read_checked(path: Path) -> Reading:
     """Read a path and collect everything that is wrong with what it holds."""
     _refuse_nothing(path)
     try:
@@ -292,7 +292,7 @@ def _by_kind(tables: list[Table], path: Path) -> Reading:
 
 
 def _drop_and_note(reading: Reading, where: str) -> None:
-    """Leave out stocks and dates without prices, and say so; refuse prices that never change."""
+    """Leave out stocks and dates without prices, with a note; refuse prices that never change."""
     try:
         grid = without_empty(reading.grid, reading.notes)
         reading.grid = grid
@@ -388,7 +388,7 @@ def _add_valuations(reading: Reading, table: Table) -> None:
 
 
 def _add_sectors(reading: Reading, table: Table) -> None:
-    """Label each stock; an older dated list goes before a newer one, which knows more."""
+    """Label each stock; a newer dated list overrides an older one."""
     understood, _ = recognise(list(table.columns), where=table.name)
     if "ticker" not in understood:
         raise DataError(f"no column of {table.name} is recognised as the ticker.")
@@ -441,7 +441,7 @@ def _add_index(reading: Reading, table: Table) -> None:
 
 
 def _add_members(reading: Reading, table: Table) -> None:
-    """Mark who was in the index on each date, and say how many of them have no prices."""
+    """Mark who was in the index on each date, and note how many of them have no prices."""
     names = {name.lower(): name for name in table.columns}
     # Where both are given, `symbol` is the name used in the prices.
     ticker = names.get("symbol", names.get("ticker"))
@@ -497,8 +497,8 @@ def _note_unused(reading: Reading, path: Path) -> None:
 
 def _files(path: Path, stem: str) -> list[Path]:
     """The tables whose name begins with a word, sorted."""
-    found = (file for suffix in SUFFIXES for file in path.glob(f"{stem}*{suffix}"))
-    return sorted(file for file in found if file.is_file())
+    matching = (file for suffix in SUFFIXES for file in path.glob(f"{stem}*{suffix}"))
+    return sorted(file for file in matching if file.is_file())
 
 
 def _file(path: Path, stem: str) -> Path | None:
@@ -509,8 +509,8 @@ def _file(path: Path, stem: str) -> Path | None:
 def read_reports(source: str | Path) -> pd.DataFrame | None:
     """The table `fundamentals.parquet` (or `.csv`, ...) of a folder, unchecked; None if absent."""
     files = (Path(source) / f"fundamentals{suffix}" for suffix in SUFFIXES)
-    found = next((file for file in files if file.is_file()), None)
-    if found is None:
+    file = next((path for path in files if path.is_file()), None)
+    if file is None:
         return None
-    columns = read_table(found).columns
+    columns = read_table(file).columns
     return pd.DataFrame({name: as_series(values) for name, values in columns.items()})

@@ -26,7 +26,7 @@ __all__ = [
     "Table",
     "check_unique",
     "field_of",
-    "plain",
+    "normalised_name",
     "read_table",
     "recognise",
     "stock_and_field",
@@ -264,14 +264,14 @@ def _arrow_csv(
     return table, problems
 
 
-def plain(column: str) -> str:
+def normalised_name(column: str) -> str:
     """A column's name without case, spaces and punctuation."""
     return "".join(letter for letter in column.casefold() if letter.isalnum())
 
 
 def field_of(column: str) -> str | None:
     """The field that a column's name stands for, or None."""
-    return _FIELD_OF.get(plain(column))
+    return _FIELD_OF.get(normalised_name(column))
 
 
 def recognise(columns: Sequence[str], *, where: str) -> tuple[dict[str, str], list[str]]:
@@ -281,7 +281,9 @@ def recognise(columns: Sequence[str], *, where: str) -> tuple[dict[str, str], li
     for name, spellings in SPELLINGS.items():
         ranked = {spelling: rank for rank, spelling in enumerate(spellings)}
         candidates = sorted(
-            (ranked[plain(column)], column) for column in columns if plain(column) in ranked
+            (ranked[normalised_name(column)], column)
+            for column in columns
+            if normalised_name(column) in ranked
         )
         if len(candidates) > 1 and candidates[0][0] == candidates[1][0]:
             raise DataError(
@@ -306,11 +308,11 @@ def check_unique(columns: Sequence[str], *, where: str) -> None:
 
 def stock_and_field(columns: Sequence[str]) -> list[str]:
     """Columns such as `AAPL_volume` or `Close AAPL`, which name stock and field at once."""
-    found = []
+    matching = []
     for column in columns:
         for mark in ("_", " ", ":", "|", "/"):
             first, _, last = column.rpartition(mark)
             if first and last and (field_of(first) or field_of(last)):
-                found.append(column)
+                matching.append(column)
                 break
-    return found
+    return matching

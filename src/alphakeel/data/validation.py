@@ -1,6 +1,6 @@
 """What makes market data unfit for use, each finding one sentence with ticker, date and field.
 
-The checks collect instead of raising, so that a whole file can be judged in one pass; `panel`
+The checks collect instead of raising, so that a whole file can be checked in one pass; `panel`
 raises the first finding, `loading` lists them all.
 """
 
@@ -55,7 +55,7 @@ class Problem:
 
 
 def raise_first(problems: Sequence[Problem], hint: str = "") -> None:
-    """Raise the first problem, if any, and say how many more there are; `hint` how to see them."""
+    """Raise the first problem, if any, with the number of others; `hint` how to see them."""
     if not problems:
         return
     message = problems[0].message.rstrip(".")
@@ -71,35 +71,35 @@ def place(where: str) -> str:
 
 
 def check_dates(dates: NDArray[np.datetime64], *, today: dt.date, where: str) -> list[Problem]:
-    """Judge a date axis: known, increasing, from 1900 on, not in the future.
+    """Check a date axis: known, increasing, from 1900 on, not in the future.
 
     One day after `today` is allowed, for markets east of here.
     """
     tail = place(where)
     last = np.datetime64(today, "D") + 1
-    found = [
+    problems = [
         Problem("", "", "date", f"the date in row {row + 1} is missing{tail}.")
         for row in np.flatnonzero(np.isnat(dates))[:MAX_PROBLEMS]
     ]
     for row in np.flatnonzero(dates < FIRST_DATE)[:MAX_PROBLEMS]:
         day = str(dates[row])
         text = f"date {day} lies before {FIRST_DATE}, the first date accepted: correct it{tail}."
-        found.append(Problem("", day, "date", text))
+        problems.append(Problem("", day, "date", text))
     for row in np.flatnonzero(dates > last)[:MAX_PROBLEMS]:
         day = str(dates[row])
         text = f"date {day} lies in the future (today is {today}): correct it{tail}."
-        found.append(Problem("", day, "date", text))
+        problems.append(Problem("", day, "date", text))
     steps = np.diff(dates).astype(np.int64)
     for row in np.flatnonzero(steps == 0)[:MAX_PROBLEMS]:
         day = str(dates[row])
         text = f"date {day} occurs more than once: keep one row per date{tail}."
-        found.append(Problem("", day, "date", text))
+        problems.append(Problem("", day, "date", text))
     if not np.isnat(dates).any():
         for row in np.flatnonzero(steps < 0)[:MAX_PROBLEMS]:
             day = str(dates[row + 1])
             text = f"dates are not sorted: {day} comes after {dates[row]}: sort them{tail}."
-            found.append(Problem("", day, "date", text))
-    return found[:MAX_PROBLEMS]
+            problems.append(Problem("", day, "date", text))
+    return problems[:MAX_PROBLEMS]
 
 
 def ticker_fault(ticker: str) -> str:
@@ -116,8 +116,8 @@ def ticker_fault(ticker: str) -> str:
 
 
 def check_tickers(tickers: Sequence[str] | NDArray[np.str_], *, where: str) -> list[Problem]:
-    """Judge the asset axis: unique, short, printable names."""
-    found = []
+    """Check the asset axis: unique, short, printable names."""
+    problems = []
     tail = place(where)
     seen: set[str] = set()
     for ticker in map(str, tickers):
@@ -125,12 +125,12 @@ def check_tickers(tickers: Sequence[str] | NDArray[np.str_], *, where: str) -> l
         if fault:
             short = ticker if len(ticker) <= 24 else f"{ticker[:24]}..."
             text = f"ticker {short!r} {fault}: give the stock's plain symbol{tail}."
-            found.append(Problem(short, "", "ticker", text))
+            problems.append(Problem(short, "", "ticker", text))
         elif ticker in seen:
             text = f"ticker {ticker} occurs more than once: keep one column per stock{tail}."
-            found.append(Problem(ticker, "", "ticker", text))
+            problems.append(Problem(ticker, "", "ticker", text))
         seen.add(ticker)
-    return found[:MAX_PROBLEMS]
+    return problems[:MAX_PROBLEMS]
 
 
 def check_values(
@@ -140,24 +140,24 @@ def check_values(
     *,
     where: str,
 ) -> list[Problem]:
-    """Judge every number: finite, prices positive and credible, no negative volume, st 0 or 1.
+    """Check every number: finite, prices positive and credible, no negative volume, st 0 or 1.
 
     NaN is missing, never a problem. At most `MAX_PROBLEMS`, ordered by field.
     """
-    found: list[Problem] = []
+    problems: list[Problem] = []
     tail = place(where)
 
     def add(name: str, bad: NDArray[np.bool_], values: NDArray[np.float64], fault: str) -> None:
-        if len(found) >= MAX_PROBLEMS or not bad.any():
+        if len(problems) >= MAX_PROBLEMS or not bad.any():
             return
-        for t, i in np.argwhere(bad)[: MAX_PROBLEMS - len(found)]:
+        for t, i in np.argwhere(bad)[: MAX_PROBLEMS - len(problems)]:
             ticker, day = str(tickers[i]), str(dates[t])
             text = f"{name} of {ticker} on {day} is {values[t, i]:.6g}, {fault}{tail}."
-            found.append(Problem(ticker, day, name, text))
+            problems.append(Problem(ticker, day, name, text))
 
     for name, values in fields.items():
         if name == "adj_close" and fields.get("close") is values:
-            continue  # the close stands in for it, and is judged under its own name
+            continue  # the close stands in for it, and is checked under its own name
         infinite = np.isinf(values)
         add(name, infinite, values, "not a finite number: correct it or leave it empty")
         if name in PRICE_FIELDS:
@@ -174,9 +174,9 @@ def check_values(
         elif name == "st":
             fault = "but special treatment is 1 (yes) or 0 (no): correct it or leave it empty"
             add(name, ~np.isin(values, (0.0, 1.0)) & np.isfinite(values), values, fault)
-    if not found and "adj_close" in fields:
-        found += _check_growth(dates, tickers, fields["adj_close"], tail)
-    return found
+    if not problems and "adj_close" in fields:
+        problems += _check_growth(dates, tickers, fields["adj_close"], tail)
+    return problems
 
 
 def previous_valid(values: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -190,11 +190,11 @@ def _check_growth(
     prices: NDArray[np.float64],
     tail: str,
 ) -> list[Problem]:
-    """Judge the change from one known price to the next; prices are positive here."""
+    """Check the change from one known price to the next; prices are positive here."""
     previous = previous_valid(prices)
     growth = prices / previous
     bad = (growth > MAX_GROWTH) | (growth < MIN_GROWTH)
-    found = []
+    problems = []
     for t, i in np.argwhere(bad)[:MAX_PROBLEMS]:
         ticker, day = str(tickers[i]), str(dates[t])
         before, after = previous[t, i], prices[t, i]
@@ -203,5 +203,5 @@ def _check_growth(
             f"{after / before - 1:.4g}, outside -0.9999 to 100: correct the price or leave it "
             f"empty{tail}."
         )
-        found.append(Problem(ticker, day, "adj_close", text))
-    return found
+        problems.append(Problem(ticker, day, "adj_close", text))
+    return problems

@@ -373,19 +373,19 @@ def agreement_table(market: MarketRegimes, test: slice = slice(None)) -> pd.Data
         if not known.any():
             continue
         for regime in _ORDER:
-            said, was = known & (labels == regime), known & (truth == regime)
+            labelled, actual = known & (labels == regime), known & (truth == regime)
             kind = {Regime.BEAR: "peak", Regime.BULL: "trough"}.get(regime)
             legs = late[(late["rule"] == rule) & (late["kind"] == kind)]
             anew = legs["lag_days"] > 0.0
             rows[rule, regime.text] = {
-                "share_of_days": _mean(said[known]),
-                "right": _mean(was[said]),
-                "found": _mean(said[was]),
+                "share_of_days": _mean(labelled[known]),
+                "right": _mean(actual[labelled]),
+                "found": _mean(labelled[actual]),
                 "agreement": _mean(labels[known] == truth[known]),
                 "median_lag": float(legs["lag_days"][anew].median()),
                 "recognised": _mean(anew.to_numpy()),
                 "already": _mean(legs["already"].to_numpy(dtype=np.bool_)),
-                "next_day_return": _mean(following[said & np.isfinite(following)]) * 252.0,
+                "next_day_return": _mean(following[labelled & np.isfinite(following)]) * 252.0,
             }
     index = pd.MultiIndex.from_arrays(
         [[rule for rule, _ in rows], [regime for _, regime in rows]], names=["rule", "regime"]

@@ -14,4 +14,4 @@ FACTORS: tuple[Factor, ...] = (
     *MARKET_FACTORS,
     *FUNDAMENTAL_FACTORS,
 )
-"""Every factor the library knows, stock-wide and market-wide."""
+"""Every built-in factor, of stocks and of the market."""

@@ -9,7 +9,7 @@
         ...
 
 The decorated function is handed the fields it names, each an array of all dates and stocks, and
-returns an array of the same shape. Whatever it does wrong is told in one sentence with the file
+returns an array of the same shape. Whatever it does wrong is reported in one sentence with the file
 and the line.
 
 Running a study with such a file runs the file: name only a file that you trust. Its hash is
@@ -46,16 +46,16 @@ __all__ = [
     "check_factors",
     "factor",
     "fault_of",
-    "line_in",
+    "line_of_error",
     "load_factors",
-    "where",
+    "source_location",
 ]
 
 Array = NDArray[Any]
 Floats = NDArray[np.floating[Any]]
 
 FIELDS = (*PANEL_FIELDS, "sector", "market_index", "member")
-# Rows at which a study tries whether a factor reads the future or more past than it says.
+# Rows at which a study tries whether a factor reads the future or more past than its lookback.
 _TRIALS = 3
 # Sums over windows that begin elsewhere differ by rounding, relative to the values of the date.
 _TOLERANCE = 1e-4
@@ -130,13 +130,13 @@ def factor(
     return make
 
 
-def where(made: Factor) -> str:
+def source_location(made: Factor) -> str:
     """File and line of a factor's function, as `my_factors.py, line 12`."""
     code = inspect.unwrap(made.func).__code__
     return f"{PurePath(code.co_filename).name}, line {code.co_firstlineno}"
 
 
-def line_in(filename: str, error: BaseException) -> int | None:
+def line_of_error(filename: str, error: BaseException) -> int | None:
     """The line of a file at which an error was raised; None if it came from elsewhere."""
     lines = [
         frame.lineno
@@ -152,21 +152,21 @@ def _call(func: Callable[..., Any], label: str, given: dict[str, Array]) -> Arra
     file = PurePath(code.co_filename).name
     shape = next(iter(given.values())).shape
     try:
-        # A mean over stocks that are not listed yet is NaN, and not worth a word.
+        # A mean over stocks that are not listed yet is NaN, and needs no warning.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)
-            found = func(**given)
+            returned = func(**given)
     except (Exception, SystemExit) as error:
-        line = line_in(code.co_filename, error) or code.co_firstlineno
+        line = line_of_error(code.co_filename, error) or code.co_firstlineno
         raise ConfigError(
             f"factor {label!r} ({file}, line {line}) fails: {type(error).__name__}: {error}."
         ) from error
     place = f"factor {label!r} ({file}, line {code.co_firstlineno})"
     try:
-        out = np.asarray(found, dtype=np.float64)
+        out = np.asarray(returned, dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise ConfigError(
-            f"{place} must return an array of numbers, not {type(found).__name__}."
+            f"{place} must return an array of numbers, not {type(returned).__name__}."
         ) from error
     if out.shape != shape:
         raise ConfigError(
@@ -221,8 +221,8 @@ def load_factors(path: str | Path) -> CustomFactors:
     except OSError as error:
         raise ConfigError(f"cannot read the factors in {file}: {error.strerror}.") from error
     digest = hashlib.sha256(source).hexdigest()
-    found = [value for value in _run(file, source, digest).values() if isinstance(value, Factor)]
-    factors = tuple(dict.fromkeys(found))
+    marked = [value for value in _run(file, source, digest).values() if isinstance(value, Factor)]
+    factors = tuple(dict.fromkeys(marked))
     if not factors:
         raise ConfigError(
             f"{file.name} holds no factor: mark a function with @factor(lookback=..., fields=...)."
@@ -231,7 +231,7 @@ def load_factors(path: str | Path) -> CustomFactors:
     return CustomFactors(factors, {f"factors.custom {file.name}": f"sha256:{digest}"})
 
 
-class _Given(ExecutionLoader):
+class _SourceLoader(ExecutionLoader):
     """Runs the very bytes that were hashed; a compiled copy beside the file might be older."""
 
     def __init__(self, path: str, source: bytes) -> None:
@@ -247,7 +247,7 @@ class _Given(ExecutionLoader):
 def _run(file: Path, source: bytes, digest: str) -> dict[str, Any]:
     """Run a file as a module, and return its names."""
     name = f"alphakeel_custom_{digest[:16]}"
-    loader = _Given(str(file), source)
+    loader = _SourceLoader(str(file), source)
     spec = importlib.util.spec_from_loader(name, loader)
     assert spec is not None  # noqa: S101  (a loader was given)
     module = importlib.util.module_from_spec(spec)
@@ -258,10 +258,12 @@ def _run(file: Path, source: bytes, digest: str) -> dict[str, Any]:
         place = file.name if error.lineno is None else f"{file.name}, line {error.lineno}"
         raise ConfigError(f"{place}: {error.msg}.") from error
     except (Exception, SystemExit) as error:
-        line = line_in(str(file), error)
+        line = line_of_error(str(file), error)
         place = file.name if line is None else f"{file.name}, line {line}"
-        told = str(error) if isinstance(error, ConfigError) else f"{type(error).__name__}: {error}."
-        raise ConfigError(f"{place}: {told}") from error
+        message = (
+            str(error) if isinstance(error, ConfigError) else f"{type(error).__name__}: {error}."
+        )
+        raise ConfigError(f"{place}: {message}") from error
     finally:
         del sys.modules[name]
     return vars(module)
@@ -273,7 +275,7 @@ def _check_names(factors: Sequence[Factor]) -> None:
     for own in factors:
         place = f"factor {own.name!r}"
         if own.whole:
-            place += f" ({where(own)})"
+            place += f" ({source_location(own)})"
         if own.name in taken:
             raise ConfigError(f"{place} has the name of {taken[own.name]}: choose another.")
         taken[own.name] = "another factor of the file"
@@ -285,7 +287,7 @@ def _check_names(factors: Sequence[Factor]) -> None:
 
 
 def check_factors(custom: CustomFactors, panel: Any, computed: FactorSet) -> None:
-    """Refuse factors that read the future, more past than they say, or say nothing.
+    """Refuse factors that read the future or beyond their lookback, or are always NaN.
 
     A few rows of the panel they were `computed` on are tried; `alphakeel audit` tries many, in more
     ways.
@@ -294,7 +296,7 @@ def check_factors(custom: CustomFactors, panel: Any, computed: FactorSet) -> Non
         if own.name in computed.names:
             fault = fault_of(own, panel, computed.values[..., computed.names.index(own.name)])
             if fault:
-                raise ConfigError(f"factor {own.name!r} ({where(own)}) {fault}")
+                raise ConfigError(f"factor {own.name!r} ({source_location(own)}) {fault}")
 
 
 def fault_of(own: Factor, panel: Any, values: Floats) -> str:

@@ -1,4 +1,4 @@
-"""Which factors earn a place in the model, judged on training rows only, with reasons in words.
+"""Which factors a model is given, screened on training rows only, with reasons in words.
 
 The screen is handed arrays and nothing else: rows that are not handed in cannot matter. It asks
 five questions of each factor, in this order, and the first "no" is its verdict:
@@ -35,8 +35,8 @@ from alphakeel.factors.screening_statistics import (
     check_names,
     cross_sections,
     discovery_q_values,
+    horizon_figures,
     inflation,
-    judge_horizons,
 )
 
 __all__ = [
@@ -61,7 +61,7 @@ class FactorScreen(BaseEstimator):
 
     min_abs_t : float, default=1.0
         Smallest Newey-West \|t\| of the factor's mean Rank IC, at any horizon. The default is
-        lenient: it removes noise, and leaves the weighing to the model.
+        lenient: it removes noise, and leaves the weights to the model.
 
     max_correlation : float, default=0.9
         Of two factors whose absolute mean cross-sectional rank correlation exceeds this, only
@@ -184,7 +184,7 @@ class FactorScreen(BaseEstimator):
         families: Sequence[str] | None = None,
         horizons: Sequence[int] | None = None,
     ) -> Self:
-        """Judge every factor on the rows handed in.
+        """Screen every factor on the rows handed in.
 
         Parameters
         ----------
@@ -227,7 +227,7 @@ class FactorScreen(BaseEstimator):
         families: Sequence[str] | None = None,
         horizons: Sequence[int] | None = None,
     ) -> Self:
-        """Judge every factor on cross-sections that were ranked before: `fit`, without its pass.
+        """Screen every factor on cross-sections that were ranked before: `fit`, without its pass.
 
         Parameters
         ----------
@@ -267,22 +267,24 @@ class FactorScreen(BaseEstimator):
 
         self.names_, self.families_ = labels, groups
         self.rank_ic_, self.correlation_ = sections.rank_ic, sections.mean_correlation()
-        figures = judge_horizons(sections, labels, reach, self.n_subperiods)
+        figures = horizon_figures(sections, labels, reach, self.n_subperiods)
         self.by_horizon_ = pd.DataFrame(figures)
         best = best_horizons(figures, n_horizons)
         q_values = discovery_q_values(best, n_horizons, self.discovery_method)
-        found = Candidates(labels, groups, sections.coverage(), best, q_values, self.correlation_)
-        if not (found.strength >= 0).any():
+        candidates = Candidates(
+            labels, groups, sections.coverage(), best, q_values, self.correlation_
+        )
+        if not (candidates.strength >= 0).any():
             raise DataError(
                 "no factor can be judged: no date has enough stocks on which a factor and a "
                 f"target are both known (min_assets={self.min_assets}); give more rows or stocks."
             )
         rules = Rules(**{name: getattr(self, name) for name in Rules._fields})
-        choice = choose(found, rules)
+        choice = choose(candidates, rules)
         self.support_ = np.zeros(n_factors, dtype=bool)
         self.support_[choice.kept] = True
         self.selected_ = tuple(np.array(labels, dtype=object)[self.support_])
-        self.verdicts_ = verdict_table(found, choice, rules)
+        self.verdicts_ = verdict_table(candidates, choice, rules)
         return self
 
     def transform(self, values: FloatArray) -> FloatArray:
@@ -346,7 +348,7 @@ class Candidates:
     families: tuple[str, ...]
     coverage: FloatArray  # share of eligible stock-days on which each is known
     best: tuple[HorizonFigures, ...]  # each at its strongest horizon
-    q_values: FloatArray  # NaN if not judged
+    q_values: FloatArray  # NaN if not tested
     correlation: FloatArray  # (n_factors, n_factors) of ranks, NaN where two never met
 
     @cached_property
@@ -374,82 +376,82 @@ class _Choice(NamedTuple):
     reasons: list[str | None]  # why it fails; None where it passes
 
 
-def choose(found: Candidates, rules: Rules) -> _Choice:
+def choose(candidates: Candidates, rules: Rules) -> _Choice:
     """Ask the questions in order: own statistics, novelty, collinearity, the minimum."""
-    reasons = [_weakness(found, k, rules) for k in range(len(found.names))]
+    reasons = [_weakness(candidates, k, rules) for k in range(len(candidates.names))]
     kept: list[int] = []
-    leader = np.arange(len(found.names))
-    for k in found.order:
+    leader = np.arange(len(candidates.names))
+    for k in candidates.order:
         if reasons[k] is None:
-            leader[k] = _representative(k, kept, found.closeness, rules.max_correlation)
+            leader[k] = _representative(k, kept, candidates.closeness, rules.max_correlation)
             if leader[k] == k:
                 kept.append(k)
                 continue
-            value, other = found.correlation[k, leader[k]], found.names[leader[k]]
+            value, other = candidates.correlation[k, leader[k]], candidates.names[leader[k]]
             reasons[k] = f"correlation {value:.2f} with {other}, which is stronger"
     if rules.max_vif is not None:
-        _limit_inflation(found, rules.max_vif, kept, reasons)
-    rescued = _fill(found, rules, kept)
-    for k in found.order:
-        if k not in kept and leader[k] == k and found.strength[k] >= 0:
-            leader[k] = _representative(k, kept, found.closeness, rules.max_correlation)
+        _limit_inflation(candidates, rules.max_vif, kept, reasons)
+    rescued = _fill(candidates, rules, kept)
+    for k in candidates.order:
+        if k not in kept and leader[k] == k and candidates.strength[k] >= 0:
+            leader[k] = _representative(k, kept, candidates.closeness, rules.max_correlation)
     return _Choice(kept, rescued, leader, reasons)
 
 
-def verdict_table(found: Candidates, choice: _Choice, rules: Rules) -> pd.DataFrame:
+def verdict_table(candidates: Candidates, choice: _Choice, rules: Rules) -> pd.DataFrame:
     """One row a factor, as `FactorScreen.verdicts_` describes it."""
-    best = found.best
-    n_factors = len(found.names)
+    best = candidates.best
+    n_factors = len(candidates.names)
     return pd.DataFrame(
         {
-            "factor": found.names,
-            "family": found.families,
-            "coverage": found.coverage,
+            "factor": candidates.names,
+            "family": candidates.families,
+            "coverage": candidates.coverage,
             "ic": [row.ic for row in best],
             "rank_ic": [row.rank_ic for row in best],
             "nw_t": [row.nw_t for row in best],
-            "q_value": found.q_values,
+            "q_value": candidates.q_values,
             "horizon": [row.horizon for row in best],
             "sign_stability": [row.sign_stability for row in best],
-            "cluster": [found.names[k] for k in choice.leader],
-            "vif": [inflation(found.correlation, k, choice.kept) for k in range(n_factors)],
-            "verdict": [_verdict(found, k, choice, rules) for k in range(n_factors)],
+            "cluster": [candidates.names[k] for k in choice.leader],
+            "vif": [inflation(candidates.correlation, k, choice.kept) for k in range(n_factors)],
+            "verdict": [_verdict(candidates, k, choice, rules) for k in range(n_factors)],
             "kept": np.isin(np.arange(n_factors), choice.kept),
         }
     )
 
 
-def _weakness(found: Candidates, k: int, rules: Rules) -> str | None:
+def _weakness(candidates: Candidates, k: int, rules: Rules) -> str | None:
     """Why a factor fails by its own statistics; None where it passes."""
-    row, coverage = found.best[k], found.coverage[k]
+    row, coverage = candidates.best[k], candidates.coverage[k]
     if coverage == 0.0:
         return "known on no eligible stock-day"
     if coverage < rules.min_coverage:
         return f"coverage {_share(coverage)}, below {_share(rules.min_coverage)}"
     if not np.isfinite(row.nw_t):
         return "Rank IC undefined: too few stocks or dates, or the same value for all"
-    if found.families[k] in rules.keep_families:
+    if candidates.families[k] in rules.keep_families:
         return None
     if abs(row.nw_t) < rules.min_abs_t:
         return f"{_strength(row)}, weaker than t {rules.min_abs_t:g}"
     if row.sign_stability < rules.min_sign_stability:
         return f"{_strength(row)}, but {_signs(row, rules)}"
-    if not rules.discovers(found.q_values[k]):
+    if not rules.discovers(candidates.q_values[k]):
         return (
             f"{_strength(row)}, not significant at a false discovery rate of "
-            f"{rules.false_discovery_rate:g} ({_found(found.q_values[k], rules)})"
+            f"{rules.false_discovery_rate:g} ({_discovery_text(candidates.q_values[k], rules)})"
         )
     return None
 
 
 def _limit_inflation(
-    found: Candidates, limit: float, kept: list[int], reasons: list[str | None]
+    candidates: Candidates, limit: float, kept: list[int], reasons: list[str | None]
 ) -> None:
     """Drop the weakest factor whose VIF exceeds the limit until none does."""
     while len(kept) > 1:
-        vif = [inflation(found.correlation, k, kept) for k in kept]
+        vif = [inflation(candidates.correlation, k, kept) for k in kept]
         over = [
-            (found.strength[k], found.names[k], k, v)
+            (candidates.strength[k], candidates.names[k], k, v)
             for k, v in zip(kept, vif, strict=True)
             if v > limit
         ]
@@ -460,17 +462,17 @@ def _limit_inflation(
         reasons[weakest] = f"VIF {value:.1f} against the other factors, above {limit:g}"
 
 
-def _fill(found: Candidates, rules: Rules, kept: list[int]) -> set[int]:
+def _fill(candidates: Candidates, rules: Rules, kept: list[int]) -> set[int]:
     """Add the strongest others up to `min_keep`: well-covered factors before the rest."""
-    covered = [k for k in found.order if found.coverage[k] >= rules.min_coverage]
-    sparse = [k for k in found.order if found.coverage[k] < rules.min_coverage]
+    covered = [k for k in candidates.order if candidates.coverage[k] >= rules.min_coverage]
+    sparse = [k for k in candidates.order if candidates.coverage[k] < rules.min_coverage]
     rescued: set[int] = set()
     for k in (*covered, *sparse):
         if len(kept) >= rules.min_keep:
             break
-        if k in kept or found.strength[k] < 0:
+        if k in kept or candidates.strength[k] < 0:
             continue
-        if _representative(k, kept, found.closeness, rules.max_correlation) == k:
+        if _representative(k, kept, candidates.closeness, rules.max_correlation) == k:
             kept.append(k)
             rescued.add(k)
     return rescued
@@ -482,26 +484,26 @@ def _representative(k: int, kept: list[int], closeness: FloatArray, limit: float
     return max(near)[2] if near else k
 
 
-def _verdict(found: Candidates, k: int, choice: _Choice, rules: Rules) -> str:
+def _verdict(candidates: Candidates, k: int, choice: _Choice, rules: Rules) -> str:
     if k in choice.rescued:
         return f"kept to reach min_keep={rules.min_keep}, although: {choice.reasons[k]}"
     if k not in choice.kept:
         return f"dropped: {choice.reasons[k]}"
-    row, q_value = found.best[k], found.q_values[k]
+    row, q_value = candidates.best[k], candidates.q_values[k]
     words = f"kept: {_strength(row)}, {_signs(row, rules)}"
     if rules.false_discovery_rate is not None:
-        words += f", {_found(q_value, rules)}"
+        words += f", {_discovery_text(q_value, rules)}"
     weak = (
         abs(row.nw_t) < rules.min_abs_t
         or row.sign_stability < rules.min_sign_stability
         or not rules.discovers(q_value)
     )
     if weak:
-        words += f"; family {found.families[k]!r} is exempt from the strength test"
+        words += f"; family {candidates.families[k]!r} is exempt from the strength test"
     return words
 
 
-def _found(q_value: float, rules: Rules) -> str:
+def _discovery_text(q_value: float, rules: Rules) -> str:
     authors = "-".join(name.title() for name in rules.discovery_method.split("_"))
     return f"q {q_value:.3f}, {authors}"
 

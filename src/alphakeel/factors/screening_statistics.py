@@ -1,12 +1,12 @@
-"""The statistics that a factor is judged by: IC, Rank IC, correlation, coverage, t and VIF.
+"""The statistics that a factor is screened by: IC, Rank IC, correlation, coverage, t and VIF.
 
-One pass over the dates, a block at a time, keeps what each date's cross-section says; a fold then
-averages the dates of its training rows. Factors and targets of a block are ranked together, and
-every sum that a correlation over jointly known pairs needs is one matrix product, because unknown
-entries are zeros. Factor and target are each ranked among the stocks where *they* are known. Where
-both are known for the same stocks the Rank IC is Spearman's, to rounding; otherwise it is the
-correlation of those ranks over the pairs. `stats.cross_section.rank_ic` ranks every pair of masks
-anew: it is the reference, and the tests bound the difference.
+One pass over the dates, a block at a time, keeps the statistics of each date's cross-section; a
+fold then averages the dates of its training rows. Factors and targets of a block are ranked
+together, and every sum that a correlation over jointly known pairs needs is one matrix product,
+because unknown entries are zeros. Factor and target are each ranked among the stocks where *they*
+are known. Where both are known for the same stocks the Rank IC is Spearman's, to rounding;
+otherwise it is the correlation of those ranks over the pairs. `stats.cross_section.rank_ic` ranks
+every pair of masks anew: it is the reference, and the tests bound the difference.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ __all__ = [
     "cross_sections",
     "discovery_q_values",
     "inflation",
-    "judge_horizons",
+    "horizon_figures",
     "newey_west_lags",
 ]
 
@@ -57,7 +57,7 @@ _blas_lock = threading.Lock()
 
 @dataclass(frozen=True, eq=False)
 class CrossSections:
-    """What each date's cross-section says of the factors, from that date's row alone."""
+    """Statistics of the factors in each date's cross-section, from that date's row alone."""
 
     ic: FloatArray  # (n_dates, n_factors, n_horizons) with what followed; NaN where undefined
     rank_ic: FloatArray  # ... of the factor's ranks
@@ -332,7 +332,7 @@ def _correlation(
     return np.where(defined, np.clip(cov / scale, -1.0, 1.0), np.nan)
 
 
-def judge_horizons(
+def horizon_figures(
     sections: CrossSections, names: Sequence[str], horizons: Sequence[int], n_subperiods: int
 ) -> list[HorizonFigures]:
     """Summarise the daily IC of every factor at every horizon, factor by factor."""
@@ -392,7 +392,7 @@ def best_horizons(
 
 
 def discovery_q_values(best: Sequence[HorizonFigures], n_horizons: int, method: str) -> FloatArray:
-    """Smallest false discovery rate at which each factor counts as found; NaN if not judged.
+    """Smallest false discovery rate at which each factor is a discovery; NaN if not tested.
 
     A factor's p-value is its smallest over horizons times their number (Bonferroni).
     """

@@ -1,4 +1,4 @@
-"""What forecasts are judged by: forward returns. The only file of the library that looks ahead.
+"""Forward returns, which forecasts are measured by. The only file of the library that looks ahead.
 
 A score at the close of day t is traded at the close of t + lag and earns from there on, so the
 target at t for horizon h is ``log P(t+lag+h) - log P(t+lag)``. Training rows must end `lag + h`

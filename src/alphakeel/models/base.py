@@ -175,7 +175,7 @@ def check_columns(
 
 
 def check_integer(name: str, value: object, *, at_least: int) -> int:
-    """Return a whole number, or say in one sentence why it is not one."""
+    """Return a whole number, or raise a ConfigError."""
     if isinstance(value, bool) or not isinstance(value, Integral) or value < at_least:
         raise ConfigError(f"{name} must be a whole number of at least {at_least}, not {value!r}")
     return int(value)
@@ -196,7 +196,7 @@ def check_number(
     low_open: bool = False,
     high_open: bool = True,
 ) -> float:
-    """Return a finite number within its range, or say in one sentence why it is not."""
+    """Return a finite number within its range, or raise a ConfigError."""
     number = np.nan if isinstance(value, bool) or not isinstance(value, Real) else float(value)
     above = number > low if low_open else number >= low
     below = number < high if high_open else number <= high

@@ -40,7 +40,7 @@ Floats32 = NDArray[np.float32]
 
 
 class ConstrainedForecaster(SequenceForecaster):
-    """Base of the forecasters that give weights as well; subclasses say which network scores.
+    """Base of the forecasters that give weights as well; subclasses name the network.
 
     See `RiskLimitedLSTM` for parameters and attributes.
     """

@@ -41,7 +41,7 @@ __all__ = [
 
 # Fewer stocks than this give no usable correlation; as in stats.cross_section.ic.
 MIN_ASSETS = 5
-# Added to the variance of the scores: a network that says the same of all stocks has slope, not
+# Added to the variance of the scores: a network that gives all stocks one score has slope, not
 # an infinite one. With scores of variance 1 it moves an IC by 5e-9.
 VARIANCE_FLOOR = 1e-8
 # Pairs of stocks are compared in blocks of about this many, so that a block stays in cache.

@@ -34,10 +34,10 @@ __all__ = [
     "assemble",
     "banded_attention",
     "draw_uniform",
-    "drop",
+    "apply_dropout",
     "recur",
     "recurrent_layers",
-    "remember_long",
+    "set_memory_bias",
     "run",
     "widths",
 ]
@@ -53,7 +53,7 @@ BLOCK_ENTRIES = 32_768
 BLOCK = 32
 
 
-def drop(x: Tensor, rate: float, noise: Generator | None) -> Tensor:
+def apply_dropout(x: Tensor, rate: float, noise: Generator | None) -> Tensor:
     """Dropout with its own generator: zero a share `rate` of entries, scale up the rest.
 
     With ``noise=None`` (prediction) or a rate of 0 the input comes back as it is. The rate is
@@ -116,7 +116,7 @@ def draw_uniform(
 def recurrent_layers(
     n_inputs: int, hidden: int, layers: int, *, layer: Callable[[int, int], nn.RNNBase] = _LSTMLayer
 ) -> nn.ModuleList:
-    """Stacked recurrent layers, their weights still to be drawn; then call `remember_long`."""
+    """Stacked recurrent layers, their weights still to be drawn; then call `set_memory_bias`."""
     return nn.ModuleList(layer(width, hidden) for width in widths(n_inputs, hidden, layers))
 
 
@@ -126,7 +126,7 @@ def widths(n_inputs: int, hidden: int, layers: int) -> list[int]:
 
 
 @torch.no_grad()
-def remember_long(layers: nn.ModuleList, hidden: int) -> None:
+def set_memory_bias(layers: nn.ModuleList, hidden: int) -> None:
     """Set to 1 the bias of the gate that keeps the state, so that memory starts long.
 
     Torch has it second in both kinds: input, forget, cell, output; and reset, update, new.
@@ -142,7 +142,7 @@ def recur(
     ends: State = []
     for depth, layer in enumerate(layers):
         x, end = layer(x, None if state is None else state[depth])
-        x = drop(x, dropout, noise)
+        x = apply_dropout(x, dropout, noise)
         ends.append(end)
     return x, ends
 
@@ -174,13 +174,13 @@ class RecurrentNetwork(SequenceNetwork):
         self.head_weight = nn.Parameter(torch.empty(n_heads, hidden))
         self.head_bias = nn.Parameter(torch.empty(n_heads))
         draw_uniform(self.named_parameters(), 1.0 / sqrt(hidden), generator)
-        remember_long(self.layers, hidden)
+        set_memory_bias(self.layers, hidden)
 
     def forward(
         self, inputs: Tensor, state: State | None = None, noise: Generator | None = None
     ) -> tuple[Tensor, State]:
         """As `SequenceNetwork.forward`."""
-        x = drop(inputs, self.dropout, noise)
+        x = apply_dropout(inputs, self.dropout, noise)
         x, ends = recur(self.layers, x, state, self.dropout, noise)
         return nn.functional.linear(x, self.head_weight, self.head_bias), ends
 
@@ -241,10 +241,10 @@ class MLPNetwork(SequenceNetwork):
         noise: Generator | None = None,
     ) -> tuple[Tensor, State]:
         """As `SequenceNetwork.forward`. The state is empty."""
-        x = drop(inputs, self.dropout, noise)
+        x = apply_dropout(inputs, self.dropout, noise)
         for weight, bias in zip(self.weights, self.biases, strict=True):
             x = nn.functional.silu(nn.functional.linear(x, weight, bias))
-            x = drop(x, self.dropout, noise)
+            x = apply_dropout(x, self.dropout, noise)
         return nn.functional.linear(x, self.head_weight, self.head_bias), []
 
 
@@ -356,13 +356,13 @@ class AttentionNetwork(SequenceNetwork):
         self.head_weight = nn.Parameter(torch.empty(n_heads, 2 * hidden))
         self.head_bias = nn.Parameter(torch.empty(n_heads))
         draw_uniform(self.named_parameters(), 1.0 / sqrt(hidden), generator)
-        remember_long(self.layers, hidden)
+        set_memory_bias(self.layers, hidden)
 
     def forward(
         self, inputs: Tensor, state: State | None = None, noise: Generator | None = None
     ) -> tuple[Tensor, State]:
         """As `SequenceNetwork.forward`."""
-        x = drop(inputs, self.dropout, noise)
+        x = apply_dropout(inputs, self.dropout, noise)
         h, ends = recur(self.layers, x, None if state is None else state[:-1], self.dropout, noise)
         past = h if state is None else torch.cat([state[-1], h])
         # A weight of 0 does not silence a NaN. One in a later row must not reach an earlier one;
@@ -370,7 +370,7 @@ class AttentionNetwork(SequenceNetwork):
         memory = torch.nan_to_num(past).transpose(0, 1)
         query = nn.functional.linear(h, self.score / sqrt(h.shape[2])).transpose(0, 1)
         attended = banded_attention(query, memory, memory, self.lag_bias)
-        both = torch.cat([h, drop(attended.transpose(0, 1), self.dropout, noise)], dim=2)
+        both = torch.cat([h, apply_dropout(attended.transpose(0, 1), self.dropout, noise)], dim=2)
         ends.append(past[max(0, len(past) - self.window + 1) :])
         return nn.functional.linear(both, self.head_weight, self.head_bias), ends
 
@@ -440,11 +440,11 @@ class CNNLSTMNetwork(RecurrentNetwork):
         self, inputs: Tensor, state: State | None = None, noise: Generator | None = None
     ) -> tuple[Tensor, State]:
         """As `SequenceNetwork.forward`."""
-        x = drop(inputs, self.dropout, noise)
+        x = apply_dropout(inputs, self.dropout, noise)
         pasts: State = []
         for depth, layer in enumerate(self.convolutions):
             y, past = layer(x, None if state is None else state[depth])
-            y = drop(torch.relu(y), self.dropout, noise)
+            y = apply_dropout(torch.relu(y), self.dropout, noise)
             x = x + y if depth else y
             pasts.append(past)
         x, ends = recur(

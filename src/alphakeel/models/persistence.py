@@ -73,7 +73,7 @@ class Store(Protocol):
 
 
 class Persistent(BaseEstimator):
-    """An estimator that can say all it has learned, and be made again from that.
+    """An estimator whose learned state can be saved, and that can be restored from it.
 
     What is learned are the attributes that end in an underscore, by scikit-learn's habit.
     Subclasses whose learned attributes are more than arrays and plain values say how to take
@@ -146,7 +146,7 @@ class Persistent(BaseEstimator):
 
 
 def expect(where: str, array: object, shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
-    """Return an array of a state, or say in one sentence what is wrong with its form.
+    """Return an array of a state, or raise a DataError on a wrong type or shape.
 
     >>> expect("coef_", np.zeros(3, np.float32), (2,), np.float64)
     Traceback (most recent call last):

@@ -38,7 +38,7 @@ KNOWN: tuple[type[Persistent], ...] = (
 
 
 def restore(state: ModelState, *, device: str | None = None) -> Any:
-    """Make a fitted forecaster again from what its `state` said.
+    """Restore a fitted forecaster from its `state`.
 
     On the same machine and device it predicts what the saved one did, to the bit. `device` is
     where a network shall run, if not where its parameters say; classes without a device ignore

@@ -370,7 +370,7 @@ def encode(
     horizon: int,
     days: int,
 ) -> Floats32:
-    """Targets of the heads: what came after each decision, in units of the base forecast.
+    """Targets of the heads: what follows each decision, in units of the base forecast.
 
     `base` (n_decisions, n_assets) is HAR's annual volatility. Float32 (n_decisions, n_assets, 1
     + days): the residual of log volatility, then the returns of days t+1 to t+days in daily

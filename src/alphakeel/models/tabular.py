@@ -144,7 +144,7 @@ def rows_of(inputs: Features, chosen: Bools) -> Floats32:
 
 
 def import_lightgbm() -> ModuleType:
-    """Import the optional package, or say in a ConfigError how to get it."""
+    """Import the optional package, or raise a ConfigError on how to install it."""
     try:
         import lightgbm
     except ImportError as error:

@@ -35,7 +35,7 @@ __all__ = [
     "AdamW",
     "PRECISIONS",
     "Training",
-    "clip",
+    "clip_gradients",
     "one_cycle",
     "one_thread",
     "reuse_memory",
@@ -218,7 +218,7 @@ def train(
             outputs, _ = network(inputs, noise=noise)
         parts = batch.loss(outputs.float(), loss_function)
         parts.total.backward()
-        norm = clip(parameters)
+        norm = clip_gradients(parameters)
         loss = float(parts.total.detach())
         if not (isfinite(loss) and isfinite(norm)):
             states.go_back(states.sound)
@@ -362,7 +362,7 @@ class AdamW:
             square.copy_(torch.as_tensor(moments["square"]))
 
 
-def clip(parameters: list[torch.nn.Parameter]) -> float:
+def clip_gradients(parameters: list[torch.nn.Parameter]) -> float:
     """Scale gradients down to a joint norm of `CLIP_NORM`; return the norm that they had."""
     gradients = [p.grad for p in parameters if p.grad is not None]
     norm = float(torch.sqrt(sum(((g * g).sum() for g in gradients), torch.zeros(()))))

@@ -259,7 +259,7 @@ def fit_and_score(
     ConvergenceError
         If a loss is not finite, with the numbers of factor and stock at fault.
     """
-    forecaster = make_forecaster(model, config, on_progress or _unheard)
+    forecaster = make_forecaster(model, config, on_progress or _ignore_progress)
     if prepare is not None:
         prepare(forecaster)
     last = train.stop if isinstance(train, slice) else int(train[-1]) + 1
@@ -359,7 +359,7 @@ def fold_text(number: int, folds: Sequence[Fold]) -> str:
     return f"fold {number + 1} of {len(folds)}"
 
 
-def _unheard(*_: Any) -> None:
+def _ignore_progress(*_: Any) -> None:
     """Ignore the steps of a fit."""
 
 

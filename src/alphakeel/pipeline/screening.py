@@ -17,7 +17,7 @@ from alphakeel.config import StudyConfig
 from alphakeel.factors.screening import FactorScreen
 from alphakeel.pipeline.dataset import Dataset
 
-__all__ = ["Screens", "judge_factors", "screen_factors"]
+__all__ = ["Screens", "screen_fold", "screen_factors"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +38,7 @@ class Screens:
         return table.assign(network=table["factor"].isin(self.network.selected_))
 
 
-def judge_factors(
+def screen_fold(
     dataset: Dataset,
     train: slice | npt.NDArray[np.intp],
     config: StudyConfig,
@@ -80,9 +80,9 @@ def screen_factors(
 
     def screen(number: int) -> Screens:
         if task is None:
-            return judge_factors(dataset, trains[number], config, models)
+            return screen_fold(dataset, trains[number], config, models)
         with task(number):
-            return judge_factors(dataset, trains[number], config, models)
+            return screen_fold(dataset, trains[number], config, models)
 
     _ = dataset.sections  # computed before there are threads that would each compute them
     parallel = joblib.Parallel(n_jobs=config.jobs, prefer="threads")

@@ -25,8 +25,8 @@ from alphakeel.risk.regimes import trend_volatility_regimes
 __all__ = [
     "Portfolio",
     "Simulator",
-    "borrowing_text",
-    "levered",
+    "describe_borrowing",
+    "levered_margin",
     "market_of",
     "short_margin",
 ]
@@ -132,24 +132,26 @@ class Simulator:
         """Backtest weights given by decision, (n_decisions, n_assets)."""
         targets = np.full(self.price.shape, np.nan)
         targets[self.decisions - self.start] = decided
-        return self.follow(targets, margin)
+        return self.trade_daily(targets, margin)
 
-    def follow(self, targets: Floats, margin: Margin | None = None) -> Portfolio:
+    def trade_daily(self, targets: Floats, margin: Margin | None = None) -> Portfolio:
         """Backtest weights given by day, (n_days, n_assets); on margin where it is given."""
         margin = margin or Margin()
         if self.market is None:
-            ledger = self.run(targets, cost=ProportionalCost(self.cost_per_side), margin=margin)
+            ledger = self.backtest_at_cost(
+                targets, cost=ProportionalCost(self.cost_per_side), margin=margin
+            )
         else:
-            ledger = self.run_in(targets, self.market, self.wealth, margin=margin)
+            ledger = self.backtest_in_market(targets, self.market, self.wealth, margin=margin)
         return Portfolio(targets, ledger, margin)
 
-    def run(self, targets: Floats, *, cost: CostModel, margin: Margin) -> Ledger:
+    def backtest_at_cost(self, targets: Floats, *, cost: CostModel, margin: Margin) -> Ledger:
         """Backtest at a given cost, without market rules."""
         return run_backtest(
             targets, self.price, tradable=self.tradable, lag=self.lag, cost=cost, margin=margin
         )
 
-    def run_in(
+    def backtest_in_market(
         self, targets: Floats, market: MarketRules, wealth: float, *, margin: Margin
     ) -> Ledger:
         """Backtest in a given market, from a given wealth."""
@@ -205,7 +207,7 @@ def short_margin(config: StudyConfig) -> Margin | None:
     )
 
 
-def levered(margin: Margin, exposure: float, financing_rate: float) -> Margin:
+def levered_margin(margin: Margin, exposure: float, financing_rate: float) -> Margin:
     """What a portfolio may borrow when it is held at up to an exposure."""
     if exposure <= 1.0:
         return margin
@@ -213,7 +215,7 @@ def levered(margin: Margin, exposure: float, financing_rate: float) -> Margin:
     return replace(margin, max_gross=most, financing_rate=financing_rate)
 
 
-def borrowing_text(config: StudyConfig) -> tuple[str, ...]:
+def describe_borrowing(config: StudyConfig) -> tuple[str, ...]:
     """Sentences on what is borrowed and what it costs; none where nothing is."""
     alloc, costs, text = config.allocation, config.costs, []
     if alloc.neutral is not None:

@@ -1,7 +1,7 @@
 """From scores to portfolios: every strategy of a study, without and under the overlay.
 
-Benchmarks and models meet the same simulator and the same overlay, so that a difference between
-two portfolios is a difference of decisions.
+Benchmarks and models are traded by the same simulator under the same overlay, so that a difference
+between two portfolios is a difference of decisions.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from alphakeel.pipeline.fitting import ModelResult
 from alphakeel.pipeline.simulator import (
     Portfolio,
     Simulator,
-    borrowing_text,
-    levered,
+    describe_borrowing,
+    levered_margin,
     market_of,
     short_margin,
 )
@@ -39,12 +39,12 @@ from alphakeel.risk.volatility import portfolio_returns, portfolio_volatility
 
 __all__ = [
     "Portfolios",
-    "compose",
+    "compute_weights",
     "forecast_risk",
-    "put_under_overlay",
+    "apply_overlay",
     "trade_all",
     "trade_scores",
-    "weigh",
+    "allocate_scores",
 ]
 
 Floats = npt.NDArray[np.float64]
@@ -122,13 +122,13 @@ def trade_all(
     config : StudyConfig
     """
     tested = slice(len(volatility) - len(simulator.decisions), None)
-    decided, records = compose(models, volatility[tested], simulator, config)
+    decided, records = compute_weights(models, volatility[tested], simulator, config)
     margins = _margins_of(models, config)
     plain = {name: simulator.trade(weights, margins.get(name)) for name, weights in decided.items()}
     risk = {name: forecast_risk(portfolio, simulator) for name, portfolio in plain.items()}
     overlays, held = {}, {}
     for name, portfolio in plain.items():
-        held[name], overlays[name] = put_under_overlay(
+        held[name], overlays[name] = apply_overlay(
             portfolio,
             risk[name],
             simulator,
@@ -155,7 +155,7 @@ def trade_all(
         size_sweep=sizes,
         market_text=(
             *(simulator.market.text if simulator.market else ()),
-            *borrowing_text(config),
+            *describe_borrowing(config),
         ),
     )
 
@@ -185,17 +185,17 @@ def trade_scores(
     margin = None
     if weights is None:
         margin = short_margin(config)
-        weights = weigh(scores, volatility, simulator, config)[0]
+        weights = allocate_scores(scores, volatility, simulator, config)[0]
     portfolio = simulator.trade(np.asarray(weights, np.float64), margin)
     if under:
         risk, rate = forecast_risk(portfolio, simulator), config.costs.financing_rate
-        portfolio, _ = put_under_overlay(
+        portfolio, _ = apply_overlay(
             portfolio, risk, simulator, config.overlay, financing_rate=rate
         )
     return portfolio.ledger
 
 
-def compose(
+def compute_weights(
     models: Mapping[str, ModelResult],
     volatility: Real,
     simulator: Simulator,
@@ -218,7 +218,7 @@ def compose(
     }
     records: dict[str, tuple[Record, ...]] = {}
     for method in alloc.benchmarks:
-        found = allocate(
+        allocation = allocate(
             method,
             returns=simulator.returns,
             decisions=simulator.decisions,
@@ -228,20 +228,20 @@ def compose(
             smoothing=1.0,
             lag=simulator.lag,
         )
-        weights[BENCHMARKS[method]] = found.weights
+        weights[BENCHMARKS[method]] = allocation.weights
     tested = slice(-len(simulator.decisions), None)
     for result in models.values():
         if result.weights is not None:
             weights[result.label] = np.asarray(result.weights[tested], np.float64)
             continue
-        own, notes = weigh(result.scores[tested], volatility, simulator, config)
+        own, notes = allocate_scores(result.scores[tested], volatility, simulator, config)
         weights[result.label] = own
         if notes:
             records[result.label] = notes
     return weights, records
 
 
-def weigh(
+def allocate_scores(
     scores: Real,
     volatility: Real,
     simulator: Simulator,
@@ -324,7 +324,7 @@ def forecast_risk(portfolio: Portfolio, simulator: Simulator) -> TailForecast:
     )
 
 
-def put_under_overlay(
+def apply_overlay(
     portfolio: Portfolio,
     risk: TailForecast,
     simulator: Simulator,
@@ -336,7 +336,7 @@ def put_under_overlay(
     throttle = None
     if simulator.bear is not None and settings.bear_exposure is not None:
         throttle = np.where(simulator.bear, settings.bear_exposure, np.nan)
-    margin = levered(portfolio.margin, settings.max_exposure, financing_rate)
+    margin = levered_margin(portfolio.margin, settings.max_exposure, financing_rate)
     earned = portfolio_returns(portfolio.ledger.net_returns, portfolio.ledger.weights)
     plan = overlay(
         earned,
@@ -358,7 +358,7 @@ def put_under_overlay(
     targets = overlay_targets(portfolio.targets, portfolio.ledger.weights, plan, lag=simulator.lag)
     if margin.short:  # shorts that lost have grown over wealth: a decision never adds to that
         targets = cap_gross(targets, margin.max_gross)
-    return simulator.follow(targets, margin), plan
+    return simulator.trade_daily(targets, margin), plan
 
 
 def _volatility_of(portfolio: Portfolio, earned: Floats, simulator: Simulator) -> Floats:
@@ -405,7 +405,7 @@ def _sweep_costs(
     """Repeat the same decisions at other costs of one side: by label and rate."""
     return {
         (name, rate): return_series(
-            simulator.run(own.targets, cost=ProportionalCost(rate), margin=own.margin)
+            simulator.backtest_at_cost(own.targets, cost=ProportionalCost(rate), margin=own.margin)
         )
         for name, own in portfolios.items()
         for rate in COST_SWEEP
@@ -429,7 +429,9 @@ def _sweep_sizes(
     days = slice(simulator.start, simulator.start + len(simulator.price))
     market = market_of(dataset.panel, preset, config).between(days)
     return {
-        (name, size): return_series(simulator.run_in(own.targets, market, size, margin=own.margin))
+        (name, size): return_series(
+            simulator.backtest_in_market(own.targets, market, size, margin=own.margin)
+        )
         for name, own in portfolios.items()
         for size in SIZE_SWEEP
     }

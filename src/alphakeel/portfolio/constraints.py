@@ -1,4 +1,4 @@
-"""What a portfolio may be, what one decision knows, and by how much weights break a limit.
+"""Limits of a portfolio, the data of one decision, and by how much weights break a limit.
 
 `DecisionData` cuts what each decision knows from the whole history, without looking past its row.
 """
@@ -36,7 +36,7 @@ PERIODS = 252.0
 # Solvers stop within 1e-7 of a bound; more than this is a broken limit.
 TOLERANCE = 1e-6
 
-# Fewer scenarios say nothing about a tail: the portfolio stays in cash until there are so many.
+# Fewer scenarios do not estimate a tail: the portfolio stays in cash until there are so many.
 MIN_SCENARIOS = 20
 
 

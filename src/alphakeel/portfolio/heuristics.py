@@ -202,14 +202,14 @@ def minimum_variance(
         if columns.size * weight_cap <= 1.0:
             weights[i, columns] = weight_cap
             continue
-        matrix, kept = ledoit_wolf_matrix(past[:, columns], min_share=min_share)
+        matrix, has_history = ledoit_wolf_matrix(past[:, columns], min_share=min_share)
         solution = _least_variance(matrix, weight_cap)
         if solution is None:
             raise AlphakeelError(
                 f"the solver found no minimum-variance portfolio on row {row}: check the returns "
                 f"of rows {max(0, row - window + 1)} to {row} for extreme values"
             )
-        weights[i, columns[kept]] = solution
+        weights[i, columns[has_history]] = solution
     return weights
 
 
@@ -281,14 +281,14 @@ def _smooth(
     last = np.zeros(fresh.shape[1])
     for i in np.flatnonzero(~silent).tolist():
         held = np.where(eligible[i], last, 0.0)
-        kept = np.where(stuck[i], held, 0.0)
-        budget = min(fresh[i].sum(), 1.0 - kept.sum())
+        unsold = np.where(stuck[i], held, 0.0)
+        budget = min(fresh[i].sum(), 1.0 - unsold.sum())
         blend = fresh[i]
         if held.any() and smoothing < 1.0:
             blend = (1.0 - smoothing) * held + smoothing * fresh[i]
         faded = (blend < MIN_WEIGHT) & (fresh[i] == 0.0)
         blend = np.where(stuck[i] | faded, 0.0, blend)
-        last = kept + capped_proportional(blend[None], cap=cap, budget=budget)[0]
+        last = unsold + capped_proportional(blend[None], cap=cap, budget=budget)[0]
         weights[i] = last
     return weights
 
@@ -357,7 +357,7 @@ def long_short_quantile(
     """Hold the best-scored stocks and sell the worst ones short, by inverse volatility.
 
     Each side is a :func:`top_quantile` portfolio (the short one of the scores with their sign
-    turned) worth half of `gross`. Then the heavier side is scaled down to the other: in money, or,
+    turned) of half of `gross`. Then the heavier side is scaled down to the other: in money, or,
     with `betas`, in weight times beta. So `gross` is never exceeded. One unit long, one unit short:
     E. Fama, K. French (1993), doi:10.1016/0304-405X(93)90023-5.
 

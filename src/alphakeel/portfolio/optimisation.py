@@ -431,12 +431,12 @@ def _reason(conflict: tuple[str, ...], over: dict[str, float], suspended: bool) 
     return f"{cause}: broken {broken}"
 
 
-def _short_of_history(row: int, held: FloatArray, kept: FloatArray, limits: Limits) -> Record:
+def _short_of_history(row: int, held: FloatArray, weights: FloatArray, limits: Limits) -> Record:
     """The record of a decision that holds cash, but for suspended stocks."""
     used = {
-        "turnover": float(np.abs(kept - held).sum()),
-        "weight": float(np.abs(kept).max(initial=0.0)),
-        "invested": float(kept.sum()),
+        "turnover": float(np.abs(weights - held).sum()),
+        "weight": float(np.abs(weights).max(initial=0.0)),
+        "invested": float(weights.sum()),
     }
     over = breaches(used, limits)
     reason = "no stock has the history that a decision needs" if over else ""

@@ -244,7 +244,7 @@ def overlay(
     if invested is not None:
         stocks = np.nan_to_num(check_series("invested", invested, n_dates))
     path = _Path(n_dates, brake, int(lag), cost_per_side, financing_rate / DAYS_PER_YEAR)
-    path.follow(np.nan_to_num(returns), decided, caps, limits["volatility"], band, stocks)
+    path.simulate(np.nan_to_num(returns), decided, caps, limits["volatility"], band, stocks)
     return Overlay(
         path.exposure, path.decided, path.effective, path.wealth, **limits, brake=path.factor
     )
@@ -266,7 +266,7 @@ class _Path:
         self.wealth, self.factor = np.empty(n_dates), np.ones(n_dates)
         self.decided = np.zeros(n_dates, dtype=np.bool_)
 
-    def follow(
+    def simulate(
         self,
         returns: FloatArray,
         composed: BoolArray,
@@ -277,7 +277,7 @@ class _Path:
     ) -> None:
         """Earn, decide, trade: once for every close."""
         brake, lag = self.brake, self.lag
-        kept = 0.0 if brake is None else 0.5 ** (1.0 / brake.halflife)
+        persistence = 0.0 if brake is None else 0.5 ** (1.0 / brake.halflife)
         wealth = peak = 1.0
         held = decision = float(min(caps[0], aims[0]))
         latest = -lag - 1  # row of the latest decision
@@ -294,7 +294,7 @@ class _Path:
             self.wealth[t] = wealth
 
             if brake is not None:
-                peak = wealth + max(peak - wealth, 0.0) * kept
+                peak = wealth + max(peak - wealth, 0.0) * persistence
                 self.factor[t] = brake.factor(1.0 - wealth / peak)
             wanted = float(min(caps[t], aims[t]) * self.factor[t])
             in_force = decision if latest >= t - lag else held
@@ -351,7 +351,7 @@ def overlay_targets(
     if (composed & ~plan.decided).any():
         row = int((composed & ~plan.decided).argmax())
         raise DataError(
-            f"targets are decided on row {row} but the overlay was not told: make `decided` from "
+            f"targets are decided on row {row} but not marked in `decided`: make `decided` from "
             "the rows of the targets"
         )
     newest = np.maximum.accumulate(np.where(composed, np.arange(n_dates), -1))

@@ -209,9 +209,9 @@ def conic(programme: Programme, warm: WarmStart) -> SolverResult | None:
         positive.add([(w, eye), (a, -eye)], np.zeros(n))
         positive.add([(w, -eye), (a, -eye)], np.zeros(n))
     floors = np.array([floor for _, floor in p.aux.values()])
-    kept = np.isfinite(floors)
+    bounded = np.isfinite(floors)
     helpers = slice(int(starts[4]), width)
-    positive.add([(helpers, -sparse.identity(len(aux), format="csr")[kept])], -floors[kept])
+    positive.add([(helpers, -sparse.identity(len(aux), format="csr")[bounded])], -floors[bounded])
     dense = np.zeros((len(p.rows), width))
     for i, row in enumerate(p.rows):
         dense[i, w] = row.g if row.g is not None else 0.0

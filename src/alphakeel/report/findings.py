@@ -11,7 +11,7 @@ import pandas as pd
 
 from alphakeel.evaluation.performance import strategy_tables
 from alphakeel.model_factory import EQUAL_WEIGHT, LABELS, under_overlay
-from alphakeel.pipeline.simulator import borrowing_text
+from alphakeel.pipeline.simulator import describe_borrowing
 from alphakeel.report.table_cells import p_text, show
 from alphakeel.results import Study
 
@@ -83,7 +83,7 @@ def scope(study: Study) -> str:
         f"{days[-1]} ({len(days):,} days). Models are fitted {fitted}; portfolios are rebalanced "
         f"every {study.config.walk_forward.rebalance_every} days; {paid}."
     )
-    return " ".join((tested, *borrowing_text(study.config)))
+    return " ".join((tested, *describe_borrowing(study.config)))
 
 
 def conclusion(tables: Mapping[str, pd.DataFrame], focus: str) -> str:
@@ -174,7 +174,7 @@ def findings(
 
 def _deflation_statement(seen: TestSetUse) -> Statement:
     """The best Sharpe ratio, deflated by all the studies that were run on these data."""
-    claim, detail = seen.in_words()
+    claim, detail = seen.describe()
     doubted = seen.deflation.deflated_sharpe < 1.0 - _SIGNIFICANCE
     return Statement("worse" if doubted else "unclear", claim, detail)
 

@@ -154,10 +154,10 @@ def _volatility_blocks(view: View) -> list[Block]:
     if len(yearly):
         long = yearly.assign(year=yearly["year"].astype(str))
         wide = pivot(long, "year", "strategy", "annual_volatility", list(view.study.overlaid))
-        goal = "" if target is None else f" (target: {show(target, 'whole')})"
+        target_text = "" if target is None else f" (target: {show(target, 'whole')})"
         blocks.append(
             make_table(
-                wide, f"Realised volatility by calendar year, with the overlay{goal}",
+                wide, f"Realised volatility by calendar year, with the overlay{target_text}",
                 kind="percent",
             )
         )  # fmt: skip

@@ -115,7 +115,7 @@ def _section(study: ValidationCurve, axis: str) -> str:
         f"Returns diminish at {points['rank_ic']} {AXES[axis]} by Rank IC, at {points['sharpe']} "
         "by Sharpe ratio."
     )
-    facts = [first, *deflation.in_words()]
+    facts = [first, *deflation.describe()]
     items = "".join(f"<li>{html.escape(fact)}</li>" for fact in facts)
     title = f"More {AXES[axis]}"
     return (

@@ -314,7 +314,7 @@ def tracking_scale(
 
     ``c <- c + rate * (exceeded - (1 - level))``, starting from 1: quantile tracking, the
     proportional part of conformal PID control, on losses in units of the base forecast. After n
-    judged days the share of exceedances is ``1 - level + (c - 1) / (rate * n)``, exactly. The
+    counted days the share of exceedances is ``1 - level + (c - 1) / (rate * n)``, exactly. The
     factor on row t knows the returns up to row t.
 
     Parameters
@@ -323,7 +323,7 @@ def tracking_scale(
         Simple returns per day, fractions; NaN where there is none.
     forecast : ndarray of the shape of `returns`
         Base forecast of the value at risk, a positive fraction, on the row before the day that
-        it is about. A day without a forecast, or with 0 (all cash), is not judged.
+        it is about. A day without a forecast, or with 0 (all cash), is not counted.
     level : float, default=0.95
         Confidence, in (0, 1).
     rate : float, default=0.01
@@ -343,8 +343,8 @@ def tracking_scale(
     for t in range(1, len(r)):
         with np.errstate(invalid="ignore"):
             exceeded = r[t] < -scale[t - 1] * base[t - 1]
-        judged = ~np.isnan(r[t]) & (base[t - 1] > 0.0)
-        scale[t] = scale[t - 1] + np.where(judged, rate * (exceeded - share), 0.0)
+        counted = ~np.isnan(r[t]) & (base[t - 1] > 0.0)
+        scale[t] = scale[t - 1] + np.where(counted, rate * (exceeded - share), 0.0)
     return scale
 
 

@@ -30,7 +30,7 @@ from alphakeel.pipeline.screening import screen_factors
 from alphakeel.pipeline.simulator import Simulator
 from alphakeel.pipeline.strategies import trade_scores
 from alphakeel.selection.search_space import SearchPlan, settings_at
-from alphakeel.selection.trial_log import TrialLedger, TrialRecord, written
+from alphakeel.selection.trial_log import TrialLedger, TrialRecord, rounded_returns
 from alphakeel.stats import performance
 from alphakeel.stats import splits as folds
 from alphakeel.stats.cross_section import rank_ic
@@ -42,7 +42,7 @@ __all__ = [
     "deciding_settings",
     "make_splits",
     "mean_rank_ic",
-    "over_limits",
+    "limit_excess",
     "rank_ic_of",
     "sharpe_or_zero",
     "trade_block",
@@ -151,7 +151,7 @@ def trade_block(
     return BlockReturns(days, ledger.net_returns, ledger.turnover)
 
 
-def over_limits(
+def limit_excess(
     returns: Floats, turnover: Floats, limits: Mapping[str, float | None]
 ) -> dict[str, float]:
     """By how much a portfolio exceeds each limit: realised over allowed, less 1; <= 0 keeps it.
@@ -161,7 +161,7 @@ def over_limits(
     Examples
     --------
     >>> days = np.array([0.0, -0.1, 0.0, 0.05])
-    >>> over = over_limits(days, np.zeros(4), {"max_drawdown": 0.2, "var_95": None})
+    >>> over = limit_excess(days, np.zeros(4), {"max_drawdown": 0.2, "var_95": None})
     >>> {name: round(value, 6) for name, value in over.items()}
     {'max_drawdown': -0.5}
     """
@@ -228,9 +228,9 @@ class CrossValidation:
         jobs = self.config.jobs
         stopped = False
         for start in range(0, len(self.splits), jobs):
-            wave = range(start, min(start + jobs, len(self.splits)))
-            fits = (joblib.delayed(self._run_split)(number, config) for number in wave)
-            for number, (correlation, blocks) in zip(wave, self._parallel()(fits), strict=True):
+            batch = range(start, min(start + jobs, len(self.splits)))
+            fits = (joblib.delayed(self._run_split)(number, config) for number in batch)
+            for number, (correlation, blocks) in zip(batch, self._parallel()(fits), strict=True):
                 done.add(correlation, blocks)
                 last = number == len(self.splits) - 1
                 pruned = report(number, done.value(self.plan.objective))
@@ -296,7 +296,7 @@ class _Validated:
     def over(self, config: StudyConfig) -> dict[str, float]:
         """Excess over the limits of the settings."""
         turnover = self.turnover[self.count > 0] / self.count[self.count > 0]
-        return over_limits(self.returns(), turnover, config_to_dict(config)["limits"])
+        return limit_excess(self.returns(), turnover, config_to_dict(config)["limits"])
 
     def record(
         self, key: str, data: str, model: str, params: dict[str, Any], config: StudyConfig
@@ -319,5 +319,5 @@ class _Validated:
             over=self.over(config),
             first=str(self.dates[span.start]),
             last=str(self.dates[span.stop - 1]),
-            returns=written(daily[span]),
+            returns=rounded_returns(daily[span]),
         )

@@ -37,7 +37,7 @@ class Deflation:
     sharpe : float
         Of the choice, annual.
     expected_maximum_sharpe : float
-        Of the best of `n_trials` worthless trials, annual; NaN where fewer than two trials tell
+        Of the best of `n_trials` trials without skill, annual; NaN where fewer than two trials tell
         how far they lie apart.
     deflated_sharpe : float
         Probability that the true Sharpe ratio exceeds that; NaN likewise.
@@ -56,8 +56,8 @@ class Deflation:
     minimum_days: float
     n_days: int
 
-    def in_words(self) -> list[str]:
-        """Put the numbers into sentences for a reader who does not know their names."""
+    def describe(self) -> list[str]:
+        """The numbers in sentences."""
         lines = []
         if math.isfinite(self.overfitting_probability):
             lines.append(
@@ -66,7 +66,7 @@ class Deflation:
             )
         if math.isfinite(self.deflated_sharpe):
             lines.append(
-                f"Sharpe ratio {self.sharpe:.2f}; the best of {self.n_trials} worthless trials "
+                f"Sharpe ratio {self.sharpe:.2f}; the best of {self.n_trials} trials without skill "
                 f"would show {self.expected_maximum_sharpe:.2f}: it is better than that with "
                 f"probability {self.deflated_sharpe:.2f}."
             )
@@ -76,10 +76,12 @@ class Deflation:
                 f"are {self.n_days:,})."
             )
         elif self.minimum_days > 0:
-            lines.append("No number of such days shows a Sharpe ratio above 0: it is not.")
+            lines.append(
+                "The Sharpe ratio is not above 0, so no number of such days can show that it is."
+            )
         return lines
 
-    def plain(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON; None where a number is not known."""
         return {
             name: None if isinstance(value, float) and not math.isfinite(value) else value

@@ -43,7 +43,7 @@ from alphakeel.selection.trial_log import TrialLedger, TrialRecord
 
 __all__ = [
     "STARTUP",
-    "alone",
+    "lock_folder",
     "open_study",
     "study_name",
     "tune",
@@ -95,8 +95,8 @@ def tune(
     --------
     >>> import alphakeel as ak
     >>> panel = ak.load_bundled("synthetic", n_assets=12, n_dates=900, seed=1)
-    >>> found = tune(panel, plan=SearchPlan(model="linear", n_trials=2, blocks=3))
-    >>> len(found.trials), found.config.linear.method in ("pooled", "ridge")
+    >>> tuning = tune(panel, plan=SearchPlan(model="linear", n_trials=2, blocks=3))
+    >>> len(tuning.trials), tuning.config.linear.method in ("pooled", "ridge")
     (2, True)
     """
     config, plan = config or StudyConfig(), plan or SearchPlan()
@@ -113,7 +113,7 @@ def tune(
     if ledger is None:
         ledger = TrialLedger(None if folder is None else Path(folder) / "trials.jsonl")
     cv = CrossValidation(dataset, splits, config, plan, study_plan, ledger)
-    with alone(folder):
+    with lock_folder(folder):
         study = open_study(folder, study_name(cv.key({}), plan, space), plan, len(splits))
         trials = _run(study, cv, space, on_progress)
     return _result(trials, cv, space, name)
@@ -305,7 +305,7 @@ def open_study(
 
 
 @contextmanager
-def alone(folder: str | Path | None) -> Iterator[None]:
+def lock_folder(folder: str | Path | None) -> Iterator[None]:
     """Lock the folder for one search; a process that dies releases it."""
     if folder is None:
         yield

@@ -29,7 +29,7 @@ __all__ = [
     "Span",
     "Tuning",
     "default_space",
-    "drawn",
+    "sample_point",
     "settings_at",
     "write_tuning",
 ]
@@ -121,7 +121,7 @@ def _at_most(name: str, values: tuple[int, ...], longest: int) -> Choice:
     return Choice(name, tuple(v for v in values if v <= longest) or (longest,))
 
 
-def drawn(space: Space, rng: np.random.Generator) -> dict[str, Any]:
+def sample_point(space: Space, rng: np.random.Generator) -> dict[str, Any]:
     """Draw a point of a space at random, by setting."""
     point: dict[str, Any] = {}
     for part in space:
@@ -249,7 +249,7 @@ class Tuning:
     name: str
     validated: tuple[str, str]
 
-    def in_words(self) -> list[str]:
+    def describe(self) -> list[str]:
         """The result in sentences, one a line."""
         states = self.trials["state"].value_counts()
         counted = ", ".join(f"{int(states[k])} {k}" for k in states.index)
@@ -270,7 +270,7 @@ class Tuning:
                 f"No trial kept all limits; this one has the smallest violation (limits.{worst} "
                 f"by {self.best['over'][worst]:.0%})."
             )
-        return [*lines, *self.deflation.in_words()]
+        return [*lines, *self.deflation.describe()]
 
     def summary(self) -> dict[str, Any]:
         """Plain values for JSON; None where a number is not known."""
@@ -286,18 +286,18 @@ class Tuning:
             "validated": list(self.validated),
             "trials": {"run": len(self.trials), **{str(k): int(v) for k, v in states.items()}},
             "best": self.best,
-            "deflation": self.deflation.plain(),
+            "deflation": self.deflation.to_dict(),
         }
 
 
-def write_tuning(found: Tuning, folder: str | Path) -> Path:
+def write_tuning(tuning: Tuning, folder: str | Path) -> Path:
     """Write ``best.toml``, ``trials.csv`` and ``tuning.json`` into a folder; path of the first."""
     folder = Path(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "best.toml").write_text(config_to_toml(found.config), encoding="utf-8")
-        found.trials.to_csv(folder / "trials.csv", index=False)
-        text = json.dumps(found.summary(), indent=2, allow_nan=False)
+        (folder / "best.toml").write_text(config_to_toml(tuning.config), encoding="utf-8")
+        tuning.trials.to_csv(folder / "trials.csv", index=False)
+        text = json.dumps(tuning.summary(), indent=2, allow_nan=False)
         (folder / "tuning.json").write_text(text + "\n", encoding="utf-8")
     except OSError as error:
         raise DataError(f"cannot write the search into {folder}: {error.strerror}.") from error

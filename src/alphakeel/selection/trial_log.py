@@ -40,8 +40,8 @@ __all__ = [
     "TrialLedger",
     "TrialRecord",
     "record_run",
-    "side_by_side",
-    "written",
+    "join_returns",
+    "rounded_returns",
 ]
 
 Floats = npt.NDArray[np.float64]
@@ -149,8 +149,8 @@ class TrialLedger:
         return [r.sharpe for r in self.of(data) if r.complete and math.isfinite(r.sharpe)]
 
     def returns(self, data: str) -> Floats:
-        """Validation returns of complete trials of searches, as `side_by_side` joins them."""
-        return side_by_side([r for r in self.of(data) if r.complete])
+        """Validation returns of complete trials of searches, as `join_returns` joins them."""
+        return join_returns([r for r in self.of(data) if r.complete])
 
     def _refresh(self) -> None:
         """Read the lines that any process has appended since the last reading."""
@@ -184,12 +184,12 @@ class TrialLedger:
             self._records[record.key] = record
 
 
-def written(returns: Floats) -> list[float]:
+def rounded_returns(returns: Floats) -> list[float]:
     """Returns rounded to the nine digits that the ledger stores."""
     return [float(f"{r:.9g}") for r in returns]
 
 
-def side_by_side(records: Sequence[TrialRecord]) -> Floats:
+def join_returns(records: Sequence[TrialRecord]) -> Floats:
     """Returns of the trials over the span that most share, on their common days: (n_days, n)."""
     spans: dict[tuple[str, str, int], list[TrialRecord]] = {}
     for record in records:
@@ -272,7 +272,7 @@ class TestSetUse:
     best: str
     deflation: Deflation
 
-    def in_words(self) -> tuple[str, str]:
+    def describe(self) -> tuple[str, str]:
         """The result in one sentence, and the details in a few."""
         studies = f"{self.n_studies} different studies" if self.n_studies > 1 else "The first study"
         many = self.n_portfolios > 1
@@ -280,23 +280,25 @@ class TestSetUse:
         value = self.deflation.deflated_sharpe
         known = f"{value:.2f}" if math.isfinite(value) else "not known"
         result = f"the deflated Sharpe ratio of {self.best} is {known}"
-        detail = self.deflation.in_words()
+        detail = self.deflation.describe()
         if other := self.n_portfolios - self.n_comparable:
-            detail.append(f"{other} were tested over other days and only add to the number.")
+            detail.append(
+                f"{other} were tested over other days and only add to the number of trials."
+            )
         detail.append(
-            "The Sharpe ratio is held against 0: a portfolio of stocks earns the market's premium "
-            "besides. Only studies in the same ledger are known."
+            "The Sharpe ratio is tested against 0, although a portfolio of stocks also earns the "
+            "market premium. Only studies in the same ledger are counted."
         )
         return f"{studies} of these data, {shown}: {result}.", " ".join(detail)
 
-    def plain(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON; None where a number is not known."""
         return {
             "n_studies": self.n_studies,
             "n_portfolios": self.n_portfolios,
             "n_comparable": self.n_comparable,
             "best": self.best,
-            "deflation": self.deflation.plain(),
+            "deflation": self.deflation.to_dict(),
         }
 
 
@@ -332,7 +334,7 @@ def record_run(study: Study, ledger: TrialLedger, *, date: dt.date | None = None
         best=best.model,
         deflation=deflate(
             np.array(best.returns),
-            side_by_side(comparable),
+            join_returns(comparable),
             n_trials=len(different),
             sharpes=[r.sharpe for r in comparable if math.isfinite(r.sharpe)],
         ),
@@ -365,7 +367,7 @@ def _records(study: Study, date: str) -> list[TrialRecord]:
                     sharpe=float(performance.sharpe(ledger.net_returns)),
                     first=str(days[0]),
                     last=str(days[-1]),
-                    returns=written(ledger.net_returns),
+                    returns=rounded_returns(ledger.net_returns),
                     gross_sharpe=float(performance.sharpe(ledger.gross_returns)),
                     study=whole,
                     date=date,

@@ -101,7 +101,7 @@ def run_validation_curve(
     runner = CurveRunner(prepare_dataset(known, study_plan), study_plan, config, plan)
     points = runner.points(space)
     key = _key(runner, points)
-    members = _fitted(runner, points, Checkpoints(store, key), on_progress)
+    members = _fit_points(runner, points, Checkpoints(store, key), on_progress)
     means = [runner.mean(outcomes) for outcomes in members]
 
     for point, mean in zip(points, means, strict=True):
@@ -140,7 +140,7 @@ def _key(runner: CurveRunner, points: list[CurvePoint]) -> str:
     return study_key(runner.data_hash, config_to_dict(runner.config) | wanted, runner.versions)
 
 
-def _fitted(
+def _fit_points(
     runner: CurveRunner,
     points: list[CurvePoint],
     checkpoints: Checkpoints,
@@ -152,7 +152,7 @@ def _fitted(
     pairs = [(i, s) for i, point in enumerate(points) for s in range(point.seeds)]
     pairs.sort(key=lambda pair: -points[pair[0]].work)
     resumed = checkpoints.begin()
-    known = {pair: _find(checkpoints, *pair) for pair in pairs}
+    known = {pair: _load_fit(checkpoints, *pair) for pair in pairs}
     if resumed:
         finished = sum(forecasts is not None for forecasts in known.values())
         with tracker.task("resuming", 0.0, f"{finished} of {len(pairs)} fits done"):
@@ -166,7 +166,7 @@ def _fitted(
             forecasts = known[number, seed]
             if forecasts is None:
                 forecasts = runner.forecast(point.params, seed)
-                _keep(checkpoints, number, seed, forecasts)
+                _save_fit(checkpoints, number, seed, forecasts)
             return runner.evaluate(forecasts)
 
     parallel = joblib.Parallel(n_jobs=runner.config.jobs, prefer="threads")
@@ -175,7 +175,7 @@ def _fitted(
     return [[outcomes[i, s] for s in range(point.seeds)] for i, point in enumerate(points)]
 
 
-def _find(checkpoints: Checkpoints, point: int, seed: int) -> dict[str, Forecast] | None:
+def _load_fit(checkpoints: Checkpoints, point: int, seed: int) -> dict[str, Forecast] | None:
     """Forecasts of a finished network by period, or None without a checkpoint of it."""
     tree = checkpoints.find(f"{point}-{seed}")
     if tree is None:
@@ -184,7 +184,9 @@ def _find(checkpoints: Checkpoints, point: int, seed: int) -> dict[str, Forecast
     return {period: Forecast(x, weights.get(period)) for period, x in tree["scores"].items()}
 
 
-def _keep(checkpoints: Checkpoints, point: int, seed: int, forecasts: dict[str, Forecast]) -> None:
+def _save_fit(
+    checkpoints: Checkpoints, point: int, seed: int, forecasts: dict[str, Forecast]
+) -> None:
     """Write the forecasts of a finished network."""
     weights = {p: own.weights for p, own in forecasts.items() if own.weights is not None}
     scores = {period: own.scores for period, own in forecasts.items()}
@@ -211,7 +213,7 @@ def _axis_table(
 ) -> pd.DataFrame:
     if axis == "trials":
         return best_of(runs[runs["seed"] == 0], seed=boot["seed"]).assign(axis=axis)
-    own = _on(axis, points, means)
+    own = _outcomes_on(axis, points, means)
     parts = []
     for period in PERIODS:
         bands = ensemble(
@@ -223,7 +225,9 @@ def _axis_table(
     return by_degree(runs).merge(pd.concat(parts), on=["degree", "period"]).assign(axis=axis)
 
 
-def _on(axis: str, points: list[CurvePoint], means: list[FitOutcome]) -> dict[int, FitOutcome]:
+def _outcomes_on(
+    axis: str, points: list[CurvePoint], means: list[FitOutcome]
+) -> dict[int, FitOutcome]:
     """Outcome at each degree of an axis, in order."""
     at = {
         degree: mean
@@ -271,7 +275,7 @@ def _deflation(
     data: str,
 ) -> Deflation:
     """Correct the best of an axis; trials have one network each, and are compared by one."""
-    own = _on(axis, points, [m[0] for m in members] if axis == "trials" else means)
+    own = _outcomes_on(axis, points, [m[0] for m in members] if axis == "trials" else means)
     returns = np.stack([outcome.returns[PERIODS[0]] for outcome in own.values()], axis=1)
     sharpes = [outcome.values(PERIODS[0])["sharpe"] for outcome in own.values()]
     return deflate(

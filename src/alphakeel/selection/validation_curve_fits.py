@@ -22,15 +22,15 @@ from alphakeel.pipeline.plan import Plan, purge_of
 from alphakeel.pipeline.screening import screen_factors
 from alphakeel.selection.cross_validation import (
     deciding_settings,
+    limit_excess,
     mean_rank_ic,
-    over_limits,
     rank_ic_of,
     sharpe_or_zero,
     trade_block,
 )
 from alphakeel.selection.deflation import Deflation
-from alphakeel.selection.search_space import Space, default_space, drawn, settings_at
-from alphakeel.selection.trial_log import TrialRecord, written
+from alphakeel.selection.search_space import Space, default_space, sample_point, settings_at
+from alphakeel.selection.trial_log import TrialRecord, rounded_returns
 from alphakeel.stats import bootstrap, performance
 from alphakeel.stats.sharpe import SharpeEstimate, sharpe_intervals
 from alphakeel.stats.splits import split_validation, walk_forward
@@ -136,7 +136,9 @@ class CurveRunner:
         settings_tried: list[tuple[str, int, dict[str, Any]]] = [("trials", 1, {})]
         settings_tried += [("steps", n, {"network.max_steps": n}) for n in plan.steps]
         settings_tried += [("hidden", n, {"network.hidden": n}) for n in plan.hidden]
-        settings_tried += [("trials", n, drawn(space, rng)) for n in range(2, plan.n_trials + 1)]
+        settings_tried += [
+            ("trials", n, sample_point(space, rng)) for n in range(2, plan.n_trials + 1)
+        ]
         places: dict[StudyConfig, list[tuple[str, int]]] = {}
         params: dict[StudyConfig, dict[str, Any]] = {}
         for axis, degree, point in settings_tried:
@@ -203,10 +205,10 @@ class CurveRunner:
             split_rank_ic=[values["rank_ic"]],
             rank_ic=values["rank_ic"],
             sharpe=values["sharpe"],
-            over=over_limits(mean.returns[period], mean.turnover[period], limits),
+            over=limit_excess(mean.returns[period], mean.turnover[period], limits),
             first=first,
             last=last,
-            returns=written(mean.returns[period]),
+            returns=rounded_returns(mean.returns[period]),
         )
 
     def ends(self, period: str) -> tuple[str, str]:
@@ -455,7 +457,7 @@ class ValidationCurve:
     tested: tuple[str, str]
     key: str
 
-    def in_words(self) -> list[str]:
+    def describe(self) -> list[str]:
         """The result in sentences, one a line."""
         lines = [
             (
@@ -471,7 +473,7 @@ class ValidationCurve:
                     f"More {unit}: returns diminish at {own['diminishing']['rank_ic']} by Rank IC, "
                     f"at {own['diminishing']['sharpe']} by Sharpe ratio."
                 ),
-                *(f"  {line}" for line in self.deflation[axis].in_words()),
+                *(f"  {line}" for line in self.deflation[axis].describe()),
             ]
         return lines
 
@@ -486,7 +488,7 @@ class ValidationCurve:
             "validated": list(self.validated),
             "tested": list(self.tested),
             "points": _records(self.points),
-            "deflation": {axis: own.plain() for axis, own in self.deflation.items()},
+            "deflation": {axis: own.to_dict() for axis, own in self.deflation.items()},
             "degrees": _records(self.table),
         }
 

@@ -1,1 +1,1 @@
-"""Arithmetic on arrays: knows nothing of panels, files or torch."""
+"""Arithmetic on arrays: no panels, files or torch."""

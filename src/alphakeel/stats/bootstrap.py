@@ -46,7 +46,7 @@ class Interval:
     Attributes
     ----------
     estimate : float
-        The statistic on the days as they were.
+        The statistic on the original days.
     low, high : float
         Limits; NaN where undefined, as percentiles are if the statistic is on any resample.
     level : float

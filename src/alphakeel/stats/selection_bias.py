@@ -423,7 +423,9 @@ def overfitting_probability(
     chosen, inside, outside, ranks = [], [], [], []
     step = max(1, _CHUNK_VALUES // n_trials)
     scores = (
-        _sharpes(r, edges, periods_per_year) if statistic is None else _any(r, edges, statistic)
+        _sharpes(r, edges, periods_per_year)
+        if statistic is None
+        else _statistic_of_blocks(r, edges, statistic)
     )
     for start in range(0, len(picks), step):
         part = picks[start : start + step]
@@ -440,7 +442,7 @@ def overfitting_probability(
     rank = np.concatenate(ranks)
     logits = np.log(rank / (n_trials + 1 - rank))
     before, after = np.concatenate(inside), np.concatenate(outside)
-    slope, intercept = _line(before, after)
+    slope, intercept = _least_squares_line(before, after)
     return Overfitting(
         probability=float((logits < 0.0).mean() + 0.5 * (logits == 0.0).mean()),
         logits=logits,
@@ -486,7 +488,7 @@ def _sharpes(r: Array, edges: NDArray[np.intp], periods: float) -> Callable[...,
     return score
 
 
-def _any(
+def _statistic_of_blocks(
     r: Array, edges: NDArray[np.intp], statistic: Callable[[Array], Any]
 ) -> Callable[..., Array]:
     """Any statistic of unions of blocks, on the rows themselves."""
@@ -504,7 +506,7 @@ def _any(
     return score
 
 
-def _line(x: Array, y: Array) -> tuple[float, float]:
+def _least_squares_line(x: Array, y: Array) -> tuple[float, float]:
     """Slope and intercept of least squares; NaN if x is constant."""
     deviation = x - x.mean()
     square = float(deviation @ deviation)

@@ -136,7 +136,7 @@ def sharpe_intervals(
     r = check_series(returns, "returns", ndim=(1, 2))
     columns = r.reshape(len(r), -1)
     return _estimates(
-        columns, _itself, method, level, n_bootstrap, block_length, seed, periods_per_year
+        columns, _each_column, method, level, n_bootstrap, block_length, seed, periods_per_year
     )
 
 
@@ -206,7 +206,7 @@ def sharpe_differences(
         raise DataError(f"returns cover {len(r)} days but the baseline {len(b)}.")
     joined = np.column_stack([r, b])
     return _estimates(
-        joined, _less_last, method, level, n_bootstrap, block_length, seed, periods_per_year
+        joined, _less_last_column, method, level, n_bootstrap, block_length, seed, periods_per_year
     )
 
 
@@ -223,11 +223,11 @@ def sharpe_influence(returns: ArrayLike) -> tuple[Array, Array]:
     return sharpe, z - 0.5 * sharpe * (z * z - 1.0)
 
 
-def _itself(x: Array) -> Array:
+def _each_column(x: Array) -> Array:
     return x
 
 
-def _less_last(x: Array) -> Array:
+def _less_last_column(x: Array) -> Array:
     return x[..., :-1] - x[..., -1:]
 
 

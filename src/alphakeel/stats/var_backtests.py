@@ -51,7 +51,7 @@ class VarEvaluation:
     tick_loss: float  # mean, in units of return: the lower, the sharper the forecast
 
     def verdict(self, *, significance: float = 0.05) -> str:
-        """What the tests say, as a sentence; a p-value below `significance` counts as failed."""
+        """The tests in a sentence; a p-value below `significance` counts as failed."""
         c = self.coverage
         counted = (
             f"{c.exceedances} exceedances in {c.n} days, {100 * c.rate:.1f} % against "
@@ -64,17 +64,17 @@ class VarEvaluation:
         if self.independence.p_value < significance:
             faults.append(
                 "one exceedance changes the odds of the next "
-                f"(Christoffersen p {_in_words(self.independence.p_value)})"
+                f"(Christoffersen p {_p_text(self.independence.p_value)})"
             )
         if not faults and self.conditional.p_value < significance:
             faults.append(
                 "frequency and clustering together do not fit "
-                f"(conditional coverage p {_in_words(self.conditional.p_value)})"
+                f"(conditional coverage p {_p_text(self.conditional.p_value)})"
             )
         if not faults and self.dynamic.p_value < significance:
             faults.append(
                 "exceedances can be foretold from the days before "
-                f"(dynamic quantile p {_in_words(self.dynamic.p_value)})"
+                f"(dynamic quantile p {_p_text(self.dynamic.p_value)})"
             )
         return f"{counted}: {' and '.join(faults) or 'no test objects'}."
 
@@ -133,7 +133,7 @@ def tick_loss(
     return float((margin * (p - (margin < 0.0))).mean()) if margin.size else float("nan")
 
 
-def _in_words(p: float) -> str:
+def _p_text(p: float) -> str:
     return "below 0.001" if p < 0.001 else f"{p:.3f}"
 
 
@@ -174,8 +174,8 @@ class VarTest:
 def exceedances(returns: ArrayLike, forecast: ArrayLike, *, lag: int = 1) -> Array:
     """Days with ``return < -forecast``: 1.0, others 0.0, NaN where either is missing.
 
-    The return of row t is judged by the forecast of row ``t - lag``; ``lag=0`` for forecasts that
-    stand on the day that they are about.
+    The return of row t is tested against the forecast of row ``t - lag``; ``lag=0`` for forecasts
+    that stand on the day that they are about.
     """
     r, bound = _pair_up(returns, forecast, lag)
     return np.where(np.isnan(r) | np.isnan(bound), np.nan, r < -bound)

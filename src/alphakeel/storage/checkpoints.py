@@ -275,7 +275,7 @@ class DiskStore:
 
 def _ignore(path: Path, why: str) -> None:
     warnings.warn(
-        f"kept progress in {path} cannot be used ({why}); that part is computed again",
+        f"saved progress in {path} cannot be used ({why}); that part is computed again",
         ResumeWarning,
         stacklevel=4,
     )
