@@ -206,7 +206,7 @@ class TestEdges:
         assert "too rarely" in evaluate(returns, forecast * 2).verdict()
         slow = np.repeat([0.004, 0.02], 600) * rng.standard_normal(1200)
         bound = np.full(1200, -np.quantile(slow, 0.05))
-        assert "odds of the next" in evaluate(slow, bound).verdict()
+        assert "more or less likely" in evaluate(slow, bound).verdict()
 
     def test_refusals(self) -> None:
         with pytest.raises(DataError, match="one length"):

@@ -63,20 +63,20 @@ class VarEvaluation:
             faults.append(f"the forecast was exceeded {word} (Kupiec p {c.p_value:.3f})")
         if self.independence.p_value < significance:
             faults.append(
-                "one exceedance changes the odds of the next "
+                "an exceedance makes the next one more or less likely "
                 f"(Christoffersen p {_p_text(self.independence.p_value)})"
             )
         if not faults and self.conditional.p_value < significance:
             faults.append(
-                "frequency and clustering together do not fit "
+                "frequency and clustering are rejected together "
                 f"(conditional coverage p {_p_text(self.conditional.p_value)})"
             )
         if not faults and self.dynamic.p_value < significance:
             faults.append(
-                "exceedances can be foretold from the days before "
+                "exceedances can be predicted from earlier days "
                 f"(dynamic quantile p {_p_text(self.dynamic.p_value)})"
             )
-        return f"{counted}: {' and '.join(faults) or 'no test objects'}."
+        return f"{counted}: {' and '.join(faults) or 'no test rejects the forecast'}."
 
 
 def dynamic_quantile(
@@ -146,7 +146,7 @@ def evaluate(
     --------
     >>> returns = np.random.default_rng(1).normal(0.0, 0.01, 2000)
     >>> evaluate(returns, np.full(2000, 0.01645)).verdict()
-    '96 exceedances in 1999 days, 4.8 % against 5 % expected: no test objects.'
+    '96 exceedances in 1999 days, 4.8 % against 5 % expected: no test rejects the forecast.'
     """
     hits = exceedances(returns, forecast, lag=lag)
     return VarEvaluation(
@@ -196,7 +196,7 @@ def kupiec(hits: ArrayLike, *, level: float = 0.95) -> VarTest:
 
 
 def christoffersen_independence(hits: ArrayLike, *, level: float = 0.95) -> VarTest:
-    """Likelihood-ratio test that an exceedance does not change the odds of the next day's.
+    """Likelihood-ratio test that an exceedance makes the next no more and no less likely.
 
     A first-order Markov chain, in which the chance of an exceedance depends on the day before,
     against one chance for all days; one degree of freedom. Pairs of days in which one is missing
