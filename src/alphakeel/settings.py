@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from alphakeel.errors import ConfigError
+from alphakeel.files import regular_file
 
 __all__ = [
     "NONE",
@@ -121,7 +122,7 @@ def read_toml(path: str | Path) -> dict[str, Any]:
     """Read a TOML file as nested mappings."""
     path = Path(path)
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(regular_file(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"cannot read settings file {path}: {error.strerror}.") from error
     except UnicodeDecodeError as error:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
+import lzma
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
@@ -332,6 +337,57 @@ def test_a_broken_file_does_not_hide_the_others(tmp_path: Path) -> None:
     messages = [problem.message for problem in inspect_path(tmp_path).problems]
     assert any("TSLA.csv" in message for message in messages)
     assert any("XOM" in message and "'abc'" in message for message in messages)
+
+
+PACKED = {
+    "gzip": gzip.compress,
+    "bzip2": bz2.compress,
+    "xz": lzma.compress,
+    "zstd": lambda data: pa.compress(data, codec="zstd", asbytes=True),
+    "lz4": lambda data: pa.compress(data, codec="lz4", asbytes=True),
+}
+
+
+@pytest.mark.parametrize("name", ["prices.csv", "prices.csv.gz", "prices.parquet"])
+@pytest.mark.parametrize("kind", PACKED)
+def test_compressed_files_are_named(kind: str, name: str, tmp_path: Path) -> None:
+    file = tmp_path / name
+    file.write_bytes(PACKED[kind]("\n".join(good_lines()).encode()))
+    with pytest.raises(DataError, match=rf"^{name} is compressed \({kind}\).*unpack it\.$"):
+        load_panel(file)
+
+
+def test_a_folder_of_compressed_files(tmp_path: Path) -> None:
+    (tmp_path / "prices.csv.gz").write_bytes(gzip.compress(b"date"))
+    with pytest.raises(DataError, match=r"no CSV or Parquet file; prices\.csv\.gz is compressed"):
+        load_panel(tmp_path)
+
+
+@pytest.mark.parametrize("repeated_in", ["dictionary", "zstd"])
+def test_a_parquet_bomb_is_refused_unread(
+    repeated_in: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, n = tmp_path / "prices.parquet", 35_000_000
+    prices = pa.table({"adj_close": pa.repeat(1.0, n)})
+    pq.write_table(
+        prices,
+        file,
+        compression="zstd",
+        use_dictionary=repeated_in == "dictionary",
+        row_group_size=n,
+    )
+    assert file.stat().st_size < 300_000
+    monkeypatch.setattr(pq, "read_table", lambda *_, **__: pytest.fail("it was read"))
+    with pytest.raises(DataError, match=r"prices\.parquet unpacks from .* 200 times its size"):
+        load_panel(file)
+
+
+def test_a_column_that_never_changes_is_no_bomb(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"date": DAYS, "A": PRICES["AAPL"], "B": PRICES["MSFT"]})
+    long = frame.melt("date", var_name="ticker", value_name="adj_close")
+    long = long.assign(**{f"note {i}": "the same" for i in range(200)})
+    long.to_parquet(tmp_path / "prices.parquet", index=False, compression="zstd")
+    assert load_panel(tmp_path / "prices.parquet")["adj_close"].shape == (4, 2)
 
 
 def test_parquet_that_is_none(tmp_path: Path) -> None:

@@ -71,7 +71,7 @@ def read_settings(data: str | None, config: Path | None, jobs: int | None = None
     settings = load_config(config) if config is not None else StudyConfig()
     if config is not None and settings.factors.custom:
         beside = config.parent / settings.factors.custom  # which an absolute path replaces
-        if beside.is_file():
+        if beside.exists():
             own = replace(settings.factors, custom=str(beside.resolve()))
             settings = replace(settings, factors=own)
     if data is not None:

@@ -38,7 +38,14 @@ from alphakeel.data.layouts import (
     rows_of,
 )
 from alphakeel.data.parsing import parse_dates
-from alphakeel.data.tables import SUFFIXES, Table, field_of, read_table, recognise
+from alphakeel.data.tables import (
+    PACKED_SUFFIXES,
+    SUFFIXES,
+    Table,
+    field_of,
+    read_table,
+    recognise,
+)
 from alphakeel.data.universe import most_traded, only_members, without_empty
 from alphakeel.data.validation import MAX_PROBLEMS, Problem, raise_first
 from alphakeel.errors import ConfigError, DataError
@@ -244,10 +251,10 @@ def _read_folder(path: Path) -> Reading:
     files = sorted(
         file
         for file in path.iterdir()
-        if file.suffix.lower() in SUFFIXES and file.is_file() and not file.name.startswith(".")
+        if file.suffix.lower() in SUFFIXES and not file.is_dir() and not file.name.startswith(".")
     )
     if not files:
-        raise DataError(f"folder {path} holds no CSV or Parquet file.")
+        raise DataError(_no_table(path))
     if len(files) == 1:
         return _read_file(files[0])
     tables: list[Table] = []
@@ -265,6 +272,13 @@ def _read_folder(path: Path) -> Reading:
     reading = _by_kind(tables, path)
     reading.problems = problems + reading.problems
     return reading
+
+
+def _no_table(path: Path) -> str:
+    """Say that a folder holds no table, and which files might be one if they were unpacked."""
+    packed = sorted(file.name for file in path.iterdir() if file.suffix.lower() in PACKED_SUFFIXES)
+    text = f"folder {path} holds no CSV or Parquet file"
+    return f"{text}; {packed[0]} is compressed: unpack it." if packed else f"{text}."
 
 
 def _by_kind(tables: list[Table], path: Path) -> Reading:
@@ -498,7 +512,7 @@ def _note_unused(reading: Reading, path: Path) -> None:
 def _files(path: Path, stem: str) -> list[Path]:
     """The tables whose name begins with a word, sorted."""
     matching = (file for suffix in SUFFIXES for file in path.glob(f"{stem}*{suffix}"))
-    return sorted(file for file in matching if file.is_file())
+    return sorted(file for file in matching if not file.is_dir())
 
 
 def _file(path: Path, stem: str) -> Path | None:
@@ -509,7 +523,7 @@ def _file(path: Path, stem: str) -> Path | None:
 def read_reports(source: str | Path) -> pd.DataFrame | None:
     """The table `fundamentals.parquet` (or `.csv`, ...) of a folder, unchecked; None if absent."""
     files = (Path(source) / f"fundamentals{suffix}" for suffix in SUFFIXES)
-    file = next((path for path in files if path.is_file()), None)
+    file = next((path for path in files if path.exists()), None)
     if file is None:
         return None
     columns = read_table(file).columns

@@ -19,8 +19,10 @@ import pyarrow.parquet as pq
 from alphakeel.data.parsing import looks_like_dates
 from alphakeel.data.validation import MAX_PROBLEMS, Problem, place
 from alphakeel.errors import DataError
+from alphakeel.files import regular_file
 
 __all__ = [
+    "PACKED_SUFFIXES",
     "SPELLINGS",
     "SUFFIXES",
     "Table",
@@ -33,6 +35,19 @@ __all__ = [
 ]
 
 SUFFIXES = (".csv", ".txt", ".tsv", ".parquet", ".pq")
+PACKED_SUFFIXES = (".gz", ".bz2", ".xz", ".zst", ".lz4", ".zip", ".7z")
+# First bytes of compressed files: what is in them may be a thousand times as long.
+_PACKED = {
+    b"\x1f\x8b": "gzip",
+    b"BZh": "bzip2",
+    b"\xfd7zXZ\0": "xz",
+    b"\x28\xb5\x2f\xfd": "zstd",
+    b"\x04\x22\x4d\x18": "lz4",
+    b"7z\xbc\xaf\x27\x1c": "7z",
+}
+# A Parquet file is refused if reading it takes more than both: prices take 12 times its size.
+MOST_TIMES_ITS_SIZE = 200
+ALWAYS_READ = 2**28  # bytes
 DELIMITERS = (",", ";", "\t", "|")
 _HEADS = ("price", "ticker", "attributes", "symbols", "")
 
@@ -85,6 +100,8 @@ class Table:
 def read_table(path: Path) -> Table:
     """Read a CSV or Parquet file; what is not a table is refused by name."""
     try:
+        regular_file(path)
+        _refuse_packed(path)
         if path.suffix.lower() in (".parquet", ".pq"):
             return _read_parquet(path)
         return _read_text(path)
@@ -92,9 +109,36 @@ def read_table(path: Path) -> Table:
         raise DataError(f"cannot read {path}: {error.strerror or error}.") from error
 
 
+def _refuse_packed(path: Path) -> None:
+    """Refuse a compressed file by its first bytes, before anything of it is unpacked."""
+    with path.open("rb") as file:
+        head = file.read(8)
+    for mark, kind in _PACKED.items():
+        if head.startswith(mark):
+            raise DataError(
+                f"{path.name} is compressed ({kind}), and only uncompressed text and Parquet are "
+                "read: unpack it."
+            )
+
+
+def _refuse_bomb(path: Path, about: pq.FileMetaData) -> None:
+    """Refuse a Parquet file that states to hold far more than its size allows for."""
+    groups = [about.row_group(i) for i in range(about.num_row_groups)]
+    values = sum(group.column(j).num_values for group in groups for j in range(group.num_columns))
+    needed = max(8 * values, sum(group.total_byte_size for group in groups))
+    size = path.stat().st_size
+    if needed > max(MOST_TIMES_ITS_SIZE * size, ALWAYS_READ):
+        raise DataError(
+            f"{path.name} unpacks from {size:,} to {needed:,} bytes, over {MOST_TIMES_ITS_SIZE} "
+            "times its size: it cannot hold prices; write it again from the data."
+        )
+
+
 def _read_parquet(path: Path) -> Table:
     try:
-        schema = pq.read_schema(path)
+        about = pq.read_metadata(path)
+        _refuse_bomb(path, about)
+        schema = about.schema.to_arrow_schema()
         texts = [
             name
             for name, kind in zip(schema.names, schema.types, strict=True)

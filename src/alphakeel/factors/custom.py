@@ -40,6 +40,7 @@ from alphakeel.errors import ConfigError
 from alphakeel.factors import FACTORS
 from alphakeel.factors.arrays import PanelArrays
 from alphakeel.factors.base import Factor, FactorSet, compute_factors
+from alphakeel.files import regular_file
 
 __all__ = [
     "CustomFactors",
@@ -217,7 +218,7 @@ def load_factors(path: str | Path) -> CustomFactors:
         return CustomFactors()
     file = Path(path)
     try:
-        source = file.read_bytes()
+        source = regular_file(file).read_bytes()
     except OSError as error:
         raise ConfigError(f"cannot read the factors in {file}: {error.strerror}.") from error
     digest = hashlib.sha256(source).hexdigest()

@@ -27,6 +27,7 @@ import numpy.typing as npt
 
 from alphakeel.config import StudyConfig, config_to_dict
 from alphakeel.errors import DataError
+from alphakeel.files import regular_file
 from alphakeel.model_factory import under_overlay
 from alphakeel.models.persistence import fingerprint
 from alphakeel.results import Study
@@ -157,7 +158,7 @@ class TrialLedger:
         if self.path is None:
             return
         try:
-            with self.path.open("rb") as file:
+            with regular_file(self.path).open("rb") as file:
                 file.seek(self._read)
                 text = file.read()
         except (FileNotFoundError, NotADirectoryError):

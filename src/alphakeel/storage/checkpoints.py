@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 
 from alphakeel.errors import DataError, ResumeWarning
+from alphakeel.files import regular_file
 from alphakeel.models.persistence import ModelState
 
 __all__ = [
@@ -218,7 +219,7 @@ class DiskStore:
         if self.fresh:
             return None
         try:
-            data = path.read_bytes()
+            data = regular_file(path).read_bytes()
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:

@@ -18,6 +18,7 @@ from skfolio.containers import AssetPanel
 
 from alphakeel.data.cleaning import CleaningLedger
 from alphakeel.errors import DataError
+from alphakeel.files import regular_file
 from alphakeel.pipeline.dataset import Dataset, Provenance
 from alphakeel.storage.checkpoints import folder_all_or_nothing
 
@@ -127,7 +128,10 @@ def load_dataset(folder: str | Path) -> Dataset:
     """
     root = Path(folder)
     try:
-        about = json.loads((root / "dataset.json").read_text(encoding="utf-8"))
+        for path in root.rglob("*"):
+            if not path.is_dir():
+                regular_file(path)
+        about = json.loads(regular_file(root / "dataset.json").read_text(encoding="utf-8"))
         if about["format_version"] != FORMAT_VERSION:
             raise DataError(
                 f"{root} holds a data set of format {about['format_version']}, and this version "
@@ -157,6 +161,8 @@ def load_dataset(folder: str | Path) -> Dataset:
 def _opened(path: Path) -> NDArray[Any]:
     """An array that stays on the disk; an empty one cannot, and is read."""
     values = np.load(path, mmap_mode="r", allow_pickle=False)
+    if not isinstance(values, np.ndarray):
+        raise ValueError(f"{path.name} is an archive, not an array")
     return np.asarray(values) if values.size == 0 else values
 
 

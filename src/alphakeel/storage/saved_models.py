@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from alphakeel.errors import AlphakeelError, DataError
+from alphakeel.files import regular_file
 from alphakeel.models.base import Forecaster
 from alphakeel.models.persistence import ModelState, Persistent
 from alphakeel.models.restore import restore
@@ -201,6 +202,6 @@ def _read_card(folder: Path) -> dict[str, Any]:
 
 def _read(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        return regular_file(path).read_bytes()
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror}") from error
