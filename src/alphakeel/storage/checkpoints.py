@@ -10,6 +10,7 @@ import hashlib
 import json
 import math
 import os
+import platform
 import re
 import shutil
 import tempfile
@@ -103,7 +104,8 @@ def read_arrays(data: bytes) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
 
 def write_atomically(path: Path, data: bytes, *, durable: bool) -> None:
     """Write a file whole or not at all; `durable` waits until it would survive a power cut."""
-    handle, scratch = tempfile.mkstemp(prefix=".writing-", dir=path.parent)
+    _clear_leftovers(path.parent)
+    handle, scratch = tempfile.mkstemp(prefix=_scratch("writing"), dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(data)
@@ -117,12 +119,64 @@ def write_atomically(path: Path, data: bytes, *, durable: bool) -> None:
         raise
 
 
+def _here() -> str:
+    """Host and, on Linux, namespace: where a process id stands for one process."""
+    host = re.sub(r"[^A-Za-z0-9.]", "_", platform.node())
+    # Two containers may share a host's name and a folder, and number their processes alike.
+    space = Path("/proc/self/ns/pid")
+    return f"{host}-{space.stat().st_ino if space.exists() else 0}"
+
+
+def _scratch(doing: str) -> str:
+    """How the name of a scratch file or folder of this process begins."""
+    return f".{doing}-{_here()}-{os.getpid()}-"
+
+
+def _clear_leftovers(folder: Path) -> None:
+    """Clear what killed processes of this host were writing into a folder.
+
+    What another host, or a process that is alive, is writing stays.
+    """
+    if os.name != "posix":  # elsewhere signal 0 ends the process that it asks for
+        return
+    ours = re.compile(rf"\.(writing|saving|old)-{re.escape(_here())}-([0-9]{{1,9}})-[a-z0-9_]+")
+    with suppress(OSError):  # another process clears it, too, or it may not be listed
+        for name in os.listdir(folder):
+            match = ours.fullmatch(name)
+            if match is None or _is_alive(int(match[2])):
+                continue
+            if match[1] == "writing":
+                (folder / name).unlink(missing_ok=True)
+                continue
+            if match[1] == "old":
+                _put_back(folder / name)
+            shutil.rmtree(folder / name, ignore_errors=True)
+
+
+def _put_back(old: Path) -> None:
+    """Give what was put aside its name again, if nothing else has it."""
+    for path in old.iterdir():
+        target = old.parent / path.name
+        if not target.exists():
+            os.replace(path, target)
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass  # it is another user's
+    return True
+
+
 @contextmanager
 def folder_all_or_nothing(target: Path, what: str) -> Iterator[Path]:
     """A folder to fill, which is given its name when it is whole.
 
     Whatever ends the process, there is no half a folder under that name, and one that has it
-    already stays until the new one is whole.
+    already stays until the new one is whole. What killed processes left beside it is cleared.
 
     Raises
     ------
@@ -132,7 +186,8 @@ def folder_all_or_nothing(target: Path, what: str) -> Iterator[Path]:
     root = target.parent
     try:
         root.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(prefix=".saving-", dir=root))
+        _clear_leftovers(root)
+        scratch = Path(tempfile.mkdtemp(prefix=_scratch("saving"), dir=root))
     except OSError as error:
         raise DataError(f"cannot write {what} into {root}: {error.strerror}.") from error
     try:
@@ -150,7 +205,7 @@ def _put_in_place(scratch: Path, target: Path) -> None:
     if not target.exists():
         os.replace(scratch, target)
         return
-    old = Path(tempfile.mkdtemp(prefix=".old-", dir=target.parent))
+    old = Path(tempfile.mkdtemp(prefix=_scratch("old"), dir=target.parent))
     try:
         os.replace(target, old / target.name)
         os.replace(scratch, target)
