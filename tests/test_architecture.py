@@ -83,6 +83,7 @@ SHORT_FILES = {
     "audit/findings.py": "what every check of the audit returns",
     "backtest/ledger.py": "the result of a backtest, read by those who run none",
     "data/bundled.py": "one table of data sets that ship with a package",
+    "data/spreadsheets.py": "the one way to write a table for people, for runs and searches",
     "data/universe.py": "who is in the sample",
     "evaluation/attribution.py": "what each step added",
     "factors/targets.py": "the only file that looks ahead",

@@ -216,6 +216,27 @@ class TestSeededFactors:
         assert "leaks.py, line" in finding.evidence
         assert "more than its lookback of 5 rows" in finding.evidence
 
+    def test_a_first_row_filled_from_the_second_is_a_leak(
+        self, panel: AssetPanel, tmp_path: Path
+    ) -> None:
+        """No cut reaches it, as they all leave the second row; only the trial of single rows."""
+        file = tmp_path / "filled.py"
+        file.write_text(
+            "from alphakeel import factor\n"
+            "@factor(lookback=1, fields=('adj_close',))\n"
+            "def filled(adj_close):\n"
+            "    out = -adj_close\n"
+            "    out[0] = out[min(1, len(out) - 1)]\n"
+            "    return out\n"
+        )
+        config = replace(QUICK, factors=replace(FEW, custom=str(file)))
+        found = the_leak(run_audit(panel, config), "factors")
+        assert found.factor == "filled"
+        assert "filled.py, line" in found.evidence
+        assert "reads the future" in found.evidence
+        with pytest.raises(ConfigError, match="reads the future"):
+            ak.run_study(panel, config)
+
     def test_a_copy_of_a_factor_is_a_warning(self, panel: AssetPanel, tmp_path: Path) -> None:
         file = tmp_path / "copies.py"
         file.write_text(

@@ -234,6 +234,7 @@ class TestTrials:
         (line,) = done.stderr.splitlines()
         assert "3 lines of" in line
         assert "cannot be read" in line
+        assert "(lines 1, 2, 3)" in line
         assert ledger.read_bytes() == damaged + whole[0] + b"\n", "what was lost is written again"
         assert json.loads(done.stdout)["trials"]["n_portfolios"] == 2
 

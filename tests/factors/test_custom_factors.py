@@ -18,7 +18,7 @@ from alphakeel.config import CleaningConfig, FactorConfig, ReportConfig, StudyCo
 from alphakeel.errors import ConfigError
 from alphakeel.factors import FACTORS
 from alphakeel.factors.base import compute_factors
-from alphakeel.factors.custom import check_factors, factor, load_factors
+from alphakeel.factors.custom import check_factors, factor, fault_of, load_factors
 from alphakeel.storage.runs import run_id
 from small_study import PRICES, study_of
 
@@ -173,6 +173,23 @@ def test_what_is_refused_in_a_study(
         ak.run_study(panel, config)
     assert "mine.py, line" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("body", "kind"),
+    [
+        ("return close * np.nan", "all_nan"),
+        ("return close / np.nanmean(close, axis=0)", "future"),
+        ("return pd.DataFrame(close).rolling(9).mean()", "lookback"),
+        ("return np.r_[np.cumsum(close, axis=0)[:-1], close[:1]]", "future"),  # the worse of two
+    ],
+)
+def test_kinds_of_faults(tmp_path: Path, panel: AssetPanel, body: str, kind: str) -> None:
+    path = written(tmp_path, f'@factor(lookback=3, fields=("close",))\ndef f(close):\n    {body}\n')
+    (own,) = load_factors(path).factors
+    fault = fault_of(own, panel, compute_factors(panel, (own,)).values[..., 0])
+    assert fault is not None
+    assert fault.kind == kind
 
 
 class TestStudy:

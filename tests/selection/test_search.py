@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import pairwise
@@ -408,7 +409,7 @@ class TestLedger:
         with ThreadPoolExecutor(6) as pool:
             list(pool.map(write, range(6)))
         ledger = TrialLedger(path)
-        assert ledger.unread == 0
+        assert ledger.unread_lines == []
         assert ledger.count("d") == 6 * 15 + 1
 
     def test_runs_and_searches_share_a_file_but_not_a_count(self, tmp_path: Path) -> None:
@@ -427,6 +428,46 @@ class TestLedger:
         with pytest.raises(DataError, match=r"prices\.csv is not a file of trials"):
             TrialLedger(file).count("")
         assert file.read_bytes() == before
+
+    @pytest.mark.parametrize(
+        "damage",
+        [
+            lambda line: line[:60],
+            lambda line: b"\0" * len(line),
+            lambda line: line.replace(b'"sharpe":1.0', b'"sharpe":1' + b"0" * 400),
+            lambda line: line.replace(b'"data":"d"', b'"data":["d"]'),
+            lambda line: line.replace(b'"first":"2020-01-01"', b'"first":{}'),
+            lambda line: line.replace(b'"study":""', b'"study":[1]'),
+            lambda line: line.replace(b'"complete":true', b'"complete":"no"'),
+        ],
+    )
+    def test_damaged_lines_are_named_and_the_others_count(
+        self, tmp_path: Path, damage: Callable[[bytes], bytes]
+    ) -> None:
+        path = tmp_path / "t.jsonl"
+        for key in "abcd":
+            TrialLedger(path).add(record(key))
+        lines = path.read_bytes().split(b"\n")
+        lines[1], lines[2] = damage(lines[1]), b"\n" + lines[2]
+        path.write_bytes(b"\n".join(lines))
+        ledger = TrialLedger(path)
+        assert (ledger.count("d"), ledger.returns("d").shape) == (3, (2, 3))
+        assert ledger.unread_lines == [2]
+        assert ledger.unread_note() == f"1 line of {path} cannot be read and is ignored (line 2)"
+        ledger.add(record("e"))
+        with path.open("ab") as file:
+            file.write(b"{}\n")
+        ledger.add(record("f"))
+        assert ledger.unread_lines == [2, 7], "the empty line counts, and later ones go on"
+
+    def test_a_ledger_whose_only_line_is_damaged_goes_on(self, tmp_path: Path) -> None:
+        path = tmp_path / "t.jsonl"
+        TrialLedger(path).add(record("a"))
+        path.write_bytes(path.read_bytes()[:80] + b"\n")
+        ledger = TrialLedger(path)
+        assert (ledger.count("d"), ledger.unread_lines) == (0, [1])
+        ledger.add(record("a"))
+        assert TrialLedger(path).count("d") == 1
 
     def test_a_folder_is_no_ledger(self, tmp_path: Path) -> None:
         with pytest.raises(DataError, match=r"cannot read the trials in .*: Is a directory\.$"):

@@ -7,6 +7,8 @@ import importlib
 import inspect
 import json
 import pkgutil
+import shutil
+import time
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,10 +20,12 @@ import safetensors.numpy
 
 import alphakeel.models
 from alphakeel.errors import ConfigError, DataError, NotFittedError
+from alphakeel.models.ensemble import Ensemble
 from alphakeel.models.linear import LinearForecaster
 from alphakeel.models.persistence import Persistent, fingerprint, pack, unpack
 from alphakeel.models.restore import KNOWN, restore
-from alphakeel.models.sequence import LSTMForecaster
+from alphakeel.models.risk_network import RiskForecaster
+from alphakeel.models.sequence import AttentionForecaster, CNNLSTMForecaster, LSTMForecaster
 from alphakeel.storage.saved_models import load_model, read_card, save_model
 from helpers import assert_same_state, model_sample
 
@@ -188,6 +192,30 @@ def says_the_same(changed: bytes, whole: bytes) -> bool:
         return False
 
 
+NETWORKS = [cls for cls in KNOWN if issubclass(cls, Ensemble)]
+
+
+@pytest.fixture(scope="module")
+def networks(sample: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A saved model of every class of networks."""
+    root = tmp_path_factory.mktemp("networks")
+    rng = np.random.default_rng(4)
+    paths = {"returns": 0.01 * rng.standard_normal((80, 5, 12))}
+    paths["volatility"] = 0.1 + rng.random((80, 12))
+    daily, decisions = rng.normal(0.0, 0.01, (400, 10)), np.arange(100, 400, 5)
+    folders = {}
+    for cls in NETWORKS:
+        model, about = small(cls), ABOUT
+        if cls is RiskForecaster:
+            model.fit(daily, decisions=decisions)
+            about = ABOUT | {"factors": ()}
+        else:
+            takes_paths = "returns" in inspect.signature(cls.fit).parameters
+            fit(model, {**sample, **(paths if takes_paths else {})})
+        folders[cls.__name__] = save_model(model, root / cls.__name__, **about)
+    return folders
+
+
 class TestRefusals:
     @pytest.fixture
     def saved(self, sample: dict[str, Any], tmp_path: Path) -> Path:
@@ -198,14 +226,17 @@ class TestRefusals:
             load_model(folder)
         assert "\n" not in str(caught.value)
 
-    def rewrite(self, folder: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    def rewrite(
+        self, folder: Path, change: Callable[[dict[str, Any]], None], *, arrays_too: bool = True
+    ) -> None:
         """Change the description, and seal it again as its author would have."""
         path = folder / "model.json"
         card = json.loads(path.read_text())
         change(card)
-        card["arrays_sha256"] = hashlib.sha256(
-            (folder / "model.safetensors").read_bytes()
-        ).hexdigest()
+        if arrays_too:
+            card["arrays_sha256"] = hashlib.sha256(
+                (folder / "model.safetensors").read_bytes()
+            ).hexdigest()
         card.pop("sha256")
         card["sha256"] = hashlib.sha256(
             json.dumps(card, sort_keys=True, separators=(",", ":")).encode()
@@ -290,6 +321,53 @@ class TestRefusals:
         self.rewrite(saved, lambda card: card["params"].update(change))
         with pytest.raises((DataError, ConfigError), match=why):
             load_model(saved)
+
+    @pytest.mark.parametrize(
+        ("cls", "field"),
+        [
+            *((cls, "layers") for cls in NETWORKS),
+            *((LSTMForecaster, f) for f in ("hidden", "n_seeds", "n_horizons_", "n_factors_in_")),
+            (AttentionForecaster, "window"),
+            (CNNLSTMForecaster, "kernel"),
+            (CNNLSTMForecaster, "convolutions"),
+        ],
+    )
+    @pytest.mark.parametrize("value", [10**5, 10**9, 10**30])
+    def test_sizes_far_beyond_the_arrays_are_refused_at_once(
+        self, networks: dict[str, Path], cls: type[Any], field: str, value: int, tmp_path: Path
+    ) -> None:
+        folder = Path(shutil.copytree(networks[cls.__name__], tmp_path / "model"))
+        card = json.loads((folder / "model.json").read_text())
+        part = "learned" if field.endswith("_") else "params"
+        assert field in card[part]
+        if field == "window":  # else it is lowered to the rows of a sequence
+            self.rewrite(folder, lambda card: card["learned"].update(chunk_=value))
+        self.rewrite(folder, lambda card: card[part].update({field: value}))
+        begun = time.process_time()
+        with pytest.raises(DataError, match=rf"model\.json.*{field.strip('_')}") as caught:
+            load_model(folder)
+        assert "\n" not in str(caught.value)
+        assert time.process_time() - begun < 1.0
+
+    @pytest.mark.parametrize(
+        "field", ["class", "params", "learned", "factors", "data_hash", "versions", "arrays_sha256"]
+    )
+    @pytest.mark.parametrize("value", ["absent", 3])
+    def test_fields_of_the_description_that_are_absent_or_of_another_type(
+        self, saved: Path, field: str, value: Any
+    ) -> None:
+        if (field, value) == ("class", 3):
+            pytest.skip("an unknown class")
+
+        def change(card: dict[str, Any]) -> None:
+            card[field] = value
+            if value == "absent":
+                del card[field]
+
+        self.rewrite(saved, change, arrays_too=False)
+        self.refused(saved, rf"model\.json.* {field}")
+        with pytest.raises(DataError, match=field):
+            read_card(saved)
 
     @pytest.mark.parametrize("field", ["n_factors_in_", "n_horizons_", "n_market_in_"])
     @pytest.mark.parametrize("value", [0, 9, -1, "2", None, [1]])

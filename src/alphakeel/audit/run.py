@@ -166,9 +166,12 @@ def _factors(
     for own in custom.factors:
         if own.name in names and own.name not in findings:
             fault = fault_of(own, panel, values[..., names.index(own.name)])
-            if fault:
-                text = f"{own.name} ({source_location(own)}) {fault}"
-                findings[own.name] = warn("factors", text, factor=own.name)
+            if fault is not None:
+                text = f"{own.name} ({source_location(own)}) {fault.sentence}"
+                found = leak if fault.kind == "future" else warn
+                findings[own.name] = found(
+                    "factors", text, factor=own.name, date=fault.day, ticker=fault.ticker
+                )
     return {name: findings[name] for name in names if name in findings}
 
 

@@ -35,7 +35,7 @@ __all__ = [
 
 if TYPE_CHECKING:
     from alphakeel.results import Study
-    from alphakeel.selection.trial_log import TestSetUse
+    from alphakeel.selection.trial_log import TestSetUse, TrialLedger
 
 
 def run(
@@ -89,10 +89,13 @@ def _log_run(study: Study, path: Path) -> TestSetUse | None:
             f"warning: this run is not counted among the studies of its data: {error}", err=True
         )
         return None
-    if ledger.unread:
-        lines = "1 line" if ledger.unread == 1 else f"{ledger.unread} lines"
-        typer.echo(f"warning: {lines} of {path} cannot be read and are ignored.", err=True)
+    _warn_of_unread(ledger)
     return use
+
+
+def _warn_of_unread(ledger: TrialLedger) -> None:
+    if note := ledger.unread_note():
+        typer.echo(f"warning: {note}.", err=True)
 
 
 def _write_report(study: Study, folder: Path, use: TestSetUse | None) -> None:
@@ -247,15 +250,17 @@ def tune(
         )
         with progress_bar(hidden=quiet or as_json) as on_progress:
             panel, settings, name = load_data(settings)
+            trials_seen = TrialLedger(ledger or out / "trials.jsonl")
             result = search(
                 panel,
                 settings,
                 plan,
                 folder=out,
-                ledger=TrialLedger(ledger or out / "trials.jsonl"),
+                ledger=trials_seen,
                 name=name,
                 on_progress=on_progress,
             )
+        _warn_of_unread(trials_seen)
         best = write_tuning(result, out)
         if as_json:
             typer.echo(json.dumps({**result.summary(), "settings": str(best)}, ensure_ascii=False))
@@ -297,15 +302,17 @@ def degree(
         with progress_bar(hidden=quiet or as_json) as on_progress:
             panel, settings, name = load_data(settings)
             store = DiskStore(out / ".resume", fresh=fresh)
+            trials_seen = TrialLedger(ledger or out / "trials.jsonl")
             curve = run_validation_curve(
                 panel,
                 settings,
                 plan,
-                ledger=TrialLedger(ledger or out / "trials.jsonl"),
+                ledger=trials_seen,
                 name=name,
                 on_progress=on_progress if quiet else announce_resumption(on_progress),
                 store=store,
             )
+        _warn_of_unread(trials_seen)
         write_degrees(curve, out)
         page = write_curve_page(curve, out / "degrees.html")
         store.discard(curve.key)

@@ -30,7 +30,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.abc import ExecutionLoader
 from pathlib import Path, PurePath
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,6 +44,7 @@ from alphakeel.files import regular_file
 
 __all__ = [
     "CustomFactors",
+    "FactorFault",
     "check_factors",
     "factor",
     "fault_of",
@@ -296,32 +297,60 @@ def check_factors(custom: CustomFactors, panel: Any, computed: FactorSet) -> Non
     for own in custom.factors:
         if own.name in computed.names:
             fault = fault_of(own, panel, computed.values[..., computed.names.index(own.name)])
-            if fault:
-                raise ConfigError(f"factor {own.name!r} ({source_location(own)}) {fault}")
+            if fault is not None:
+                place = f"factor {own.name!r} ({source_location(own)})"
+                raise ConfigError(f"{place} {fault.sentence}")
 
 
-def fault_of(own: Factor, panel: Any, values: Floats) -> str:
-    """What is wrong with a factor's values of shape (n_dates, n_assets); "" if nothing is."""
+@dataclass(frozen=True)
+class FactorFault:
+    """What is wrong with a factor; the sentence lacks its subject, day and stock are "" if none."""
+
+    kind: Literal["all_nan", "future", "lookback"]
+    sentence: str
+    day: str = ""
+    ticker: str = ""
+
+
+def fault_of(own: Factor, panel: Any, values: Floats) -> FactorFault | None:
+    """What is wrong with a factor's values of shape (n_dates, n_assets), the future first."""
     if np.isnan(values).all():
-        return "is NaN for every stock on every date: check its formula and its fields."
+        return FactorFault(
+            "all_nan", "is NaN for every stock on every date: check its formula and its fields."
+        )
     known = np.flatnonzero(np.isfinite(values[:-1]).any(axis=1))
-    for row in known[np.linspace(0, len(known) - 1, _TRIALS).astype(int)] if len(known) else ():
-        day = np.datetime_as_string(panel.observations[row].astype("datetime64[D]"))
-        past = _last_values(own, panel[np.arange(row + 1)])
-        if differs(values[row], past).any():
-            stock = panel.asset_names[int(np.argmax(differs(values[row], past)))]
-            return (
+    if not len(known):
+        return None
+    rows = known[np.linspace(0, len(known) - 1, _TRIALS).astype(int)]
+    past = {row: _last_values(own, panel[np.arange(row + 1)]) for row in rows}
+    for row in rows:
+        if (moved := differs(values[row], past[row])).any():
+            day, stock = _where(panel, row, moved)
+            return FactorFault(
+                "future",
                 f"reads the future: its value for {stock} on {day} changes when later days are "
-                "removed; use rows up to each row only."
+                "removed; use rows up to each row only.",
+                day,
+                stock,
             )
+    for row in rows:
         window = _last_values(own, panel[np.arange(max(0, row + 1 - own.lookback), row + 1)])
-        if differs(past, window).any():
-            stock = panel.asset_names[int(np.argmax(differs(past, window)))]
-            return (
+        if (moved := differs(past[row], window)).any():
+            day, stock = _where(panel, row, moved)
+            return FactorFault(
+                "lookback",
                 f"reads more than its lookback of {own.lookback} rows: its value for {stock} on "
-                f"{day} changes when older days are removed; state a larger lookback."
+                f"{day} changes when older days are removed; state a larger lookback.",
+                day,
+                stock,
             )
-    return ""
+    return None
+
+
+def _where(panel: Any, row: int, moved: NDArray[np.bool_]) -> tuple[str, str]:
+    """The day of a row, and the first stock that moved."""
+    day = np.datetime_as_string(panel.observations[row].astype("datetime64[D]"))
+    return str(day), str(panel.asset_names[int(np.argmax(moved))])
 
 
 def differs(a: Floats, b: Floats) -> NDArray[np.bool_]:

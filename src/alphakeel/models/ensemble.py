@@ -23,6 +23,11 @@ from alphakeel.models.training import Training, train
 __all__ = ["Ensemble", "Member", "choose_device", "shows_shared_parameters"]
 
 
+# Sizes of a saved network: each layer has an array or more, and each width is that of an array.
+_COUNTS = ("layers", "convolutions")
+_WIDTHS = ("hidden", "kernel", "n_horizons_", "n_factors_in_", "n_market_in_")
+
+
 @dataclass(frozen=True, eq=False)
 class Member:
     """One member about to be trained: its place (from 0) and seed, its sources of draws, its slot.
@@ -159,19 +164,43 @@ class Ensemble(Persistent, ABC):
     def _set_members(self, saved: Mapping[str, Any]) -> None:
         """Make saved networks again, refused where they are not the ones of this ensemble."""
         device = self._check_settings()
-        if sorted(saved) != sorted(map(str, range(self.n_seeds))):
-            raise DataError(f"the saved model holds {len(saved)} of its {self.n_seeds} networks")
+        names = list(map(str, range(len(saved))))
+        if len(saved) != self.n_seeds or set(names) != set(saved):
+            raise DataError(
+                f"the saved model holds {len(saved)} of its {self.n_seeds} networks (n_seeds)"
+            )
+        self._check_saved_shapes(saved)
         self.members_ = []
-        for member in range(self.n_seeds):
-            network, weights = self._blank(Generator().manual_seed(0)), saved[str(member)]
-            own = {name: x.numpy() for name, x in network.state_dict().items()}
-            if set(own) != set(weights):
-                name = sorted(set(own) ^ set(weights))[0]
-                raise DataError(f"the saved network {member} has no {name!r}, or should have none")
-            for name, x in own.items():
-                expect(f"{name} of network {member}", weights[name], x.shape, x.dtype)
-            network.load_state_dict({name: torch.from_numpy(x) for name, x in weights.items()})
+        for name in names:
+            network = self._blank(Generator().manual_seed(0))
+            network.load_state_dict({k: torch.from_numpy(x) for k, x in saved[name].items()})
             self.members_.append(network.to(device))
+
+    def _check_saved_shapes(self, saved: Mapping[str, Any]) -> None:
+        """Compare saved networks with the one that the sizes describe, before it takes memory."""
+        self._check_saved_sizes(saved["0"])
+        with torch.device("meta"):  # shapes without values
+            described = self._blank(Generator().manual_seed(0)).state_dict()
+        for member, weights in saved.items():
+            if set(described) != set(weights):
+                name = sorted(set(described) ^ set(weights))[0]
+                raise DataError(f"the saved network {member} has no {name!r}, or should have none")
+            for name, x in described.items():
+                dtype = torch.empty(0, dtype=x.dtype, device="cpu").numpy().dtype
+                expect(f"{name} of network {member}", weights[name], tuple(x.shape), dtype)
+
+    def _check_saved_sizes(self, weights: Mapping[str, Any]) -> None:
+        """Refuse counts and widths that the arrays of a network cannot have."""
+        arrays = [x for x in weights.values() if isinstance(x, np.ndarray)]
+        widest = max((n for x in arrays for n in x.shape), default=0)
+        for names, most in ((_COUNTS, len(arrays)), (_WIDTHS, widest)):
+            for name in names:
+                size = getattr(self, name, 0)
+                if size > most:
+                    raise DataError(
+                        f"{name} is {size}, but the saved networks are of {len(arrays)} arrays "
+                        f"at most {widest} wide"
+                    )
 
 
 def choose_device(name: str) -> torch.device:

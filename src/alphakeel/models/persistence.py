@@ -122,7 +122,14 @@ class Persistent(BaseEstimator):
         model = cls(**values | overrides)
         try:
             model._set_learned(learned)
-        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        except (
+            AttributeError,
+            KeyError,
+            OverflowError,
+            RuntimeError,
+            TypeError,
+            ValueError,
+        ) as error:
             if isinstance(error, AlphakeelError):
                 raise
             raise DataError(

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from alphakeel.errors import DataError
+from alphakeel.errors import ConfigError, DataError
 from alphakeel.models.constrained import RiskLimitedLSTM
+from alphakeel.models.ensemble import choose_device
 from alphakeel.models.har import HARForecaster
 from alphakeel.models.linear import LinearForecaster
 from alphakeel.models.persistence import ModelState, Persistent
@@ -57,10 +58,23 @@ def restore(state: ModelState, *, device: str | None = None) -> Any:
     name = state.meta.get("class")
     for known in KNOWN:
         if known.__name__ == name:
-            takes_device = device is not None and "device" in known().get_params(deep=False)
-            overrides: dict[str, Any] = {"device": device} if takes_device else {}
-            return known.from_state(state, **overrides)
+            return _of_class(known, state, device)
     raise DataError(
         f"the saved model is of the unknown class {name!r}; this version of alphakeel knows "
         f"{', '.join(known.__name__ for known in KNOWN)}"
     )
+
+
+def _of_class(known: type[Persistent], state: ModelState, device: str | None) -> Any:
+    overrides: dict[str, Any] = {}
+    parameters = state.meta.get("params")
+    if "device" in known().get_params(deep=False) and isinstance(parameters, dict):
+        wanted = device if device is not None else parameters.get("device", "auto")
+        choose_device(wanted)  # what this machine lacks is a ConfigError, and no fault of the file
+        overrides = {} if device is None else {"device": device}
+    try:
+        return known.from_state(state, **overrides)
+    except ConfigError as error:
+        raise DataError(
+            f"the saved {known.__name__} has a setting out of range: {error}"
+        ) from error

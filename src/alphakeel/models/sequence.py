@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -11,7 +11,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Generator
 
-from alphakeel.errors import ConfigError
+from alphakeel.errors import ConfigError, DataError
 from alphakeel.models.base import (
     Features,
     check_columns,
@@ -425,11 +425,21 @@ class AttentionForecaster(SequenceForecaster):
         self.window = window
 
     def _network(self, n_inputs: int, n_heads: int, generator: Generator) -> SequenceNetwork:
-        # A lag that no sequence holds would reach prediction untrained.
-        window = min(check_integer("window", self.window, at_least=1), self.burn_in + self.chunk_)
         return AttentionNetwork(
-            n_inputs, n_heads, **self._shape(), window=window, generator=generator
+            n_inputs, n_heads, **self._shape(), window=self._rows_attended(), generator=generator
         )
+
+    def _rows_attended(self) -> int:
+        # A lag that no sequence holds would reach prediction untrained.
+        return min(check_integer("window", self.window, at_least=1), self.burn_in + self.chunk_)
+
+    def _check_saved_sizes(self, weights: Mapping[str, Any]) -> None:
+        super()._check_saved_sizes(weights)
+        rows = len(weights.get("lag_bias", ()))
+        if self._rows_attended() > rows:
+            raise DataError(
+                f"window is {self.window}, but the saved networks attend to {rows} rows"
+            )
 
 
 class CNNLSTMForecaster(SequenceForecaster):

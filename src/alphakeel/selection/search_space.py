@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 
 from alphakeel.config import StudyConfig, config_to_toml
+from alphakeel.data.spreadsheets import write_csv
 from alphakeel.errors import ConfigError, DataError
 from alphakeel.model_factory import LABELS, NETWORKS
 from alphakeel.selection.deflation import Deflation
@@ -296,7 +297,7 @@ def write_tuning(tuning: Tuning, folder: str | Path) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "best.toml").write_text(config_to_toml(tuning.config), encoding="utf-8")
-        tuning.trials.to_csv(folder / "trials.csv", index=False)
+        write_csv(tuning.trials, folder / "trials.csv", index=False)
         text = json.dumps(tuning.summary(), indent=2, allow_nan=False)
         (folder / "tuning.json").write_text(text + "\n", encoding="utf-8")
     except OSError as error:

@@ -104,7 +104,8 @@ class TrialLedger:
     """Trials in a file of JSON lines.
 
     The file and its folder are made at the first `add`; without a path trials are in memory only.
-    `unread` counts the lines that are no trials: half written by a killed process, or damaged.
+    `unread_lines` are the numbers, from 1, of lines that are no trials: half written by a killed
+    process, or damaged. The others count.
 
     Examples
     --------
@@ -116,7 +117,8 @@ class TrialLedger:
 
     def __init__(self, path: str | Path | None = None) -> None:
         self.path = None if path is None else Path(path).expanduser()
-        self.unread = 0
+        self.unread_lines: list[int] = []
+        self._n_lines = 0
         self._records: dict[str, TrialRecord] = {}
         self._read = 0
         self._refresh()
@@ -153,6 +155,16 @@ class TrialLedger:
         """Validation returns of complete trials of searches, as `join_returns` joins them."""
         return join_returns([r for r in self.of(data) if r.complete])
 
+    def unread_note(self) -> str:
+        """Which lines cannot be read, in words; "" if all can."""
+        count = len(self.unread_lines)
+        if count == 0:
+            return ""
+        shown = ", ".join(map(str, self.unread_lines[:_SHOWN])) + (", ..." * (count > _SHOWN))
+        if count == 1:
+            return f"1 line of {self.path} cannot be read and is ignored (line {shown})"
+        return f"{count} lines of {self.path} cannot be read and are ignored (lines {shown})"
+
     def _refresh(self) -> None:
         """Read the lines that any process has appended since the last reading."""
         if self.path is None:
@@ -167,18 +179,22 @@ class TrialLedger:
             raise DataError(f"cannot read the trials in {self.path}: {error.strerror}.") from error
         whole = text.rfind(b"\n") + 1
         self._read += whole
-        lines = [line for line in text[:whole].splitlines() if line.strip()]
+        lines = text[:whole].split(b"\n")[:-1]
+        before = len(self.unread_lines)
         for line in lines:
-            self._take(line)
-        if lines and not self._records:
+            self._n_lines += 1
+            if line.strip():
+                self._take(line)
+        ours = self._records or any(line.startswith(_BEGINNING) for line in lines)
+        if len(self.unread_lines) > before and not ours:
             raise DataError(f"{self.path} is not a file of trials; name another as the ledger.")
 
     def _take(self, line: bytes) -> None:
         try:
             record = _decoded(line)
-        except (ValueError, TypeError, KeyError, RecursionError):
-            # Half written by a killed process, ended by the newline of the next trial.
-            self.unread += 1
+        except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
+            # Half written by a killed process, ended by the newline of the next trial; or damaged.
+            self.unread_lines.append(self._n_lines)
             return
         before = self._records.get(record.key)
         if before is None or record.complete:
@@ -202,8 +218,13 @@ def join_returns(records: Sequence[TrialRecord]) -> Floats:
     return matrix[np.isfinite(matrix).all(axis=1)]
 
 
-# Numbers of a trial that may be unknown.
+# Numbers of a trial that may be unknown, and what must be text.
 _NUMBERS = ("rank_ic", "sharpe", "gross_sharpe")
+_TEXTS = ("key", "data", "source", "model", "first", "last", "study", "date")
+# How every line begins: a file without one is no ledger, be it ever so damaged.
+_BEGINNING = b'{"key":'
+# Most line numbers in a warning.
+_SHOWN = 10
 
 
 def _append(path: Path, line: bytes) -> None:
@@ -236,9 +257,12 @@ def _decoded(line: bytes) -> TrialRecord:
         plain[name] = [math.nan if r is None else float(r) for r in plain[name]]
     for name in _NUMBERS:
         plain[name] = math.nan if plain.get(name) is None else float(plain[name])
-    if not isinstance(plain["key"], str):
-        raise TypeError("the key of a trial is text")
-    return TrialRecord(**plain)
+    record = TrialRecord(**plain)
+    if not all(isinstance(getattr(record, name), str) for name in _TEXTS):
+        raise TypeError(f"{', '.join(_TEXTS)} of a trial are text")
+    if not (isinstance(record.params, dict) and isinstance(record.complete, bool)):
+        raise TypeError("params of a trial is a table, complete is true or false")
+    return record
 
 
 def _ends_in_newline(path: Path) -> bool:

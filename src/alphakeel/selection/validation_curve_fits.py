@@ -13,6 +13,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from alphakeel.config import StudyConfig, config_to_dict
+from alphakeel.data.spreadsheets import write_csv
 from alphakeel.errors import ConfigError, DataError
 from alphakeel.model_factory import NETWORKS
 from alphakeel.models.persistence import fingerprint
@@ -498,9 +499,9 @@ def write_degrees(curve: ValidationCurve, folder: str | Path) -> Path:
     folder = Path(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        curve.table.to_csv(folder / "degrees.csv", index=False)
-        curve.runs.to_csv(folder / "degree_runs.csv", index=False)
-        curve.points.to_csv(folder / "degree_points.csv", index=False)
+        write_csv(curve.table, folder / "degrees.csv", index=False)
+        write_csv(curve.runs, folder / "degree_runs.csv", index=False)
+        write_csv(curve.points, folder / "degree_points.csv", index=False)
         text = json.dumps(curve.summary(), indent=2, allow_nan=False)
         (folder / "degrees.json").write_text(text + "\n", encoding="utf-8")
     except OSError as error:

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from alphakeel.config import config_to_dict, config_to_toml
+from alphakeel.data.spreadsheets import write_csv
 from alphakeel.pipeline.fitting import ModelResult, study_key
 from alphakeel.results import Study
 from alphakeel.storage.checkpoints import DiskStore, folder_all_or_nothing
@@ -127,8 +128,8 @@ def _write(study: Study, folder: Path) -> None:
     _write_json(records, folder / "tables" / "tables.json")
     for name, table in study.tables().items():
         named = any(level is not None for level in table.index.names)
-        table.to_csv(folder / "tables" / f"{name}.csv", index=named)
-    study.cleaning.to_frame().to_csv(folder / "cleaning_ledger.csv", index=False)
+        write_csv(table, folder / "tables" / f"{name}.csv", index=named)
+    write_csv(study.cleaning.to_frame(), folder / "cleaning_ledger.csv", index=False)
     _write_portfolios(study, folder / "series")
     for model in study.models.values():
         _write_model(study, model, folder)
@@ -140,9 +141,9 @@ def _write_portfolios(study: Study, folder: Path) -> None:
     ledgers = study.every_ledger()
     for what in ("net_returns", "gross_returns", "wealth", "turnover", "costs", "cash"):
         frame = pd.DataFrame({k: getattr(v, what) for k, v in ledgers.items()}, index=days)
-        frame.to_csv(folder / f"{what}.csv")
+        write_csv(frame, folder / f"{what}.csv", index=True)
     exposure = {name: plan.exposure for name, plan in study.portfolios.overlays.items()}
-    pd.DataFrame(exposure, index=days).to_csv(folder / "exposure.csv")
+    write_csv(pd.DataFrame(exposure, index=days), folder / "exposure.csv", index=True)
     for label, ledger in ledgers.items():
         weights = pd.DataFrame(ledger.weights, index=days, columns=study.asset_names)
         weights.to_parquet(folder / f"weights_{_slug(label)}.parquet")
@@ -163,10 +164,10 @@ def _write_model(study: Study, model: ModelResult, folder: Path) -> None:
     scores = pd.DataFrame(model.scores, index=decisions, columns=study.asset_names)
     scores.dropna(how="all").to_parquet(series / f"scores_{model.name}.parquet")
     daily = pd.DataFrame(model.rank_ic, index=decisions, columns=[f"{h}d" for h in horizons])
-    daily.dropna(how="all").to_csv(series / f"rank_ic_{model.name}.csv")
+    write_csv(daily.dropna(how="all"), series / f"rank_ic_{model.name}.csv", index=True)
     if model.history:
         history = pd.DataFrame(model.history)
-        history.to_csv(series / f"training_{model.name}.csv", index=False)
+        write_csv(history, series / f"training_{model.name}.csv", index=False)
 
 
 def _slug(label: str) -> str:

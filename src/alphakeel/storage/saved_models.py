@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from alphakeel.errors import AlphakeelError, DataError
+from alphakeel.errors import ConfigError, DataError
 from alphakeel.files import regular_file
 from alphakeel.models.base import Forecaster
 from alphakeel.models.persistence import ModelState, Persistent
@@ -26,6 +26,17 @@ from alphakeel.storage.checkpoints import (
 
 __all__ = ["ModelCard", "load_model", "read_card", "save_model"]
 
+# What every description has beside its checksum, with its type in JSON.
+_FIELDS: dict[str, type] = {
+    "class": object,
+    "params": dict,
+    "learned": dict,
+    "factors": list,
+    "train_window": list,
+    "data_hash": str,
+    "versions": dict,
+    "arrays_sha256": str,
+}
 # Raised when the layout of a saved model changes; files of another version are refused.
 FORMAT_VERSION = 1
 
@@ -146,9 +157,10 @@ def load_model(
     target = Path(folder)
     card = _read_card(target)
     if factors is not None and list(factors) != card["factors"]:
+        known = ", ".join(map(str, card["factors"]))
         raise DataError(
-            f"the model in {target} was fitted on the factors {', '.join(card['factors'])}, in "
-            f"this order, but is given {', '.join(factors)}"
+            f"the model in {target} was fitted on the factors {known}, in this order, "
+            f"but is given {', '.join(factors)}"
         )
     path = target / "model.safetensors"
     data = _read(path)
@@ -158,12 +170,10 @@ def load_model(
         arrays, _ = read_arrays(data)
         meta = {name: card[name] for name in ("class", "params", "learned")}
         return restore(ModelState(arrays, meta), device=device)
-    except DataError as error:
-        raise DataError(f"cannot load the model in {target}: {error}") from error
+    except ConfigError:
+        raise  # of this machine, not of the file
     except (KeyError, ValueError) as error:
-        if isinstance(error, AlphakeelError):
-            raise
-        raise DataError(f"cannot load the model in {target}: {error}") from error
+        raise DataError(f"cannot load the model of {target / 'model.json'}: {error}") from error
 
 
 def read_card(folder: str | Path) -> ModelCard:
@@ -193,11 +203,22 @@ def _read_card(folder: Path) -> dict[str, Any]:
         raise DataError(
             f"{path} is of format version {card.get('format_version')!r}, and this alphakeel "
             f"reads version {FORMAT_VERSION}: load it with the version that wrote it "
-            f"({card.get('versions', {}).get('alphakeel', 'unknown')}), or fit again"
+            f"({_made_with(card)}), or fit again"
         )
     if card.pop("sha256", None) != checksum(card):
         raise DataError(f"{path} was changed after it was saved: its checksum differs")
+    for name, kind in _FIELDS.items():
+        if not (name in card and isinstance(card[name], kind)):
+            raise DataError(
+                f"{path} has no field {name} of the right type: it is no description that "
+                "alphakeel wrote; save the model again"
+            )
     return card
+
+
+def _made_with(card: dict[str, Any]) -> str:
+    versions = card.get("versions")
+    return str(versions.get("alphakeel", "unknown")) if isinstance(versions, dict) else "unknown"
 
 
 def _read(path: Path) -> bytes:
