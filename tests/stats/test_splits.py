@@ -112,7 +112,8 @@ def test_the_last_block_is_kept_when_short() -> None:
     embargo=st.integers(0, 3),
     n_blocks=st.integers(3, 6),
     data=st.data(),
-    n_dates=st.integers(90, 120),
+    # A block of 16 rows outlasts the longest purge on both sides and the longest embargo.
+    n_dates=st.integers(6 * 16, 120),
 )
 def test_no_training_label_overlaps_a_test_block(
     lag: int, horizon: int, embargo: int, n_blocks: int, data: st.DataObject, n_dates: int
