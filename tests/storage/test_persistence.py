@@ -8,9 +8,9 @@ import inspect
 import json
 import pkgutil
 import shutil
-import time
 from collections.abc import Callable
 from importlib.util import find_spec
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -343,22 +343,24 @@ class TestRefusals:
         if field == "window":  # else it is lowered to the rows of a sequence
             self.rewrite(folder, lambda card: card["learned"].update(chunk_=value))
         self.rewrite(folder, lambda card: card[part].update({field: value}))
-        begun = time.process_time()
+        # Built before it is checked, 10**30 of anything ends in a MemoryError or not at all.
         with pytest.raises(DataError, match=rf"model\.json.*{field.strip('_')}") as caught:
             load_model(folder)
         assert "\n" not in str(caught.value)
-        assert time.process_time() - begun < 1.0
 
     @pytest.mark.parametrize(
-        "field", ["class", "params", "learned", "factors", "data_hash", "versions", "arrays_sha256"]
+        ("field", "value"),
+        [
+            ("class", "absent"),
+            *product(
+                ("params", "learned", "factors", "data_hash", "versions", "arrays_sha256"),
+                ("absent", 3),
+            ),
+        ],
     )
-    @pytest.mark.parametrize("value", ["absent", 3])
     def test_fields_of_the_description_that_are_absent_or_of_another_type(
         self, saved: Path, field: str, value: Any
     ) -> None:
-        if (field, value) == ("class", 3):
-            pytest.skip("an unknown class")
-
         def change(card: dict[str, Any]) -> None:
             card[field] = value
             if value == "absent":
