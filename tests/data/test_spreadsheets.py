@@ -59,6 +59,12 @@ def test_numbers_and_other_texts_are_left_alone(tmp_path: Path) -> None:
     assert list(found["day"]) == ["2020-01-01", "2020-01-02", ""]
 
 
+def test_steps_of_the_attribution_keep_their_names(tmp_path: Path) -> None:
+    steps = ["+ scores", "+ allocation", "+ overlay", "+ scores|x"]
+    found = written(pd.DataFrame({"rung": steps}), tmp_path)
+    assert list(found["rung"]) == [*steps[:3], "'+ scores|x"]
+
+
 def test_headers_and_index_too(tmp_path: Path) -> None:
     index = pd.MultiIndex.from_tuples([("=a", -1), ("b", 2)], names=["@name", "n"])
     found = written(pd.DataFrame({"=x": [1, 2], "-3": [1, 2]}, index), tmp_path, index=True)
