@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,8 @@ __all__ = ["write_csv"]
 
 # A cell that begins like this is computed when it is opened: a ticker "=cmd|..." would run.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
-# Steps of the attribution. These exact texts compute nothing, and readers look for them.
-_LABELS = ("+ scores", "+ allocation", "+ overlay")
+# A plus and one word: it computes nothing, and labels such as "+ overlay" keep their names.
+_PLUS_A_WORD = re.compile(r"\+ [a-z]+")
 
 
 def write_csv(frame: pd.DataFrame, path: Path, *, index: bool) -> None:
@@ -61,7 +62,7 @@ def _may_hold_text(dtype: Any) -> bool:
 def _escaped(value: Any) -> Any:
     if not isinstance(value, str):
         return value
-    if value in _LABELS:
+    if _PLUS_A_WORD.fullmatch(value):
         return value
     text = value.replace("\r", " ")  # unquoted in a CSV, what follows it would be a cell of its own
     return f"'{text}" if value.startswith(_FORMULA) and not _is_number(value) else text

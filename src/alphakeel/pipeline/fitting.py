@@ -405,7 +405,7 @@ def _collect(
         scores=scores,
         ic=np.stack([ic(scores, forward[..., h]) for h in range(forward.shape[-1])], axis=-1),
         rank_ic=rank_ic(scores, forward),
-        decay=np.empty((len(scores), len(DECAY))),
+        decay=np.full((len(scores), len(DECAY)), np.nan),
         history=[entry for fit in fits for entry in fit.history],
         fitted=tuple(fit.fitted for fit in fits),
         weights=weights,
