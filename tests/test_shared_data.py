@@ -9,9 +9,12 @@ import pandas as pd
 import pytest
 from skfolio.containers import AssetPanel
 
+from alphakeel.audit.lookahead import check_study, cut_off
 from alphakeel.data.assembly import join_asof
 from alphakeel.data.loading import inspect_path, load_panel
 from alphakeel.data.panel import market_index, universe_mask
+from alphakeel.study import run_study
+from helpers import tiny_config
 
 
 @pytest.fixture(scope="module")
@@ -90,3 +93,18 @@ def test_cn(shared_data: Path) -> None:
     assert "银行" in panel.fields["sector"].levels
     filled = np.isfinite(panel["adj_close"]).sum() / panel.active_mask.sum()
     assert 0.94 < filled < 0.98, "suspended days are active but have no price"
+
+
+def test_us_stocks_that_join_later_move_nothing(us: AssetPanel) -> None:
+    rows = np.flatnonzero(us.observations >= np.datetime64("2008-06-01"))[:620]
+    part = us[rows].to_panel()
+    member = part["member"] != 0.0
+    late = np.flatnonzero(~member[:-80].any(axis=0) & member.any(axis=0))
+    early = np.flatnonzero(member[0])[:50]
+    panel = part.isel(assets=np.sort(np.concatenate([late, early])))
+    assert len(late) >= 2
+    test_start = str(panel.observations[400])[:10]
+    study = run_study(panel, tiny_config(walk_forward={"test_start": test_start}))
+    row = len(panel.observations) - 81
+    assert len(cut_off(panel, row)[1]) < panel.n_assets
+    assert check_study(study, panel, "cut", row, np.random.default_rng(0)) is None

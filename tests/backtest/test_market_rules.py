@@ -485,15 +485,15 @@ class TestBlocksOfDays:
     ) -> None:
         targets, prices = self.plain(2, every)
         base = run_backtest(targets, prices).wealth
-        for values in (12, 12 * 7, 12 * 1000):
-            monkeypatch.setattr(engine, "BLOCK_VALUES", values)
+        for rows in (1, 7, 1000):
+            monkeypatch.setattr(engine, "ROWS_AT_ONCE", rows)
             np.testing.assert_allclose(run_backtest(targets, prices).wealth, base, rtol=1e-13)
 
     @pytest.mark.parametrize("every", [1, 4])
     def test_what_comes_later_leaves_a_block_of_days_to_the_bit(
         self, every: int, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(engine, "BLOCK_VALUES", 12 * 16)
+        monkeypatch.setattr(engine, "ROWS_AT_ONCE", 16)
         targets, prices = self.plain(3, every)
         base = ledger_arrays(run_backtest(targets, prices))
         rng = np.random.default_rng(0)

@@ -16,9 +16,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from alphakeel.audit.dated import DatedArray, dated_arrays, first_difference
 from alphakeel.audit.findings import Finding, day_text, leak, ok
 from alphakeel.config import StudyConfig
 from alphakeel.data.cleaning import CleaningLedger, CleanResult
+from alphakeel.data.panel import universe_mask
 from alphakeel.errors import AlphakeelError, LookAheadWarning
 from alphakeel.factors.base import Factor, compute_factors
 from alphakeel.factors.custom import CustomFactors, differs
@@ -34,6 +36,7 @@ __all__ = [
     "check_factor_values",
     "check_study",
     "cut",
+    "cut_off",
     "factor_cuts",
     "linear_only",
     "unchanged",
@@ -191,128 +194,87 @@ def _moved_field(panel: Any, name: str, moved: NDArray[np.bool_], row: int, how:
 
 
 def check_study(
-    study: Study,
-    base: Prepared,
-    factors: tuple[Factor, ...],
-    how: str,
-    row: int,
-    rng: np.random.Generator,
-) -> list[Finding]:
-    """Run the study with another future after a row; the finding on the first stage that moved."""
-    config, dates = base.plan.config, base.plan.dates
+    study: Study, panel: Any, how: str, row: int, rng: np.random.Generator
+) -> Finding | None:
+    """Run the study with another future after a row; the finding on the first stage that moved.
+
+    Removed is everything that came later: days, and the stocks that nobody could have known of.
+    What is left of every dated number has to be the same to the bit.
+    """
+    config, columns = study.config, np.arange(len(study.asset_names))
     if how == "cut":
-        other_panel, config = cut(base.panel, row), ending_on(config, dates[row])
+        other_panel, columns = cut_off(panel, row)
+        config = ending_on(config, study.dates[row])
     else:
-        other_panel = with_noise(base.panel, row, rng)
-    edge = f"{_HOW[how]} after {day_text(dates[row])}"
-    moved = _moved_features(base, prepare_study(other_panel, config, factors), row, edge)
-    if moved is not None:
-        return [moved]
+        other_panel = with_noise(panel, row, rng)
     other = run_study(other_panel, config)
-    first = (
-        _moved_screen(study, other, dates[row], edge)
-        or _moved_scores(study, other, row, edge)
-        or _moved_weights(study, other, row, edge)
+    again = {(x.stage, x.name): x for x in dated_arrays(other, row, np.arange(len(columns)))}
+    for before in dated_arrays(study, row, columns):
+        after = again.get((before.stage, before.name))
+        place = (0, 0) if after is None else first_difference(before, after)
+        if place is not None:
+            return _moved_stage(before, place, f"{_HOW[how]} after {day_text(study.dates[row])}")
+    return None
+
+
+# Why a stage moves, where the stages before it do not.
+_WHY = {
+    "cleaning": "cleaning reads the future",
+    "factors": "it reads the future",
+    "scaling": "scaling is fitted on rows outside training",
+    "screen": "the screen is fitted on rows outside training",
+    "scores": "a fit or a forecast has seen rows outside training",
+    "fits": "the fit has seen rows outside training",
+    "weights": "weights have seen the future",
+    "regimes": "the labels read the future",
+}
+
+
+def _moved_stage(moved: DatedArray, place: tuple[int, int], edge: str) -> Finding:
+    """The finding on a dated number that changes with the future."""
+    day = day_text(moved.days[place[0]]) if len(moved.days) else ""
+    label = moved.labels[place[1]] if moved.labels else ""
+    if moved.stage == "screen":
+        figure, fold = moved.name
+        what = f"the screen's {figure} of {label} in {fold}, trained until {day},"
+        return leak(
+            "screen", f"{what} changes when {edge}: {_WHY['screen']}.", factor=label, date=day
+        )
+    stock = f" of {label}" if label else ""
+    what = f"{_phrase(moved)}{stock}{_portfolio(moved)} on {day}"
+    test = "scores" if moved.stage == "fits" else moved.stage
+    factor = moved.name[0] if moved.stage in ("cleaning", "factors", "scaling") else ""
+    return leak(
+        test,
+        f"{what} changes when {edge}: {_WHY[moved.stage]}.",
+        factor=factor,
+        date=day,
+        ticker=label,
     )
-    return [] if first is None else [first]
 
 
-def _moved_features(base: Prepared, other: Prepared, row: int, edge: str) -> Finding | None:
-    one, two = base.dataset, other.dataset
-    past = int(np.searchsorted(base.plan.decisions, row, side="right"))
-    moved = np.abs(one.features[:past] - two.features[:past]) > 1e-3
-    for k, name in enumerate(one.names):
-        # A raw value that moved is the factor's fault, and the test of factors reports it.
-        if name not in two.names:
-            continue
-        raw_moved = differs(one.raw[:past, :, k], two.raw[:past, :, k]).any()
-        if moved[..., k].any() and not raw_moved:
-            last = int(np.flatnonzero(moved[..., k].any(axis=1))[-1])
-            stock = str(base.panel.asset_names[int(np.argmax(moved[last, :, k]))])
-            day = day_text(base.plan.dates[base.plan.decisions[last]])
-            return leak(
-                "scaling",
-                f"the scaled {name} of {stock} on {day} changes when {edge}, and the factor itself "
-                "does not: scaling is fitted on rows outside training.",
-                factor=name,
-                date=day,
-                ticker=stock,
-            )
-    return None
+def _phrase(moved: DatedArray) -> str:
+    """A dated array in words."""
+    if moved.stage == "scaling":
+        return f"the scaled {' of '.join(moved.name)}"
+    if moved.stage == "scores":
+        return f"{moved.name[0]}'s {' of '.join(_singular(part) for part in moved.name[1:])}"
+    if moved.stage == "fits":
+        return f"{moved.name[0]}'s fit of {moved.name[1]} ({moved.name[2]})"
+    if moved.stage == "weights":
+        return f"{' '.join(moved.name[1:-1])}'s {_singular(moved.name[-1])}"
+    return " ".join(moved.name)
 
 
-def _moved_screen(study: Study, other: Study, day: np.datetime64, edge: str) -> Finding | None:
-    for number, (a, b) in enumerate(zip(study.folds, other.folds, strict=False), start=1):
-        if a.test[0] > day:
-            break
-        figures = [
-            c for c in ("coverage", "rank_ic", "nw_t") if c in a.verdicts and c in b.verdicts
-        ]
-        x, y = a.verdicts.set_index("factor"), b.verdicts.set_index("factor")
-        shared = x.index.intersection(y.index)
-        gap = ~np.isclose(
-            x.loc[shared, figures].to_numpy(float),
-            y.loc[shared, figures].to_numpy(float),
-            rtol=1e-3,
-            atol=1e-4,
-            equal_nan=True,
-        )
-        if gap.any():
-            name = str(shared[int(np.argmax(gap.any(axis=1)))])
-            train = f"{day_text(a.train[0])} to {day_text(a.train[1])}"
-            return leak(
-                "screen",
-                f"the screen's figures for {name} in fold {number}, trained on {train}, change "
-                f"when {edge}: the screen is fitted on rows outside training.",
-                factor=name,
-                date=day_text(a.test[0]),
-            )
-    return None
+def _portfolio(moved: DatedArray) -> str:
+    """Which of a strategy's portfolios is meant, where it is not the one without the overlay."""
+    if moved.stage != "weights" or moved.name[0] == "strategies":
+        return ""
+    return f" ({moved.name[0].replace('_', ' ')})"
 
 
-def _moved_scores(study: Study, other: Study, row: int, edge: str) -> Finding | None:
-    past = study.decisions <= row
-    for name, model in study.models.items():
-        a, b = model.scores[past], other.models[name].scores[: past.sum()]
-        moved = differs(a, b)
-        if moved.any():
-            first = int(np.argmax(moved.any(axis=1)))
-            day = day_text(study.dates[study.decisions[first]])
-            stock = str(study.asset_names[int(np.argmax(moved[first]))])
-            return leak(
-                "scores",
-                f"{model.label}'s score of {stock} on {day} changes when {edge}: a fit or a "
-                "forecast has seen rows outside training.",
-                date=day,
-                ticker=stock,
-            )
-    return None
-
-
-def _moved_weights(study: Study, other: Study, row: int, edge: str) -> Finding | None:
-    days = slice(0, row - study.test.start + 1)
-    pairs = [
-        (label, ledger, again[label])
-        for ledgers, again in (
-            (study.strategies, other.strategies),
-            (study.overlaid, other.overlaid),
-        )
-        for label, ledger in ledgers.items()
-    ]
-    for label, ledger, later in pairs:
-        moved = np.abs(ledger.weights[days] - later.weights[days]) > 1e-4
-        if moved.any():
-            first = int(np.argmax(moved.any(axis=1)))
-            day = day_text(study.dates[study.test][first])
-            stock = str(study.asset_names[int(np.argmax(moved[first]))])
-            return leak(
-                "weights",
-                f"{label}'s weight of {stock} on {day} changes when {edge}: weights have seen "
-                "the future.",
-                date=day,
-                ticker=stock,
-            )
-    return None
+def _singular(name: str) -> str:
+    return name.replace("_", " ").removesuffix("s")
 
 
 def unchanged(test: str, what: str, times: int) -> Finding:
@@ -344,8 +306,19 @@ def prepare_study(panel: Any, config: StudyConfig, factors: Sequence[Factor]) ->
 
 
 def cut(panel: Any, row: int) -> Any:
-    """The panel as it was at the close of a row: nothing later."""
+    """The panel as it was at the close of a row, with every stock: no later day."""
     return panel[np.arange(row + 1)].to_panel()
+
+
+def cut_off(panel: Any, row: int) -> tuple[Any, NDArray[np.intp]]:
+    """The panel as somebody had it at the close of a row, and the columns that are left.
+
+    Neither later days nor the stocks that were not in the universe by then: whoever joins or is
+    listed later was not in the data.
+    """
+    past = cut(panel, row)
+    known = np.flatnonzero(universe_mask(past).any(axis=0))
+    return past.isel(assets=known), known
 
 
 def linear_only(config: StudyConfig) -> StudyConfig:

@@ -124,7 +124,8 @@ def run_audit(
         findings += leaky.values() or [lookahead.unchanged("factors", f"{len(names)} factors", 5)]
         with tracker.task("targets", _EVIDENCE):
             findings += check_targets(everything, values) + check_duplicates(everything)
-        findings += _check_stages(panel, config, factors, leaky, everything, rng, tracker)
+        known = frozenset(f.test for f in findings if f.verdict == "leak")
+        findings += _check_stages(panel, config, factors, leaky, everything, rng, tracker, known)
     findings.append(check_costs(config))
     return Audit(name, tuple(findings), time.perf_counter() - begun)
 
@@ -183,8 +184,12 @@ def _check_stages(
     everything: Prepared,
     rng: np.random.Generator,
     tracker: Tracker,
+    known: frozenset[str],
 ) -> list[Finding]:
-    """Tests of the whole study, without the factors that are known to be at fault."""
+    """Tests of the whole study, without the factors that are known to be at fault.
+
+    `known` are tests that have found a leak already.
+    """
     base = everything
     if leaky:
         exclude = (*config.factors.exclude, *leaky)
@@ -199,18 +204,10 @@ def _check_stages(
     moved: dict[str, Finding] = {}
     for how, row in plans:
         with tracker.task("study", 4 * _STUDY / len(plans), f"{how} at {base.plan.dates[row]}"):
-            for fault in lookahead.check_study(study, base, factors, how, row, rng):
+            fault = lookahead.check_study(study, panel, how, row, rng)
+            if fault is not None:
                 moved.setdefault(fault.test, fault)
-    findings = [
-        moved.get(test) or lookahead.unchanged(test, what, len(plans))
-        for test, what in (
-            ("scaling", "scaled features"),
-            ("screen", "the screen's figures"),
-            ("scores", "scores"),
-            ("weights", "weights"),
-        )
-        if plans
-    ]
+    findings = _stage_verdicts(moved, len(plans), known) if plans else []
     findings += [check_purge(study), check_execution(study)]
     with tracker.task("labels", _EVIDENCE):
         findings.append(check_shuffled_labels(base, rng))
@@ -219,6 +216,41 @@ def _check_stages(
     else:
         findings.append(ok("lag", "not tested: trades are made at the close of the decision."))
     return findings
+
+
+# The stages of a study, and what of them must not depend on later data.
+_STAGES = {
+    "cleaning": "cleaned data and sample",
+    "factors": "factors on decisions",
+    "scaling": "scaled features",
+    "screen": "the screen's figures",
+    "scores": "fits and scores",
+    "weights": "weights, trades, returns and risk forecasts",
+    "regimes": "causal regimes",
+}
+
+
+def _stage_verdicts(moved: dict[str, Finding], times: int, known: frozenset[str]) -> list[Finding]:
+    """One finding a stage, from the stages that moved first in each of the reruns.
+
+    `known` are tests that have found a leak already. What comes after a stage that moves repeats
+    its fault, and is not judged.
+    """
+    found = []
+    for stage, what in _STAGES.items():
+        own = stage in ("cleaning", "factors")
+        if stage in moved and stage not in known:
+            found.append(moved[stage])
+        elif not own and moved and list(_STAGES).index(stage) > _first(moved):
+            found.append(ok(stage, f"not judged: {what} repeat the fault of an earlier stage."))
+        elif not own:
+            found.append(lookahead.unchanged(stage, what, times))
+    return found
+
+
+def _first(moved: dict[str, Finding]) -> int:
+    """Place of the first stage that moved."""
+    return min(list(_STAGES).index(stage) for stage in moved)
 
 
 def check_gaps(base: Prepared) -> Finding:

@@ -21,6 +21,7 @@ from alphakeel.backtest.holdings import MAX_SOLVER_STEPS, SOLVER_TOLERANCE, Hold
 from alphakeel.backtest.ledger import Ledger
 from alphakeel.backtest.market_rules import Margin, TradingConstraints
 from alphakeel.errors import AlphakeelError, ConfigError, DataError
+from alphakeel.stats.cross_section import row_sums
 
 __all__ = ["run_backtest"]
 
@@ -34,8 +35,8 @@ SUM_TOLERANCE = 1e-6
 ROUNDING = 1e-14
 BLOCK = 256
 
-# Values of one buffer (256 KiB): the five arrays of a block stay in a second-level cache.
-BLOCK_VALUES = 32_768
+# Rows of a block: with 500 stocks its five arrays stay in a second-level cache.
+ROWS_AT_ONCE = 64
 
 
 def run_backtest(
@@ -121,7 +122,7 @@ def run_backtest(
         if plain and isinstance(cost, ProportionalCost)
         else None
     )
-    _trade(holdings, blocks, targets, decided, free, _exits(priced), int(lag))
+    _trade(holdings, blocks, targets, decided, free, _exits(priced, targets, int(lag)), int(lag))
     return holdings.ledger()
 
 
@@ -241,7 +242,7 @@ def _check_targets(
     if weights.shape != shape:
         raise DataError(f"target weights have shape {weights.shape} but prices have {shape}")
     with np.errstate(invalid="ignore"):  # inf - inf is NaN, and refused below
-        total = np.vecdot(weights, np.ones(shape[1]))
+        total = row_sums(weights)
     decided = ~np.isnan(total)
     if not decided.all():
         partial = ~decided & ~np.isnan(weights).all(axis=1)
@@ -259,7 +260,7 @@ def _check_targets(
         raise DataError(
             f"target_weights[{row}, {column}] is {weights[row, column]}; the backtest is long-only"
         )
-    gross, most = np.abs(weights).sum(axis=1) if negative else total, margin.max_gross
+    gross, most = row_sums(np.abs(weights)) if negative else total, margin.max_gross
     over = decided & ~(gross <= most + SUM_TOLERANCE)
     if over.any():
         row = int(over.argmax())
@@ -292,11 +293,14 @@ def _check_tradable(
     return tradable if priced is None else tradable & priced
 
 
-def _exits(priced: BoolArray | None) -> dict[int, IntArray]:
-    """Columns whose price ended the row before, by row."""
+def _exits(priced: BoolArray | None, targets: FloatArray, lag: int) -> dict[int, IntArray]:
+    """Columns whose price ended the row before, by row; of stocks that were wanted by then."""
     if priced is None:
         return {}
     rows, columns = np.nonzero(priced[:-1] & ~priced[1:])
+    asked = np.nan_to_num(targets[:, columns]) != 0.0
+    held = asked.any(axis=0) & (asked.argmax(axis=0) + lag <= rows)
+    rows, columns = rows[held], columns[held]
     return {int(row) + 1: columns[rows == row] for row in np.unique(rows)}
 
 
@@ -306,7 +310,7 @@ class _BlockRebalancer:
     def __init__(self, holdings: Holdings, rate: float) -> None:
         self.holdings, self.rate = holdings, rate
         n_assets = holdings.values.shape[1]
-        self.size = max(1, BLOCK_VALUES // n_assets)
+        self.size = ROWS_AT_ONCE  # whatever the number of stocks: rounding depends on it
         self.buffers = np.empty((3, self.size, n_assets))
 
     def rebalance_in_blocks(
@@ -323,7 +327,7 @@ class _BlockRebalancer:
             self._block(block, _rows_of(targets, block - lag), end)
 
     def _block(self, rows: IntArray, target: FloatArray, until: int) -> None:
-        holdings, ones, n = self.holdings, self.holdings.ones, len(rows)
+        holdings, n = self.holdings, len(rows)
         price = _rows_of(holdings.values, rows)
         held, order, size = self.buffers[:, :n]
         initial = holdings.wealth_path[rows[0] - 1] if rows[0] else holdings.initial
@@ -332,8 +336,8 @@ class _BlockRebalancer:
         np.multiply(holdings.now, price[0] / initial, out=held[0])
         np.divide(price[1:], price[:-1], out=held[1:])
         held[1:] *= target[:-1]
-        invested = np.vecdot(target, ones)
-        wealth = np.vecdot(held, ones)
+        invested = row_sums(target)
+        wealth = row_sums(held)
         wealth[0] += holdings.cash / initial
         idle = np.maximum(1.0 - invested, 0.0)
         wealth[1:] += idle[:-1]
@@ -351,7 +355,7 @@ class _BlockRebalancer:
         holdings.cash_path[where] = cash = after * idle
         holdings.costs[where] = fee * before
         np.abs(order, out=size)
-        holdings.turnover[where] = np.vecdot(size, ones) / wealth
+        holdings.turnover[where] = row_sums(size) / wealth
 
         gaps = np.append(rows[1:], until) - rows - 1
         if gaps.any():
@@ -372,14 +376,14 @@ class _BlockRebalancer:
 
         The secant of :meth:`Holdings._solve`, on all rows; a row that has settled stays as it is.
         """
-        ones, rate = self.holdings.ones, self.rate
+        rate = self.rate
         x, last_x, last_fee = wealth.copy(), np.full(len(wealth), np.inf), np.zeros(len(wealth))
         going = np.ones(len(wealth), dtype=np.bool_)
         for _ in range(MAX_SOLVER_STEPS):
             np.multiply(target, x[:, None], out=order)
             order -= held
             np.abs(order, out=size)
-            fee = rate * np.vecdot(size, ones)
+            fee = rate * row_sums(size)
             gap = x + fee - wealth
             going &= np.abs(gap) > SOLVER_TOLERANCE * wealth
             if not going.any():

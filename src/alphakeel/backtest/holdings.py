@@ -13,6 +13,7 @@ from alphakeel.backtest.costs import CostModel
 from alphakeel.backtest.ledger import REASONS, Ledger
 from alphakeel.backtest.market_rules import Margin, TradingConstraints
 from alphakeel.errors import AlphakeelError, DataError
+from alphakeel.stats.cross_section import row_sums
 
 __all__ = ["Holdings"]
 
@@ -56,17 +57,12 @@ class Holdings:
         self.forced_sales = np.zeros(n_dates, dtype=np.int64)
 
         self.cash = self.wealth = initial  # wealth: before the day's trades
-        self.ones = np.ones(n_assets)
         self.now = np.zeros(n_assets)  # shares, before and then after the day's trades
         self.held = np.zeros(n_assets)  # value of the shares before trading, currency
         self.wanted, self.paid = np.zeros(n_assets), np.zeros(n_assets)
         self.low, self.high = np.zeros(n_assets), np.zeros(n_assets)  # bounds of the orders
         self.price, self.order = values[0], self.trades[0]
         self.fresh, self.today = np.zeros(n_assets), -1  # shares bought on this trading day
-        self.limits_on = np.zeros((2, n_dates), dtype=np.bool_)
-        for i, at_limit in enumerate((constraints.at_up_limit, constraints.at_down_limit)):
-            if at_limit is not None:
-                self.limits_on[i] = at_limit.any(axis=1)
 
     def begin(self, events: IntArray) -> None:
         """Zero what no event writes: weights before the first one, trades between them."""
@@ -80,14 +76,14 @@ class Holdings:
         """Pay what the debts cost since the row before and value the holdings at the close."""
         if row and self.margin.carries:
             debt = np.maximum(-self.now * self.price, 0.0)
-            fee = float(np.sum(debt * self.margin.borrow_rate)) if self.margin.short else 0.0
+            fee = float(row_sums(debt * self.margin.borrow_rate)) if self.margin.short else 0.0
             fee += max(-self.cash, 0.0) * self.margin.financing_rate
             self.carry[row] = fee / DAYS_PER_YEAR
             self.cash -= self.carry[row]
         self.price, self.order = self.values[row], self.trades[row]
         self.order.fill(0.0)
         np.multiply(self.now, self.price, out=self.held)
-        self.wealth = float(self.held.dot(self.ones)) + self.cash
+        self.wealth = float(row_sums(self.held)) + self.cash
         if self.wealth <= 0.0 and not self.margin.default:
             raise DataError(
                 f"wealth is {self.wealth:.6g} on row {row}: a portfolio with short positions or "
@@ -97,18 +93,18 @@ class Holdings:
     def close(self, row: int, until: int) -> None:
         """Write down the day, and the days up to `until` on which the shares only drift."""
         np.multiply(self.now, self.price, out=self.wanted)
-        wealth = float(self.wanted.dot(self.ones)) + self.cash
+        wealth = float(row_sums(self.wanted)) + self.cash
         np.multiply(self.wanted, 1.0 / wealth, out=self.weights[row])
         self.wealth_path[row], self.cash_path[row] = wealth, self.cash
         np.abs(self.order, out=self.paid)
-        self.turnover[row] = float(self.paid.dot(self.ones)) / self.wealth
+        self.turnover[row] = float(row_sums(self.paid)) / self.wealth
         if until > row + 1:
             self.drift(slice(row + 1, until), self.now, self.cash)
 
     def drift(self, rows: slice | IntArray, shares: FloatArray, cash: FloatArray | float) -> None:
         """Write down days without trades, on which these shares and this cash are held."""
         holdings = shares * self.values[rows]
-        wealth = np.vecdot(holdings, self.ones) + cash
+        wealth = row_sums(holdings) + cash
         if wealth.min() <= 0.0 and not self.margin.default:
             raise DataError("a portfolio with short positions or leverage has lost all it had")
         holdings /= wealth[:, None]
@@ -130,11 +126,11 @@ class Holdings:
         """Trade to the target weights, as far as suspensions (`free` False) and rules allow."""
         wealth = self.wealth - self.costs[row]
         forced = self.order.copy() if self.forced_sales[row] else None
-        hindered = self._bound(row, free)
+        hindered = self._bound(row, free, (target != 0.0) | (self.now != 0.0))
         after, fee = self._solve(target, wealth, row, hindered=hindered)
         lots = None if self.constraints.lot_value is None else self.constraints.lot_value[row]
         if not hindered and lots is None:
-            self.cash = after - float(self.wanted.dot(self.ones))
+            self.cash = after - float(row_sums(self.wanted))
             np.divide(self.wanted, self.price, out=self.now)
         else:
             if hindered:
@@ -142,9 +138,9 @@ class Holdings:
                 self._count(row, self.paid, free, DUST * wealth)
             if lots is not None:
                 self._round(lots, row, DUST * wealth)
-                fee = float(self.charge(self.order, row, out=self.paid).dot(self.ones))
+                fee = float(row_sums(self.charge(self.order, row, out=self.paid)))
             fee = self._fit(row, wealth, fee, lots)
-            self.cash -= float(self.order.dot(self.ones)) + fee
+            self.cash -= float(row_sums(self.order)) + fee
             np.add(self.held, self.order, out=self.wanted)
             np.divide(self.wanted, self.price, out=self.now)
         if self.cash < 0.0 and self.margin.default:
@@ -155,11 +151,21 @@ class Holdings:
             self.order += forced
         self.costs[row] += fee
 
-    def _bound(self, row: int, free: BoolArray | None) -> bool:
-        """Set the smallest and the largest order of every stock; whether there is any bound."""
+    def _bound(self, row: int, free: BoolArray | None, concerned: BoolArray) -> bool:
+        """Set the smallest and the largest order of every stock; whether there is any bound.
+
+        Bounds of stocks that are neither held nor wanted are none.
+        """
         constraints, low, high = self.constraints, self.low, self.high
         same_day = self._unlock(row)
-        up, down = bool(self.limits_on[0, row]), bool(self.limits_on[1, row])
+        up = constraints.at_up_limit is not None and bool(
+            (constraints.at_up_limit[row] & concerned).any()
+        )
+        down = constraints.at_down_limit is not None and bool(
+            (constraints.at_down_limit[row] & concerned).any()
+        )
+        if free is not None and not (~free & concerned).any():
+            free = None
         if not (same_day or up or down or free is not None or constraints.capacity is not None):
             return False
         if constraints.capacity is None:
@@ -198,7 +204,7 @@ class Holdings:
         change sign on the way; a step that leaves the bracket of the root is replaced by half of
         the bracket. Leaves orders and holdings in the buffers.
         """
-        charge, ones, paid = self.charge, self.ones, self.paid
+        charge, paid = self.charge, self.paid
         wanted, held, order, low, high = self.wanted, self.held, self.order, self.low, self.high
         tolerance = SOLVER_TOLERANCE if self.constraints.lot_value is None else LOT_TOLERANCE
         x, last_x, last_fee = wealth, np.inf, 0.0
@@ -209,7 +215,7 @@ class Holdings:
             if hindered:
                 np.minimum(order, high, out=order)
                 np.maximum(order, low, out=order)
-            fee = float(charge(order, row, out=paid).dot(ones))
+            fee = float(row_sums(charge(order, row, out=paid)))
             gap = x + fee - wealth
             if abs(gap) <= tolerance * wealth:
                 return x, fee
@@ -239,9 +245,9 @@ class Holdings:
 
         if free is not None:
             stop("blocked", np.flatnonzero(~free), None)
-        if self.limits_on[0, row] and constraints.at_up_limit is not None:
+        if constraints.at_up_limit is not None:
             stop("up_limit", np.flatnonzero(constraints.at_up_limit[row]), 1.0)
-        if self.limits_on[1, row] and constraints.at_down_limit is not None:
+        if constraints.at_down_limit is not None:
             stop("down_limit", np.flatnonzero(constraints.at_down_limit[row]), -1.0)
         if constraints.day is not None and self.fresh.any():
             old = np.maximum(self.now - self.fresh, 0.0) * self.price
@@ -262,8 +268,9 @@ class Holdings:
         shares *= LOT_SLACK
         np.trunc(shares, out=shares)
         shares *= lots
-        order[:] = shares
-        if np.isnan(order.dot(self.ones)):  # no lot, no order
+        # A float64 just below a whole number of lots stays as it is: no position is oversold.
+        np.copyto(order, shares, where=~(np.abs(shares) > np.abs(order)))
+        if np.isnan(order.sum()):  # no lot, no order
             np.nan_to_num(order, copy=False, nan=0.0)
         order[whole] = -self.held[whole]
         if row is not None:
@@ -283,9 +290,7 @@ class Holdings:
         less = np.minimum(np.maximum(order, np.minimum(-held, 0.0)), np.maximum(-held, 0.0))
         more = order - less
         np.copyto(order, less)
-        base = self._buying_power(
-            wealth, float(self.charge(order, row, out=self.paid).dot(self.ones))
-        )
+        base = self._buying_power(wealth, float(row_sums(self.charge(order, row, out=self.paid))))
         share, needed = 1.0, base - spare
         for step in range(MAX_SOLVER_STEPS):
             share = share * base / needed if min(base, needed) > 0.0 else 0.0
@@ -297,7 +302,7 @@ class Holdings:
             order += less
             if lots is not None:
                 self._round(lots, None)
-            fee = float(self.charge(order, row, out=self.paid).dot(self.ones))
+            fee = float(row_sums(self.charge(order, row, out=self.paid)))
             needed = base - self._buying_power(wealth, fee)
             short = needed - base if lots is not None else abs(needed - base)
             if share == 0.0 or short <= FILL_TOLERANCE * wealth:
@@ -309,7 +314,7 @@ class Holdings:
         """Value that could still be added to positions, after these orders and their cost."""
         np.add(self.held, self.order, out=self.wanted)
         np.abs(self.wanted, out=self.wanted)
-        return self.margin.max_gross * (wealth - fee) - float(self.wanted.dot(self.ones))
+        return self.margin.max_gross * (wealth - fee) - float(row_sums(self.wanted))
 
     def ledger(self) -> Ledger:
         """The finished record."""

@@ -3,7 +3,8 @@
 Nothing here reads a later day: a price that looks wrong is only provisional on the day it
 appears, and the next day's price is believed whatever it is. A bad tick so never arrives in the
 research prices, and a real jump arrives one day late. What a portfolio truly earns is kept
-apart, untouched, in the field `accounting_close`.
+apart, untouched, in the field `accounting_close`. A stock is compared with the universe of its
+day: with the members, where membership is known, so that a stock that joins later moves nothing.
 
 The rules are functions of plain arrays, (n_dates, n_assets); a ledger records what they did.
 """
@@ -20,6 +21,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from skfolio.containers import AssetPanel, Field2D
 
+from alphakeel.data.panel import universe_mask
 from alphakeel.errors import ConfigError, LookAheadWarning
 from alphakeel.stats.cross_section import rank, winsorize
 from alphakeel.stats.rolling import last_known, trailing_mean
@@ -151,13 +153,13 @@ def clean(
     spike_min_move : float
         ... and beyond this fraction of the last price is suspect: prices and valuations of that
         day are replaced by the last good ones. The stock's next price is accepted whatever it is.
-        If more than half of the date's stocks look suspect, it is the market that moved, and none
-        is. A stock with fewer than 20 returns is compared with the date's median scale.
+        If more than half of the date's universe looks suspect, it is the market that moved, and
+        none is. A stock with fewer than 20 returns is compared with the universe's median scale.
     stale_days : int
         So many days in a row without a new price, and without known volume, make a stock stale.
     winsor_limit : float
-        `earnings_to_price` and `book_to_price` are pulled in to the date's median +- this many
-        robust standard deviations (1.4826 MAD). Prices are never winsorised.
+        `earnings_to_price` and `book_to_price` are pulled in to the median of the date's universe
+        +- this many robust standard deviations (1.4826 MAD). Prices are never winsorised.
     min_history : int
         Days with a price, in the panel up to date, before a stock may enter the sample.
     max_missing : float
@@ -165,7 +167,7 @@ def clean(
     min_price : float
         Smallest last traded `close` (or `adj_close`), in the data's currency; 0: any.
     drop_illiquid, drop_small : float
-        Share of each date's listed stocks, those with the smallest 60-day mean of close x volume
+        Share of each date's universe, those with the smallest 60-day mean of close x volume
         or with the smallest `market_cap`, that is left out; 0: none. Needs these fields.
 
     Returns
@@ -214,19 +216,19 @@ def clean(
             LookAheadWarning,
             stacklevel=2,
         )
-    active = panel.active_mask
+    active, universe = panel.active_mask, universe_mask(panel)
     raw = panel["adj_close"]
     keys = tuple(panel.keys())
     ledger = LedgerWriter((*keys, "accounting_close", ELIGIBLE), RULES)
 
-    suspect = suspects(raw, spike_sigmas, spike_min_move)
+    suspect = suspects(raw, spike_sigmas, spike_min_move, universe)
     fields = dict(panel.fields)
     for name in (name for name in _PRICED if name in fields):
         values = panel[name]
         values = _carry_suspects(name, values, suspect, ledger)
         values = _fill_gaps(name, values, active, max_gap, gap_fill, ledger)
         if name in _RATIOS:
-            values = _winsorise(name, values, winsor_limit, active, ledger)
+            values = _winsorise(name, values, winsor_limit, active, universe, ledger)
         if values is not panel[name]:
             fields[name] = Field2D(values, inactive_policy=fields[name].inactive_policy)
 
@@ -249,9 +251,9 @@ def clean(
     if min_price > 0.0:
         reasons[LOW_PRICE] = last_known(traded_price)[0] < min_price
     if drop_illiquid > 0.0 and volume is not None:
-        reasons[ILLIQUID] = smallest(liquidity(traded_price, volume), drop_illiquid, active)
+        reasons[ILLIQUID] = smallest(liquidity(traded_price, volume), drop_illiquid, universe)
     if drop_small > 0.0:
-        reasons[SMALL] = smallest(fields["market_cap"].values, drop_small, active)
+        reasons[SMALL] = smallest(fields["market_cap"].values, drop_small, universe)
     if "member" in keys:
         reasons[NOT_MEMBER] = panel["member"] == 0.0
     eligible = active.copy()
@@ -339,10 +341,10 @@ def _fill_gaps(
 
 
 def _winsorise(
-    name: str, values: Floats, limit: float, active: Bools, ledger: LedgerWriter
+    name: str, values: Floats, limit: float, active: Bools, universe: Bools, ledger: LedgerWriter
 ) -> Floats:
-    """Pull in what lies too far from the date's median."""
-    out = np.asarray(winsorize(values, limit, active), dtype=np.float64)
+    """Pull in what lies too far from the median of the date's universe."""
+    out = np.asarray(winsorize(values, limit, active, among=universe), dtype=np.float64)
     moved = active & (out != values) & ~np.isnan(values)
     if not moved.any():
         return values
@@ -350,12 +352,15 @@ def _winsorise(
     return out
 
 
-def suspects(prices: Floats, sigmas: float, min_move: float) -> Bools:
+def suspects(
+    prices: Floats, sigmas: float, min_move: float, universe: Bools | None = None
+) -> Bools:
     """Prices that jump too far to be believed before they are confirmed; never two in succession.
 
     A suspect move exceeds `sigmas` robust standard deviations, per square root of days since the
     last good price, and the fraction `min_move` of that price. Prices are positive; NaN where
-    missing.
+    missing. `universe` are the stocks whose scales and jumps stand for the market's, by default
+    all.
     """
     n_dates, n_assets = prices.shape
     logs = np.log(prices)
@@ -376,12 +381,13 @@ def suspects(prices: Floats, sigmas: float, min_move: float) -> Bools:
         own = seen >= _KNOWN_SCALE
         own_scale = scale
         if not own.all():
-            typical = np.median(scale[own]) if own.any() else np.inf
+            typical = _median_of(scale, own if universe is None else own & universe[row])
             own_scale = np.where(own, scale, typical)
         jump = ((move > up) | (move < down)) & ~doubted
         if jump.any():
             jump &= np.abs(move) > sigmas * own_scale * root_days
-            if 2 * np.count_nonzero(jump) > np.count_nonzero(known):
+            counted = known if universe is None else known & universe[row]
+            if 2 * np.count_nonzero(jump & counted) > np.count_nonzero(counted):
                 jump[:] = False
             suspect[row] = jump
         good = known & ~jump
@@ -394,6 +400,11 @@ def suspects(prices: Floats, sigmas: float, min_move: float) -> Bools:
         last_row[good] = row
         doubted = np.where(known, jump, doubted)
     return suspect
+
+
+def _median_of(scale: Floats, chosen: Bools) -> float:
+    """Median of the chosen; infinity, beyond which nothing is suspect, with none."""
+    return float(np.median(scale[chosen])) if chosen.any() else np.inf
 
 
 def too_many_missing(missing: Bools, active: Bools, max_missing: float) -> Bools:
@@ -428,9 +439,9 @@ def liquidity(prices: Floats, volume: Floats) -> Floats:
         return trailing_mean(prices * volume, _LIQUIDITY_WINDOW, min_count=1)
 
 
-def smallest(values: Floats, share: float, active: Bools) -> Bools:
-    """Lowest `share` of each date's known values."""
-    ranks = rank(values, active)
+def smallest(values: Floats, share: float, universe: Bools) -> Bools:
+    """Lowest `share` of the known values of each date's universe."""
+    ranks = rank(values, universe)
     known = np.count_nonzero(~np.isnan(ranks), axis=1)[:, None]
     return ranks <= share * known
 

@@ -27,6 +27,7 @@ from alphakeel.risk.stress import (
 from alphakeel.risk.value_at_risk import TailForecast
 from alphakeel.risk.volatility import ew_volatility
 from alphakeel.stats import performance, rolling
+from alphakeel.stats.cross_section import row_sums
 from alphakeel.stats.var_backtests import evaluate
 
 __all__ = [
@@ -198,7 +199,7 @@ def stress(
         net,
         market[days],
         dates[days],
-        exposure={name: ledger.weights.sum(axis=1) for name, ledger in ledgers.items()},
+        exposure={name: row_sums(ledger.weights) for name, ledger in ledgers.items()},
     )
     tables["market_shocks"] = portfolio_shock_table(
         {name: ledger.weights for name, ledger in ledgers.items()}, returns, market, tested

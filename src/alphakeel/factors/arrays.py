@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from alphakeel.stats.cross_section import row_sums
 from alphakeel.stats.rolling import lag, simple_returns, trailing_sums, variance_from_sums
 
 __all__ = [
@@ -344,22 +345,22 @@ class _Sums:
     def __init__(self) -> None:
         self.totals: dict[str, Array] = {}
 
-    def _add(self, name: str, values: Array) -> None:
-        if name in self.totals:
-            self.totals[name] += values
-        else:
-            self.totals[name] = values
+    def _add(self, name: str, values: Array, known: Array) -> None:
+        """Add each row's known values to its sum, one after the other, across the blocks."""
+        before = self.totals.get(name, np.zeros(len(values)))[:, None]
+        counted = np.where(known, values, 0.0)
+        self.totals[name] = row_sums(np.concatenate([before, counted], axis=1))
 
     def _add_mean(self, name: str, values: Array, known: Array) -> None:
         """Add to the sum and to the count of a mean over the known stocks of the universe."""
         known = known & np.isfinite(values)
-        self._add(name, _row_sums(values, known))
-        self._add(f"{name} count", np.count_nonzero(known, axis=1).astype(np.float64))
+        self._add(name, values, known)
+        self._add(f"{name} count", known.astype(np.float64), known)
 
     def add_returns(self, arrays: PanelArrays) -> None:
         returns = arrays.simple_returns
         self._add_mean("returns", returns, arrays.universe)
-        self._add("squares", _row_sums(returns * returns, arrays.universe & np.isfinite(returns)))
+        self._add("squares", returns * returns, arrays.universe & np.isfinite(returns))
 
     def add_breadth(self, arrays: PanelArrays) -> None:
         past = lag(arrays["adj_close"], 20)
@@ -373,16 +374,16 @@ class _Sums:
         volatility = arrays.returns.std(60)
         self._add_mean("volatility", volatility, arrays.universe)
         variance = volatility * volatility
-        self._add("variance", _row_sums(variance, arrays.universe & np.isfinite(variance)))
+        self._add("variance", variance, arrays.universe & np.isfinite(variance))
 
     def add_sectors(self, arrays: PanelArrays, n_sectors: int) -> None:
         width = n_sectors + 1
         counted = arrays.in_sector
         cells = arrays.sector_cells(width)[counted]
-        size = len(counted) * width
-        for name, weights in (("sector", arrays.simple_returns[counted]), ("sector count", None)):
-            total = np.bincount(cells, weights, minlength=size).astype(np.float64)
-            self._add(name, total.reshape(-1, width))
+        shape = (len(counted), width)
+        for name, values in (("sector", arrays.simple_returns[counted]), ("sector count", 1.0)):
+            total = self.totals.setdefault(name, np.zeros(shape))
+            np.add.at(total.reshape(-1), cells, values)  # one after the other, as `row_sums`
 
     def finish(self, index: Array | None) -> CrossSection:
         equal_weight = np.log1p(self._mean("returns"))
@@ -410,10 +411,3 @@ class _Sums:
 
     def _mean(self, name: str) -> Array:
         return self.totals[name] / self.totals[f"{name} count"]
-
-
-def _row_sums(values: Array, known: Array) -> Array:
-    """Sum of each row's known values."""
-    filled = values.copy()
-    np.copyto(filled, 0.0, where=~known)
-    return filled.sum(axis=1)

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from alphakeel.errors import DataError
-from alphakeel.stats.cross_section import date_blocks, order_dates, scaled_ranks
+from alphakeel.stats.cross_section import centred_ranks, date_blocks, order_dates, row_sums
 from alphakeel.stats.newey_west import default_lags, false_discovery_q_values, newey_west_tstat
 
 __all__ = [
@@ -42,8 +42,10 @@ __all__ = [
 FloatArray = NDArray[np.floating[Any]]
 BoolArray = NDArray[np.bool_]
 
-# Values in a block of dates: as float32 they are half a megabyte, and a block stays in cache.
-BLOCK_VALUES = 1 << 17
+# Values in a block of dates: half a megabyte, and a block stays in cache.
+BLOCK_VALUES = 1 << 16
+# Whole units in a standard deviation.
+_UNIT = 2.0**16
 DISCOVERY_METHODS: dict[str, Literal["bh", "by"]] = {
     "benjamini_hochberg": "bh",
     "benjamini_yekutieli": "by",
@@ -227,7 +229,7 @@ def _fill_block(sections: CrossSections, block: slice, rows: NDArray[np.float32]
     """Write the figures of a block of dates, from its stock rows."""
     n_factors, least = sections.known.shape[1], sections.min_assets
     known = ~np.isnan(rows)
-    ones = known.astype(np.float32)
+    ones = known.astype(np.float64)
     among = _rank_correlation(_ranked(rows, known), ones, least)
     sections.ic[block] = _pearson(_centred(rows, ones), ones, n_factors, least)
     sections.rank_ic[block] = among[:, :n_factors, n_factors:]
@@ -256,78 +258,90 @@ def _refuse_infinite(rows: NDArray[np.float32], start: int, columns: Sequence[st
         )
 
 
-def _ranked(rows: NDArray[np.float32], known: BoolArray) -> NDArray[np.float32]:
-    """Ranks over the last axis, mean 0 and unit variance, 0 where unknown."""
+def _ranked(rows: NDArray[np.float32], known: BoolArray) -> FloatArray:
+    """``2 * rank - (n + 1)`` over the last axis: whole numbers, 0 where unknown."""
     flat, valid = rows.reshape(-1, rows.shape[-1]), known.reshape(-1, rows.shape[-1])
-    ranks = np.empty_like(flat)
+    ranks = np.empty(flat.shape)
     for part in date_blocks(flat):
         ok = valid[part]
-        ranks[part] = scaled_ranks(order_dates(flat[part], ok), ok, np.float32)
+        ranks[part] = centred_ranks(order_dates(flat[part], ok), ok)
     return ranks.reshape(rows.shape)
 
 
-def _rank_correlation(
-    ranks: NDArray[np.float32], ones: NDArray[np.float32], min_assets: int
-) -> NDArray[np.float64]:
+def _rank_correlation(ranks: FloatArray, ones: FloatArray, min_assets: int) -> FloatArray:
     """Correlation of every two rows of ranks over the stocks where both are known, (B, M, M)."""
     ones_turned = ones.transpose(0, 2, 1)
     total, square = ranks @ ones_turned, np.square(ranks) @ ones_turned
+    own = _mean_square(ranks, ones)
     return _correlation(
         ones @ ones_turned,
         (total, total.transpose(0, 2, 1)),
         (square, square.transpose(0, 2, 1)),
         ranks @ ranks.transpose(0, 2, 1),
+        (own[:, :, None], own[:, None, :]),
         min_assets,
     )
 
 
-def _pearson(
-    centred: NDArray[np.float32], ones: NDArray[np.float32], n_factors: int, min_assets: int
-) -> NDArray[np.float64]:
+def _pearson(centred: FloatArray, ones: FloatArray, n_factors: int, min_assets: int) -> FloatArray:
     """Correlation of each factor with each target where both are known, (B, K, H)."""
     x, x_ones = centred[:, :n_factors], ones[:, :n_factors]
     y, y_ones = (part[:, n_factors:].transpose(0, 2, 1) for part in (centred, ones))
+    own = _mean_square(centred, ones)
     return _correlation(
         x_ones @ y_ones,
         (x @ y_ones, x_ones @ y),
         (np.square(x) @ y_ones, x_ones @ np.square(y)),
         x @ y,
+        (own[:, :n_factors, None], own[:, None, n_factors:]),
         min_assets,
     )
 
 
-def _centred(rows: NDArray[np.float32], ones: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Z-scores over the last axis, 0 where unknown, so that float32 products keep their digits."""
-    clean = np.where(np.isnan(rows), np.float32(0.0), rows)
-    count = np.maximum(ones.sum(axis=-1, keepdims=True), 1)
-    clean -= (clean.sum(axis=-1, keepdims=True, dtype=np.float64) / count).astype(np.float32)
+def _mean_square(x: FloatArray, ones: FloatArray) -> FloatArray:
+    """Mean square of each row's known values, (B, M)."""
+    return np.asarray(np.square(x).sum(axis=-1) / np.maximum(ones.sum(axis=-1), 1.0))
+
+
+def _centred(rows: NDArray[np.float32], ones: FloatArray) -> FloatArray:
+    """Z-scores over the last axis in whole units of 2^-16, 0 where unknown.
+
+    Sums of products of whole numbers are exact: no stock that is unknown on a date can move a bit
+    of it, and the order of the stocks cannot either.
+    """
+    clean = np.where(np.isnan(rows), 0.0, rows.astype(np.float64))
+    count = np.maximum(ones.sum(axis=-1, keepdims=True), 1.0)
+    clean -= row_sums(clean)[..., None] / count
     clean *= ones
     # The largest goes first, so that squares cannot overflow.
     largest = np.maximum(clean.max(axis=-1, keepdims=True), -clean.min(axis=-1, keepdims=True))
-    clean /= np.where(largest > 0, largest, np.float32(1.0))
-    spread = np.sqrt(np.square(clean).sum(axis=-1, keepdims=True) / count)
-    clean /= np.where(spread > 0, spread, np.float32(1.0))
-    return clean
+    clean /= np.where(largest > 0, largest, 1.0)
+    spread = np.sqrt(row_sums(np.square(clean))[..., None] / count)
+    clean *= _UNIT / np.where(spread > 0, spread, 1.0)
+    return np.rint(clean, out=clean)
 
 
 def _correlation(
-    count: NDArray[np.float32],
-    total: tuple[NDArray[np.float32], NDArray[np.float32]],
-    square: tuple[NDArray[np.float32], NDArray[np.float32]],
-    product: NDArray[np.float32],
+    count: FloatArray,
+    total: tuple[FloatArray, FloatArray],
+    square: tuple[FloatArray, FloatArray],
+    product: FloatArray,
+    own: tuple[FloatArray, FloatArray],
     min_assets: int,
-) -> NDArray[np.float64]:
+) -> FloatArray:
     """Pearson from sums over the pairs of x, y, x², y² and xy; NaN where undefined.
 
-    Every such sum is a matrix product, because unknown entries are zeros.
+    Every such sum is a matrix product, because unknown entries are zeros, and exact, because the
+    others are whole numbers. `own` are the mean squares of x and y by themselves: what hardly
+    varies over the pairs beside them is constant.
     """
-    safe = np.maximum(count, 1.0).astype(np.float64)
+    safe = np.maximum(count, 1.0)
     mean_x, mean_y = (part / safe for part in total)
     var_x = square[0] / safe - mean_x**2
     var_y = square[1] / safe - mean_y**2
     cov = product / safe - mean_x * mean_y
-    # Float32 sums of unit-variance values leave a constant with a variance of about 1e-7.
-    defined = (count >= min_assets) & (var_x > 1e-6) & (var_y > 1e-6)
+    varies = (var_x > 1e-6 * own[0]) & (var_y > 1e-6 * own[1])
+    defined = (count >= min_assets) & varies
     scale = np.sqrt(np.where(defined, var_x * var_y, 1.0))
     return np.where(defined, np.clip(cov / scale, -1.0, 1.0), np.nan)
 

@@ -201,10 +201,19 @@ class AllocationNetwork(SequenceNetwork):
     @torch.inference_mode()
     def numpy_weights(self, heads: Floats32, series: Floats32, data: PathData) -> Floats:
         """Weights of the first ``len(heads)`` rows of the data, in NumPy."""
-        rows, device = slice(0, len(heads)), self.gate_weight.device
-        given = (heads, series, data.log_volatility[rows], data.investable[rows])
-        weights = self.weights(*(torch.from_numpy(x).to(device) for x in given))
-        return weights.cpu().numpy().astype(np.float64)
+        investable = data.investable[: len(heads)]
+        number, device = investable.sum(axis=1), self.gate_weight.device
+        weights = np.zeros(investable.shape)
+        # The rows with so many stocks together, without the other stocks: what is no part of a
+        # row's portfolio is no part of its sums, and cannot move their last bit.
+        for n in np.unique(number[number > 0]):
+            rows = np.flatnonzero(number == n)[:, None]
+            columns = np.nonzero(investable[rows[:, 0]])[1].reshape(-1, n)
+            own = (x[rows, columns] for x in (data.log_volatility, investable))
+            given = (heads[rows, columns], series[rows[:, 0]], *own)
+            found = self.weights(*(torch.from_numpy(x).to(device) for x in given))
+            weights[rows, columns] = found.cpu().numpy()
+        return weights
 
 
 def sparsemax(x: Tensor, dim: int = -1) -> Tensor:

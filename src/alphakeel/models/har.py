@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from alphakeel.errors import DataError
 from alphakeel.models.base import check_fitted, check_integer
 from alphakeel.models.persistence import Persistent
+from alphakeel.stats.cross_section import row_sums
 from alphakeel.stats.rolling import realised_volatility, trailing_max, trailing_mean, trailing_sum
 
 __all__ = [
@@ -77,6 +78,16 @@ def check_returns(
     return daily, chosen.astype(np.intp), allowed
 
 
+def check_universe(universe: ArrayLike | None, daily: Floats) -> Bools:
+    """The stocks that count in means of each day, all by default."""
+    if universe is None:
+        return np.ones(daily.shape, dtype=bool)
+    among = np.asarray(universe, dtype=bool)[: len(daily)]
+    if among.shape != daily.shape:
+        raise DataError(f"universe has shape {among.shape}, but returns have {daily.shape}")
+    return among
+
+
 def log_realised_volatility(returns: Floats, window: int) -> Floats:
     """Log annual realised volatility of the last `window` days, the current one included.
 
@@ -110,7 +121,9 @@ def _ahead(values: Floats, decisions: Indices) -> Floats:
     return out
 
 
-def har_inputs(returns: ArrayLike, decisions: ArrayLike) -> Floats:
+def har_inputs(
+    returns: ArrayLike, decisions: ArrayLike, universe: ArrayLike | None = None
+) -> Floats:
     r"""What the volatility network reads of each stock, known at each decision; NaN where unknown.
 
     (n_decisions, n_assets, n_inputs) in the order of `HAR_INPUTS`: :math:`\log RV_{60}`, less
@@ -120,14 +133,16 @@ def har_inputs(returns: ArrayLike, decisions: ArrayLike) -> Floats:
     variance from negative returns; the logarithm of the largest absolute return of 20 days in
     daily standard deviations; and three series of the market, equal for all stocks: the mean of
     the stocks' :math:`\log RV_{20}`, and of the equally weighted index of all stocks
-    :math:`\log RV_5 / RV_{20}` and its 20-day return in standard deviations.
+    :math:`\log RV_5 / RV_{20}` and its 20-day return in standard deviations. The stocks of the
+    means are those of the `universe` of each day, (n_days, n_assets), by default all.
     """
     daily, chosen, _ = check_returns(returns, decisions, None)
+    among = check_universe(universe, daily)
     level = {n: log_realised_volatility(daily, n)[chosen] for n in (1, 5, 20, 60, 252)}
     deviation = np.exp(level[60]) / np.sqrt(DAYS_PER_YEAR)
     largest = trailing_max(np.abs(daily), 20, min_count=_needed(20))[chosen]
     columns = [
-        level[60] - _mean_known(level[60])[:, None],
+        level[60] - _mean_known(level[60], among[chosen])[:, None],
         level[1] - level[20],
         level[5] - level[20],
         level[20] - level[60],
@@ -136,7 +151,7 @@ def har_inputs(returns: ArrayLike, decisions: ArrayLike) -> Floats:
         _sum(daily, 20)[chosen] / (deviation * np.sqrt(20.0)),
         _downside_share(daily, 20)[chosen],
         np.log(np.maximum(largest, QUIET_DAY) / deviation),
-        *(series[:, None] for series in _market_inputs(daily, chosen, level[20])),
+        *(series[:, None] for series in _market_inputs(daily, chosen, level[20], among)),
     ]
     return np.stack([np.broadcast_to(column, level[60].shape) for column in columns], axis=2)
 
@@ -224,13 +239,13 @@ def _components(daily: Floats, decisions: Indices) -> Floats:
 
 
 def _market_inputs(
-    daily: Floats, decisions: Indices, level: Floats
+    daily: Floats, decisions: Indices, level: Floats, among: Bools
 ) -> tuple[Floats, Floats, Floats]:
-    """Mean log volatility of the stocks, and the index's volatility ratio and return."""
-    index = _mean_known(daily)
+    """Mean log volatility of the universe, and its index's volatility ratio and return."""
+    index = _mean_known(daily, among)
     short, long = (log_realised_volatility(index, n)[decisions] for n in (5, 20))
     move = _sum(index, 20)[decisions] / (np.exp(long) * np.sqrt(20.0 / DAYS_PER_YEAR))
-    return _mean_known(level), short - long, move
+    return _mean_known(level, among[decisions]), short - long, move
 
 
 def _downside_share(daily: Floats, window: int) -> Floats:
@@ -245,11 +260,11 @@ def _sum(daily: Floats, window: int) -> Floats:
     return trailing_sum(daily, window, min_count=_needed(window))
 
 
-def _mean_known(values: Floats) -> Floats:
-    """Mean over assets of what is known on each date; NaN where nothing is."""
-    known = np.isfinite(values)
-    number = known.sum(axis=1)
-    total = np.where(known, values, 0.0).sum(axis=1)
+def _mean_known(values: Floats, among: Bools) -> Floats:
+    """Mean over the universe of what is known on each date; NaN where nothing is."""
+    known = np.isfinite(values) & among
+    number = np.count_nonzero(known, axis=1)
+    total = row_sums(values, known)
     return np.divide(total, number, out=np.full(len(values), np.nan), where=number > 0)
 
 

@@ -166,7 +166,8 @@ class LinearForecaster(Persistent):
         scores = np.full(inputs.present.shape, np.nan, dtype=np.float32)
         for rows in _blocks(inputs.values):
             with np.errstate(invalid="ignore", over="ignore"):  # masked entries may hold anything
-                block = inputs.values[rows].astype(np.float64) @ self.coef_
+                # Term by term: a matrix product may round an entry by what else is in the matrix.
+                block = np.einsum("tik,k->ti", inputs.values[rows].astype(np.float64), self.coef_)
                 scores[rows] = np.where(inputs.present[rows], block, np.nan)
         return scores
 

@@ -159,13 +159,15 @@ class RiskForecaster(Ensemble):
         decisions: ArrayLike,
         mask: ArrayLike | None = None,
         market: ArrayLike | None = None,
+        universe: ArrayLike | None = None,
     ) -> Self:
         """Train on `decisions`, from days up to the last of them and none after it.
 
         So the training is purged by itself: a decision whose days ahead end after the last one
         has no target. Decisions are evenly spaced, as in prediction; those outside the mask
         (n_decisions, n_assets) still build up the state; `market` (n_decisions, n_series) is
-        NaN where unknown.
+        NaN where unknown. `universe` (n_days, n_assets) are the stocks of each day that means
+        over stocks are made of, by default all.
         """
         device = self._check_settings()
         daily, chosen, allowed = check_returns(returns, decisions, mask)
@@ -180,7 +182,7 @@ class RiskForecaster(Ensemble):
         self.har_coef_ = har.coef_
         base = har.predict(daily, decisions=chosen)
         targets = encode(daily, chosen, base, allowed, horizon=self.horizon, days=self.days)
-        inputs = har_inputs(daily, chosen).astype(np.float32)
+        inputs = har_inputs(daily, chosen, universe).astype(np.float32)
         self.input_scale_ = MarketScale.of(inputs[allowed & np.isfinite(base)])
         self.market_scale_ = MarketScale.of(extra)
         features = self.input_scale_.apply(inputs)
@@ -210,6 +212,7 @@ class RiskForecaster(Ensemble):
         decisions: ArrayLike,
         mask: ArrayLike | None = None,
         market: ArrayLike | None = None,
+        universe: ArrayLike | None = None,
     ) -> RiskForecast:
         """Forecast at each of `decisions`, from days up to each.
 
@@ -225,7 +228,7 @@ class RiskForecaster(Ensemble):
                 f"the model was fitted on {len(self.market_scale_.mean)} market series, but "
                 f"predict was given {extra.shape[1]}"
             )
-        features = self.input_scale_.apply(har_inputs(daily, chosen).astype(np.float32))
+        features = self.input_scale_.apply(har_inputs(daily, chosen, universe).astype(np.float32))
         series = self.market_scale_.apply(extra)
         har = HARForecaster(self.horizon)
         har.coef_ = self.har_coef_

@@ -47,7 +47,7 @@ Bools = NDArray[np.bool_]
 Floats = NDArray[np.float64]
 
 # Prediction lays out about this many values at a time.
-BLOCK_VALUES = 1_000_000
+TABLE_ROWS = 4_096
 
 MAX_ITERATIONS = 1000
 # Factors have unit variance. One beyond this has no neighbour, and is pulled in so that the
@@ -99,17 +99,17 @@ class TabularForecaster(Persistent, ABC):
         inputs = check_features(features, mask, market)
         given = check_columns(inputs, self.n_factors_in_, self.n_market_in_)
         scores = np.full(inputs.present.shape, np.nan, dtype=np.float32)
-        step = max(1, BLOCK_VALUES // (inputs.present.shape[1] * sum(given)))
-        for start in range(0, len(scores), step):
-            rows = slice(start, start + step)
-            present = inputs.present[rows]
-            # Absent stocks are scored as zeros and dropped: were they left out, the shape of the
-            # table, and with it the last bits of its products, would hang on other dates' masks.
-            table = np.zeros((*present.shape, sum(given)), dtype=np.float32)
-            table[..., : given[0]][present] = inputs.values[rows][present]
-            table[..., given[0] :] = inputs.market[rows, None]
-            block = self._score(table.reshape(-1, sum(given))).reshape(present.shape)
-            scores[rows][present] = block[present]
+        dates, stocks = np.nonzero(inputs.present)
+        # Tables of one shape, filled up with zeros: the last bits of their products do not hang on
+        # how many other entries there are.
+        table = np.zeros((TABLE_ROWS, sum(given)), dtype=np.float32)
+        for start in range(0, len(dates), TABLE_ROWS):
+            part = slice(start, start + TABLE_ROWS)
+            t, i = dates[part], stocks[part]
+            table[: len(t), : given[0]] = inputs.values[t, i]
+            table[: len(t), given[0] :] = inputs.market[t]
+            table[len(t) :] = 0.0
+            scores[t, i] = self._score(table)[: len(t)]
         return scores
 
     @abstractmethod

@@ -265,23 +265,32 @@ def fit_and_score(
     last = train.stop if isinstance(train, slice) else int(train[-1]) + 1
     features = dataset.features[: max(last, until), :, dataset.columns(names)]
     features = np.ascontiguousarray(features)
-    learnt = {"mask": dataset.eligible[train], "market": dataset.market[train]}
     known = {"mask": dataset.eligible[:until], "market": dataset.market[:until]}
+    _fit(forecaster, dataset, features[train], train)
     weights = None
     if isinstance(forecaster, ConstrainedForecaster):
-        forecaster.fit(
-            features[train],
-            dataset.targets[train],
-            returns=dataset.holding_returns(train),
-            volatility=dataset.volatility[train],
-            **learnt,
-        )
         weights = forecaster.predict_weights(
             features[:until], volatility=dataset.volatility[:until], **known
         )
-    else:
-        forecaster.fit(features[train], dataset.targets[train], **learnt)
     return Forecast(forecaster.predict(features[:until], **known), weights, forecaster)
+
+
+def _fit(forecaster: Forecaster, dataset: Dataset, features: Floats, train: Rows) -> None:
+    """Fit on the stocks that are eligible on some training decision.
+
+    The others would teach nothing, and yet move random draws and last bits: a stock that is listed
+    later must not.
+    """
+    stocks = np.flatnonzero(dataset.eligible[train].any(axis=0))
+    own = {"mask": dataset.eligible[train][:, stocks], "market": dataset.market[train]}
+    if isinstance(forecaster, ConstrainedForecaster):
+        own["returns"] = dataset.holding_returns(train)[..., stocks]
+        own["volatility"] = dataset.volatility[train][:, stocks]
+    try:
+        forecaster.fit(features[:, stocks], dataset.targets[train][:, stocks], **own)
+    except ConvergenceError as error:
+        stock = None if error.asset is None else int(stocks[error.asset])
+        raise ConvergenceError(str(error), factor=error.factor, asset=stock) from error
 
 
 def fit_models(
@@ -455,14 +464,15 @@ def _explain_fit(
     test, names = plan.folds[number].test, screens[number].names(result.name)
     first = max(0, test.start - _MEMORY)
     rows = slice(first, test.stop)
+    stocks = np.flatnonzero(dataset.eligible[rows].any(axis=0))  # the shuffles draw for these
     return find_drivers(
         restore(result.fitted[number]),
-        dataset.features[rows][:, :, dataset.columns(names)],
-        dataset.forward[rows],
+        dataset.features[rows][:, stocks][:, :, dataset.columns(names)],
+        dataset.forward[rows][:, stocks],
         names=names,
         rng=np.random.default_rng([plan.config.seed, number]),
         rows=slice(test.start - first, None),
-        mask=dataset.eligible[rows],
+        mask=dataset.eligible[rows][:, stocks],
         market=dataset.market[rows],
     )
 
@@ -521,6 +531,8 @@ def volatility_of_block(dataset: Dataset, train: Rows, block: slice, config: Stu
     if config.allocation.volatility == "ewma":
         return dataset.volatility[block]
     days, until = dataset.decisions, slice(0, block.stop)
+    last = days[train][-1]
+    stocks = np.flatnonzero(dataset.sample[: last + 1].any(axis=0))  # as in `_fit`
     model = RiskForecaster(
         horizon=RISK_HORIZON,
         max_steps=2 * config.network.max_steps,
@@ -528,15 +540,17 @@ def volatility_of_block(dataset: Dataset, train: Rows, block: slice, config: Stu
         device=config.network.device,
     )
     model.fit(
-        dataset.returns,
+        dataset.returns[:, stocks],
         decisions=days[train],
-        mask=dataset.eligible[train],
+        mask=dataset.eligible[train][:, stocks],
         market=dataset.market[train],
+        universe=dataset.sample[:, stocks],
     )
     forecast = model.predict(
         dataset.returns,
         decisions=days[until],
         mask=dataset.eligible[until],
         market=dataset.market[until],
+        universe=dataset.sample,
     )
     return np.asarray(forecast.volatility[block])

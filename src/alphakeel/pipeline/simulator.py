@@ -21,6 +21,7 @@ from alphakeel.errors import DataError
 from alphakeel.pipeline.dataset import Dataset
 from alphakeel.risk.market_phases import Regime
 from alphakeel.risk.regimes import trend_volatility_regimes
+from alphakeel.stats.cross_section import row_sums
 
 __all__ = [
     "Portfolio",
@@ -108,7 +109,7 @@ class Simulator:
         decisions = dataset.decisions[first:last]
         known = np.isfinite(returns[: days.start]) & sample[: days.start]
         number = np.maximum(known.sum(axis=1), 1)
-        mean = np.where(known, returns[: days.start], 0.0).sum(axis=1) / number
+        mean = row_sums(returns[: days.start], known) / number
         flat = config.costs.preset == "flat"
         betas = dataset.betas if config.allocation.neutral == "beta" else None
         return cls(

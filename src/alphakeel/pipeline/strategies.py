@@ -36,6 +36,7 @@ from alphakeel.portfolio.optimisation import Record, allocate
 from alphakeel.portfolio.overlay import Brake, Overlay, overlay, overlay_targets
 from alphakeel.risk.value_at_risk import TailForecast, portfolio_var
 from alphakeel.risk.volatility import portfolio_returns, portfolio_volatility
+from alphakeel.stats.cross_section import row_sums
 
 __all__ = [
     "Portfolios",
@@ -352,7 +353,7 @@ def apply_overlay(
         band=settings.band,
         lag=simulator.lag,
         cost_per_side=simulator.cost_per_side,
-        invested=portfolio.ledger.weights.sum(axis=1),
+        invested=row_sums(portfolio.ledger.weights),
         financing_rate=financing_rate,
     )
     targets = overlay_targets(portfolio.targets, portfolio.ledger.weights, plan, lag=simulator.lag)
@@ -372,7 +373,9 @@ def _volatility_of(portfolio: Portfolio, earned: Floats, simulator: Simulator) -
     decided = np.flatnonzero(np.nan_to_num(portfolio.targets).any(axis=1))
     if not len(decided):
         return np.full(len(earned), np.nan)
-    past = np.nan_to_num(simulator.returns[: simulator.start]) @ portfolio.targets[decided[0]]
+    first = portfolio.targets[decided[0]]
+    held = np.flatnonzero(first)
+    past = np.nan_to_num(simulator.returns[: simulator.start, held]) @ first[held]
     forecast = portfolio_volatility(earned, lag=simulator.lag, history=past)
     forecast[: decided[0]] = np.nan
     return forecast

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from alphakeel.errors import ConfigError, DataError
 from alphakeel.risk.covariance import COVARIANCES, FactorCovariance
 from alphakeel.risk.volatility import check_rows
+from alphakeel.stats.cross_section import row_sums
 
 __all__ = [
     "Decision",
@@ -238,7 +239,7 @@ def breaches(used: dict[str, float], limits: Limits) -> dict[str, float]:
 def drifted(weights: FloatArray, returns: FloatArray) -> FloatArray:
     """Weights after days of simple returns without trades; NaN counts as 0, cash earns nothing."""
     values = weights * np.prod(1.0 + np.nan_to_num(returns, nan=0.0), axis=0)
-    return np.asarray(values / (1.0 + values.sum() - weights.sum()))
+    return np.asarray(values / (1.0 + row_sums(values) - row_sums(weights)))
 
 
 class DecisionData:

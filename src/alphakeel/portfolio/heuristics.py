@@ -25,6 +25,7 @@ from skfolio.optimization import (
 from alphakeel.errors import AlphakeelError, ConfigError, DataError
 from alphakeel.risk.covariance import ledoit_wolf_matrix
 from alphakeel.risk.volatility import check_rows, ex_ante_volatility
+from alphakeel.stats.cross_section import row_sums
 
 __all__ = [
     "CLASSIC",
@@ -282,7 +283,7 @@ def _smooth(
     for i in np.flatnonzero(~silent).tolist():
         held = np.where(eligible[i], last, 0.0)
         unsold = np.where(stuck[i], held, 0.0)
-        budget = min(fresh[i].sum(), 1.0 - unsold.sum())
+        budget = min(float(row_sums(fresh[i])), 1.0 - float(row_sums(unsold)))
         blend = fresh[i]
         if held.any() and smoothing < 1.0:
             blend = (1.0 - smoothing) * held + smoothing * fresh[i]
@@ -405,7 +406,7 @@ def long_short_quantile(
         for sign in (1.0, -1.0)
     )
     load = np.ones(scores.shape) if betas is None else np.nan_to_num(betas, nan=1.0)
-    longs, shorts = (best * load).sum(axis=1), (worst * load).sum(axis=1)
+    longs, shorts = row_sums(best * load), row_sums(worst * load)
     lighter = np.where((longs > 0.0) & (shorts > 0.0), np.minimum(longs, shorts), 0.0)
     lighter[np.isnan(longs)] = np.nan
     one = np.divide(lighter, longs, out=lighter.copy(), where=longs > 0.0)
@@ -415,7 +416,7 @@ def long_short_quantile(
 
 def cap_gross(weights: FloatArray, gross: float) -> FloatArray:
     """Scale down the rows whose sizes sum to more than `gross`; rows of NaN stay."""
-    size = np.abs(weights).sum(axis=1)
+    size = row_sums(np.abs(weights))
     share = np.divide(gross, size, out=np.ones(len(size)), where=size > gross)
     return np.asarray(weights * share[:, None])
 

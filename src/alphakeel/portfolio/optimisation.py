@@ -38,6 +38,7 @@ from alphakeel.portfolio.constraints import (
 from alphakeel.portfolio.heuristics import CLASSIC, capped_proportional, classic_weights
 from alphakeel.portfolio.programmes import Objective, Solution, WarmStart, solve
 from alphakeel.risk.covariance import COVARIANCES
+from alphakeel.stats.cross_section import row_sums
 
 __all__ = [
     "Allocation",
@@ -434,9 +435,9 @@ def _reason(conflict: tuple[str, ...], over: dict[str, float], suspended: bool) 
 def _short_of_history(row: int, held: FloatArray, weights: FloatArray, limits: Limits) -> Record:
     """The record of a decision that holds cash, but for suspended stocks."""
     used = {
-        "turnover": float(np.abs(weights - held).sum()),
+        "turnover": float(row_sums(np.abs(weights - held))),
         "weight": float(np.abs(weights).max(initial=0.0)),
-        "invested": float(weights.sum()),
+        "invested": float(row_sums(weights)),
     }
     over = breaches(used, limits)
     reason = "no stock has the history that a decision needs" if over else ""

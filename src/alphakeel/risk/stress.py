@@ -18,6 +18,7 @@ import pandas as pd
 
 from alphakeel.errors import ConfigError, DataError
 from alphakeel.stats import bootstrap, performance, rolling
+from alphakeel.stats.cross_section import row_sums
 
 __all__ = [
     "DrawdownFan",
@@ -351,7 +352,7 @@ def portfolio_shock(
         )
     beta = rolling.trailing_beta(stocks, index, window, min_count=min_count)[at]
     moves = np.maximum(np.where(np.isnan(beta), 1.0, beta) * shock, -1.0)
-    return np.asarray((held * moves).sum(axis=1))
+    return row_sums(held * moves)
 
 
 def portfolio_shock_table(
@@ -392,10 +393,10 @@ def portfolio_shock_table(
     losses_by: dict[tuple[str, float], dict[str, float]] = {}
     for name, weights in portfolios.items():
         per_unit = portfolio_shock(weights, stocks, index, at, shock=-1e-6) / -1e-6
-        earned = (weights[worst] * np.nan_to_num(stocks[after])).sum(axis=1)
+        earned = row_sums(weights[worst] * np.nan_to_num(stocks[after]))
         fall = index[after]
         expected = float((per_unit[worst] * fall).sum())
-        whole = float((np.abs(weights[worst]).sum(axis=1) * np.abs(fall)).sum())
+        whole = float((row_sums(np.abs(weights[worst])) * np.abs(fall)).sum())
         for shock in shocks:
             losses = portfolio_shock(weights, stocks, index, at, shock=shock)
             losses_by[name, shock] = {
@@ -511,5 +512,5 @@ def _mean_of(returns: FloatArray, member: npt.NDArray[np.bool_]) -> FloatArray:
     """Mean of the members' known returns a day; NaN without one."""
     known = member & np.isfinite(returns)
     count = known.sum(axis=1)
-    total = np.where(known, returns, 0.0).sum(axis=1)
+    total = row_sums(returns, known)
     return np.asarray(np.divide(total, count, out=np.full(len(total), np.nan), where=count > 0))

@@ -23,6 +23,7 @@ from scipy.signal import lfilter
 from alphakeel.errors import ConfigError, DataError
 from alphakeel.risk.volatility import check_rows
 from alphakeel.stats import rolling
+from alphakeel.stats.cross_section import row_sums
 
 __all__ = [
     "TailForecast",
@@ -41,6 +42,8 @@ FALL, RISE = 1.5, 0.5
 # Rows before the window in which the volatility settles, ten half-lives; most rows of a block.
 SETTLE = 40
 BLOCK = 64
+# Stocks in one matrix product: fewer than what BLAS adds up in parts.
+STOCKS_AT_ONCE = 192
 
 
 def scenario_var(
@@ -225,16 +228,35 @@ def _weighted_returns(
     is missing, and before the first row.
     """
     start = max(0, int(rows.min()) - length + 1)
-    held = np.flatnonzero((weights != 0.0).any(axis=0))
+    held = _by_first_day(weights != 0.0)
     part, w = x[start : int(rows.max()) + 1, held], weights[:, held]
     known = ~np.isnan(part)
-    size, total = np.abs(w), np.abs(w).sum(axis=1, keepdims=True)
-    covered = size @ known.T.astype(np.float64)
-    sums = w @ np.where(known, part, 0.0).T * _quotient(total, covered)
+    total = row_sums(np.abs(w))[:, None]
+    covered = _product(np.abs(w), known.astype(np.float64))
+    sums = _product(w, np.where(known, part, 0.0)) * _quotient(total, covered)
     sums[covered <= 0.5 * total] = np.nan
     place = rows[:, None] - start + np.arange(1 - length, 1)
     taken = np.take_along_axis(sums, np.maximum(place, 0), axis=1)
     return np.where(place >= 0, taken, np.nan)
+
+
+def _by_first_day(held: npt.NDArray[np.bool_]) -> npt.NDArray[np.intp]:
+    """Columns that are held on some row, by the first of these rows."""
+    columns = np.flatnonzero(held.any(axis=0))
+    return np.asarray(columns[np.argsort(held[:, columns].argmax(axis=0), kind="stable")])
+
+
+def _product(weights: FloatArray, x: FloatArray) -> FloatArray:
+    """``weights @ x.T``, some stocks at a time.
+
+    A matrix product adds up the stocks in their order as long as they are few; so those that a
+    row does not hold and that come after its own, with weights of zero, change no bit of it.
+    """
+    out = np.zeros((len(weights), len(x)))
+    for first in range(0, weights.shape[1], STOCKS_AT_ONCE):
+        stocks = slice(first, first + STOCKS_AT_ONCE)
+        out += weights[:, stocks] @ x[:, stocks].T
+    return out
 
 
 def _blocks_of(rows: IntArray) -> Iterator[IntArray]:
@@ -251,7 +273,7 @@ def _scaled_weights(weights: FloatArray, volatility: FloatArray) -> FloatArray:
     """Weights times volatility; a stock without one has the mean of the others'."""
     size = np.where(np.isnan(volatility), 0.0, np.abs(weights))
     known = np.where(np.isnan(volatility), 0.0, volatility)
-    mean = _quotient((size * known).sum(axis=1), size.sum(axis=1))
+    mean = _quotient(row_sums(size * known), row_sums(size))
     return np.where(
         weights == 0.0, 0.0, weights * np.where(np.isnan(volatility), mean[:, None], volatility)
     )

@@ -8,13 +8,13 @@ every statistic and are NaN in every output. Outputs are float32 if the input is
 The work runs in blocks of dates that fit a processor's second-level cache. Ranks are found with
 one sort, shared by subsets of a date's values, and handled as ``2 * rank - (n + 1)``: sums of
 whole numbers are exact, so neither the block size nor the order of the assets can move a rank
-correlation.
+correlation. Other sums are `row_sums`: stocks that do not count on a date change no bit of it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -37,6 +37,7 @@ __all__ = [
     "rank",
     "rank_ic",
     "rank_scaled",
+    "row_sums",
     "scaled_ranks",
     "winsorize",
     "zscore",
@@ -89,8 +90,13 @@ def zscore(x: ArrayLike, mask: ArrayLike | None = None) -> Floats:
     return out
 
 
-def winsorize(x: ArrayLike, limit: float, mask: ArrayLike | None = None) -> Floats:
+def winsorize(
+    x: ArrayLike, limit: float, mask: ArrayLike | None = None, *, among: Bools | None = None
+) -> Floats:
     """Pull each date's outliers in to ``median +- limit * 1.4826 * MAD``.
+
+    `among` are the entries whose median and MAD they are, by default all that count; a date with
+    none of them is left as it is.
 
     1.4826 makes the median absolute deviation (MAD) estimate a normal distribution's sigma. A date
     whose MAD is 0 (more than half its values equal) has no scale to judge by and is left as it is.
@@ -103,11 +109,13 @@ def winsorize(x: ArrayLike, limit: float, mask: ArrayLike | None = None) -> Floa
     for dates in date_blocks(values):
         ok = valid[dates]
         block = np.where(ok, values[dates], np.nan)
+        judged = ok if among is None else ok & among[dates]
         # An overflow here means limits at infinity, which clip nothing: the right answer.
         with np.errstate(over="ignore"):
-            centre = _median(block, ok)
-            half_width = _MAD_TO_SIGMA * limit * _median(np.abs(block - centre), ok)
-            half_width[half_width == 0.0] = np.inf
+            centre = _median(block, judged)
+            half_width = _MAD_TO_SIGMA * limit * _median(np.abs(block - centre), judged)
+            half_width[~(half_width > 0.0)] = np.inf
+            centre[np.isnan(centre)] = 0.0
             out[dates] = np.clip(block, centre - half_width, centre + half_width)
     return out
 
@@ -116,13 +124,13 @@ def _unit_variance(
     deviations: NDArray[np.float64], count: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """Deviations divided by their population standard deviation; 0 where that is 0."""
-    variance = (deviations * deviations).sum(axis=1, keepdims=True) / np.maximum(count, 1.0)
+    variance = row_sums(deviations * deviations)[:, None] / np.maximum(count, 1.0)
     return deviations / np.sqrt(np.where(variance > 0.0, variance, 1.0))
 
 
 def _median(block: Floats, valid: Bools) -> Floats:
-    """Median of the valid entries per date, shape (n_dates, 1); NaN with none. Invalid are NaN."""
-    ordered = np.sort(block, axis=1)  # NaN last
+    """Median of the valid entries per date, shape (n_dates, 1); NaN with none."""
+    ordered = np.sort(np.where(valid, block, np.nan), axis=1)  # NaN last
     count = np.count_nonzero(valid, axis=1, keepdims=True)
     low = np.take_along_axis(ordered, np.maximum(count - 1, 0) // 2, axis=1)
     high = np.take_along_axis(ordered, np.minimum(count // 2, block.shape[1] - 1), axis=1)
@@ -263,13 +271,26 @@ def count_valid(valid: Bools) -> NDArray[np.float64]:
     return np.count_nonzero(valid, axis=1, keepdims=True).astype(np.float64)
 
 
+def row_sums(x: NDArray[Any], valid: Bools | None = None) -> NDArray[np.float64]:
+    """Sum of each row, along the last axis, in the order of the assets.
+
+    Each value is added to the sum of those before it, so that zeros between them change no bit:
+    the sum of a date does not depend on how many other stocks the panel has. `valid` are the
+    entries that count, by default all.
+    """
+    if x.shape[-1] == 0:
+        return np.zeros(x.shape[:-1])
+    counted = x if valid is None else np.where(valid, x, 0.0)
+    return np.asarray(np.cumsum(counted, axis=-1, dtype=np.float64)[..., -1])
+
+
 def deviations_of(values: Floats, valid: Bools) -> NDArray[np.float64]:
     """Deviations from each date's mean in units of its largest value; 0 where not valid."""
     filled = np.where(valid, values, 0.0).astype(np.float64, copy=False)
     # In units of the largest value no square can overflow, or vanish.
     largest = np.abs(filled).max(axis=1, keepdims=True)
     filled = filled / np.where(largest > 0.0, largest, 1.0)
-    mean = filled.sum(axis=1, keepdims=True) / np.maximum(count_valid(valid), 1.0)
+    mean = row_sums(filled)[:, None] / np.maximum(count_valid(valid), 1.0)
     # The mean of equal values may miss them by a rounding error: constants are found by range.
     low = np.where(valid, filled, np.inf).min(axis=1, keepdims=True)
     high = np.where(valid, filled, -np.inf).max(axis=1, keepdims=True)
@@ -311,8 +332,8 @@ def ic(
             ok = valid[dates] & np.isfinite(target)
             a, b = deviations_of(values[dates], ok), deviations_of(target, ok)
             out[dates, h] = _correlation(
-                (a * b).sum(axis=1),
-                (a * a).sum(axis=1) * (b * b).sum(axis=1),
+                row_sums(a * b),
+                row_sums(a * a) * row_sums(b * b),
                 np.count_nonzero(ok, axis=1) >= min_assets,
             )
     return out if np.ndim(targets) == 3 else out[:, 0]
