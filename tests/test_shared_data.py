@@ -95,9 +95,8 @@ def test_cn(shared_data: Path) -> None:
     assert 0.94 < filled < 0.98, "suspended days are active but have no price"
 
 
-def test_us_stocks_that_join_later_move_nothing(us: AssetPanel) -> None:
-    rows = np.flatnonzero(us.observations >= np.datetime64("2008-06-01"))[:620]
-    part = us[rows].to_panel()
+def test_us_stocks_that_join_later_move_nothing(shared_data: Path) -> None:
+    part = load_panel(shared_data / "us", start="2008-06-01", end="2010-12-31")
     member = part["member"] != 0.0
     late = np.flatnonzero(~member[:-80].any(axis=0) & member.any(axis=0))
     early = np.flatnonzero(member[0])[:50]

@@ -260,3 +260,29 @@ class TestValidation:
             cross_section.rank_ic(x, np.zeros((4, 3)))
         with pytest.raises(ConfigError, match="positive"):
             cross_section.winsorize(x, 0.0)
+
+
+class TestSumsInOrder:
+    """A stock that does not count is no part of a sum, not of its last bit."""
+
+    def test_zeros_anywhere_change_no_bit(self) -> None:
+        rng = np.random.default_rng(0)
+        for n in (1, 5, 128, 300, 1000):
+            x = rng.normal(0.0, 1.0, (7, n)) * 10.0 ** rng.integers(-8, 8, (7, n))
+            wide = np.zeros((7, 2 * n + 3))
+            wide[:, np.sort(rng.choice(2 * n + 3, n, replace=False))] = x
+            np.testing.assert_array_equal(cross_section.row_sums(wide), cross_section.row_sums(x))
+            np.testing.assert_allclose(cross_section.row_sums(x), x.sum(axis=1), rtol=1e-9)
+
+    def test_only_what_is_valid_counts(self) -> None:
+        x = np.array([[1.0, np.nan, 2.0]])
+        assert cross_section.row_sums(x, np.array([[True, False, True]]))[0] == 3.0
+        assert cross_section.row_sums(np.empty((2, 0))).tolist() == [0.0, 0.0]
+
+    @pytest.mark.parametrize("n_rows", [1, 2, 3, 8, 63, 64])
+    def test_stocks_first_gives_the_same_bits(self, n_rows: int) -> None:
+        rng = np.random.default_rng(n_rows)
+        for n_assets in (1, 2, 9, 500):
+            buffer = rng.normal(0.0, 1.0, (n_assets, 64))
+            x = buffer[:, :n_rows]
+            np.testing.assert_array_equal(cross_section.column_sums(x), cross_section.row_sums(x.T))

@@ -21,7 +21,7 @@ from alphakeel.backtest.holdings import MAX_SOLVER_STEPS, SOLVER_TOLERANCE, Hold
 from alphakeel.backtest.ledger import Ledger
 from alphakeel.backtest.market_rules import Margin, TradingConstraints
 from alphakeel.errors import AlphakeelError, ConfigError, DataError
-from alphakeel.stats.cross_section import row_sums
+from alphakeel.stats.cross_section import column_sums, row_sums
 
 __all__ = ["run_backtest"]
 
@@ -311,7 +311,8 @@ class _BlockRebalancer:
         self.holdings, self.rate = holdings, rate
         n_assets = holdings.values.shape[1]
         self.size = ROWS_AT_ONCE  # whatever the number of stocks: rounding depends on it
-        self.buffers = np.empty((3, self.size, n_assets))
+        # Stocks first: their sums are then over the first axis, many rows at a time.
+        self.buffers = np.empty((4, n_assets, self.size))
 
     def rebalance_in_blocks(
         self, rows: IntArray, targets: FloatArray, lag: int, until: int
@@ -329,33 +330,34 @@ class _BlockRebalancer:
     def _block(self, rows: IntArray, target: FloatArray, until: int) -> None:
         holdings, n = self.holdings, len(rows)
         price = _rows_of(holdings.values, rows)
-        held, order, size = self.buffers[:, :n]
+        held, order, size, wanted = (buffer[:, :n] for buffer in self.buffers)
         initial = holdings.wealth_path[rows[0] - 1] if rows[0] else holdings.initial
 
         # Everything as a share of the wealth after the rebalance before.
-        np.multiply(holdings.now, price[0] / initial, out=held[0])
-        np.divide(price[1:], price[:-1], out=held[1:])
-        held[1:] *= target[:-1]
-        invested = row_sums(target)
-        wealth = row_sums(held)
+        wanted[:] = target.T
+        np.multiply(holdings.now, price[0] / initial, out=held[:, 0])
+        held[:, 1:] = (price[1:] / price[:-1]).T
+        held[:, 1:] *= wanted[:, :-1]
+        invested = column_sums(wanted)
+        wealth = column_sums(held)
         wealth[0] += holdings.cash / initial
         idle = np.maximum(1.0 - invested, 0.0)
         wealth[1:] += idle[:-1]
-        growth, fee = self._solve(target, held, wealth, order, size, int(rows[0]))
+        growth, fee = self._solve(wanted, held, wealth, order, size, int(rows[0]))
 
         after = initial * np.multiply.accumulate(growth)
         before = np.concatenate([[initial], after[:-1]])
         where = _index(rows)
         holdings.weights[where] = target
         if isinstance(where, slice):
-            np.multiply(order, before[:, None], out=holdings.trades[where])
+            np.multiply(order.T, before[:, None], out=holdings.trades[where])
         else:
-            holdings.trades[where] = order * before[:, None]
+            holdings.trades[where] = order.T * before[:, None]
         holdings.wealth_path[where] = after
         holdings.cash_path[where] = cash = after * idle
         holdings.costs[where] = fee * before
         np.abs(order, out=size)
-        holdings.turnover[where] = row_sums(size) / wealth
+        holdings.turnover[where] = column_sums(size) / wealth
 
         gaps = np.append(rows[1:], until) - rows - 1
         if gaps.any():
@@ -374,16 +376,18 @@ class _BlockRebalancer:
     ) -> tuple[FloatArray, FloatArray]:
         """Root x of x + rate sum|target x - held| = wealth on every row, and the cost.
 
+        Arrays of (n_assets, n_rows).
+
         The secant of :meth:`Holdings._solve`, on all rows; a row that has settled stays as it is.
         """
         rate = self.rate
         x, last_x, last_fee = wealth.copy(), np.full(len(wealth), np.inf), np.zeros(len(wealth))
         going = np.ones(len(wealth), dtype=np.bool_)
         for _ in range(MAX_SOLVER_STEPS):
-            np.multiply(target, x[:, None], out=order)
+            np.multiply(target, x, out=order)
             order -= held
             np.abs(order, out=size)
-            fee = rate * row_sums(size)
+            fee = rate * column_sums(size)
             gap = x + fee - wealth
             going &= np.abs(gap) > SOLVER_TOLERANCE * wealth
             if not going.any():

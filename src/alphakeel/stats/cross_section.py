@@ -27,6 +27,7 @@ __all__ = [
     "Ordering",
     "centred_ranks",
     "centred_ranks_among",
+    "column_sums",
     "check_values",
     "count_valid",
     "date_blocks",
@@ -282,6 +283,17 @@ def row_sums(x: NDArray[Any], valid: Bools | None = None) -> NDArray[np.float64]
         return np.zeros(x.shape[:-1])
     counted = x if valid is None else np.where(valid, x, 0.0)
     return np.asarray(np.cumsum(counted, axis=-1, dtype=np.float64)[..., -1])
+
+
+def column_sums(x: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Sums over the first axis of (n_assets, n_rows): to the bit those of `row_sums`, quicker.
+
+    NumPy adds whole rows of a contiguous block, one after the other; a single column is summed
+    pairwise, and so is not left to it.
+    """
+    if x.shape[1] == 1:
+        return row_sums(x.T)
+    return np.asarray(np.add.reduce(x, axis=0))
 
 
 def deviations_of(values: Floats, valid: Bools) -> NDArray[np.float64]:
