@@ -191,8 +191,6 @@ def check_trials(study: optuna.Study, cv: CrossValidation, space: Space, path: P
         raise _unusable(path, type(error).__name__) from error
     known = {part.name: distribution(part) for part in space}
     for trial in trials:
-        if not is_finished(trial):
-            continue
         fault = _fault_of_trial(trial, cv, known)
         if fault:
             raise DataError(
@@ -209,6 +207,8 @@ def _fault_of_trial(
     for name, own in trial.distributions.items():
         if known.get(name) != own:
             return f"{name} is no setting of this search, or had another range"
+    if not is_finished(trial):
+        return ""
     if not isinstance(trial.user_attrs["reason"], str):
         return "its reason is no text"
     if trial.state not in (TrialState.COMPLETE, TrialState.PRUNED):
@@ -249,7 +249,11 @@ def plain_database_errors(folder: str | Path | None) -> Iterator[None]:
     try:
         yield
     except (optuna.exceptions.StorageInternalError, SQLAlchemyError) as error:
-        cause = getattr(error, "orig", None) or getattr(error.__cause__, "orig", None) or error
+        cause = (
+            getattr(error, "orig", None)
+            or getattr(error.__cause__, "orig", error.__cause__)
+            or error
+        )
         raise DataError(
             f"cannot write the search into {folder}/{_FILE}: {cause}; put that right and run "
             "again: it goes on from the trials that were finished."
