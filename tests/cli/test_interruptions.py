@@ -93,6 +93,8 @@ class Job:
             stderr=subprocess.PIPE,
             text=True,
             env={**os.environ, "OMP_NUM_THREADS": "1"},
+            # Where the tests run in the background, Ctrl-C is ignored, and children inherit that.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
 
     def end(self, out: Path, before: str = "") -> tuple[int, list[str]]:
@@ -242,7 +244,9 @@ KINDS = [
 def test_at_a_random_moment(
     job: Job, seconds: float, tmp_path: Path, number: signal.Signals, case: int
 ) -> None:
-    delay = float(moments(100 * number + case).uniform(0.0, seconds))
+    # Two in three after the libraries are loaded, which takes longest.
+    share = moments(100 * number + case).uniform(0.4 if case % 3 else 0.0, 1.0)
+    delay = float(share * seconds)
     with job.start(tmp_path) as process:
         time.sleep(delay)
         process.send_signal(number)
@@ -251,7 +255,7 @@ def test_at_a_random_moment(
     # Before the command has begun a signal ends Python itself: a shell shows the same code.
     code = 128 - code if code < 0 else code
     print(f"{number.name} after {delay:.2f} s of {seconds:.2f}: {code}, {error.strip()!r}")
-    assert code in (128 + number, 0), error
+    assert code == 128 + number or (code == 0 and share > 0.6), error
     if code and number != signal.SIGKILL and "Traceback" not in error:
         assert len(error.splitlines()) <= 1, error
         assert scratch(tmp_path) == []
