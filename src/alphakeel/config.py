@@ -677,11 +677,14 @@ def config_to_dict(config: StudyConfig) -> dict[str, Any]:
     return typing.cast("dict[str, Any]", plain_values(config))
 
 
-def config_to_toml(config: StudyConfig | None = None, *, every: bool = True) -> str:
+def config_to_toml(
+    config: StudyConfig | None = None, *, every: bool = True, without: tuple[str, ...] = ()
+) -> str:
     """Settings as a TOML file in which every key is explained; by default all defaults.
 
     `every=False` leaves out the keys that few people change, unless they are not at their default.
-    Reading the text back gives the same settings; keys without a value are commented out.
+    Reading the text back gives the same settings; keys without a value are commented out, keys of
+    the root `without` which it is wanted are left out.
     """
     title = ["Settings of an alphakeel study."]
     if every:
@@ -691,4 +694,4 @@ def config_to_toml(config: StudyConfig | None = None, *, every: bool = True) -> 
         title.append(
             "A key that is left out keeps its default. All keys: alphakeel init --all all.toml"
         )
-    return to_toml(config or StudyConfig(), title, every=every)
+    return to_toml(config or StudyConfig(), title, every=every, without=without)

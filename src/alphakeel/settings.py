@@ -193,15 +193,24 @@ def plain_values(value: Any) -> Any:
     return value.isoformat() if isinstance(value, dt.date) else value
 
 
-def to_toml(config: Section, title: Collection[str], *, every: bool = True) -> str:
+def to_toml(
+    config: Section,
+    title: Collection[str],
+    *,
+    every: bool = True,
+    without: Collection[str] = (),
+) -> str:
     """Settings as a TOML text, grouped by question, each key under the line that explains it.
 
     Without `every`, keys that are not common are left out unless they differ from their default,
     so that reading the text back gives the same settings. Keys without a value are commented out.
+    Keys of the root `without` which it is wanted are left out, too.
     The options of the root come first, as TOML has it, and so does their question.
     """
     groups: dict[str, list[str]] = {}
     for spec in dataclasses.fields(config):
+        if spec.name in without:
+            continue
         lines = groups.setdefault(spec.metadata["question"], [])
         value = getattr(config, spec.name)
         if not isinstance(value, Section):

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import os
 import re
+import signal
+import subprocess
+import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -487,10 +491,25 @@ class TestWriting:
         def full(*_: Any) -> None:
             raise OSError(28, "No space left on device")
 
-        monkeypatch.setattr(report_page.os, "replace", full)
+        monkeypatch.setattr(os, "replace", full)
         with pytest.raises(DataError, match="No space left"):
             report_page.write_report(ready, path)
         assert path.read_text() == "old"
+        assert [p.name for p in tmp_path.iterdir()] == ["report.html"]
+
+    @pytest.mark.skipif(os.name != "posix", reason="no process is killed by signal 9")
+    def test_what_a_killed_process_left_is_cleared(self, tmp_path: Path, ready: Any) -> None:
+        killed = (
+            "import os, signal, sys\n"
+            "from alphakeel.report import page\n"
+            "page.render_report = lambda *_: 'half a page'\n"
+            "os.replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
+            "page.write_report(None, 'report.html')\n"
+        )
+        done = subprocess.run([sys.executable, "-c", killed], cwd=tmp_path, check=False)
+        assert done.returncode == -signal.SIGKILL
+        assert len(list(tmp_path.iterdir())) == 1
+        report_page.write_report(ready, tmp_path / "report.html")
         assert [p.name for p in tmp_path.iterdir()] == ["report.html"]
 
     @pytest.mark.parametrize("name", ["", "report.txt", "file/report.html"])

@@ -42,6 +42,7 @@ from alphakeel.provenance import load_data
 from alphakeel.report import page
 from alphakeel.storage import checkpoints
 from alphakeel.storage.checkpoints import DiskStore
+from alphakeel.storage.runs import TIMINGS
 from alphakeel.study import run_study
 from helpers import assert_same_state, model_sample, run_command, tiny_config, write_prices
 
@@ -378,27 +379,24 @@ def run_interrupted_in_the_report(args: list[str], made_by: str) -> None:
     checkpoints._made_by = lambda: made_by  # type: ignore[assignment]
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-    def interrupted(target: Path, text: str) -> None:
-        target.write_text(text[: len(text) // 2])
+    def interrupted(target: Path, data: bytes, *, durable: bool) -> None:
+        target.write_bytes(data[: len(data) // 2])
         os.kill(os.getpid(), signal.SIGINT)
         time.sleep(60.0)
 
-    page._replace = interrupted
+    page.write_atomically = interrupted
     with open(os.devnull, "w") as nowhere:
         sys.stdout = sys.stderr = nowhere
         app(args)
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """All files of a run but its timings and the page that shows them."""
-    files = {
+    """All files of a run but its timings."""
+    return {
         str(path.relative_to(folder)): path.read_bytes()
         for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.name != "report.html"
+        if path.is_file() and path.name != TIMINGS
     }
-    plain = json.loads(files["run.json"])
-    del plain["seconds"]
-    return files | {"run.json": json.dumps(plain).encode()}
 
 
 @pytest.fixture(scope="module")

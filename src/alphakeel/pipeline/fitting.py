@@ -6,11 +6,12 @@ versions, so that none is shared with a study that differs in anything.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
-import joblib
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
@@ -37,17 +38,19 @@ from alphakeel.models.sequence import SequenceForecaster
 from alphakeel.pipeline.dataset import Dataset
 from alphakeel.pipeline.plan import Plan
 from alphakeel.pipeline.screening import Screens
-from alphakeel.progress import Task, Tracker
+from alphakeel.progress import Task, Tracker, run_in_threads
 from alphakeel.stats.cross_section import ic, rank_ic
 from alphakeel.stats.splits import Fold
 
 __all__ = [
     "DECAY",
+    "IDLE",
     "RISK_HORIZON",
     "Checkpoints",
     "FitCache",
     "FitResult",
     "Forecast",
+    "KeptFits",
     "ModelResult",
     "add_members",
     "explain_models",
@@ -65,6 +68,9 @@ Listener = Callable[[int, int, int, float], object]
 
 # Horizons in days of the decay of Rank IC.
 DECAY = (1, 2, 5, 10, 20, 40, 60)
+
+# Settings that no number and no file of a run depends on, but its timings.
+IDLE = ("jobs",)
 
 # Days ahead that the risk network forecasts.
 RISK_HORIZON = 20
@@ -165,7 +171,7 @@ def study_key(data_hash: str, settings: dict[str, Any], versions: dict[str, str]
     >>> study_key("d", {"seed": 0, "jobs": 1}, {}) == study_key("d", {"seed": 0, "jobs": 2}, {})
     True
     """
-    deciding = {name: value for name, value in settings.items() if name != "jobs"}
+    deciding = {name: value for name, value in settings.items() if name not in IDLE}
     return fingerprint(data_hash, deciding, versions)[:16]
 
 
@@ -175,6 +181,11 @@ class Checkpoints:
     def __init__(self, store: Store | None, key: str) -> None:
         self._store = None if store is None else Prefixed(store, key)
         self._key = key
+
+    @property
+    def outlive(self) -> bool:
+        """Whether there is a store."""
+        return self._store is not None
 
     def begin(self) -> bool:
         """Mark the computation as begun; True if it was before."""
@@ -190,6 +201,26 @@ class Checkpoints:
         """Write arrays and plain values under a name."""
         if self._store is not None:
             Slot(self._store, name, self._key).put(tree)
+
+
+class KeptFits:
+    """Tells how many of the fits of a computation have a checkpoint, if it has a store."""
+
+    def __init__(self, store: Checkpoints, tracker: Tracker, total: int, finished: int) -> None:
+        self._store, self._tracker = store, tracker
+        self._total, self._finished = total, finished
+        self._lock = threading.Lock()
+        self._tell()
+
+    def add_one(self) -> None:
+        """Count one more, from any thread."""
+        with self._lock:
+            self._finished += 1
+            self._tell()
+
+    def _tell(self) -> None:
+        if self._store.outlive:
+            self._tracker.tell_kept(f"{self._finished} of {self._total} fits")
 
 
 class FitCache(Checkpoints):
@@ -306,10 +337,11 @@ def fit_models(
     folds = plan.folds
     pairs = [(model, number) for model in plan.models for number in range(len(folds))]
     known = {pair: cache.find_fit(*pair) for pair in pairs}
+    finished = sum(fit is not None for fit in known.values())
     if resumed:
-        finished = sum(fit is not None for fit in known.values())
         with tracker.task("resuming", 0.0, f"{finished} of {len(pairs)} fits done"):
             pass
+    kept = KeptFits(cache, tracker, len(pairs), finished)
 
     def fit(model: str, number: int) -> FitResult:
         text = f"{LABELS[model]}, {fold_text(number, folds)}"
@@ -322,10 +354,11 @@ def fit_models(
                 except ConvergenceError as error:
                     raise _named(error, text, names, plan.assets) from error
                 cache.keep_fit(model, number, done)
+                kept.add_one()
             return done
 
-    parallel = joblib.Parallel(n_jobs=plan.config.jobs, prefer="threads")
-    fits = _by_model(plan.models, parallel(joblib.delayed(fit)(*pair) for pair in pairs))
+    done = run_in_threads([partial(fit, *pair) for pair in pairs], plan.config.jobs)
+    fits = _by_model(plan.models, done)
     results = {name: _collect(name, dataset, folds, own) for name, own in fits.items()}
     return _with_decay(results, dataset)
 
@@ -447,11 +480,13 @@ def explain_models(
     models: Mapping[str, ModelResult], dataset: Dataset, screens: Sequence[Screens], plan: Plan
 ) -> dict[str, ModelResult]:
     """The results, with the drivers of the scores of every fold."""
-    parallel = joblib.Parallel(n_jobs=plan.config.jobs, prefer="threads")
-    explained = parallel(
-        joblib.delayed(_explain_fit)(dataset, screens, plan, result, number)
-        for result in models.values()
-        for number in range(len(plan.folds))
+    explained = run_in_threads(
+        [
+            partial(_explain_fit, dataset, screens, plan, result, number)
+            for result in models.values()
+            for number in range(len(plan.folds))
+        ],
+        plan.config.jobs,
     )
     drivers = _by_model(tuple(models), explained)
     return {n: replace(result, drivers=tuple(drivers[n])) for n, result in models.items()}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from alphakeel.config import StudyConfig, config_to_toml
+from alphakeel.pipeline.fitting import IDLE
 from alphakeel.report.sections import ReportSection, TextBlock, View
 from alphakeel.report.table_cells import make_table, show
 
@@ -219,9 +220,6 @@ def method(view: View) -> ReportSection:
             },
         }
     ).set_index("fold")
-    seconds = pd.DataFrame(
-        {"stage": list(study.seconds), "seconds": list(study.seconds.values())}
-    ).set_index("stage")
     text = study.portfolios.market_text
     rules = (TextBlock("list", text, "Market rules and costs"),) if text else ()
     versions = (*study.versions.items(), ("data, SHA-256", study.data_hash))
@@ -233,9 +231,8 @@ def method(view: View) -> ReportSection:
             TextBlock("terms", conventions(study.config), "Conventions"),
             *rules,
             make_table(folds, "Walk-forward: training and test days of each fold"),
-            TextBlock("code", (config_to_toml(study.config),), "Settings"),
+            TextBlock("code", (config_to_toml(study.config, without=IDLE),), "Settings"),
             TextBlock("terms", versions, "Versions and data"),
-            make_table(seconds, "Wall time by stage"),
         ),
     )
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
-import joblib
 import numpy as np
 import numpy.typing as npt
 
@@ -29,6 +29,7 @@ from alphakeel.pipeline.plan import Plan, purge_of
 from alphakeel.pipeline.screening import screen_factors
 from alphakeel.pipeline.simulator import Simulator
 from alphakeel.pipeline.strategies import trade_scores
+from alphakeel.progress import run_in_threads
 from alphakeel.selection.search_space import SearchPlan, settings_at
 from alphakeel.selection.trial_log import TrialLedger, TrialRecord, rounded_returns
 from alphakeel.stats import performance
@@ -217,7 +218,8 @@ class CrossValidation:
     ) -> tuple[TrialRecord, bool]:
         """Run splits until `report(split, value so far)` says to stop.
 
-        Returns the trial, and False if it was in the ledger and was not fitted again.
+        Returns the trial, and False if it was in the ledger and was not fitted again; a new one
+        is not written into it.
         """
         key = self.key(params)
         known = self.ledger.find(key)
@@ -229,8 +231,10 @@ class CrossValidation:
         stopped = False
         for start in range(0, len(self.splits), jobs):
             batch = range(start, min(start + jobs, len(self.splits)))
-            fits = (joblib.delayed(self._run_split)(number, config) for number in batch)
-            for number, (correlation, blocks) in zip(batch, self._parallel()(fits), strict=True):
+            fits = [partial(self._run_split, number, config) for number in batch]
+            for number, (correlation, blocks) in zip(
+                batch, run_in_threads(fits, jobs), strict=True
+            ):
                 done.add(correlation, blocks)
                 last = number == len(self.splits) - 1
                 pruned = report(number, done.value(self.plan.objective))
@@ -240,7 +244,6 @@ class CrossValidation:
             if stopped:
                 break
         record = done.record(key, self.data_hash, self.plan.model, params, self.config)
-        self.ledger.add(record)
         return record, True
 
     def _may_be_feasible(self, done: _Validated) -> bool:
@@ -264,9 +267,6 @@ class CrossValidation:
         return trade_block(
             self.dataset, forecast, volatility, block, config, overlay=self.plan.overlay
         )
-
-    def _parallel(self) -> joblib.Parallel:
-        return joblib.Parallel(n_jobs=self.config.jobs, prefer="threads")
 
 
 class _Validated:

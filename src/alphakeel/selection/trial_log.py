@@ -14,6 +14,7 @@ is compared with its own kind only.
 from __future__ import annotations
 
 import datetime as dt
+import errno
 import json
 import math
 import os
@@ -134,6 +135,26 @@ class TrialLedger:
             _append(self.path, _encoded(record))
         return True
 
+    def check_writable(self) -> None:
+        """Refuse a ledger that could not be appended to.
+
+        Raises
+        ------
+        DataError
+        """
+        if self.path is None:
+            return
+        place = self.path if self.path.exists() else self.path.parent
+        while not place.exists():
+            place = place.parent
+        if self.path.parent.exists() and not self.path.parent.is_dir():
+            reason = os.strerror(errno.ENOTDIR)
+        elif not os.access(place, os.W_OK):
+            reason = os.strerror(errno.EACCES)
+        else:
+            return
+        raise DataError(f"cannot write the trial to {self.path}: {reason}.")
+
     def find(self, key: str) -> TrialRecord | None:
         """The complete trial of this fingerprint, or None."""
         record = self._records.get(key)
@@ -234,7 +255,9 @@ def _append(path: Path, line: bytes) -> None:
         handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
         try:
             # One write to a file opened for appending: lines of two processes cannot mix.
-            os.write(handle, b"\n" + line if torn else line)
+            text = b"\n" + line if torn else line
+            if os.write(handle, text) < len(text):  # half a line, which says nothing of the rest
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             os.fsync(handle)
         finally:
             os.close(handle)

@@ -1,4 +1,8 @@
-"""Run folders: settings, versions, data hash, tables, series and fitted models; never code."""
+"""Run folders: settings, versions, data hash, tables, series and fitted models; never code.
+
+Two equal runs give the same bytes in every file but `TIMINGS`, whatever interrupted them and
+however many fits ran at a time.
+"""
 
 from __future__ import annotations
 
@@ -14,22 +18,26 @@ import pandas as pd
 
 from alphakeel.config import config_to_dict, config_to_toml
 from alphakeel.data.spreadsheets import write_csv
-from alphakeel.pipeline.fitting import ModelResult, study_key
+from alphakeel.pipeline.fitting import IDLE, ModelResult, study_key
 from alphakeel.results import Study
 from alphakeel.storage.checkpoints import DiskStore, folder_all_or_nothing
 from alphakeel.storage.saved_models import save_model
 
 __all__ = [
+    "TIMINGS",
     "forget_progress",
     "run_id",
     "save_run",
     "summary_json",
 ]
 
+# The one file that differs between equal runs.
+TIMINGS = "timings.json"
+
 
 def run_id(study: Study) -> str:
     """Name of a run: the date, and eight characters of a hash of data, settings and versions."""
-    key = json.dumps([study.data_hash, config_to_dict(study.config), study.versions])
+    key = json.dumps([study.data_hash, _settings(study), study.versions])
     return f"{dt.date.today().isoformat()}-{hashlib.sha256(key.encode()).hexdigest()[:8]}"
 
 
@@ -57,7 +65,8 @@ def save_run(
     -------
     Path
         The folder of the run: ``study.toml`` (the settings, ready to run again), ``run.json``
-        (versions, data hash, dates, timings, notes), ``tables/`` (CSV, and one ``tables.json``),
+        (versions, data hash, dates, notes), ``timings.json`` (seconds of each stage, fits at a
+        time: the one file in which equal runs differ), ``tables/`` (CSV, and one ``tables.json``),
         ``series/`` (daily returns, wealth and weights of each strategy; scores and IC of each
         model), ``models/`` (every fit, as `load_model` reads it) and ``cleaning_ledger.csv``.
 
@@ -83,7 +92,7 @@ def summary_json(study: Study) -> dict[str, Any]:
     """The study in plain values for JSON: fractions, ISO dates, null for NaN."""
     return {
         "name": study.name,
-        "settings": config_to_dict(study.config),
+        "settings": _settings(study),
         "data_hash": study.data_hash,
         "versions": study.versions,
         "test_start": str(study.dates[study.test][0]),
@@ -100,6 +109,12 @@ def summary_json(study: Study) -> dict[str, Any]:
         "tables": {name: _records(table) for name, table in study.tables().items()},
         "notes": list(study.notes),
     }
+
+
+def _settings(study: Study) -> dict[str, Any]:
+    """The settings in plain values, without those that nothing but timings depend on."""
+    settings = config_to_dict(study.config)
+    return {name: value for name, value in settings.items() if name not in IDLE}
 
 
 def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
@@ -119,12 +134,14 @@ def _plain(value: Any) -> Any:
 
 
 def _write(study: Study, folder: Path) -> None:
-    (folder / "study.toml").write_text(config_to_toml(study.config), encoding="utf-8")
+    text = config_to_toml(study.config, without=IDLE)
+    (folder / "study.toml").write_text(text, encoding="utf-8")
     (folder / "tables").mkdir()
     (folder / "series").mkdir()
     summary = summary_json(study)
     records = summary.pop("tables")
-    _write_json({**summary, "seconds": study.seconds}, folder / "run.json")
+    _write_json(summary, folder / "run.json")
+    _write_json({"jobs": study.config.jobs, "seconds": study.seconds}, folder / TIMINGS)
     _write_json(records, folder / "tables" / "tables.json")
     for name, table in study.tables().items():
         named = any(level is not None for level in table.index.names)
