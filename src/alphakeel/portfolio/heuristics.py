@@ -10,12 +10,9 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from functools import lru_cache
 
-import clarabel
 import numpy as np
 import numpy.typing as npt
-from scipy import sparse
 from skfolio.optimization import (
     HierarchicalRiskParity,
     InverseVolatility,
@@ -23,7 +20,8 @@ from skfolio.optimization import (
 )
 
 from alphakeel.errors import AlphakeelError, ConfigError, DataError
-from alphakeel.risk.covariance import ledoit_wolf_matrix
+from alphakeel.portfolio.active_set import least_variance
+from alphakeel.risk.covariance import wide_ledoit_wolf_covariance
 from alphakeel.risk.volatility import check_rows, ex_ante_volatility
 from alphakeel.stats.cross_section import row_sums
 
@@ -45,8 +43,6 @@ BoolArray = npt.NDArray[np.bool_]
 
 # Weights under a basis point cost a ticket and change nothing.
 MIN_WEIGHT = 1e-4
-# Interior-point solutions carry dust of this size where the optimum is zero.
-SOLVER_DUST = 1e-9
 
 CLASSIC: dict[str, Callable[[], object]] = {
     "inverse_volatility": InverseVolatility,
@@ -203,14 +199,15 @@ def minimum_variance(
         if columns.size * weight_cap <= 1.0:
             weights[i, columns] = weight_cap
             continue
-        matrix, has_history = ledoit_wolf_matrix(past[:, columns], min_share=min_share)
-        solution = _least_variance(matrix, weight_cap)
+        covariance = wide_ledoit_wolf_covariance(past[:, columns], min_share=min_share)
+        solution = least_variance(covariance, weight_cap)
         if solution is None:
             raise AlphakeelError(
-                f"the solver found no minimum-variance portfolio on row {row}: check the returns "
-                f"of rows {max(0, row - window + 1)} to {row} for extreme values"
+                f"there is no minimum-variance portfolio on row {row}: give rows "
+                f"{max(0, row - window + 1)} to {row} without extreme values and with some return "
+                "other than zero"
             )
-        weights[i, columns[has_history]] = solution
+        weights[i, columns] = solution / max(1.0, solution.sum())
     return weights
 
 
@@ -292,41 +289,6 @@ def _smooth(
         last = unsold + capped_proportional(blend[None], cap=cap, budget=budget)[0]
         weights[i] = last
     return weights
-
-
-def _least_variance(covariance: FloatArray, cap: float) -> FloatArray | None:
-    """Solve the quadratic programme, or None if the solver does not."""
-    n = len(covariance)
-    columns, upper = np.tril_indices(n)  # column-major upper triangle: column j, rows 0..j
-    pointers = np.concatenate([[0], np.cumsum(np.arange(1, n + 1))])
-    # In units of the mean variance the solver's absolute tolerances mean something.
-    entries = covariance[columns, upper] / np.trace(covariance) * n
-    quadratic = sparse.csc_matrix((entries, upper, pointers), shape=(n, n))
-    bounds = np.concatenate([[1.0], np.zeros(n), np.full(n, cap)])
-    settings = clarabel.DefaultSettings()
-    settings.verbose = False
-    settings.max_threads = 1
-    settings.tol_gap_abs = settings.tol_gap_rel = settings.tol_feas = 1e-10
-    cones = [clarabel.ZeroConeT(1), clarabel.NonnegativeConeT(2 * n)]
-    solver = clarabel.DefaultSolver(
-        quadratic, np.zeros(n), _budget_and_box(n), bounds, cones, settings
-    )
-    solution = solver.solve()
-    if solution.status not in (clarabel.SolverStatus.Solved, clarabel.SolverStatus.AlmostSolved):
-        return None
-    weights = np.clip(np.asarray(solution.x), 0.0, cap)
-    weights[weights < SOLVER_DUST] = 0.0
-    return np.asarray(weights / max(1.0, weights.sum()))
-
-
-@lru_cache(maxsize=8)
-def _budget_and_box(n: int) -> sparse.csc_matrix:
-    """Rows for ``sum w``, ``-w`` and ``w``; the same at every decision with `n` stocks."""
-    rows = np.column_stack([np.zeros(n), np.arange(1, n + 1), np.arange(n + 1, 2 * n + 1)])
-    entries = np.tile([1.0, -1.0, 1.0], n)
-    return sparse.csc_matrix(
-        (entries, rows.astype(np.int64).ravel(), np.arange(0, 3 * n + 1, 3)), shape=(2 * n + 1, n)
-    )
 
 
 def _check_settings(**shares: float) -> None:
