@@ -11,6 +11,7 @@ from skfolio import RiskMeasure
 from skfolio.moments import LedoitWolf
 from skfolio.optimization import MeanRisk, ObjectiveFunction
 from skfolio.prior import EmpiricalPrior
+from threadpoolctl import threadpool_limits
 
 from alphakeel.errors import AlphakeelError, ConfigError, DataError
 from alphakeel.portfolio.heuristics import (
@@ -341,6 +342,15 @@ class TestMinimumVariance:
         again = minimum_variance(wider, decisions, flags, window=100, weight_cap=0.08)
         np.testing.assert_array_equal(again[:, present], base)
         assert not again[:, absent].any()
+
+    def test_number_of_threads_changes_no_bit(self) -> None:
+        returns, eligible = self.market(10, n_assets=400), np.ones((1, 400), dtype=bool)
+        found = []
+        for threads in (1, 2, 4):
+            with threadpool_limits(limits=threads, user_api="blas"):
+                found.append(minimum_variance(returns, np.array([149]), eligible, window=120))
+        np.testing.assert_array_equal(found[0], found[1])
+        np.testing.assert_array_equal(found[0], found[2])
 
     def test_stocks_that_never_move_are_refused(self) -> None:
         still, eligible = np.zeros((150, 20)), np.ones((1, 20), dtype=bool)

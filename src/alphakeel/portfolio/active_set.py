@@ -170,15 +170,18 @@ def _solve(loadings: FloatArray, specific: FloatArray, right: FloatArray) -> Flo
         matrix = loadings @ loadings.T
         matrix[np.diag_indices(n)] += specific
         return np.asarray(cho_solve(_factored(matrix), right, check_finite=False))
-    scaled = loadings / specific[:, None]
-    matrix = loadings.T @ scaled
+    root = np.sqrt(specific)[:, None]
+    scaled, aim = loadings / root, right / root
+    matrix = scaled.T @ scaled
     matrix[np.diag_indices(n_factors)] += 1.0
-    factored, x = _factored(matrix), np.zeros_like(right)
-    for _ in range(2):  # the second time for the rounding of a difference of large numbers
-        left = right - loadings @ (loadings.T @ x) - specific[:, None] * x
-        inner = cho_solve(factored, scaled.T @ left, check_finite=False)
-        x += left / specific[:, None] - scaled @ inner
-    return x
+    factored = _factored(matrix)
+
+    def inverse(y: FloatArray) -> FloatArray:
+        return np.asarray(y - scaled @ cho_solve(factored, scaled.T @ y, check_finite=False))
+
+    x = inverse(aim)
+    x += inverse(aim - x - scaled @ (scaled.T @ x))  # the rounding of a difference of large numbers
+    return np.asarray(x / root)
 
 
 def _factored(matrix: FloatArray) -> tuple[FloatArray, bool]:

@@ -23,6 +23,7 @@ from alphakeel.errors import AlphakeelError, ConfigError, DataError
 from alphakeel.portfolio.active_set import least_variance
 from alphakeel.risk.covariance import wide_ledoit_wolf_covariance
 from alphakeel.risk.volatility import check_rows, ex_ante_volatility
+from alphakeel.stats.blas_threads import one_blas_thread
 from alphakeel.stats.cross_section import row_sums
 
 __all__ = [
@@ -192,22 +193,10 @@ def minimum_variance(
     eligible = _check_mask("eligible", eligible, (len(decisions), returns.shape[1]))
     decisions = check_rows("decision rows", decisions, len(eligible), len(returns))
     weights = np.zeros(eligible.shape)
-    for i, row in enumerate(decisions.tolist()):
-        past = returns[max(0, row - window + 1) : row + 1]
-        enough = (~np.isnan(past)).sum(axis=0) >= max(2.0, min_share * window)
-        columns = np.flatnonzero(eligible[i] & enough)
-        if columns.size * weight_cap <= 1.0:
-            weights[i, columns] = weight_cap
-            continue
-        covariance = wide_ledoit_wolf_covariance(past[:, columns], min_share=min_share)
-        solution = least_variance(covariance, weight_cap)
-        if solution is None:
-            raise AlphakeelError(
-                f"there is no minimum-variance portfolio on row {row}: give rows "
-                f"{max(0, row - window + 1)} to {row} without extreme values and with some return "
-                "other than zero"
-            )
-        weights[i, columns] = solution / max(1.0, solution.sum())
+    with one_blas_thread():
+        for i, row in enumerate(decisions.tolist()):
+            past = returns[max(0, row - window + 1) : row + 1]
+            weights[i] = _least_variance(past, eligible[i], row, window, weight_cap, min_share)
     return weights
 
 
@@ -288,6 +277,33 @@ def _smooth(
         blend = np.where(stuck[i] | faded, 0.0, blend)
         last = unsold + capped_proportional(blend[None], cap=cap, budget=budget)[0]
         weights[i] = last
+    return weights
+
+
+def _least_variance(
+    past: FloatArray,
+    eligible: BoolArray,
+    row: int,
+    window: int,
+    weight_cap: float,
+    min_share: float,
+) -> FloatArray:
+    """Minimum-variance weights of one decision, from the returns up to its row."""
+    weights = np.zeros(len(eligible))
+    enough = (~np.isnan(past)).sum(axis=0) >= max(2.0, min_share * window)
+    columns = np.flatnonzero(eligible & enough)
+    if columns.size * weight_cap <= 1.0:
+        weights[columns] = weight_cap
+        return weights
+    covariance = wide_ledoit_wolf_covariance(past[:, columns], min_share=min_share)
+    solution = least_variance(covariance, weight_cap)
+    if solution is None:
+        raise AlphakeelError(
+            f"there is no minimum-variance portfolio on row {row}: give rows "
+            f"{row + 1 - len(past)} to {row} without extreme values and with some return "
+            "other than zero"
+        )
+    weights[columns] = solution / max(1.0, solution.sum())
     return weights
 
 
