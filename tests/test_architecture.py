@@ -88,6 +88,7 @@ SHORT_FILES = {
     "evaluation/attribution.py": "what each step added",
     "factors/targets.py": "the only file that looks ahead",
     "models/restore.py": "knows every model, so that no model has to",
+    "stats/blas_threads.py": "one lock for all who set the threads of the process",
     "pipeline/screening.py": "the stage between the data set and the fits",
     "selection/deflation.py": "the correction for selection bias, shared by search and curve",
 }

@@ -13,6 +13,8 @@ operations, so that a result does not depend on the rows that follow.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import numpy.typing as npt
 
@@ -23,7 +25,7 @@ from alphakeel.backtest.market_rules import Margin, TradingConstraints
 from alphakeel.errors import AlphakeelError, ConfigError, DataError
 from alphakeel.stats.cross_section import column_sums, row_sums
 
-__all__ = ["run_backtest"]
+__all__ = ["CheckedPrices", "check_prices", "run_backtest"]
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
@@ -41,7 +43,7 @@ ROWS_AT_ONCE = 64
 
 def run_backtest(
     target_weights: FloatArray,
-    prices: FloatArray,
+    prices: FloatArray | CheckedPrices,
     *,
     tradable: BoolArray | None = None,
     lag: int = 1,
@@ -60,7 +62,8 @@ def run_backtest(
         decides nothing: holdings drift.
     prices : ndarray of shape (n_dates, n_assets)
         Accounting closes: total-return prices, NaN before listing and from delisting on. A
-        missing price in between is refused; carry the last one over it.
+        missing price in between is refused; carry the last one over it. For many backtests on
+        the same prices, give :func:`check_prices` of them.
     tradable : ndarray of shape (n_dates, n_assets) of bool, optional
         False where a stock could not be traded at that close (suspended): its shares are kept
         and the order is dropped, not retried until the next rebalance. All True by default.
@@ -108,7 +111,7 @@ def run_backtest(
     if not 0.0 < initial < np.inf:
         raise ConfigError(f"initial wealth is {initial!r}; give a positive amount")
     constraints, margin = constraints or TradingConstraints(), margin or Margin()
-    values, priced = _check_prices(np.ascontiguousarray(prices, dtype=np.float64))
+    values, priced = prices if isinstance(prices, CheckedPrices) else check_prices(prices)
     targets, decided = _check_targets(
         np.ascontiguousarray(target_weights, dtype=np.float64), values.shape, margin
     )
@@ -195,12 +198,20 @@ def _hindered(
     return hindered
 
 
-def _check_prices(prices: FloatArray) -> tuple[FloatArray, BoolArray | None]:
+class CheckedPrices(NamedTuple):
     """Finite values for every cell, and where a true price stands (None: everywhere)."""
+
+    values: FloatArray
+    priced: BoolArray | None
+
+
+def check_prices(prices: FloatArray) -> CheckedPrices:
+    """Prices as every backtest on them needs them, refused as by :func:`run_backtest`."""
+    prices = np.ascontiguousarray(prices, dtype=np.float64)
     if prices.ndim != 2 or prices.shape[0] < 1 or prices.shape[1] < 1:
         raise DataError(f"prices have shape {prices.shape}; give (n_dates, n_assets)")
     if prices.min() > 0.0 and prices.max() < np.inf:
-        return prices, None
+        return CheckedPrices(prices, None)
     priced = prices > 0.0
     if np.fmax.reduce(prices, axis=None) == np.inf:
         row, column = np.argwhere(np.isposinf(prices))[0]
@@ -215,7 +226,7 @@ def _check_prices(prices: FloatArray) -> tuple[FloatArray, BoolArray | None]:
     values = prices.copy()
     for column in np.flatnonzero(~priced.all(axis=0)).tolist():
         values[:, column] = _fill_ends(prices[:, column], priced[:, column], column)
-    return values, priced
+    return CheckedPrices(values, priced)
 
 
 def _fill_ends(prices: FloatArray, priced: BoolArray, column: int) -> FloatArray:

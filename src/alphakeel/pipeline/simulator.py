@@ -7,13 +7,14 @@ is a difference of decisions.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 from skfolio.containers import AssetPanel
 
 from alphakeel.backtest.costs import CostModel, ProportionalCost
-from alphakeel.backtest.engine import run_backtest
+from alphakeel.backtest.engine import CheckedPrices, check_prices, run_backtest
 from alphakeel.backtest.ledger import Ledger
 from alphakeel.backtest.market_rules import Margin, MarketRules, boards_of, cn_market, us_market
 from alphakeel.config import StudyConfig
@@ -129,6 +130,11 @@ class Simulator:
             betas=None if betas is None else betas[decisions],
         )
 
+    @cached_property
+    def checked_price(self) -> CheckedPrices:
+        """Prices as the backtests need them, checked once for all portfolios."""
+        return check_prices(self.price)
+
     def trade(self, decided: Floats, margin: Margin | None = None) -> Portfolio:
         """Backtest weights given by decision, (n_decisions, n_assets)."""
         targets = np.full(self.price.shape, np.nan)
@@ -149,7 +155,12 @@ class Simulator:
     def backtest_at_cost(self, targets: Floats, *, cost: CostModel, margin: Margin) -> Ledger:
         """Backtest at a given cost, without market rules."""
         return run_backtest(
-            targets, self.price, tradable=self.tradable, lag=self.lag, cost=cost, margin=margin
+            targets,
+            self.checked_price,
+            tradable=self.tradable,
+            lag=self.lag,
+            cost=cost,
+            margin=margin,
         )
 
     def backtest_in_market(
@@ -158,7 +169,7 @@ class Simulator:
         """Backtest in a given market, from a given wealth."""
         return run_backtest(
             targets,
-            self.price,
+            self.checked_price,
             tradable=self.tradable,
             lag=self.lag,
             cost=market.cost,

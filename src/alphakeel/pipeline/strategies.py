@@ -406,10 +406,15 @@ def _sweep_costs(
     portfolios: Mapping[str, Portfolio], simulator: Simulator
 ) -> dict[tuple[str, float], ReturnSeries]:
     """Repeat the same decisions at other costs of one side: by label and rate."""
+
+    def at(own: Portfolio, rate: float) -> Ledger:
+        if simulator.market is None and rate == simulator.cost_per_side:
+            return own.ledger  # what it was traded at
+        cost = ProportionalCost(rate)
+        return simulator.backtest_at_cost(own.targets, cost=cost, margin=own.margin)
+
     return {
-        (name, rate): return_series(
-            simulator.backtest_at_cost(own.targets, cost=ProportionalCost(rate), margin=own.margin)
-        )
+        (name, rate): return_series(at(own, rate))
         for name, own in portfolios.items()
         for rate in COST_SWEEP
     }

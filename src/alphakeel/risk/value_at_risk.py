@@ -120,7 +120,7 @@ def scenario_var(
         held = w[members]
         if volatility is None:
             past = _weighted_returns(held, r, rows[members], length)
-            squares = _weighted_returns(np.abs(held), r * r, rows[members], length)
+            squares = _weighted_returns(np.abs(held), r, rows[members], length, squared=True)
             tail = _filtered_tail(past, squares, window, share, min_count)
         else:
             scaled = _scaled_weights(held, today[rows[members]])
@@ -220,7 +220,7 @@ def _smooth(x: FloatArray, halflife: float) -> FloatArray:
 
 
 def _weighted_returns(
-    weights: FloatArray, x: FloatArray, rows: IntArray, length: int
+    weights: FloatArray, x: FloatArray, rows: IntArray, length: int, *, squared: bool = False
 ) -> FloatArray:
     """Weighted sums of the stocks over the `length` rows up to each row, (n_rows, length).
 
@@ -230,6 +230,8 @@ def _weighted_returns(
     start = max(0, int(rows.min()) - length + 1)
     held = _by_first_day(weights != 0.0)
     part, w = x[start : int(rows.max()) + 1, held], weights[:, held]
+    if squared:
+        part *= part
     known = ~np.isnan(part)
     total = row_sums(np.abs(w))[:, None]
     covered = _product(np.abs(w), known.astype(np.float64))
