@@ -32,6 +32,7 @@ _SPLIT = np.log(1.2)
 _LEAST_SPLITS = 5
 _AROUND = 10  # days before and after a split
 _SURE = 4.0
+_LONG = 500  # days in which some stock pays a dividend
 
 
 def adjusted_when(panel: Any) -> When:
@@ -73,7 +74,8 @@ def check_levels(
     and `when` says how its adjusted close is adjusted.
     """
     fields = [name for name in _ADJUSTED if name in panel]
-    if when == "never":  # then open to close may be adjusted as well
+    # Years without a dividend: then open to close are adjusted as well, or nothing is.
+    if when == "never" and len(panel.observations) > _LONG:
         fields += [name for name in _RAW if name in panel]
     factor = np.exp(rng.choice([-1.0, 1.0], panel.n_assets) * rng.uniform(0.3, 1.2, panel.n_assets))
     rescaled = _rescaled(panel, fields, factor)
@@ -120,10 +122,11 @@ def _level_finding(
         f"{name} for {stock} on {day} changes when the stock's whole adjusted history is rescaled"
     )
     if not also_volume.any():
+        hint = "" if when == "never" else "; take close * volume"
         return warn(
             "levels",
             f"{text}, and not when volumes are rescaled with it: right only if volumes are "
-            "adjusted for the same splits; close * volume needs no such thing.",
+            f"adjusted for the same splits{hint}.",
             **at,
         )
     if when in ("forward", "never"):

@@ -38,7 +38,7 @@ _FIELDS = ("earnings_to_price", "book_to_price", "market_cap", "volume", "sector
 def check_joins(panel: Any) -> list[Finding]:
     """An event study: what members do after they join, and others after they leave.
 
-    Each day's mean return of the stocks that joined (left) within 60 days, less that of the
+    Each day's mean return of the stocks that joined (left) within 60 days, less that of the other
     members; t of Newey and West, so that events that overlap count once.
     """
     if "member" not in panel:
@@ -48,15 +48,16 @@ def check_joins(panel: Any) -> list[Finding]:
     both = panel.active_mask[1:] & panel.active_mask[:-1]
     joins = np.vstack([np.zeros((1, member.shape[1]), bool), member[1:] & ~member[:-1] & both])
     leaves = np.vstack([np.zeros((1, member.shape[1]), bool), ~member[1:] & member[:-1] & both])
-    texts, findings = [], []
+    texts: list[str] = []
+    findings = _members_that_stay(panel, member)
     for what, events, sign in (("join", joins, 1.0), ("leave", leaves, -1.0)):
         number = int(events.sum())
         if number < _LEAST_EVENTS:
             continue
         mean, t = _after(events, member, returns)
         text = (
-            f"stocks that {what} the universe return {mean:+.1%} more than its members over the "
-            f"{_EVENT} days after (t {t:+.1f}, {number} events)"
+            f"stocks that {what} the universe return {mean:+.1%} against its other members over "
+            f"the {_EVENT} days after (t {t:+.1f}, {number} events)"
         )
         texts.append(text)
         if sign * mean > _STRANGE and sign * t > _SURE:
@@ -65,14 +66,37 @@ def check_joins(panel: Any) -> list[Finding]:
             findings.append(
                 found(
                     "membership",
-                    f"{text}: membership is dated too {'early' if sign > 0 else 'late'}, or knows "
-                    "what comes.",
+                    f"{text}: they are dated too early, or know what comes.",
                     factor="member",
                     date=day_text(panel.observations[row]),
                     ticker=str(panel.asset_names[int(np.argmax(events[row]))]),
                 )
             )
     return findings or [ok("membership", f"{'; '.join(texts) or 'too few joins and leaves'}.")]
+
+
+def _members_that_stay(panel: Any, member: Bools) -> list[Finding]:
+    """A warning where stocks are delisted, and never within a year of having been members."""
+    gone, last = _gone(panel)
+    columns = np.flatnonzero(gone)
+    if not len(columns) or not member.any(axis=1).all():
+        return []
+    within = [member[max(0, last[n] - _YEAR) : last[n] + 1, n].any() for n in columns]
+    share = float(member.sum() / np.asarray(panel.active_mask).sum())
+    if any(within) or (1.0 - share) ** len(columns) > 1e-3:
+        return []
+    first = int(columns[int(np.argmin(last[columns]))])
+    return [
+        warn(
+            "membership",
+            f"none of the {len(columns)} stocks that are delisted was a member in its last "
+            f"{_YEAR} days, where {share:.0%} of the stocks are members: they may have been chosen "
+            "by who stayed.",
+            factor="member",
+            date=day_text(panel.observations[last[first]]),
+            ticker=str(panel.asset_names[first]),
+        )
+    ]
 
 
 def _stock_returns(panel: Any) -> Floats:
@@ -88,7 +112,7 @@ def _after(events: Bools, member: Bools, returns: Floats) -> tuple[float, float]
     rows = np.arange(len(events))
     recent = past[rows] > past[np.maximum(rows - _EVENT, 0)]  # an event 1 to 60 days ago
     held = np.vstack([member[:1], member[:-1]])
-    gap = _row_means(returns, recent) - _row_means(returns, held)
+    gap = _row_means(returns, recent) - _row_means(returns, held & ~recent)
     gap = gap[np.isfinite(gap)]
     if len(gap) < _EVENT:
         return float("nan"), float("nan")
@@ -114,25 +138,30 @@ def check_sectors(panel: Any) -> list[Finding]:
     findings = []
     for code in np.unique(codes[codes >= 0]):
         inside = before == code
-        if inside.any(axis=1).sum() < _YEAR:
-            continue
-        gap = _row_means(returns, inside) - _row_means(returns, (before >= 0) & ~inside)
-        statistic = newey_west_tstat(gap[np.isfinite(gap)])
-        yearly = _YEAR * statistic.mean
-        if abs(statistic.t) > _LABEL_SURE and abs(yearly) > _LABEL_LARGE:
+        yearly, t = _ahead_of(returns, inside, (before >= 0) & ~inside)
+        if abs(t) > _LABEL_SURE and abs(yearly) > _LABEL_LARGE:
             row = int(np.argmax(inside.any(axis=1)))
             label = str(np.asarray(panel.fields["sector"].levels)[code])
             findings.append(
                 leak(
                     "membership",
                     f"stocks with the sector {label} return {yearly:+.0%} a year more than the "
-                    f"others on the day after (t {statistic.t:+.1f}): the label follows later "
-                    "returns.",
+                    f"others on the day after (t {t:+.1f}): the label follows later returns.",
                     factor="sector",
                     date=day_text(panel.observations[row]),
                 )
             )
     return findings
+
+
+def _ahead_of(returns: Floats, inside: Bools, others: Bools) -> tuple[float, float]:
+    """Mean return of some stocks less that of others, a year, and its t; 0 with too few days."""
+    gap = _row_means(returns, inside) - _row_means(returns, others)
+    gap = gap[np.isfinite(gap)]
+    if len(gap) < _YEAR:
+        return 0.0, 0.0
+    statistic = newey_west_tstat(gap)
+    return _YEAR * statistic.mean, statistic.t
 
 
 def check_missing(panel: Any) -> list[Finding]:
@@ -174,8 +203,12 @@ def _never_known(panel: Any, name: str, absent: Bools, traded: Bools) -> Finding
     """Only a snapshot of survivors lacks a figure for all the life of those that will leave.
 
     A company may be without earnings for long; not before each delisting, and hardly anywhere else.
+    Only dates count on which the figure is known of a quarter of the stocks: before it was
+    collected at all, its absence says nothing.
     """
     gone, _ = _gone(panel)
+    begun = absent.sum(axis=1) <= 0.75 * traded.sum(axis=1)
+    absent, traded = absent & begun[:, None], traded & begun[:, None]
     alive = traded.sum(axis=0) >= min(_YEAR, len(traded) // 2)
     never = alive & (absent.sum(axis=0) == traded.sum(axis=0))
     left, stayed = alive & gone, alive & ~gone
@@ -183,7 +216,8 @@ def _never_known(panel: Any, name: str, absent: Bools, traded: Bools) -> Finding
         return None
     a, b = int((never & left).sum()), int((never & stayed).sum())
     share_left, share_stayed = a / left.sum(), b / stayed.sum()
-    p = fisher_exact([[a, left.sum() - a], [b, stayed.sum() - b]], alternative="greater").pvalue
+    table = np.array([[a, left.sum() - a], [b, stayed.sum() - b]])
+    p = fisher_exact(table, alternative="greater").pvalue
     if p > 1e-4 or share_left < 0.5 or share_stayed > 0.1:
         return None
     column = int(np.argmax(never & left))
@@ -231,20 +265,14 @@ def _missing_before_delisting(
 
 def _missing_before_returns(panel: Any, name: str, absent: Bools, traded: Bools) -> Finding | None:
     """Stocks without a figure return more, or less, than the others on the day after."""
-    returns = _stock_returns(panel)[1:]
-    known = (traded & ~absent)[:-1]
-    gap = _row_means(returns, absent[:-1]) - _row_means(returns, known)
-    gap = gap[np.isfinite(gap)]
-    if len(gap) < _YEAR:
-        return None
-    statistic = newey_west_tstat(gap)
-    yearly = _YEAR * statistic.mean
-    if abs(statistic.t) <= _SURE or abs(yearly) < _LABEL_LARGE:
+    known = traded & ~absent
+    yearly, t = _ahead_of(_stock_returns(panel)[1:], absent[:-1], known[:-1])
+    if abs(t) <= _SURE or abs(yearly) < _LABEL_LARGE:
         return None
     return warn(
         "missing",
         f"stocks without {name} return {yearly:+.0%} a year more than those with it on the day "
-        f"after (t {statistic.t:+.1f}): what is missing may have been decided later.",
+        f"after (t {t:+.1f}): what is missing may have been decided later.",
         factor=name,
         date=day_text(panel.observations[int(np.argmax(absent.any(axis=1)))]),
     )

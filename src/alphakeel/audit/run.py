@@ -213,38 +213,48 @@ def _other_dates(
     panel, names = base.dataset.panel, (*base.dataset.names, *base.dataset.market_names)
     findings: dict[str, Finding] = {}
     parts: dict[str, DateCoverage] = {}
-    own = [f for f in custom.factors if f.name in names and f.name not in leaky]
-    for factor in own:
-        with tracker.task("factors", _FACTOR_CUT / len(own), f"{factor.name} on every date"):
-            found, covered = check_every_date(
-                panel,
-                lambda p, f=factor: own_values(f, p)[..., None],
-                values[..., [names.index(factor.name)]],
-                (factor.name,),
-                factor.lookback,
-                panels_for(panel.active_mask.shape, full=full),
-                rng,
-            )
-        findings |= found
-        parts["your own"] = parts.get("your own", covered).with_less(covered)
     mine = {f.name for f in custom.factors}
-    built_in = tuple(f for f in used if f.name not in mine and f.name not in leaky)
-    if built_in:
-        columns = [names.index(f.name) for f in built_in]
-        labels = tuple(f.name for f in built_in)
-        with tracker.task("factors", _FACTOR_CUT, "built-in factors on further dates"):
-            found, parts["the built-in ones"] = check_every_date(
-                panel,
-                lambda p: lookahead.all_values(p, built_in, labels),
-                values[..., columns],
-                labels,
-                max(f.lookback for f in built_in),
-                len(panel.observations) if full else _BUILT_IN_PANELS,
-                rng,
-            )
+    fine = [f for f in used if f.name not in leaky]
+    groups: list[tuple[str, tuple[Factor, ...]]]
+    groups = [("your own", (f,)) for f in fine if f.name in mine]
+    groups += [("the built-in ones", tuple(f for f in fine if f.name not in mine))]
+    for whose, group in groups:
+        with tracker.task("factors", 2.0 * _FACTOR_CUT / len(groups), f"{whose} on every date"):
+            if not group:
+                continue
+            found, covered = _on_every_date(panel, group, names, values, whose, full, rng)
         findings |= found
+        parts[whose] = parts.get(whose, covered).with_less(covered)
     shares = ", and ".join(f"on {coverage_text(c)} in {whose}" for whose, c in parts.items())
     return findings, (f"a read of 1, 5 or 21 days ahead on a single date would show {shares}")
+
+
+def _on_every_date(
+    panel: Any,
+    group: tuple[Factor, ...],
+    names: tuple[str, ...],
+    values: Floats,
+    whose: str,
+    full: bool,
+    rng: np.random.Generator,
+) -> tuple[dict[str, Finding], DateCoverage]:
+    """A user's factor, or the built-in ones together, on as many panels as they are worth."""
+    labels = tuple(f.name for f in group)
+    n_panels = panels_for(panel.active_mask.shape, full=full)
+    if whose == "your own":
+
+        def compute(other: Any) -> Floats:
+            return own_values(group[0], other)[..., None]
+
+    else:
+        n_panels = n_panels if full else _BUILT_IN_PANELS
+
+        def compute(other: Any) -> Floats:
+            return lookahead.all_values(other, group, labels)
+
+    columns = [names.index(label) for label in labels]
+    lookback = max(f.lookback for f in group)
+    return check_every_date(panel, compute, values[..., columns], labels, lookback, n_panels, rng)
 
 
 def _levels(
@@ -262,11 +272,7 @@ def _levels(
     )
     faults = [*findings.values(), *check_fields(base.panel)]
     return [f for f in faults if f.verdict != "ok"] or [
-        ok(
-            "levels",
-            "no factor is one of the level of adjusted prices, and volumes, market values "
-            "and the index are those of their days.",
-        )
+        ok("levels", "no factor or field is made of the level of adjusted prices.")
     ]
 
 

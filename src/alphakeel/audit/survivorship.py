@@ -188,7 +188,8 @@ def _at_period_end(panel: Any, name: str, jumps: NDArray[np.bool_]) -> Finding |
     Filings spread over weeks: of a stock's changes a twentieth falls on the last day of a quarter
     or the two after it, and in real filings never half.
     """
-    quarter = pd.DatetimeIndex(panel.observations.astype("datetime64[s]")).quarter.to_numpy()
+    days = pd.DatetimeIndex(panel.observations.astype("datetime64[s]"))
+    quarter = np.asarray(days.quarter)
     opens = np.concatenate([[False], quarter[1:] != quarter[:-1]])
     near = opens | np.concatenate([opens[1:], [False]]) | np.concatenate([[False], opens[:-1]])
     number, at_end = jumps.sum(axis=0), (jumps & near[:, None]).sum(axis=0)
@@ -197,10 +198,8 @@ def _at_period_end(panel: Any, name: str, jumps: NDArray[np.bool_]) -> Finding |
     dated = np.flatnonzero((number >= _LEAST_CHANGES) & often & (chance < 1e-3))
     if not len(dated):
         return None
-    ended = {
-        int(quarter[max(0, row - 2)])
-        for row in np.flatnonzero((jumps[:, dated].any(axis=1)) & near)
-    }
+    moved = np.flatnonzero(jumps[:, dated].any(axis=1) & near)
+    ended = set(quarter[np.maximum(moved - 2, 0)].tolist())
     names = [str(stock) for stock in panel.asset_names[dated[:3]]]
     more = f" and {len(dated) - 3} others" if len(dated) > 3 else ""
     first = int(np.argmax(jumps[:, dated[0]] & near))
