@@ -95,11 +95,11 @@ def check_factor_values(
     `values`, (n_dates, n_assets, n_factors), are those on the whole cleaned panel.
     """
     findings: dict[str, Finding] = {}
-    for how, before, after in _variants(panel, factors, values, names, row, rng):
+    for how, of, before, after in _variants(panel, factors, values, names, row, rng):
         for k, name in enumerate(names):
             moved = differs(before[..., k], after[..., k])
             if name not in findings and moved.any():
-                findings[name] = _moved_factor(panel, name, moved, row, how)
+                findings[name] = _moved_factor(of, name, moved, row, how)
     return findings
 
 
@@ -110,17 +110,30 @@ def _variants(
     names: tuple[str, ...],
     row: int,
     rng: np.random.Generator,
-) -> Iterator[tuple[str, Floats, Floats]]:
-    """Values up to the row as they are, and with another future."""
+) -> Iterator[tuple[str, Any, Floats, Floats]]:
+    """Values up to the row as they are, and with another future; with the panel of the stocks.
+
+    Stocks that are listed after the row are no columns of a cut.
+    """
     rows = slice(0, row + 1)
-    yield "cut", values[rows], all_values(cut(panel, row), factors, names)
-    yield "scramble", values[rows], all_values(with_noise(panel, row, rng), factors, names)[rows]
+    past = _listed(cut(panel, row))
+    columns = np.isin(panel.asset_names, past.asset_names)
+    yield "cut", past, values[rows][:, columns], all_values(past, factors, names)
+    after = all_values(with_noise(panel, row, rng), factors, names)
+    yield "scramble", panel, values[rows], after[rows]
     holed = with_gaps(panel, row, rng)
+    past = _listed(cut(holed, row))
     try:
-        pair = all_values(holed, factors, names)[rows], all_values(cut(holed, row), factors, names)
+        before, after = all_values(holed, factors, names), all_values(past, factors, names)
     except AlphakeelError:
         return  # a user's function need not stand gaps that its data do not have
-    yield "holes", *pair
+    yield "holes", past, before[rows][:, columns], after
+
+
+def _listed(panel: Any) -> Any:
+    """The panel without columns of stocks that are listed on none of its days."""
+    listed = np.asarray(panel.active_mask).any(axis=0)
+    return panel if listed.all() else panel.isel(assets=np.flatnonzero(listed))
 
 
 def all_values(panel: Any, factors: tuple[Factor, ...], names: tuple[str, ...]) -> Floats:

@@ -131,7 +131,12 @@ def audit(
         ),
     ] = None,
     full: Annotated[
-        bool, typer.Option("--full", help="Rerun the study's own models, not the linear one only.")
+        bool,
+        typer.Option(
+            "--full",
+            help="Try every factor on every date, and rerun the study's own models, not the "
+            "linear one only.",
+        ),
     ] = False,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
