@@ -39,6 +39,7 @@ __all__ = [
     "cut_off",
     "factor_cuts",
     "linear_only",
+    "rounding_of",
     "unchanged",
     "prepare_study",
     "with_gaps",
@@ -55,8 +56,24 @@ _HOW = {
     "scramble": "later days are replaced by noise",
 }
 
+_ROUNDING = 1e-4
 _HOLE_ROWS = 3
 _HOLE_SHARE = 0.3
+
+
+def rounding_of(study: Study) -> float:
+    """How far numbers of a study may move with its number of stocks, as a share of the largest.
+
+    Nothing on a CPU. A user's own factor may sum over stocks in an order that depends on how many
+    there are, and a GPU does.
+    """
+    if study.plan.custom.factors:
+        return _ROUNDING
+    if study.plan.models == ("linear",):
+        return 0.0
+    from alphakeel.models.ensemble import choose_device  # imports torch
+
+    return 0.0 if choose_device(study.config.network.device).type == "cpu" else _ROUNDING
 
 
 def factor_cuts(n_dates: int, test_start: int) -> tuple[int, ...]:
@@ -207,12 +224,13 @@ def _moved_field(panel: Any, name: str, moved: NDArray[np.bool_], row: int, how:
 
 
 def check_study(
-    study: Study, panel: Any, how: str, row: int, rng: np.random.Generator
+    study: Study, panel: Any, how: str, row: int, rng: np.random.Generator, *, rounding: float = 0.0
 ) -> Finding | None:
     """Run the study with another future after a row; the finding on the first stage that moved.
 
     Removed is everything that came later: days, and the stocks that nobody could have known of.
-    What is left of every dated number has to be the same to the bit.
+    What is left of every dated number has to be the same to the bit, or to `rounding` times the
+    largest of its day.
     """
     config, columns = study.config, np.arange(len(study.asset_names))
     if how == "cut":
@@ -224,7 +242,9 @@ def check_study(
     again = {(x.stage, x.name): x for x in dated_arrays(other, row, np.arange(len(columns)))}
     for before in dated_arrays(study, row, columns):
         after = again.get((before.stage, before.name))
-        place = (0, 0) if after is None else first_difference(before, after)
+        place: tuple[int, int] | None = (0, 0)
+        if after is not None:
+            place = first_difference(before, after, rounding=rounding)
         if place is not None:
             return _moved_stage(before, place, f"{_HOW[how]} after {day_text(study.dates[row])}")
     return None

@@ -305,7 +305,8 @@ def _check_stages(
     moved: dict[str, Finding] = {}
     for how, row in plans:
         with tracker.task("study", 4 * _STUDY / len(plans), f"{how} at {base.plan.dates[row]}"):
-            fault = lookahead.check_study(study, panel, how, row, rng)
+            rounding = lookahead.rounding_of(study)
+            fault = lookahead.check_study(study, panel, how, row, rng, rounding=rounding)
             if fault is not None:
                 moved.setdefault(fault.test, fault)
     findings = _stage_verdicts(moved, len(plans), known) if plans else []
