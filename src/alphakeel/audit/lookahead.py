@@ -44,6 +44,7 @@ __all__ = [
     "prepare_study",
     "with_gaps",
     "with_noise",
+    "with_splits",
     "study_cuts",
     "ending_on",
 ]
@@ -54,7 +55,11 @@ _HOW = {
     "cut": "later days are removed",
     "holes": "later days are removed (tried with gaps in the data)",
     "scramble": "later days are replaced by noise",
+    "split": "a later split halves the adjusted prices of some stocks",
 }
+# What is in the unit of adjusted prices, and says nothing by its level.
+_LEVELS = frozenset({"adj_close", "accounting_close", "price", "last_price"})
+_SPLIT_SHARE = 0.3
 
 _ROUNDING = 1e-4
 _HOLE_ROWS = 3
@@ -95,6 +100,7 @@ def study_cuts(study: Study) -> tuple[tuple[str, int], ...]:
     last = starts[-1] + within + lag
     middle = max(starts[len(starts) // 2], study.test.start + 2 * step)
     plans = [("scramble", starts[0]), ("cut", middle), ("scramble", last), ("cut", last)]
+    plans += [("split", last)]
     fits = range(study.test.start, study.test.stop - 1)
     return tuple(dict.fromkeys(plan for plan in plans if plan[1] in fits))
 
@@ -230,17 +236,21 @@ def check_study(
 
     Removed is everything that came later: days, and the stocks that nobody could have known of.
     What is left of every dated number has to be the same to the bit, or to `rounding` times the
-    largest of its day.
+    largest of its day. After a split, which rescales adjusted prices, it is always to rounding.
     """
     config, columns = study.config, np.arange(len(study.asset_names))
     if how == "cut":
         other_panel, columns = cut_off(panel, row)
         config = ending_on(config, study.dates[row])
+    elif how == "split":
+        other_panel, rounding = with_splits(panel, rng), _ROUNDING
     else:
         other_panel = with_noise(panel, row, rng)
     other = run_study(other_panel, config)
     again = {(x.stage, x.name): x for x in dated_arrays(other, row, np.arange(len(columns)))}
     for before in dated_arrays(study, row, columns):
+        if how == "split" and (before.stage == "fits" or before.name[0] in _LEVELS):
+            continue  # the trees of one fit may part where two stocks are equal but for rounding
         after = again.get((before.stage, before.name))
         place: tuple[int, int] | None = (0, 0)
         if after is not None:
@@ -386,6 +396,16 @@ def with_noise(panel: Any, row: int, rng: np.random.Generator) -> Any:
                 noise[:] = noise[:, :1]
             values[row + 1 :] = future * noise
         copy.fields[name] = field.with_values(values)
+    return copy
+
+
+def with_splits(panel: Any, rng: np.random.Generator) -> Any:
+    """The panel as downloaded after a split of some stocks: their adjusted prices are halved."""
+    copy = panel.copy(deep=True)
+    chosen = rng.random(panel.active_mask.shape[1]) < _SPLIT_SHARE
+    chosen[rng.integers(len(chosen))] = True
+    field = copy.fields["adj_close"]
+    copy.fields["adj_close"] = field.with_values(field.values * np.where(chosen, 0.5, 1.0))
     return copy
 
 

@@ -114,7 +114,7 @@ def run_audit(
     plan = Plan.of(panel, config, name)
     custom, factors = plan.custom, plan.library
     rng = np.random.default_rng([config.seed, 0xA0D17])
-    plans = 4
+    plans = 5
     tracker = Tracker(
         on_progress, _PREPARE + 7 * _FACTOR_CUT + (1 + plans) * _STUDY + 2 * _EVIDENCE
     )
@@ -304,7 +304,7 @@ def _check_stages(
         plans = ()  # interpolation itself reads the future
     moved: dict[str, Finding] = {}
     for how, row in plans:
-        with tracker.task("study", 4 * _STUDY / len(plans), f"{how} at {base.plan.dates[row]}"):
+        with tracker.task("study", 5 * _STUDY / len(plans), f"{how} at {base.plan.dates[row]}"):
             rounding = lookahead.rounding_of(study)
             fault = lookahead.check_study(study, panel, how, row, rng, rounding=rounding)
             if fault is not None:
