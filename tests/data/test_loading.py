@@ -10,10 +10,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from alphakeel.data.columns import field_of
 from alphakeel.data.loading import inspect_path, load_panel
 from alphakeel.data.panel import panel_from_long, panel_to_long
 from alphakeel.data.parsing import parse_dates, read_numbers
-from alphakeel.data.tables import field_of
 from alphakeel.errors import ConfigError, DataError
 
 DAYS = pd.bdate_range("2015-01-01", periods=70, name="date")

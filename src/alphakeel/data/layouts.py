@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import unicodedata
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from alphakeel.data.columns import (
+    NEVER_TICKERS,
+    WORDS,
+    bars_by_values,
+    field_of,
+    is_bar,
+    normalised_name,
+    recognise,
+    stock_and_field,
+)
 from alphakeel.data.grid import Grid, grid_from_long, grid_from_wide
 from alphakeel.data.parsing import looks_like_dates, parse_dates, read_numbers
-from alphakeel.data.tables import Table, field_of, normalised_name, recognise, stock_and_field
+from alphakeel.data.tables import Table
 from alphakeel.data.validation import PANEL_FIELDS, Problem, place
 from alphakeel.errors import DataError
 
@@ -29,7 +41,8 @@ __all__ = [
 ]
 
 _NUMERIC = (*PANEL_FIELDS, "pe", "pb", "member")
-_INDEX_NAMES = ("", "index", "unnamed0", "date")
+_COUNTERS = ("", "index", "unnamed0", "rowid")  # names of a column that numbers the rows
+_SAMPLE = 400  # rows that are looked at to tell how a table is laid out
 
 
 @dataclass(eq=False)
@@ -44,15 +57,75 @@ class Reading:
 
 
 def kind_of(table: Table) -> str:
-    """What one file holds: "long", "wide" or "single" (one stock)."""
+    """What one file holds: "long", "wide" or "single" (one stock).
+
+    Names that are also tickers (LOW, LAST, CODE) count as fields only where the numbers agree: a
+    high that is the highest, a ticker that repeats or is no price.
+    """
     if table.levels:
         return "wide"
     understood, unused = recognise(list(table.columns), where=table.name)
     if "ticker" in understood and understood.keys() & {"date", *PANEL_FIELDS}:
-        return "long"
-    priced = understood.keys() & {"close", "adj_close"}
-    numeric = len(understood.keys() & set(_NUMERIC))
-    return "single" if priced and len(unused) <= 3 * numeric else "wide"
+        if _holds_tickers(table, understood):
+            return "long"
+        understood.pop("ticker")
+    return "single" if _is_one_stock(table, understood, unused) else "wide"
+
+
+def _holds_tickers(table: Table, understood: dict[str, str]) -> bool:
+    """Whether a column with a ticker's name holds tickers; prices of a stock of that name do not.
+
+    Tickers are words, or one number on all rows, or numbers on dates that occur more than once.
+    """
+    column = table.columns[understood["ticker"]].slice(0, _SAMPLE)
+    numbers = _sampled(table, [understood["ticker"]]).get(understood["ticker"])
+    word = normalised_name(understood["ticker"]) in WORDS
+    if numbers is None or not len(column) or np.isfinite(numbers).mean() <= 0.5:
+        return not word or _repeats(table, understood)
+    distinct = len(np.unique(numbers[np.isfinite(numbers)]))
+    return len(column) < 2 or distinct == 1 or _repeats(table, understood)
+
+
+def _repeats(table: Table, understood: dict[str, str]) -> bool:
+    """Whether a date occurs more than once in the first rows."""
+    date = understood.get("date", next(iter(table.columns)))
+    days = as_series(table.columns[date].slice(0, _SAMPLE))
+    return bool(days.duplicated().any())
+
+
+def _is_one_stock(table: Table, understood: dict[str, str], unused: list[str]) -> bool:
+    """Whether columns that are named like fields are those of one stock."""
+    closes = [understood[name] for name in ("close", "adj_close") if name in understood]
+    of_day = ("open", "high", "low")
+    bars: dict[str, str] = {name: understood[name] for name in of_day if name in understood}
+    if not closes:
+        return False
+    if "close" in understood and len(bars) >= 2:
+        numbers = _sampled(table, [*bars.values(), understood["close"]])
+        if len(numbers) == len(bars) + 1:
+            bars["close"] = understood["close"]
+            return is_bar({name: numbers[column] for name, column in bars.items()})
+    if any(normalised_name(column) not in WORDS for column in closes):
+        return True
+    # "last" or "price" alone: other columns that could be prices make it a ticker.
+    others = _sampled(table, unused).values()
+    return not any(np.isfinite(v).any() and np.nanmin(v) > 0 for v in others)
+
+
+def _sampled(table: Table, columns: Sequence[str]) -> dict[str, NDArray[np.float64]]:
+    """The first numbers of columns; without columns that hold mostly text, or can be read twice."""
+    chosen = {name: table.columns[name].slice(0, _SAMPLE) for name in columns}
+    numbers = {}
+    for name, column in chosen.items():
+        if pa.types.is_nested(column.type):
+            continue
+        try:
+            found, faults, _ = read_numbers({name: column}, where="", delimiter=table.delimiter)
+        except DataError:
+            continue
+        if len(faults.get(name, ())) <= len(column) // 2:
+            numbers[name] = found[name]
+    return numbers
 
 
 def rows_of(
@@ -76,7 +149,7 @@ def rows_of(
     ]
     frame: dict[str, Any] = {"date": days}
     if ticker is None:
-        frame["ticker"] = _tickers(table.columns[understood["ticker"]])
+        frame["ticker"] = _tickers(table.columns[understood["ticker"]], table.name, table.first_row)
         problems += [
             Problem("", "", "ticker", f"row {row + table.first_row}: ticker is missing{tail}.")
             for row in np.flatnonzero(frame["ticker"].isna())
@@ -88,6 +161,13 @@ def rows_of(
         {column: table.columns[column] for column in named},
         where=table.name,
         flags=[column for column, name in named.items() if name == "st"],
+        delimiter=table.delimiter,
+        first_row=table.first_row,
+        beside={
+            column: values
+            for column, values in table.columns.items()
+            if column not in understood.values()
+        },
     )
     for column, entries in wrong.items():
         for row, text in entries:
@@ -101,7 +181,7 @@ def rows_of(
     _invert(frame, "pe", "earnings_to_price")
     _invert(frame, "pb", "book_to_price")
     if "sector" in understood:
-        frame["sector"] = _tickers(table.columns[understood["sector"]])
+        frame["sector"] = _labels(table.columns[understood["sector"]])
     rows = pd.DataFrame(frame)
     usable = rows["date"].notna() & rows["ticker"].notna()
     return rows if usable.all() else rows[usable], problems, [note] if note else []
@@ -174,7 +254,12 @@ def read_wide(tables: Sequence[Table], names: Sequence[str | None], *, where: st
             {column: table.columns[column] for column in stocks},
             where=table.name,
             flags=[column for column in stocks if _field_in(table, column, name) == "st"],
+            delimiter=table.delimiter,
+            first_row=table.first_row,
         )
+        if name is None and not table.levels:
+            _refuse_one_stock(table, stocks, days, numbers)
+            notes += _taken_for_tickers(table, stocks)
         notes += [note] if note else []
         problems += _text_cells(table, days, wrong, name)
         values = pd.DataFrame(numbers, index=pd.DatetimeIndex(days))[list(stocks)]
@@ -224,10 +309,10 @@ def as_series(column: Any) -> pd.Series:
     return pd.Series(column.to_pandas(date_as_object=False))
 
 
-def _tickers(column: Any) -> pd.Series:
-    """Text as categories, trimmed, missing where empty."""
+def _tickers(column: Any, where: str = "", first_row: int = 1) -> pd.Series:
+    """Text as categories, trimmed and in one Unicode form, missing where empty."""
     if pa.types.is_floating(column.type):
-        column = column.cast(pa.int64(), safe=False)
+        column = _whole(column, where, first_row)
     if not pa.types.is_dictionary(column.type):
         try:
             column = column.cast(pa.string()).dictionary_encode()
@@ -235,10 +320,40 @@ def _tickers(column: Any) -> pd.Series:
             raise DataError(f"a column holds {column.type} where text is needed.") from error
     series = pd.Series(column.to_pandas())
     categories = [str(name) for name in series.cat.categories]
-    if all(name and name == name.strip() for name in categories):
+    # A leading apostrophe is how a spreadsheet marks digits as text.
+    plain = [unicodedata.normalize("NFC", name.strip()).removeprefix("'") for name in categories]
+    if plain and all(name.endswith(".0") and name[:-2].isdecimal() for name in plain if name):
+        plain = [name.removesuffix(".0") for name in plain]  # whole numbers that were read as float
+    if all(name and name == old for name, old in zip(plain, categories, strict=True)):
         return series
-    trimmed = np.array([name.strip() or None for name in categories] + [None], dtype=object)
+    trimmed = np.array([*(name or None for name in plain), None], dtype=object)
     return pd.Series(pd.Categorical(trimmed[series.cat.codes]))
+
+
+def _whole(column: Any, where: str, first_row: int) -> Any:
+    """Tickers that are stored as decimals, as whole numbers; refused if one of them is none."""
+    values = pc.cast(column, pa.float64())
+    numbers = np.asarray(pc.fill_null(values, 0.0).to_numpy())
+    wrong = ~np.isfinite(numbers) | (numbers != np.round(numbers)) | (np.abs(numbers) >= 2.0**53)
+    wrong &= ~np.isnan(numbers)
+    for row in np.flatnonzero(wrong)[:1]:
+        raise DataError(
+            f"row {row + first_row}: ticker {numbers[row]:g} is a decimal number, which is no "
+            f"stock's symbol: check which column holds the ticker{place(where)}."
+        )
+    missing = pa.array(np.isnan(numbers))
+    return pc.if_else(
+        missing,
+        pa.scalar(None, pa.int64()),
+        pc.cast(pc.if_else(missing, pa.scalar(0.0), values), pa.int64()),
+    )
+
+
+def _labels(column: Any) -> pd.Series:
+    """Text as it stands, trimmed, missing where empty."""
+    series = as_series(column)
+    text = series.astype(object).map(lambda value: str(value).strip(), na_action="ignore")
+    return text.where(text != "", None).astype("category")
 
 
 def _invert(frame: dict[str, Any], ratio: str, name: str) -> None:
@@ -254,16 +369,18 @@ def _invert(frame: dict[str, Any], ratio: str, name: str) -> None:
 def _index_as_date(understood: dict[str, str], table: Table) -> None:
     """Take a first column without a telling name as the date, if it holds dates."""
     first = next(iter(table.columns))
-    unnamed = "date" not in understood and normalised_name(first) in _INDEX_NAMES
-    if unnamed and looks_like_dates(as_series(table.columns[first])):
+    unknown = "date" not in understood and first not in understood.values()
+    if unknown and looks_like_dates(as_series(table.columns[first])):
         understood["date"] = first
 
 
 def _wide_axes(table: Table) -> tuple[str, list[str]]:
     """The date column and the stock columns of a wide table."""
     names = list(table.columns)
-    date = next((name for name in names if field_of(name) == "date"), names[0])
-    stocks = [name for name in names if name != date]
+    date = names[0]
+    if not looks_like_dates(as_series(table.columns[date])):
+        date = next((name for name in names if field_of(name) == "date"), date)
+    stocks = [name for name in names if name != date and not _counts_rows(table, name)]
     if not looks_like_dates(as_series(table.columns[date])):
         kinds = ", ".join(name[:24] for name in names[:12])
         raise DataError(
@@ -279,6 +396,54 @@ def _wide_axes(table: Table) -> tuple[str, list[str]]:
     if not stocks:
         raise DataError(f"{table.name} has dates but no prices.")
     return date, stocks
+
+
+def _counts_rows(table: Table, name: str) -> bool:
+    """Whether a first column without a name numbers the rows from 0 or 1, as pandas writes it."""
+    if name != next(iter(table.columns)) or normalised_name(name) not in _COUNTERS:
+        return False
+    numbers = _sampled(table, [name]).get(name)
+    return numbers is not None and np.array_equal(numbers - numbers[0], np.arange(len(numbers)))
+
+
+def _refuse_one_stock(
+    table: Table,
+    stocks: Sequence[str],
+    days: NDArray[np.datetime64],
+    numbers: Mapping[str, NDArray[np.float64]],
+) -> None:
+    """Refuse a table whose columns are the prices and volume of one stock, not several stocks."""
+    escape = "or, if they are several stocks, name the file adj_close and put it in a folder"
+    order = np.argsort(days, kind="stable")
+    bars = bars_by_values({name: numbers[name][order] for name in stocks})
+    if bars:
+        rest = sorted(bars[2:], key=list(stocks).index)
+        raise DataError(
+            f"the columns of {table.name} look like the prices of one stock, in every row "
+            f"{bars[0][:24]!r} the highest and {bars[1][:24]!r} the lowest of them beside "
+            f"{' and '.join(repr(name[:24]) for name in rest)}: name them high, low, open and "
+            f"close, {escape}."
+        )
+    named = [name for name in stocks if field_of(name) in NEVER_TICKERS]
+    named = [name for name in named if normalised_name(name) not in WORDS]
+    if named:
+        others = [name[:24] for name in stocks if name not in named][:4]
+        raise DataError(
+            f"column {named[0]!r} of {table.name} is no ticker, so this is not a table of several "
+            f"stocks, but {', '.join(map(repr, others)) or 'nothing beside it'} is not understood: "
+            "name the columns date, open, high, low, close and volume."
+        )
+
+
+def _taken_for_tickers(table: Table, stocks: Sequence[str]) -> list[str]:
+    """A note on columns that have a field's name and were taken for stocks."""
+    words = [name for name in stocks if field_of(name) not in (None, "date")]
+    if not words:
+        return []
+    one = len(words) == 1
+    named = f"column {words[0]}" if one else f"columns {', '.join(words[:6])}"
+    taken = "is taken for the ticker of a stock" if one else "are taken for the tickers of stocks"
+    return [f"{named} of {table.name} {taken}, as the numbers in the table say"]
 
 
 def _field_in(table: Table, column: str, name: str | None) -> str | None:

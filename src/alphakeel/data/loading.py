@@ -27,6 +27,7 @@ from alphakeel.data.assembly import (
     sector_grid,
     with_adjusted_close,
 )
+from alphakeel.data.columns import field_of, recognise
 from alphakeel.data.grid import Grid, check_grid
 from alphakeel.data.layouts import (
     Reading,
@@ -38,13 +39,12 @@ from alphakeel.data.layouts import (
     rows_of,
 )
 from alphakeel.data.parsing import parse_dates
+from alphakeel.data.plausibility import tickers_alike
 from alphakeel.data.tables import (
     PACKED_SUFFIXES,
     SUFFIXES,
     Table,
-    field_of,
     read_table,
-    recognise,
 )
 from alphakeel.data.universe import most_traded, only_members, without_empty
 from alphakeel.data.validation import MAX_PROBLEMS, Problem, raise_first
@@ -230,6 +230,10 @@ def _read_checked(path: Path) -> Reading:
     reading.problems += check_grid(reading.grid, today=dt.date.today(), where=path.name)
     if not reading.problems:
         _drop_and_note(reading, path.name)
+    if not reading.problems:
+        problems, notes = tickers_alike(reading.grid, path.name)
+        reading.problems += problems
+        reading.notes += notes
     return reading
 
 

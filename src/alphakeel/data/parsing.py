@@ -47,6 +47,7 @@ _COMMA_STYLE = (
 )
 # "1,234" alone: either.
 _EITHER = r"^[+-]?[1-9]\d{0,2},\d{3}$"
+_EITHER_POINT = r"^[+-]?[1-9]\d{0,2}\.\d{3}$"
 
 Numbers = dict[str, NDArray[np.float64]]
 Faults = list[tuple[int, str]]  # row, and its text or what is wrong with it
@@ -60,14 +61,22 @@ _MONTH_NAMED = ("%b %d, %Y", "%B %d, %Y", "%d %b %Y", "%d-%b-%Y", "%d-%b-%y", "%
 
 
 def read_numbers(
-    columns: Mapping[str, Any], *, where: str, flags: Collection[str] = ()
+    columns: Mapping[str, Any],
+    *,
+    where: str,
+    flags: Collection[str] = (),
+    delimiter: str = ",",
+    first_row: int = 1,
+    beside: Mapping[str, Any] | None = None,
 ) -> tuple[Numbers, dict[str, Faults], str]:
     """Read all numeric columns of one file: numbers, faults, and how decimals were read.
 
     Numbers are NaN where missing ("", "NA", "null", "-" and the like) or faulty. Faults are row and
     text of every entry that is not a number, by column. The note is empty unless the file has a
     decimal comma. Columns in `flags` say yes or no: the words of `as_flags` are read as 1 and 0. A
-    file that writes decimals in two ways, or so that they can be read in two, is refused.
+    file that writes decimals in two ways, or so that they can be read in two, is refused. So is
+    `5.000` in a file whose cells no comma separates, unless another number of the file, in these
+    columns or in those `beside` them, says whether it is five or five thousand.
 
     Examples
     --------
@@ -92,11 +101,14 @@ def read_numbers(
                     f"column {name!r} holds {column.type} where numbers are needed{place(where)}."
                 ) from error
             hard = True
-    if not hard:
+    doubtful = _thousands_in_doubt(texts, delimiter)
+    if not hard and not doubtful:
         return numbers, faults, ""
     # One odd column decides how all text in the file is read.
     texts = {name: _closed_up(text) for name, text in texts.items()}
-    comma = _decimal_comma(texts, where)
+    comma = _decimal_comma(texts, where) if hard else False
+    if doubtful and not comma:
+        comma = _points_are_thousands(texts, beside or {}, where, first_row)
     for name, text in texts.items():
         numbers[name], bad = _converted(text, comma)
         if len(bad):
@@ -164,6 +176,47 @@ def _decimal_comma(texts: Mapping[str, Any], where: str) -> bool:
             f"thousands{tail}."
         )
     return bool(comma)
+
+
+def _thousands_in_doubt(texts: Mapping[str, Any], delimiter: str) -> bool:
+    """Whether a number like `5.000` occurs where a comma could be the decimal sign."""
+    return delimiter not in (",", "") and bool(_first_match(texts, _EITHER_POINT))
+
+
+def _points_are_thousands(
+    texts: Mapping[str, Any], beside: Mapping[str, Any], where: str, first_row: int
+) -> bool:
+    """Decide from all numbers of a file what `5.000` means; refuse it where none of them tells."""
+    other = {}
+    for name, column in beside.items():
+        if _is_text(column.type):
+            text = _closed_up(_without_missing(column.cast(pa.string())))
+            number = pc.match_substring_regex(text, r"^[+-]?[\d.,]+$")
+            if pc.sum(number).as_py() == len(text) - text.null_count:
+                other[name] = text
+    everything = {**texts, **other}
+    decimal = (
+        _first_match(texts, _POINT_STYLE)
+        or _first_match(texts, _POINT_DECIMAL)
+        or _first_match(other, _POINT_STYLE)
+        or _first_match(other, _POINT_DECIMAL)
+    )
+    if decimal:
+        return False
+    if _first_match(everything, _COMMA_STYLE):
+        return True
+    # Who writes points between thousands writes them in 51252600 as well.
+    if _first_match(texts, r"^[+-]?\d{4,}$"):
+        return False
+    for name, text in texts.items():
+        hits = pc.fill_null(pc.match_substring_regex(text, _EITHER_POINT), False).to_numpy()
+        for row in np.flatnonzero(hits)[:1]:
+            raise DataError(
+                f"row {row + first_row}: {name} {text[int(row)].as_py()!r} can mean a decimal or "
+                "thousands, and no other number of the file tells which: write numbers without "
+                f"marks between thousands{place(where)}."
+            )
+    return False
 
 
 def _first_match(texts: Mapping[str, Any], pattern: str) -> str:

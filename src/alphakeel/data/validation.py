@@ -40,6 +40,8 @@ MAX_TICKER_LENGTH = 64
 # No currency quotes a share at a million million; back-adjusted prices of stocks with many
 # reverse splits do reach thousands of millions.
 MAX_PRICE = 1e12
+# The other end: below it, squares of prices come near the smallest number that can be stored.
+MIN_PRICE = 1e-12
 MAX_GROWTH = 101.0  # + 10,000 % between two prices
 MIN_GROWTH = 1e-4  # - 99.99 %
 
@@ -152,7 +154,8 @@ def check_values(
             return
         for t, i in np.argwhere(bad)[: MAX_PROBLEMS - len(problems)]:
             ticker, day = str(tickers[i]), str(dates[t])
-            text = f"{name} of {ticker} on {day} is {values[t, i]:.6g}, {fault}{tail}."
+            told = fault.replace("{ticker}", ticker)
+            text = f"{name} of {ticker} on {day} is {values[t, i]:.6g}, {told}{tail}."
             problems.append(Problem(ticker, day, name, text))
 
     for name, values in fields.items():
@@ -176,6 +179,13 @@ def check_values(
             add(name, ~np.isin(values, (0.0, 1.0)) & np.isfinite(values), values, fault)
     if not problems and "adj_close" in fields:
         problems += _check_growth(dates, tickers, fields["adj_close"], tail)
+    for name in PRICE_FIELDS if not problems else ():
+        if name in fields and not (name == "adj_close" and fields.get("close") is fields[name]):
+            fault = (
+                f"below {MIN_PRICE:.0e}, which no price reaches: multiply all prices of {{ticker}} "
+                "by one number, or leave it out"
+            )
+            add(name, fields[name] < MIN_PRICE, fields[name], fault)
     return problems
 
 
