@@ -191,3 +191,197 @@ class TestLinesAboveTheHeader:
     def test_a_header_behind_a_mark(self, tmp_path: Path) -> None:
         file = text_of(tmp_path / "all.csv", [f"# {self.TABLE[0]}", *self.TABLE[1:]])
         np.testing.assert_array_equal(load_panel(file)["adj_close"], [[5, 6], [5.5, 6.5]])
+
+
+# Headers of the same table elsewhere: date, open, high, low, close, volume.
+HEADERS = {
+    "english": "Date,Open,High,Low,Close,Volume",
+    "settle": "Date,Open,High,Low,Settle,Volume",
+    "letters": "t,o,h,l,c,v",
+    "polish": "Data,Otwarcie,Najwyższy,Najniższy,Zamknięcie,Wolumen",
+    "polish, plain": "Data,Otwarcie,Najwyzszy,Najnizszy,Zamkniecie,Wolumen",
+    "german": "Datum,Eröffnung,Hoch,Tief,Schluss,Volumen",
+    "german, erster": "Datum,Erster,Hoch,Tief,Schlusskurs,Stücke",
+    "french": "Date,Ouverture,Plus haut,Plus bas,Clôture,Volume",
+    "french, short": "Date,Ouv.,+Haut,+Bas,Dernier,Vol.",
+    "spanish": "Fecha,Apertura,Máximo,Mínimo,Cierre,Volumen",
+    "portuguese": "Data,Abertura,Máxima,Mínima,Fechamento,Volume",
+    "italian": "Data,Apertura,Massimo,Minimo,Chiusura,Volume",
+    "turkish": "Tarih,Açılış,Yüksek,Düşük,Kapanış,Hacim",
+    "russian": "Дата,Откр.,Макс.,Мин.,Цена,Объём",
+    "korean": "날짜,시가,고가,저가,종가,거래량",
+    "japanese": "日付,始値,高値,安値,終値,出来高",
+    "chinese": "日期,开盘,最高,最低,收盘,成交量",
+    "chinese, traditional": "日期,開盤價,最高價,最低價,收盤價,成交股數",
+}
+ENCODINGS = {
+    "polish": ("utf-8", "cp1250"),
+    "german": ("utf-8-sig", "latin-1"),
+    "french": ("utf-8", "latin-1"),
+    "spanish": ("utf-8", "latin-1"),
+    "portuguese": ("utf-16", "latin-1"),
+    "turkish": ("utf-8", "cp1254"),
+    "russian": ("utf-8", "cp1251"),
+    "korean": ("utf-8", "cp949"),
+    "japanese": ("utf-8", "cp932"),
+    "chinese": ("utf-8", "gb18030", "gbk"),
+    "chinese, traditional": ("utf-8", "big5"),
+}
+DATE_FORMS = ("%Y-%m-%d", "%d.%m.%Y", "%Y%m%d", "%d/%m/%Y", "%m/%d/%Y", "%b %d, %Y")
+SHAPES = ("a folder of files", "one file", "indicators", "newest first", "no volume")
+STYLES = ((",", "."), (";", ","), ("\t", "."), ("|", "."))
+
+
+def odd_tables() -> list[tuple[str, str, str, str, tuple[str, str]]]:
+    """Language, encoding, shape, form of dates, and marks, so that every pair of them occurs."""
+    tables = []
+    for k, language in enumerate(HEADERS):
+        encodings = ENCODINGS.get(language, ("utf-8",))
+        for j in range(15):
+            shape = SHAPES[j % len(SHAPES)]
+            date = DATE_FORMS[(j + k) % len(DATE_FORMS)]
+            style = STYLES[(j // 2 + k) % len(STYLES)]
+            if style[0] == "," and "," in date:
+                style = STYLES[2]
+            tables.append((language, encodings[j % len(encodings)], shape, date, style))
+    return tables
+
+
+@pytest.mark.parametrize("table", odd_tables(), ids=lambda table: "-".join(map(str, table)))
+def test_a_stock_in_any_language(table: tuple, tmp_path: Path) -> None:
+    """270 tables: each is read to the cent, or refused because there is only one stock."""
+    language, encoding, shape, date, (mark, point) = table
+    frames = {name: bars(seed) for seed, name in enumerate(("000001", "XOM"))}
+    for name, frame in frames.items():
+        written = frame.copy()
+        names = HEADERS[language].split(",")
+        written.columns = names[1:]
+        if shape == "indicators":
+            for n in range(2, 27):
+                written[f"SMA_{n}"] = frame["close"].rolling(n, min_periods=1).mean()
+        if shape == "no volume":
+            written = written.iloc[:, :4]
+        if shape == "newest first":
+            written = written[::-1]
+        written.index = pd.Index(written.index.strftime(date), name=names[0])
+        text = written.to_csv(sep=mark, decimal=point)
+        (tmp_path / f"{name}.csv").write_bytes(text.encode(encoding))
+    if shape == "one file":
+        assert "there is 1 stock" in refusal(tmp_path / "XOM.csv")
+        report = inspect_path(tmp_path / "XOM.csv")
+        assert {field for _, field in report.columns} >= {"date", "open", "high", "low", "close"}
+        return
+    panel = load_panel(tmp_path)
+    assert panel.asset_names.tolist() == ["000001", "XOM"]
+    assert (panel.observations.astype("datetime64[D]") == DAYS.to_numpy().astype("M8[D]")).all()
+    for field in ("open", "high", "low", "close", "volume"):
+        if shape == "no volume" and field == "volume":
+            assert "volume" not in panel
+            continue
+        for column, frame in enumerate(frames.values()):
+            np.testing.assert_array_equal(panel[field][:, column], frame[field], err_msg=field)
+
+
+class TestStockOrStocks:
+    UNKNOWN = ("Dato", "Abning", "Hojeste", "Laveste", "Slutkurs", "Omsaetning")
+
+    @pytest.mark.parametrize("rows", [6, 40])
+    @pytest.mark.parametrize("extra", [0, 25])
+    @pytest.mark.parametrize("folder", [False, True])
+    def test_unknown_words_are_told_by_their_numbers(
+        self, rows: int, extra: int, folder: bool, tmp_path: Path
+    ) -> None:
+        for seed, name in enumerate(("NOVO", "MAERSK")):
+            frame = bars(seed, n=rows).set_axis(list(self.UNKNOWN[1:]), axis=1)
+            for n in range(2, 2 + extra):
+                frame[f"SMA_{n}"] = frame["Slutkurs"].rolling(n, min_periods=1).mean()
+            frame.rename_axis(self.UNKNOWN[0]).to_csv(tmp_path / f"{name}.csv")
+        message = refusal(tmp_path if folder else tmp_path / "NOVO.csv")
+        assert "the prices of one stock" in message
+        assert "'Hojeste' the highest and 'Laveste' the lowest" in message
+
+    @pytest.mark.parametrize("seed", range(30))
+    def test_stocks_of_one_price_are_not_taken_for_bars(self, seed: int, tmp_path: Path) -> None:
+        """Up to 100 stocks that start within a tenth of each other."""
+        rng = np.random.default_rng(seed)
+        n = int(rng.choice([8, 20, 40]))
+        k = int(rng.choice([4, 12, 40, 100]))
+        paths = np.cumsum(rng.normal(0, 0.02, (n, k)), axis=0) + rng.uniform(0, 0.1, k)
+        frame = pd.DataFrame(50 * np.exp(paths), DAYS[:n], [f"S{i:03}" for i in range(k)])
+        frame.to_csv(tmp_path / "all.csv")
+        assert load_panel(tmp_path / "all.csv").n_assets == k
+
+    def test_a_volume_is_never_a_ticker(self, tmp_path: Path) -> None:
+        lines = ["Dato,Volume,Kurs", "2015-01-01,1000,5", "2015-01-02,1100,6"]
+        message = refusal(text_of(tmp_path / "x.csv", lines))
+        assert "column 'Volume' of x.csv is no ticker" in message
+        assert "'Kurs'" in message
+
+    @pytest.mark.parametrize("missing", [[], ["LAST"], ["PRICE", "LOW"]])
+    @pytest.mark.parametrize("folder", [False, True])
+    def test_tickers_that_are_words(self, missing: list, folder: bool, tmp_path: Path) -> None:
+        words = ["LOW", "OPEN", "BP", "ST", "TIC", "CODE", "LAST", "PRICE", "PE", "DAY", "T", "C"]
+        words = sorted(set(words) - set(missing))
+        rng = np.random.default_rng(1)
+        prices = np.exp(np.cumsum(rng.normal(0, 0.01, (40, len(words))), axis=0))
+        prices = np.round(prices * rng.permutation(np.linspace(20, 90, len(words))), 2)
+        file = tmp_path / ("adj_close.csv" if folder else "all.csv")
+        pd.DataFrame(prices, DAYS, words).to_csv(file)
+        panel = load_panel(tmp_path if folder else file)
+        assert panel.asset_names.tolist() == words
+        np.testing.assert_array_equal(panel["adj_close"], prices)
+        if not folder:
+            assert any("for the tickers of stocks" in note for note in inspect_path(file).notes)
+
+    @pytest.mark.parametrize("word", ["TIC", "CODE", "LAST", "PRICE", "ASSET", "STOCK", "LOW", "V"])
+    def test_one_word_among_tickers(self, word: str, tmp_path: Path) -> None:
+        frame = pd.DataFrame({"XOM": [50.0, 51], word: [20.5, 20.75], "BP": [6.0, 5.9]}, DAYS[:2])
+        frame.to_csv(tmp_path / "all.csv")
+        assert load_panel(tmp_path / "all.csv").asset_names.tolist() == sorted(frame.columns)
+
+    def test_a_name_is_the_ticker_where_nothing_else_is(self, tmp_path: Path) -> None:
+        lines = ["date,close,Name"]
+        lines += [f"{DAYS[k // 2]:%Y-%m-%d},{5 + k},{'AB'[k % 2]}" for k in range(8)]
+        file = text_of(tmp_path / "all.csv", lines)
+        assert load_panel(file).asset_names.tolist() == ["A", "B"]
+
+    def test_a_counter_is_left_out(self, tmp_path: Path) -> None:
+        frame = pd.DataFrame({"date": DAYS[:4], "A": [1.0, 2, 3, 4], "B": [4.0, 3, 2, 1]})
+        frame.to_csv(tmp_path / "all.csv")
+        assert load_panel(tmp_path / "all.csv").asset_names.tolist() == ["A", "B"]
+
+    def test_a_field_in_the_name_of_a_lone_file(self, tmp_path: Path) -> None:
+        frame = bars(0)[["open", "high", "low", "close"]].set_axis(list("ABCD"), axis=1)
+        frame.to_csv(tmp_path / "all.csv")
+        assert "the prices of one stock" in refusal(tmp_path / "all.csv")
+        (tmp_path / "all.csv").rename(tmp_path / "adj_close.csv")
+        assert load_panel(tmp_path / "adj_close.csv").n_assets == 4
+        (tmp_path / "adj_close.csv").rename(tmp_path / "volume.csv")
+        assert "there are no prices" in refusal(tmp_path / "volume.csv")
+
+    def test_files_with_three_header_rows(self, tmp_path: Path) -> None:
+        frames = {name: bars(seed) for seed, name in enumerate(("AAPL", "AMZN"))}
+        for name, frame in frames.items():
+            fields = [field.title() for field in frame.columns]
+            head = [",".join(["Price", *fields]), ",".join(["Ticker", *[name] * 5]), "Date,,,,,"]
+            rows = frame.to_csv(header=False).splitlines()
+            text_of(tmp_path / f"{name}.csv", [*head, *rows])
+        panel = load_panel(tmp_path)
+        assert panel.asset_names.tolist() == ["AAPL", "AMZN"]
+        for field in ("open", "high", "low", "close", "volume"):
+            expected = np.column_stack([frame[field] for frame in frames.values()])
+            np.testing.assert_array_equal(panel[field], expected)
+        again = tmp_path / "again"
+        again.mkdir()
+        for file in ("AAPL.csv", "AMZN.csv"):
+            (again / file).write_bytes((tmp_path / "AAPL.csv").read_bytes())
+        assert "is in two files" in refusal(again)
+
+    def test_prices_across_in_our_folder(self, tmp_path: Path) -> None:
+        frame = pd.DataFrame({"A": [1.0, 2], "B": [2.0, 1]}, DAYS[:2])
+        frame.to_csv(tmp_path / "prices.csv")
+        securities = pd.DataFrame({"symbol": ["A", "B"], "sector": ["Energy", "Tech"]})
+        securities.to_csv(tmp_path / "securities.csv", index=False)
+        panel = load_panel(tmp_path)
+        assert panel.asset_names.tolist() == ["A", "B"]
+        assert panel.fields["sector"].levels.tolist() == ["Energy", "Tech"]

@@ -16,6 +16,7 @@ from alphakeel.data.validation import place
 from alphakeel.errors import DataError
 
 __all__ = [
+    "MOST_COLUMNS",
     "NEVER_TICKERS",
     "SPELLINGS",
     "WORDS",
@@ -237,11 +238,28 @@ def _traded_together(
         move = np.nanmedian(np.abs(a[1:] / a[:-1] - 1))
         if not 0 < span <= 6 * move:
             continue
+        volume = bool((np.abs(np.log(centre / centre[first])) > np.log(1000)).any())
+        # A few rows of many stocks hold any pattern.
+        if not volume and len(values) < 15 and values.shape[1] > 12:
+            continue
         for second in between[k + 1 :]:
             b = values[:, second]
-            if min(np.mean(a > b), np.mean(b > a)) >= 0.1:
+            crossing = min(np.mean(a > b), np.mean(b > a)) >= 0.1
+            hugs = _hug(top, np.fmax(a, b)) and _hug(bottom, np.fmin(a, b))
+            if crossing and (hugs or (volume and len(values) < 15)):
                 return high, low, int(first), int(second)
-        others = np.abs(np.log(centre / centre[first])) > np.log(1000)
-        if len(between) == 1 and others.any() and len(values) >= 10 and span <= 4 * move:
+        alone = len(between) == 1 and volume and len(values) >= 10 and span <= 4 * move
+        if alone and _hug(top, a) and _hug(bottom, a):
             return high, low, int(first)
     return ()
+
+
+def _hug(edge: NDArray[np.float64], inner: NDArray[np.float64]) -> bool:
+    """Whether the day's edge moves with what it encloses, as no stock moves with another."""
+    known = np.isfinite(edge) & np.isfinite(inner) & (edge > 0) & (inner > 0)
+    moves = np.diff(np.log(np.stack([edge[known], inner[known]])), axis=1)
+    return (
+        moves.shape[1] >= 4
+        and bool(moves.std(axis=1).min() > 0)
+        and bool(np.corrcoef(moves)[0, 1] >= 0.75)
+    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from alphakeel.data.columns import (
+    MOST_COLUMNS,
     NEVER_TICKERS,
     WORDS,
     bars_by_values,
@@ -37,6 +38,7 @@ __all__ = [
     "read_long",
     "read_per_ticker",
     "read_wide",
+    "refuse_one_stock",
     "rows_of",
 ]
 
@@ -258,7 +260,7 @@ def read_wide(tables: Sequence[Table], names: Sequence[str | None], *, where: st
             first_row=table.first_row,
         )
         if name is None and not table.levels:
-            _refuse_one_stock(table, stocks, days, numbers)
+            refuse_one_stock(table)
             notes += _taken_for_tickers(table, stocks)
         notes += [note] if note else []
         problems += _text_cells(table, days, wrong, name)
@@ -275,7 +277,8 @@ def read_wide(tables: Sequence[Table], names: Sequence[str | None], *, where: st
                     "the table is taken as prices adjusted for splits and dividends: nothing in "
                     "it says so"
                 )
-        frames |= parts
+        for field_name, part in parts.items():
+            _join(frames, field_name, part, table.name)
     grid, misplaced = grid_from_wide(frames, where=where)
     reading = Reading("wide", tuple(columns.items()), grid, list(dict.fromkeys(notes)))
     _report_order(reading, problems + misplaced)
@@ -406,16 +409,14 @@ def _counts_rows(table: Table, name: str) -> bool:
     return numbers is not None and np.array_equal(numbers - numbers[0], np.arange(len(numbers)))
 
 
-def _refuse_one_stock(
-    table: Table,
-    stocks: Sequence[str],
-    days: NDArray[np.datetime64],
-    numbers: Mapping[str, NDArray[np.float64]],
-) -> None:
+def refuse_one_stock(table: Table) -> None:
     """Refuse a table whose columns are the prices and volume of one stock, not several stocks."""
     escape = "or, if they are several stocks, name the file adj_close and put it in a folder"
+    date, stocks = _wide_axes(table)
+    days, _ = parse_dates(as_series(table.columns[date].slice(0, _SAMPLE)))
     order = np.argsort(days, kind="stable")
-    bars = bars_by_values({name: numbers[name][order] for name in stocks})
+    numbers = _sampled(table, stocks) if len(stocks) <= MOST_COLUMNS else {}
+    bars = bars_by_values({name: values[order] for name, values in numbers.items()})
     if bars:
         rest = sorted(bars[2:], key=list(stocks).index)
         raise DataError(
@@ -444,6 +445,19 @@ def _taken_for_tickers(table: Table, stocks: Sequence[str]) -> list[str]:
     named = f"column {words[0]}" if one else f"columns {', '.join(words[:6])}"
     taken = "is taken for the ticker of a stock" if one else "are taken for the tickers of stocks"
     return [f"{named} of {table.name} {taken}, as the numbers in the table say"]
+
+
+def _join(frames: dict[str, pd.DataFrame], name: str, part: pd.DataFrame, where: str) -> None:
+    """Put a field's further stocks beside those that other files hold."""
+    if name in frames:
+        for frame in (frames[name], part):
+            for day in frame.index[frame.index.duplicated()][:1]:
+                raise DataError(f"date {day:%Y-%m-%d} occurs more than once (in {where}).")
+        twice = frames[name].columns.intersection(part.columns)
+        if len(twice):
+            raise DataError(f"{name} of {twice[0]} is in two files, {where} one of them: keep one.")
+        part = pd.concat([frames[name], part], axis=1)
+    frames[name] = part
 
 
 def _field_in(table: Table, column: str, name: str | None) -> str | None:

@@ -27,7 +27,7 @@ from alphakeel.data.assembly import (
     sector_grid,
     with_adjusted_close,
 )
-from alphakeel.data.columns import field_of, recognise
+from alphakeel.data.columns import WORDS, field_of, normalised_name, recognise
 from alphakeel.data.grid import Grid, check_grid
 from alphakeel.data.layouts import (
     Reading,
@@ -36,6 +36,7 @@ from alphakeel.data.layouts import (
     read_long,
     read_per_ticker,
     read_wide,
+    refuse_one_stock,
     rows_of,
 )
 from alphakeel.data.parsing import parse_dates
@@ -47,7 +48,7 @@ from alphakeel.data.tables import (
     read_table,
 )
 from alphakeel.data.universe import most_traded, only_members, without_empty
-from alphakeel.data.validation import MAX_PROBLEMS, Problem, raise_first
+from alphakeel.data.validation import MAX_PROBLEMS, PANEL_FIELDS, Problem, raise_first
 from alphakeel.errors import ConfigError, DataError
 
 __all__ = [
@@ -242,10 +243,17 @@ def _read_file(path: Path) -> Reading:
     table = read_table(path)
     kind = kind_of(table)
     if kind == "wide":
-        return read_wide([table], [None], where=path.name)
+        return read_wide([table], [_field_named(path.stem, table)], where=path.name)
     if kind == "single":
         return read_per_ticker([table], [path.stem], where=path.name)
     return read_long([table], where=path.name)
+
+
+def _field_named(stem: str, table: Table) -> str | None:
+    """The field that a file of dates and stocks is named after; None: prices, or two headers."""
+    name = field_of(stem)
+    known = name in PANEL_FIELDS and normalised_name(stem) not in WORDS
+    return name if known and not table.levels else None
 
 
 def _read_folder(path: Path) -> Reading:
@@ -294,8 +302,20 @@ def _by_kind(tables: list[Table], path: Path) -> Reading:
     if set(kinds.values()) == {"single"}:
         return read_per_ticker(tables, stems, where=path.name)
     fields = [field_of(stem) for stem in stems]
-    if set(kinds.values()) == {"wide"} and all(fields):
-        return read_wide(tables, fields, where=path.name)
+    if set(kinds.values()) == {"wide"}:
+        if all(fields):
+            return read_wide(tables, fields, where=path.name)
+        if all(table.levels for table in tables):
+            return read_wide(tables, [None] * len(tables), where=path.name)
+        for table in tables:
+            if not table.levels:
+                refuse_one_stock(table)
+        unknown = next(t.name for t, name in zip(tables, fields, strict=True) if name is None)
+        raise DataError(
+            f"the {len(tables)} files in {path.name} hold dates and several columns each, and the "
+            f"name of {unknown} is no field: name each file after what it holds (adj_close.csv, "
+            "volume.csv), or put all prices into one."
+        )
     described = {
         "long": "has a ticker column",
         "single": "holds one stock",
@@ -360,7 +380,10 @@ def is_folder_format(path: Path) -> bool:
 def read_folder_format(path: Path) -> Reading:
     """Read a folder in our format; faults of files beside the prices become problems."""
     tables = [read_table(file) for file in _files(path, "prices")]
-    reading = read_long(tables, where=path.name)
+    if len(tables) == 1 and kind_of(tables[0]) == "wide":
+        reading = read_wide(tables, [None], where=path.name)
+    else:
+        reading = read_long(tables, where=path.name)
     reading.layout = "folder"
     if not len(reading.grid.dates):
         return reading
