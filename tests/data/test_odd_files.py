@@ -385,3 +385,162 @@ class TestStockOrStocks:
         panel = load_panel(tmp_path)
         assert panel.asset_names.tolist() == ["A", "B"]
         assert panel.fields["sector"].levels.tolist() == ["Energy", "Tech"]
+
+
+def stacked(frames: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    """One row per date and stock."""
+    return pd.concat([f.assign(ticker=t).reset_index() for t, f in frames.items()])
+
+
+class TestAdjustedPrices:
+    """A split of 4:1 on day 20 of one stock, and the close at both levels."""
+
+    @pytest.fixture
+    def traded(self) -> dict[str, pd.DataFrame]:
+        """As traded, with `factor`: adjusted = as traded x factor."""
+        frames = {t: bars(k).assign(factor=2.0) for k, t in enumerate(("AAA", "BBB"))}
+        split = frames["BBB"]
+        split.iloc[20:, :4] /= 4
+        split.iloc[20:, 5] *= 4
+        return frames
+
+    def adjusted(self, traded: dict[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
+        frames = {}
+        for ticker, frame in traded.items():
+            new = frame.copy()
+            new[["open", "high", "low", "close"]] = frame.iloc[:, :4].mul(frame["factor"], axis=0)
+            new["volume"] = frame["volume"] / frame["factor"]
+            frames[ticker] = new
+        return frames
+
+    def check_returns(self, path: Path, traded: dict[str, pd.DataFrame]) -> None:
+        panel = load_panel(path)
+        for column, frame in enumerate(traded.values()):
+            level = frame["close"] * frame["factor"]
+            prices = panel["adj_close"][:, column]
+            np.testing.assert_allclose(prices[1:] / prices[:-1], level[1:] / level.to_numpy()[:-1])
+            np.testing.assert_allclose(panel["close"][:, column], frame["close"])
+            np.testing.assert_allclose(panel["open"][:, column], frame["open"])
+            np.testing.assert_allclose(panel["volume"][:, column], frame["volume"])
+        assert not any("no adjusted close" in note for note in inspect_path(path).notes)
+
+    @pytest.mark.parametrize("name", ["factor", "$factor", "adj_factor"])
+    @pytest.mark.parametrize("quoted", ["as traded", "adjusted"])
+    def test_a_factor(self, name: str, quoted: str, traded: dict, tmp_path: Path) -> None:
+        frames = traded if quoted == "as traded" else self.adjusted(traded)
+        frame = stacked(frames).rename(columns={"factor": name})
+        if name == "$factor":
+            frame = frame.rename(columns={"close": "$close", "open": "$open", "volume": "$volume"})
+        frame.to_csv(tmp_path / "all.csv", index=False)
+        self.check_returns(tmp_path / "all.csv", traded)
+        assert any("the factor" in note for note in inspect_path(tmp_path / "all.csv").notes)
+
+    @pytest.mark.parametrize("name", ["$factor", "adj_factor"])
+    def test_a_factor_that_never_steps_is_read_by_its_name(
+        self, name: str, traded: dict, tmp_path: Path
+    ) -> None:
+        plain = {t: bars(k).assign(factor=2.0) for k, t in enumerate(traded)}
+        frames = plain if name == "adj_factor" else self.adjusted(plain)
+        stacked(frames).rename(columns={"factor": name}).to_csv(tmp_path / "all.csv", index=False)
+        self.check_returns(tmp_path / "all.csv", plain)
+
+    def test_later_rows_do_not_move_earlier_ones(self, traded: dict, tmp_path: Path) -> None:
+        for name, frames in (("all", traded), ("cut", {t: f[:30] for t, f in traded.items()})):
+            frame = stacked(frames).rename(columns={"factor": "adj_factor"})
+            frame.to_csv(tmp_path / f"{name}.csv", index=False)
+        whole, cut = (load_panel(tmp_path / f"{name}.csv") for name in ("all", "cut"))
+        np.testing.assert_array_equal(whole["adj_close"][:30], cut["adj_close"])
+
+    def test_stocks_at_two_levels_are_refused(self, traded: dict, tmp_path: Path) -> None:
+        twin = {f"{t}2": f for t, f in self.adjusted(traded).items()}
+        stacked(traded | twin).to_csv(tmp_path / "all.csv", index=False)
+        assert "steps with the factor and that of others does not" in refusal(tmp_path / "all.csv")
+
+    def test_a_missing_factor_is_located(self, traded: dict, tmp_path: Path) -> None:
+        traded["BBB"].iloc[3, 5] = np.nan
+        stacked(traded).to_csv(tmp_path / "all.csv", index=False)
+        assert f"the factor of BBB on {DAYS[3]:%Y-%m-%d}" in refusal(tmp_path / "all.csv")
+
+    @pytest.mark.parametrize("flag", [1, 2, 3])
+    def test_baostocks_flag(self, flag: int, traded: dict, tmp_path: Path) -> None:
+        frame = stacked(self.adjusted(traded)).drop(columns="factor").assign(adjustflag=flag)
+        frame.to_csv(tmp_path / "all.csv", index=False)
+        notes = " ".join(inspect_path(tmp_path / "all.csv").notes)
+        assert ("adjusted already (adjustflag" in notes) == (flag < 3)
+        assert ("there is no adjusted close" in notes) == (flag == 3)
+        frame.iloc[5, list(frame.columns).index("adjustflag")] = 1 if flag > 1 else 3
+        frame.to_csv(tmp_path / "all.csv", index=False)
+        assert "adjustflag is 1 and" in refusal(tmp_path / "all.csv")
+
+    @pytest.mark.parametrize("quoted", ["as traded", "adjusted"])
+    def test_yfinance_with_splits(self, quoted: str, traded: dict, tmp_path: Path) -> None:
+        frames = traded if quoted == "as traded" else self.adjusted(traded)
+        for ticker, frame in frames.items():
+            splits = np.where((np.arange(40) == 20) & (ticker == "BBB"), 4.0, 0.0)
+            frame = frame.drop(columns="factor").assign(Dividends=0.0, **{"Stock Splits": splits})
+            frame.to_csv(tmp_path / f"{ticker}.csv")
+        notes = " ".join(inspect_path(tmp_path).notes)
+        assert ("taken as adjusted already" in notes) == (quoted == "adjusted")
+        assert ("there is no adjusted close" in notes) == (quoted == "as traded")
+
+    def test_jquants(self, traded: dict, tmp_path: Path) -> None:
+        frame = stacked(traded).rename(columns={"ticker": "Code", "close": "Close"})
+        frame["AdjustmentClose"] = frame["Close"] * frame["factor"]
+        frame.drop(columns="factor").to_csv(tmp_path / "all.csv", index=False)
+        self.check_returns(tmp_path / "all.csv", traded)
+
+
+class TestUnitOfVolume:
+    """Money traded beside close and volume tells what the volume counts."""
+
+    def write(self, path: Path, lot: float, unit: float, name: str = "amount") -> Path:
+        frames = {t: bars(k, start=10.0 + 70 * k) for k, t in enumerate(("AAA", "BBB", "CCC"))}
+        for frame in frames.values():
+            average = (frame["high"] + frame["low"]) / 2
+            frame[name] = (average * frame["volume"] / unit).round(3)
+            frame["volume"] = frame["volume"] / lot
+        stacked(frames).to_csv(path, index=False)
+        return path
+
+    def volumes(self) -> np.ndarray:
+        return np.column_stack([bars(k)["volume"] for k in range(3)])
+
+    @pytest.mark.parametrize("name", ["amount", "成交额", "money", "TurnoverValue"])
+    @pytest.mark.parametrize(
+        ("lot", "unit"), [(1, 1), (1, 1e3), (1, 1e4), (1, 1e5), (1, 1e6), (100, 1), (100, 1e3)]
+    )
+    def test_lots_become_shares(self, name: str, lot: float, unit: float, tmp_path: Path) -> None:
+        file = self.write(tmp_path / "all.csv", lot, unit, name)
+        np.testing.assert_allclose(load_panel(file)["volume"], self.volumes(), rtol=1e-12)
+        noted = any("lots of 100" in note for note in inspect_path(file).notes)
+        assert noted == (lot == 100)
+
+    def test_money_becomes_shares(self, tmp_path: Path) -> None:
+        file = self.write(tmp_path / "all.csv", 1, 1)
+        frame = pd.read_csv(file)
+        frame["volume"] = frame["amount"]
+        frame.to_csv(file, index=False)
+        panel = load_panel(file)
+        money = frame["amount"].to_numpy().reshape(3, 40).T
+        np.testing.assert_allclose(panel["volume"] * panel["close"], money)
+        assert any("volume is money" in note for note in inspect_path(file).notes)
+
+    @pytest.mark.parametrize(("lot", "unit"), [(100, 1e4), (0.01, 1)])
+    def test_what_cannot_be_told_is_refused(self, lot: float, unit: float, tmp_path: Path) -> None:
+        """Lots beside ten thousands look like prices in hundredths."""
+        message = refusal(self.write(tmp_path / "all.csv", lot, unit))
+        assert "the money traded of AAA is 1e-2 of close x volume" in message
+
+    def test_one_stock_in_another_unit_is_named(self, tmp_path: Path) -> None:
+        file = self.write(tmp_path / "all.csv", 1, 1)
+        frame = pd.read_csv(file)
+        frame.loc[frame["ticker"] == "BBB", "volume"] /= 100
+        frame.to_csv(file, index=False)
+        assert "the money traded of BBB is 1e2" in refusal(file)
+
+    def test_a_column_of_another_kind_says_nothing(self, tmp_path: Path) -> None:
+        file = self.write(tmp_path / "all.csv", 1, 1)
+        frame = pd.read_csv(file)
+        frame["amount"] = np.random.default_rng(0).uniform(1, 1e9, len(frame))
+        frame.to_csv(file, index=False)
+        np.testing.assert_array_equal(load_panel(file)["volume"], self.volumes())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,6 +26,7 @@ from alphakeel.data.columns import (
 )
 from alphakeel.data.grid import Grid, grid_from_long, grid_from_wide
 from alphakeel.data.parsing import looks_like_dates, parse_dates, read_numbers
+from alphakeel.data.quotation import TOLD, hints_in, in_our_units
 from alphakeel.data.tables import Table
 from alphakeel.data.validation import PANEL_FIELDS, Problem, place
 from alphakeel.errors import DataError
@@ -56,6 +57,7 @@ class Reading:
     grid: Grid
     notes: list[str] = field(default_factory=list)  # choices made; sentences without full stop
     problems: list[Problem] = field(default_factory=list)
+    adjusted: str = ""  # why the close is adjusted without an `adj_close`; empty: it is as traded
 
 
 def kind_of(table: Table) -> str:
@@ -131,11 +133,16 @@ def _sampled(table: Table, columns: Sequence[str]) -> dict[str, NDArray[np.float
 
 
 def rows_of(
-    table: Table, understood: dict[str, str], *, ticker: str | None = None
+    table: Table,
+    understood: dict[str, str],
+    *,
+    ticker: str | None = None,
+    hints: Mapping[str, str] | None = None,
 ) -> tuple[pd.DataFrame, list[Problem], list[str]]:
     """Read the understood columns of a table with one row per date (and stock).
 
-    `understood` gives the column by field, `ticker` the stock of a file that holds only one. The
+    `understood` gives the column by field, `ticker` the stock of a file that holds only one,
+    `hints` further columns to keep under their own names if they hold numbers throughout. The
     frame's columns are named by field; rows without a readable date or ticker are left out.
     """
     for needed in ("date",) if ticker else ("date", "ticker"):
@@ -159,8 +166,9 @@ def rows_of(
     else:
         frame["ticker"] = pd.Series([ticker] * len(days), dtype="category")
     named = {column: name for name, column in understood.items() if name in _NUMERIC}
+    told = {column: name for name, column in (hints or {}).items()}
     numbers, wrong, note = read_numbers(
-        {column: table.columns[column] for column in named},
+        {column: table.columns[column] for column in (*named, *told)},
         where=table.name,
         flags=[column for column, name in named.items() if name == "st"],
         delimiter=table.delimiter,
@@ -171,15 +179,17 @@ def rows_of(
             if column not in understood.values()
         },
     )
-    for column, entries in wrong.items():
-        for row, text in entries:
+    for column in told.keys() & wrong.keys():
+        numbers.pop(column)
+    for column in named.keys() & wrong.keys():
+        for row, text in wrong[column]:
             stock, day = str(frame["ticker"].iloc[row]), str(days[row])
             message = (
                 f"row {row + table.first_row}: {named[column]} of {stock} on {day} is "
                 f"{text[:40]!r}, not {_kind(named[column])}{tail}."
             )
             problems.append(Problem(stock, day, named[column], message))
-    frame.update({named[column]: values for column, values in numbers.items()})
+    frame.update({(named | told)[column]: values for column, values in numbers.items()})
     _invert(frame, "pe", "earnings_to_price")
     _invert(frame, "pb", "book_to_price")
     if "sector" in understood:
@@ -203,7 +213,8 @@ def long_rows(
                 understood.pop("ticker", None)
             _index_as_date(understood, table)
             stock = None if tickers is None else tickers[position]
-            frame, unreadable, remarks = rows_of(table, understood, ticker=stock)
+            hints = hints_in(unused) if tickers is not None or "ticker" in understood else {}
+            frame, unreadable, remarks = rows_of(table, understood, ticker=stock, hints=hints)
         except DataError as error:
             problems.append(Problem("", "", "", str(error)))
             continue
@@ -211,6 +222,7 @@ def long_rows(
         problems += unreadable
         notes += [*table.notes, *remarks]
         columns |= {column: name for name, column in understood.items()}
+        columns |= {hints[name]: told for name, told in TOLD.items() if name in frame}
         ignored |= dict.fromkeys(name for name in unused if name not in columns)
     if ignored:
         notes.append(f"columns not used: {', '.join(name[:24] for name in list(ignored)[:20])}")
@@ -281,6 +293,8 @@ def read_wide(tables: Sequence[Table], names: Sequence[str | None], *, where: st
             _join(frames, field_name, part, table.name)
     grid, misplaced = grid_from_wide(frames, where=where)
     reading = Reading("wide", tuple(columns.items()), grid, list(dict.fromkeys(notes)))
+    if {"open", "high", "low", "close"} <= frames.keys() and all(t.levels for t in tables):
+        reading.adjusted = "no Adj Close stands beside it, as where yfinance adjusts by itself"
     _report_order(reading, problems + misplaced)
     return reading
 
@@ -288,11 +302,15 @@ def read_wide(tables: Sequence[Table], names: Sequence[str | None], *, where: st
 def _stacked(layout: str, read: tuple[Any, ...], where: str) -> Reading:
     """Place stacked rows; rows out of order are a note, not a problem."""
     frame, columns, problems, notes = read
+    adjusted = ""
+    if len(frame):
+        frame, found = in_our_units(frame, where)
+        notes, adjusted = [*notes, *found.notes], found.adjusted
     if not len(frame):
         empty = Grid(np.empty(0, dtype="datetime64[D]"), np.empty(0, dtype=np.str_))
         return Reading(layout, columns, empty, notes, problems)
     grid, misplaced = grid_from_long(frame, where=where)
-    reading = Reading(layout, columns, grid, notes)
+    reading = Reading(layout, columns, grid, notes, adjusted=adjusted)
     _report_order(reading, problems + misplaced)
     return reading
 

@@ -223,9 +223,13 @@ def _read_checked(path: Path) -> Reading:
             raise DataError(f"{path.name} holds no row that can be used.")
         return reading
     if "adj_close" not in reading.grid.fields and "close" in reading.grid.fields:
+        why = reading.adjusted
         reading.notes.append(
-            "there is no adjusted close: returns are those of the close, without dividends, and "
-            "wrong at splits"
+            f"close is taken as adjusted already ({why}): returns are those of the close, and "
+            "prices as traded are not known"
+            if why
+            else "there is no adjusted close: returns are those of the close, without dividends, "
+            "and wrong at splits"
         )
     reading.grid = with_adjusted_close(reading.grid, path.name)
     reading.problems += check_grid(reading.grid, today=dt.date.today(), where=path.name)
