@@ -9,7 +9,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from alphakeel.data.assembly import join_asof
 from alphakeel.data.loading import inspect_path, load_panel
+from alphakeel.data.panel import panel_from_wide
+from alphakeel.data.tickers import match_tickers
 from alphakeel.errors import DataError
 
 DAYS = pd.bdate_range("2015-01-01", periods=40, name="Date")
@@ -544,3 +547,82 @@ class TestUnitOfVolume:
         frame["amount"] = np.random.default_rng(0).uniform(1, 1e9, len(frame))
         frame.to_csv(file, index=False)
         np.testing.assert_array_equal(load_panel(file)["volume"], self.volumes())
+
+
+# The same four stocks in the files of other vendors.
+KEYS = {
+    "as they are": ["000001.SZ", "000333.SZ", "600000.SH", "600036.SH"],
+    "no exchange": ["000001", "000333", "600000", "600036"],
+    "lost zeros": ["1", "333", "600000", "600036"],
+    "decimals": ["1.0", "333.0", "600000.0", "600036.0"],
+    "prefixes": ["sz000001", "sz000333", "sh600000", "sh600036"],
+    "other suffixes": ["000001.XSHE", "000333.XSHE", "600000.XSHG", "600036.XSHG"],
+    "lower case": ["000001.sz", "000333.sz", "600000.sh", "600036.sh"],
+}
+
+
+class TestJoins:
+    """Valuations, sectors, members and fundamentals under other spellings of the same tickers."""
+
+    TICKERS = ("000001.SZ", "000333.SZ", "600000.SH", "600036.SH")
+
+    def folder(self, path: Path, keys: list[str], tickers: tuple[str, ...] = TICKERS) -> Path:
+        frames = {ticker: bars(k) for k, ticker in enumerate(tickers)}
+        stacked(frames).to_csv(path / "prices.csv", index=False)
+        values = pd.DataFrame({"symbol": keys, "market_cap": [1e9, 2e9, 3e9, 4e9]})
+        values.merge(pd.Series(DAYS, name="date"), how="cross").to_csv(
+            path / "valuation_daily.csv", index=False
+        )
+        sectors = pd.DataFrame({"symbol": keys, "sector": ["Bank", "Tech", "Bank", "Bank"]})
+        sectors.to_csv(path / "securities.csv", index=False)
+        spells = pd.DataFrame({"symbol": keys, "start_date": DAYS[0], "end_date": DAYS[20]})
+        spells.to_csv(path / "index_membership.csv", index=False)
+        return path
+
+    @pytest.mark.parametrize("spelling", KEYS)
+    @pytest.mark.parametrize("bare", [False, True])
+    def test_are_found_and_counted(self, spelling: str, bare: bool, tmp_path: Path) -> None:
+        tickers = tuple(t.split(".")[0] for t in self.TICKERS) if bare else self.TICKERS
+        path = self.folder(tmp_path, KEYS[spelling], tickers)
+        panel = load_panel(path)
+        np.testing.assert_array_equal(panel["market_cap"], np.tile([1e9, 2e9, 3e9, 4e9], (40, 1)))
+        levels = panel.fields["sector"].levels[panel["sector"][0]]
+        assert levels.tolist() == ["Bank", "Tech", "Bank", "Bank"]
+        assert (panel["member"][:20] == 1).all()
+        notes = inspect_path(path).notes
+        for file in ("valuation_daily.csv", "securities.csv", "index_membership.csv"):
+            assert any(f"{file} names 4 of 4 stocks" in note for note in notes)
+
+    def test_nothing_in_common_is_refused(self, tmp_path: Path) -> None:
+        path = self.folder(tmp_path, ["A", "B", "C", "D"])
+        messages = [problem.message for problem in inspect_path(path).problems]
+        assert len(messages) == 3
+        assert all("names 0 of the 4 stocks with prices: it has 'A' where" in m for m in messages)
+
+    def test_below_half_is_refused(self, tmp_path: Path) -> None:
+        path = self.folder(tmp_path, ["000001.SZ", "B", "C", "D"])
+        assert "names 1 of the 4 stocks" in refusal(path)
+
+    def test_two_stocks_of_one_number_are_not_mixed_up(self) -> None:
+        tickers = ["000001.SH", "000001.SZ", "600000.SH"]
+        match = match_tickers(["1", "600000"], tickers, what="x.csv")
+        assert match.ticker_of == {"600000": "600000.SH"}
+        match = match_tickers(["1", "000001", "600000"], tickers[1:], what="x.csv")
+        assert match.ticker_of == {"600000": "600000.SH"}
+
+    def test_letters_keep_their_dots(self) -> None:
+        tickers = ["AAPL", "BF.B", "BRK.A", "BRK.B", "T"]
+        keys = ["AAPL US Equity", "NYSE:T", "BRK.B", "BRK.A.N", "BF.B"]
+        found = match_tickers(keys, tickers, what="x.csv").ticker_of
+        assert [found[key] for key in keys] == ["AAPL", "T", "BRK.B", "BRK.A", "BF.B"]
+
+    def test_fundamentals(self) -> None:
+        prices = pd.DataFrame({t: bars(k)["close"] for k, t in enumerate(self.TICKERS)})
+        panel = panel_from_wide({"adj_close": prices})
+        reports = pd.DataFrame(
+            {"ticker": KEYS["lost zeros"], "available_date": DAYS[0], "eps": range(4)}
+        )
+        found = join_asof(panel, reports, ["eps"], max_age_days=400)["eps"]
+        np.testing.assert_array_equal(found[1], [0, 1, 2, 3])
+        with pytest.raises(DataError, match="names 0 of the 4 stocks"):
+            join_asof(panel, reports.assign(ticker=list("ABCD")), ["eps"], max_age_days=400)

@@ -26,7 +26,6 @@ __all__ = [
     "is_bar",
     "normalised_name",
     "recognise",
-    "same_letters",
     "stock_and_field",
 ]
 
@@ -171,11 +170,6 @@ def stock_and_field(columns: Sequence[str]) -> list[str]:
                 matching.append(column)
                 break
     return matching
-
-
-def same_letters(ticker: str) -> str:
-    """A ticker as text in which case and Unicode form make no difference."""
-    return unicodedata.normalize("NFKC", ticker).casefold()
 
 
 def is_bar(numbers: Mapping[str, NDArray[np.float64]]) -> bool:

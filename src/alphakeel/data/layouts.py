@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,7 +9,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from alphakeel.data.columns import (
@@ -28,6 +26,7 @@ from alphakeel.data.grid import Grid, grid_from_long, grid_from_wide
 from alphakeel.data.parsing import looks_like_dates, parse_dates, read_numbers
 from alphakeel.data.quotation import TOLD, hints_in, in_our_units
 from alphakeel.data.tables import Table
+from alphakeel.data.tickers import read_tickers
 from alphakeel.data.validation import PANEL_FIELDS, Problem, place
 from alphakeel.errors import DataError
 
@@ -158,7 +157,8 @@ def rows_of(
     ]
     frame: dict[str, Any] = {"date": days}
     if ticker is None:
-        frame["ticker"] = _tickers(table.columns[understood["ticker"]], table.name, table.first_row)
+        symbols = table.columns[understood["ticker"]]
+        frame["ticker"] = read_tickers(symbols, table.name, table.first_row)
         problems += [
             Problem("", "", "ticker", f"row {row + table.first_row}: ticker is missing{tail}.")
             for row in np.flatnonzero(frame["ticker"].isna())
@@ -328,46 +328,6 @@ def as_series(column: Any) -> pd.Series:
     if pa.types.is_nested(column.type):
         raise DataError(f"a column holds {column.type} where one value a row is needed.")
     return pd.Series(column.to_pandas(date_as_object=False))
-
-
-def _tickers(column: Any, where: str = "", first_row: int = 1) -> pd.Series:
-    """Text as categories, trimmed and in one Unicode form, missing where empty."""
-    if pa.types.is_floating(column.type):
-        column = _whole(column, where, first_row)
-    if not pa.types.is_dictionary(column.type):
-        try:
-            column = column.cast(pa.string()).dictionary_encode()
-        except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-            raise DataError(f"a column holds {column.type} where text is needed.") from error
-    series = pd.Series(column.to_pandas())
-    categories = [str(name) for name in series.cat.categories]
-    # A leading apostrophe is how a spreadsheet marks digits as text.
-    plain = [unicodedata.normalize("NFC", name.strip()).removeprefix("'") for name in categories]
-    if plain and all(name.endswith(".0") and name[:-2].isdecimal() for name in plain if name):
-        plain = [name.removesuffix(".0") for name in plain]  # whole numbers that were read as float
-    if all(name and name == old for name, old in zip(plain, categories, strict=True)):
-        return series
-    trimmed = np.array([*(name or None for name in plain), None], dtype=object)
-    return pd.Series(pd.Categorical(trimmed[series.cat.codes]))
-
-
-def _whole(column: Any, where: str, first_row: int) -> Any:
-    """Tickers that are stored as decimals, as whole numbers; refused if one of them is none."""
-    values = pc.cast(column, pa.float64())
-    numbers = np.asarray(pc.fill_null(values, 0.0).to_numpy())
-    wrong = ~np.isfinite(numbers) | (numbers != np.round(numbers)) | (np.abs(numbers) >= 2.0**53)
-    wrong &= ~np.isnan(numbers)
-    for row in np.flatnonzero(wrong)[:1]:
-        raise DataError(
-            f"row {row + first_row}: ticker {numbers[row]:g} is a decimal number, which is no "
-            f"stock's symbol: check which column holds the ticker{place(where)}."
-        )
-    missing = pa.array(np.isnan(numbers))
-    return pc.if_else(
-        missing,
-        pa.scalar(None, pa.int64()),
-        pc.cast(pc.if_else(missing, pa.scalar(0.0), values), pa.int64()),
-    )
 
 
 def _labels(column: Any) -> pd.Series:
