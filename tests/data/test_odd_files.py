@@ -626,3 +626,122 @@ class TestJoins:
         np.testing.assert_array_equal(found[1], [0, 1, 2, 3])
         with pytest.raises(DataError, match="names 0 of the 4 stocks"):
             join_asof(panel, reports.assign(ticker=list("ABCD")), ["eps"], max_age_days=400)
+
+
+def market(n_assets: int = 8, n: int = 120, seed: int = 3) -> pd.DataFrame:
+    """Prices of stocks that share a market, as dates x tickers, on weekdays."""
+    rng = np.random.default_rng(seed)
+    returns = rng.normal(0, 0.01, (n, 1)) + rng.normal(0, 0.01, (n, n_assets))
+    days = pd.bdate_range("2015-01-01", periods=n, name="date")
+    names = [f"S{i}" for i in range(n_assets)]
+    return pd.DataFrame(np.exp(np.cumsum(returns, axis=0)) * 50, days, names)
+
+
+class TestIndexAmongStocks:
+    def level(self, prices: pd.DataFrame) -> pd.Series:
+        return prices.pct_change().mean(axis=1).fillna(0).add(1).cumprod() * 2000
+
+    @pytest.mark.parametrize("name", ["^GSPC", ".SPX", "SPX", "DAX", "000300.SH", "399001.SZ"])
+    @pytest.mark.parametrize("layout", ["wide", "a file per stock"])
+    def test_becomes_the_market_index(self, name: str, layout: str, tmp_path: Path) -> None:
+        prices = market()
+        level = self.level(prices)
+        table = prices.assign(**{name: level})
+        if layout == "wide" or name.startswith("."):  # a file of that name would be hidden
+            table.to_csv(tmp_path / "all.csv")
+        else:
+            for ticker in table.columns:
+                table[[ticker]].set_axis(["Close"], axis=1).to_csv(tmp_path / f"{ticker}.csv")
+        panel = load_panel(tmp_path)
+        assert panel.asset_names.tolist() == list(prices.columns)
+        np.testing.assert_allclose(panel["market_index"][:, 0], level)
+        note = f"{name} is no stock but an index or a rate, by name, and cannot be held: left out"
+        assert f"{note}; {name} is taken as the market index" in inspect_path(tmp_path).notes
+
+    def test_rates_and_fear_are_left_out_and_no_index(self, tmp_path: Path) -> None:
+        prices, rng = market(), np.random.default_rng(0)
+        other = {n: np.exp(np.cumsum(rng.normal(0, 0.01, 120))) for n in ("EUR=", "EURUSD=X")}
+        table = prices.assign(**other, **{"^VIX": 1 / self.level(prices)})
+        table.to_csv(tmp_path / "all.csv")
+        panel = load_panel(tmp_path / "all.csv")
+        assert panel.asset_names.tolist() == list(prices.columns)
+        assert "market_index" not in panel
+
+    @pytest.mark.parametrize("name", ["DAX", "SPX", "MARKET", "SMI"])
+    def test_a_stock_of_an_indexs_name_stays(self, name: str, tmp_path: Path) -> None:
+        prices = market()
+        own = np.exp(np.cumsum(np.random.default_rng(9).normal(0, 0.02, 120)))
+        prices.assign(**{name: own}).to_csv(tmp_path / "all.csv")
+        assert name in load_panel(tmp_path / "all.csv").asset_names
+
+    def test_ordinary_tickers_stay(self, tmp_path: Path) -> None:
+        names = ["BRK.B", "000001.SZ", "600000.SH", "BF.B", "A", "sz000001", "0700.HK", "X"]
+        market().set_axis(names, axis=1).to_csv(tmp_path / "all.csv")
+        assert load_panel(tmp_path / "all.csv").n_assets == len(names)
+
+    def test_an_index_file_goes_before(self, tmp_path: Path) -> None:
+        prices = market()
+        for ticker, column in prices.assign(**{"^GSPC": self.level(prices)}).items():
+            column.rename("Close").to_csv(tmp_path / f"{ticker}.csv")
+        (self.level(prices) / 2).rename("close").to_csv(tmp_path / "index.csv")
+        pd.DataFrame({"symbol": prices.columns, "sector": "Tech"}).to_csv(tmp_path / "sectors.csv")
+        panel = load_panel(tmp_path)
+        assert panel.asset_names.tolist() == list(prices.columns)
+        np.testing.assert_allclose(panel["market_index"][:, 0], self.level(prices) / 2)
+        assert panel.fields["sector"].levels.tolist() == ["Tech"]
+
+
+class TestSpacing:
+    @pytest.mark.parametrize(
+        ("rule", "words"),
+        [("W-FRI", "a week apart"), ("ME", "a month apart"), ("QE", "a quarter apart")],
+    )
+    @pytest.mark.parametrize("layout", ["wide", "long", "a file per stock"])
+    def test_not_daily_is_refused(self, rule: str, words: str, layout: str, tmp_path: Path) -> None:
+        prices = market(n=900).resample(rule).last().rename_axis("date")
+        if layout == "wide":
+            prices.to_csv(tmp_path / "all.csv")
+        elif layout == "long":
+            rows = prices.melt(ignore_index=False, var_name="ticker", value_name="close")
+            rows.to_csv(tmp_path / "all.csv")
+        else:
+            for ticker in prices.columns:
+                prices[ticker].rename("Close").to_csv(tmp_path / f"{ticker}.csv")
+        message = refusal(tmp_path)
+        assert words in message
+        assert "give daily prices" in message
+
+    def test_weekdays_that_differ_between_stocks_are_still_weeks(self, tmp_path: Path) -> None:
+        prices = market(n=400)
+        apart = {t: prices[t].iloc[k % 5 :: 5] for k, t in enumerate(prices)}
+        rows = [weekly.rename("close").to_frame().assign(ticker=t) for t, weekly in apart.items()]
+        pd.concat(rows).to_csv(tmp_path / "all.csv")
+        assert "a week apart" in refusal(tmp_path)
+
+    def test_holidays_and_gaps_are_daily(self, tmp_path: Path) -> None:
+        prices = market(n=400)
+        prices = prices.drop(prices.index[100:160]).drop(prices.index[::23], errors="ignore")
+        prices.to_csv(tmp_path / "all.csv")
+        assert load_panel(tmp_path / "all.csv").n_observations == len(prices)
+
+    def test_prices_carried_over_weekends_are_left_out(self, tmp_path: Path) -> None:
+        prices = market(n=300).drop(pd.Timestamp("2015-05-25"))
+        prices.asfreq("D").ffill().to_csv(tmp_path / "all.csv")
+        panel = load_panel(tmp_path / "all.csv")
+        np.testing.assert_array_equal(panel["adj_close"], prices)
+        assert any("weekends and holidays" in n for n in inspect_path(tmp_path / "all.csv").notes)
+
+    def test_a_market_that_never_closes_is_noted(self, tmp_path: Path) -> None:
+        prices = market(n=300)
+        prices.index = pd.date_range("2015-01-01", periods=300, name="date")
+        prices.to_csv(tmp_path / "all.csv")
+        assert load_panel(tmp_path / "all.csv").n_observations == 300
+        assert any("prices move on weekends" in n for n in inspect_path(tmp_path / "all.csv").notes)
+
+    def test_a_week_from_sunday_to_thursday_is_daily(self, tmp_path: Path) -> None:
+        prices = market(n=300)
+        days = pd.date_range("2015-01-01", periods=600)
+        prices.index = days[~days.day_of_week.isin([4, 5])][:300]
+        prices.to_csv(tmp_path / "all.csv")
+        assert load_panel(tmp_path / "all.csv").n_observations == 300
+        assert not any("weekends" in note for note in inspect_path(tmp_path / "all.csv").notes)

@@ -60,10 +60,12 @@ def run(
         from alphakeel.study import run_study
 
         with progress_bar(hidden=quiet or as_json) as on_progress:
-            panel, settings, name = load_data(settings)
+            panel, settings, name, notes = load_data(settings)
             store = DiskStore(out / ".resume", fresh=fresh)
             listener = on_progress if quiet else announce_resumption(on_progress)
-            study = run_study(panel, settings, name=name, on_progress=listener, store=store)
+            study = run_study(
+                panel, settings, name=name, notes=notes, on_progress=listener, store=store
+            )
         use = _log_run(study, ledger or out / "trials.jsonl")
         folder = save_run(study, out, more=lambda place: _write_report(study, place, use))
         forget_progress(study, store)
@@ -156,7 +158,7 @@ def audit(
         from alphakeel.provenance import load_data
 
         with progress_bar(hidden=quiet or as_json) as on_progress:
-            panel, settings, name = load_data(settings)
+            panel, settings, name, notes = load_data(settings)
             result = run_audit(
                 panel,
                 settings,
@@ -167,9 +169,10 @@ def audit(
                 on_progress=on_progress,
             )
         if as_json:
-            typer.echo(json.dumps(result.to_dict(), ensure_ascii=False))
+            document = {**result.to_dict(), "notes": list(notes)}
+            typer.echo(json.dumps(document, ensure_ascii=False))
         elif not quiet:
-            print_audit(result)
+            print_audit(result, notes)
         if result.verdict == "leak":
             raise typer.Exit(3)
 
@@ -249,7 +252,7 @@ def tune(
             overlay=overlay,
         )
         with progress_bar(hidden=quiet or as_json) as on_progress:
-            panel, settings, name = load_data(settings)
+            panel, settings, name, _ = load_data(settings)
             trials_seen = TrialLedger(ledger or out / "trials.jsonl")
             result = search(
                 panel,
@@ -300,7 +303,7 @@ def degree(
 
         plan = CurvePlan(model=model, n_trials=trials, n_seeds=seeds, overlay=overlay)
         with progress_bar(hidden=quiet or as_json) as on_progress:
-            panel, settings, name = load_data(settings)
+            panel, settings, name, _ = load_data(settings)
             store = DiskStore(out / ".resume", fresh=fresh)
             trials_seen = TrialLedger(ledger or out / "trials.jsonl")
             curve = run_validation_curve(

@@ -55,6 +55,7 @@ class Reading:
     columns: tuple[tuple[str, str], ...]  # column of the file, and the field it stands for
     grid: Grid
     notes: list[str] = field(default_factory=list)  # choices made; sentences without full stop
+    cautions: list[str] = field(default_factory=list)  # those that move the numbers of a study
     problems: list[Problem] = field(default_factory=list)
     adjusted: str = ""  # why the close is adjusted without an `adj_close`; empty: it is as traded
 
@@ -253,6 +254,7 @@ def read_wide(tables: Sequence[Table], names: Sequence[str | None], *, where: st
     frames: dict[str, pd.DataFrame] = {}
     problems: list[Problem] = []
     notes: list[str] = []
+    cautions: list[str] = []
     columns: dict[str, str] = {}
     for table, name in zip(tables, names, strict=True):
         date, stocks = _wide_axes(table)
@@ -285,14 +287,14 @@ def read_wide(tables: Sequence[Table], names: Sequence[str | None], *, where: st
             parts = {name or "adj_close": values}
             columns[f"{len(stocks)} other columns"] = f"{name or 'adj_close'} by ticker"
             if name is None:
-                notes.append(
+                cautions.append(
                     "the table is taken as prices adjusted for splits and dividends: nothing in "
                     "it says so"
                 )
         for field_name, part in parts.items():
             _join(frames, field_name, part, table.name)
     grid, misplaced = grid_from_wide(frames, where=where)
-    reading = Reading("wide", tuple(columns.items()), grid, list(dict.fromkeys(notes)))
+    reading = Reading("wide", tuple(columns.items()), grid, list(dict.fromkeys(notes)), cautions)
     if {"open", "high", "low", "close"} <= frames.keys() and all(t.levels for t in tables):
         reading.adjusted = "no Adj Close stands beside it, as where yfinance adjusts by itself"
     _report_order(reading, problems + misplaced)
@@ -302,15 +304,15 @@ def read_wide(tables: Sequence[Table], names: Sequence[str | None], *, where: st
 def _stacked(layout: str, read: tuple[Any, ...], where: str) -> Reading:
     """Place stacked rows; rows out of order are a note, not a problem."""
     frame, columns, problems, notes = read
-    adjusted = ""
+    cautions, adjusted = [], ""
     if len(frame):
         frame, found = in_our_units(frame, where)
-        notes, adjusted = [*notes, *found.notes], found.adjusted
+        cautions, adjusted = found.notes, found.adjusted
     if not len(frame):
         empty = Grid(np.empty(0, dtype="datetime64[D]"), np.empty(0, dtype=np.str_))
-        return Reading(layout, columns, empty, notes, problems)
+        return Reading(layout, columns, empty, notes, problems=problems)
     grid, misplaced = grid_from_long(frame, where=where)
-    reading = Reading(layout, columns, grid, notes, adjusted=adjusted)
+    reading = Reading(layout, columns, grid, notes, cautions, adjusted=adjusted)
     _report_order(reading, problems + misplaced)
     return reading
 

@@ -34,6 +34,7 @@ from alphakeel.data.layouts import (
     refuse_one_stock,
 )
 from alphakeel.data.parsing import parse_dates
+from alphakeel.data.plausibility import only_trading_days, spacing_fault, without_index
 from alphakeel.data.side_files import add_index, add_members, add_sectors, add_valuations
 from alphakeel.data.tables import (
     PACKED_SUFFIXES,
@@ -52,17 +53,27 @@ __all__ = [
     "is_folder_format",
     "load_panel",
     "read_folder_format",
+    "read_panel",
     "read_reports",
 ]
 
 _KNOWN = (
     "prices",
     "securities",
+    "sectors",
     "valuation_daily",
     "fundamentals",
     "index",
     "index_membership",
+    "members",
     "corporate_actions",
+)
+# What may lie beside prices of any layout, under the first of its names that is there.
+_SIDE_FILES = (
+    (("valuation_daily",), add_valuations),
+    (("securities", "sectors"), add_sectors),
+    (("index",), add_index),
+    (("index_membership", "members"), add_members),
 )
 
 
@@ -144,6 +155,18 @@ def load_panel(
     array([[10., 20.],
            [11., 19.]])
     """
+    return read_panel(path, start=start, end=end, universe=universe, top=top)[0]
+
+
+def read_panel(
+    path: str | Path,
+    *,
+    start: str | dt.date | None = None,
+    end: str | dt.date | None = None,
+    universe: str = "members",
+    top: int | None = None,
+) -> tuple[AssetPanel, tuple[str, ...]]:
+    """What `load_panel` returns, and what a reader of its numbers must know about the files."""
     if universe not in ("members", "all"):
         raise ConfigError(f"universe is {universe!r}, but must be 'members' or 'all'.")
     reading = _read_checked(Path(path))
@@ -157,7 +180,7 @@ def load_panel(
     # Dates on which nobody in this universe traded say nothing about it.
     grid = without_empty(grid, [], least=1)
     check_counts(grid, 2, 2, Path(path).name)
-    return assemble(grid, source=Path(path).name)
+    return assemble(grid, source=Path(path).name), tuple(reading.cautions)
 
 
 def inspect_path(path: str | Path) -> DataReport:
@@ -189,7 +212,7 @@ def inspect_path(path: str | Path) -> DataReport:
         n_assets=len(grid.tickers),
         first_date=str(grid.dates[0]) if len(grid.dates) else "",
         last_date=str(grid.dates[-1]) if len(grid.dates) else "",
-        notes=tuple(reading.notes),
+        notes=(*reading.notes, *reading.cautions),
         problems=tuple(problems[:MAX_PROBLEMS]),
         panel=panel,
     )
@@ -218,7 +241,7 @@ def _read_checked(path: Path) -> Reading:
         return reading
     if "adj_close" not in reading.grid.fields and "close" in reading.grid.fields:
         why = reading.adjusted
-        reading.notes.append(
+        reading.cautions.append(
             f"close is taken as adjusted already ({why}): returns are those of the close, and "
             "prices as traded are not known"
             if why
@@ -228,11 +251,14 @@ def _read_checked(path: Path) -> Reading:
     reading.grid = with_adjusted_close(reading.grid, path.name)
     reading.problems += check_grid(reading.grid, today=dt.date.today(), where=path.name)
     if not reading.problems:
+        reading.grid = without_index(reading.grid, reading.cautions)
         _drop_and_note(reading, path.name)
     if not reading.problems:
+        reading.problems += spacing_fault(reading.grid, path.name)
+        reading.grid = only_trading_days(reading.grid, reading.cautions)
         problems, notes = tickers_alike(reading.grid, path.name)
         reading.problems += problems
-        reading.notes += notes
+        reading.cautions += notes
     return reading
 
 
@@ -258,15 +284,25 @@ def _read_folder(path: Path) -> Reading:
     """Read a folder by what its files have in common."""
     if is_folder_format(path):
         return read_folder_format(path)
+    beside = {stem for stems, _ in _SIDE_FILES for stem in stems} | {"fundamentals"}
     files = sorted(
         file
         for file in path.iterdir()
-        if file.suffix.lower() in SUFFIXES and not file.is_dir() and not file.name.startswith(".")
+        if file.suffix.lower() in SUFFIXES
+        and not file.is_dir()
+        and not file.name.startswith(".")
+        and file.stem not in beside
     )
     if not files:
         raise DataError(_no_table(path))
-    if len(files) == 1:
-        return _read_file(files[0])
+    reading = _read_file(files[0]) if len(files) == 1 else _read_together(files, path)
+    if len(reading.grid.dates):
+        _add_side_files(reading, path)
+    return reading
+
+
+def _read_together(files: list[Path], path: Path) -> Reading:
+    """Read the files of a folder that hold the prices."""
     tables: list[Table] = []
     problems: list[Problem] = []
     for file in files:
@@ -385,22 +421,20 @@ def read_folder_format(path: Path) -> Reading:
     reading.layout = "folder"
     if not len(reading.grid.dates):
         return reading
-    steps = (
-        ("valuation_daily", add_valuations),
-        ("securities", add_sectors),
-        ("index", add_index),
-        ("index_membership", add_members),
-    )
-    for stem, add in steps:
-        file = _file(path, stem)
-        if file is None:
-            continue
-        try:
-            add(reading, read_table(file))
-        except DataError as error:
-            reading.problems.append(Problem("", "", stem, str(error)))
+    _add_side_files(reading, path)
     _note_unused(reading, path)
     return reading
+
+
+def _add_side_files(reading: Reading, path: Path) -> None:
+    """Join what lies beside the prices; faults of these files become problems."""
+    for stems, add in _SIDE_FILES:
+        for file in filter(None, (_file(path, stem) for stem in stems)):
+            try:
+                add(reading, read_table(file))
+            except DataError as error:
+                reading.problems.append(Problem("", "", stems[0], str(error)))
+            break
 
 
 def _note_unused(reading: Reading, path: Path) -> None:

@@ -45,7 +45,7 @@ def add_valuations(reading: Reading, table: Table) -> None:
             f"{table.name} has two rows for {frame['ticker'].iloc[at]} on {days[at]}: keep one."
         )
     match = match_tickers(frame["ticker"].cat.categories, reading.grid.tickers, what=table.name)
-    reading.notes.append(match.note)
+    reading.cautions.append(match.note)
     stocks = frame["ticker"].map(match.ticker_of)
     values = {name: frame[name].to_numpy() for name in _YIELDS if name in frame.columns}
     placed = place_rows(values, days, stocks, reading.grid)
@@ -60,7 +60,7 @@ def add_sectors(reading: Reading, table: Table) -> None:
     tickers = read_tickers(table.columns[understood["ticker"]], table.name, table.first_row)
     match = match_tickers(tickers.cat.categories, reading.grid.tickers, what=table.name)
     tickers = tickers.map(match.ticker_of)
-    reading.notes.append(match.note)
+    reading.cautions.append(match.note)
     dated = sorted(name for name in table.columns if re.fullmatch(r"sector_\d{4}", name))
     sources = [*dated, *([understood["sector"]] if "sector" in understood else [])]
     labels: dict[str, str] = {}
@@ -124,14 +124,14 @@ def add_members(reading: Reading, table: Table) -> None:
     )
     grid = reading.grid
     match = match_tickers(spells["ticker"].cat.categories, grid.tickers, what=table.name)
-    reading.notes.append(match.note)
+    reading.cautions.append(match.note)
     spells["ticker"] = spells["ticker"].map(match.ticker_of)
     member = member_grid(spells, grid.dates, grid.tickers)
     reading.grid = replace(grid, member=member)
     reading.columns += ((ticker, "member"),)
     everyone = spells.assign(ticker=[f"spell {row}" for row in range(len(spells))])
     all_members = member_grid(everyone, grid.dates, np.asarray(everyone["ticker"], dtype=np.str_))
-    reading.notes.append(_survivors(grid, member, all_members))
+    reading.cautions.append(_survivors(grid, member, all_members))
 
 
 def _survivors(grid: Grid, member: NDArray[np.float64], all_members: NDArray[np.float64]) -> str:
