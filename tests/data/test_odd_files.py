@@ -745,3 +745,49 @@ class TestSpacing:
         prices.to_csv(tmp_path / "all.csv")
         assert load_panel(tmp_path / "all.csv").n_observations == 300
         assert not any("weekends" in note for note in inspect_path(tmp_path / "all.csv").notes)
+
+    @pytest.mark.parametrize("layout", ["wide", "long"])
+    @pytest.mark.parametrize("ending", ["csv", "parquet"])
+    def test_intraday_is_refused_as_such(self, layout: str, ending: str, tmp_path: Path) -> None:
+        prices = market(n=40)
+        prices.index = pd.date_range("2015-01-05 09:30", periods=40, freq="h", name="date")
+        if layout == "long":
+            prices = prices.melt(ignore_index=False, var_name="ticker", value_name="close")
+        file = tmp_path / f"all.{ending}"
+        prices = prices.reset_index()
+        prices.to_csv(file, index=False) if ending == "csv" else prices.to_parquet(file)
+        message = refusal(file)
+        assert "several rows a day (2015-01-05 09:30:00 and 2015-01-05 10:30:00)" in message
+
+
+def test_downloads_of_investing_com(tmp_path: Path) -> None:
+    for seed, name in enumerate(("AAPL", "MSFT")):
+        frame = bars(seed)[::-1]
+        lines = ['"Date","Price","Open","High","Low","Vol.","Change %"']
+        lines += [
+            f'"{day:%b %d, %Y}","{1000 + row.close:,.2f}","{1000 + row.open:,.2f}",'
+            f'"{1000 + row.high:,.2f}","{1000 + row.low:,.2f}","{row.volume / 1e6:.2f}M","0.1%"'
+            for day, row in zip(frame.index, frame.itertuples(), strict=True)
+        ]
+        (tmp_path / f"{name} Historical Data.csv").write_text("\n".join(lines), "utf-8-sig")
+    panel = load_panel(tmp_path)
+    assert panel.asset_names.tolist() == ["AAPL", "MSFT"]
+    frames = [bars(0), bars(1)]
+    expected = np.column_stack([frame["close"] + 1000 for frame in frames])
+    np.testing.assert_allclose(panel["close"], expected, rtol=1e-12)
+    volume = np.column_stack([(frame["volume"] / 1e6).round(2) * 1e6 for frame in frames])
+    np.testing.assert_allclose(panel["volume"], volume)
+
+
+def test_downloads_of_nasdaq_com(tmp_path: Path) -> None:
+    for seed, name in enumerate(("AMZN", "MSFT")):
+        lines = ["Date, Close/Last, Volume, Open, High, Low"]
+        lines += [
+            f"{day:%m/%d/%Y}, ${row.close}, {row.volume}, ${row.open}, ${row.high}, ${row.low}"
+            for day, row in zip(bars(seed).index, bars(seed).itertuples(), strict=True)
+        ]
+        text_of(tmp_path / f"{name}.csv", lines)
+    panel = load_panel(tmp_path)
+    for field in ("open", "high", "low", "close", "volume"):
+        expected = np.column_stack([bars(seed)[field] for seed in (0, 1)])
+        np.testing.assert_array_equal(panel[field], expected)

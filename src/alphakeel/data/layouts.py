@@ -151,7 +151,7 @@ def rows_of(
             raise DataError(f"no column of {table.name} is recognised as the {needed}: {have}.")
     tail = place(table.name)
     problems = list(table.problems)
-    days, faults = parse_dates(as_series(table.columns[understood["date"]]))
+    days, faults = _daily(table, understood["date"])
     problems += [
         Problem("", "", "date", f"row {row + table.first_row}: date {fault}{tail}.")
         for row, fault in faults
@@ -261,7 +261,7 @@ def read_wide(tables: Sequence[Table], names: Sequence[str | None], *, where: st
         columns[date] = "date"
         problems += table.problems
         notes += table.notes
-        days, faults = parse_dates(as_series(table.columns[date]))
+        days, faults = _daily(table, date)
         problems += [
             Problem("", "", "date", f"row {row + table.first_row}: date {text}{place(table.name)}.")
             for row, text in faults
@@ -337,6 +337,23 @@ def _labels(column: Any) -> pd.Series:
     series = as_series(column)
     text = series.astype(object).map(lambda value: str(value).strip(), na_action="ignore")
     return text.where(text != "", None).astype("category")
+
+
+def _daily(table: Table, column: str) -> tuple[NDArray[np.datetime64], list[tuple[int, str]]]:
+    """The days of a column of dates; refused if most of them hold several times of day."""
+    series = as_series(table.columns[column])
+    days, faults = parse_dates(series)
+    times = pd.DataFrame({"day": days[:_SAMPLE], "time": series[:_SAMPLE]}).dropna()
+    if len(times) and (":" in str(times["time"].iloc[0])):
+        times = times.drop_duplicates()
+        several = times["day"].duplicated(keep=False)
+        if times["day"][several].nunique() >= 0.5 * times["day"].nunique():
+            first, second = times["time"][several][:2]
+            raise DataError(
+                f"{table.name} holds several rows a day ({first} and {second}), but a study counts "
+                "days: give one row per date and stock, the last of the day."
+            )
+    return days, faults
 
 
 def _invert(frame: dict[str, Any], ratio: str, name: str) -> None:

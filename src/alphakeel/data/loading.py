@@ -8,6 +8,8 @@ reports as filed, each with the day it became public.
 from __future__ import annotations
 
 import datetime as dt
+import re
+import unicodedata
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -269,7 +271,7 @@ def _read_file(path: Path) -> Reading:
     if kind == "wide":
         return read_wide([table], [_field_named(path.stem, table)], where=path.name)
     if kind == "single":
-        return read_per_ticker([table], [path.stem], where=path.name)
+        return read_per_ticker([table], [_stock_named(path.stem)], where=path.name)
     return read_long([table], where=path.name)
 
 
@@ -278,6 +280,12 @@ def _field_named(stem: str, table: Table) -> str | None:
     name = field_of(stem)
     known = name in PANEL_FIELDS and normalised_name(stem) not in WORDS
     return name if known and not table.levels else None
+
+
+def _stock_named(stem: str) -> str:
+    """The stock that a file is named after, without what investing.com adds."""
+    stock = unicodedata.normalize("NFC", stem)
+    return re.sub(r" Historical Data( \(\d+\))?$", "", stock)
 
 
 def _read_folder(path: Path) -> Reading:
@@ -334,7 +342,7 @@ def _by_kind(tables: list[Table], path: Path) -> Reading:
     if set(kinds.values()) == {"long"}:
         return read_long(tables, where=path.name)
     if set(kinds.values()) == {"single"}:
-        return read_per_ticker(tables, stems, where=path.name)
+        return read_per_ticker(tables, [_stock_named(stem) for stem in stems], where=path.name)
     fields = [field_of(stem) for stem in stems]
     if set(kinds.values()) == {"wide"}:
         if all(fields):

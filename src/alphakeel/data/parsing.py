@@ -49,6 +49,9 @@ _COMMA_STYLE = (
 _EITHER = r"^[+-]?[1-9]\d{0,2},\d{3}$"
 _EITHER_POINT = r"^[+-]?[1-9]\d{0,2}\.\d{3}$"
 
+# "103.27M": thousands, millions, (US) billions and trillions, as investing.com writes them.
+_SCALED = r"(?i)^([+-]?[\d.,]*\d)\s?[KMBT]$"
+
 Numbers = dict[str, NDArray[np.float64]]
 Faults = list[tuple[int, str]]  # row, and its text or what is wrong with it
 
@@ -106,11 +109,19 @@ def read_numbers(
         return numbers, faults, ""
     # One odd column decides how all text in the file is read.
     texts = {name: _closed_up(text) for name, text in texts.items()}
+    scales = {name: _scale(text) for name, text in texts.items()}
+    texts = {
+        name: pc.replace_substring_regex(text, _SCALED, r"\1") if scales[name] is not None else text
+        for name, text in texts.items()
+    }
     comma = _decimal_comma(texts, where) if hard else False
     if doubtful and not comma:
         comma = _points_are_thousands(texts, beside or {}, where, first_row)
     for name, text in texts.items():
         numbers[name], bad = _converted(text, comma)
+        scale = scales[name]
+        if scale is not None:
+            numbers[name] = numbers[name] * scale
         if len(bad):
             originals = columns[name].take(pa.array(bad[:MAX_PROBLEMS])).to_pylist()
             faults[name] = [
@@ -149,9 +160,22 @@ def _without_missing(column: Any) -> Any:
 
 
 def _closed_up(text: Any) -> Any:
-    """Take out spaces and apostrophes between digits."""
+    """Take out spaces and apostrophes between digits, and the sign of a currency before them."""
+    text = pc.replace_substring_regex(text, r"^([+-]?)[$€£¥₹₩]\s*([\d.,])", r"\1\2")
     inner = pc.match_substring_regex(text, rf"^[+-]?\d{{1,3}}({_SPACES}\d{{3}})+([.,]\d*)?$")
     return pc.if_else(inner, pc.replace_substring_regex(text, _SPACES, ""), text)
+
+
+def _scale(text: Any) -> NDArray[np.float64] | None:
+    """What the letter behind each number stands for (`1.5M`); None if there is none."""
+    scale = None
+    for letter, factor in (("K", 1e3), ("M", 1e6), ("B", 1e9), ("T", 1e12)):
+        pattern = rf"(?i)^[+-]?[\d.,]*\d\s?{letter}$"
+        hits = pc.fill_null(pc.match_substring_regex(text, pattern), False).to_numpy()
+        if hits.any():
+            scale = np.ones(len(hits)) if scale is None else scale
+            scale[hits] = factor
+    return scale
 
 
 def _floats(column: Any) -> NDArray[np.float64]:

@@ -104,6 +104,12 @@ def add_index(reading: Reading, table: Table) -> None:
     level = index_on_dates(frame.set_index("date")["close"], reading.grid.dates)
     if np.isnan(level).all():
         raise DataError(f"{table.name} has no date in common with the prices.")
+    missing = np.flatnonzero(np.isnan(level))
+    if len(missing):
+        reading.notes.append(
+            f"{table.name} has no value on {len(missing)} of {len(level)} dates of the prices, the "
+            f"first {reading.grid.dates[missing[0]]}: what needs all of it is left out"
+        )
     reading.grid = replace(reading.grid, index=level)
     reading.columns += ((wanted["close"], "market_index"),)
 
