@@ -791,3 +791,51 @@ def test_downloads_of_nasdaq_com(tmp_path: Path) -> None:
     for field in ("open", "high", "low", "close", "volume"):
         expected = np.column_stack([bars(seed)[field] for seed in (0, 1)])
         np.testing.assert_array_equal(panel[field], expected)
+
+
+class TestCountedDates:
+    @pytest.mark.parametrize("unit", ["s", "ms", "us", "ns", "Excel"])
+    @pytest.mark.parametrize("layout", ["wide", "long"])
+    @pytest.mark.parametrize("ending", ["csv", "parquet"])
+    def test_are_read(self, unit: str, layout: str, ending: str, tmp_path: Path) -> None:
+        prices = market(n=60)
+        days = prices.index.to_numpy()
+        if unit == "Excel":
+            counts = (days - np.datetime64("1899-12-30")) // np.timedelta64(1, "D")
+        else:
+            counts = days.astype(f"datetime64[{unit}]").astype(np.int64)
+        table = prices.set_axis(pd.Index(counts, name="timestamp"))
+        if layout == "long":
+            table = table.melt(ignore_index=False, var_name="ticker", value_name="close")
+        file, table = tmp_path / f"all.{ending}", table.reset_index()
+        table.to_csv(file, index=False) if ending == "csv" else table.to_parquet(file)
+        panel = load_panel(file)
+        assert (panel.observations.astype("M8[D]") == days.astype("M8[D]")).all()
+        np.testing.assert_array_equal(panel["adj_close"], prices)
+
+    @pytest.mark.parametrize("text", ["42009", "160418", "16-04-18", "01/02/2015", "soon"])
+    def test_a_text_that_is_no_date_is_named(self, text: str, tmp_path: Path) -> None:
+        lines = ["Date,A,B", *(f"{text},{k},{k + 1}" for k in range(1, 5))]
+        assert f"row 2: date {text!r} c" in refusal(text_of(tmp_path / "all.csv", lines))
+
+    def test_excels_days_on_weekends_are_of_another_base(self, tmp_path: Path) -> None:
+        lines = ["Date,A,B", *(f"{42002 + k},{50 + k},{60 - k}" for k in range(9))]
+        assert "row 2: date '42002' cannot be read" in refusal(text_of(tmp_path / "x.csv", lines))
+
+
+@pytest.mark.parametrize("first", ["field", "ticker"])
+def test_parquet_with_pairs_of_names(first: str, tmp_path: Path) -> None:
+    frames = {name: bars(seed) for seed, name in enumerate(("AAPL", "BRK.B"))}
+    table = pd.concat(frames, axis=1).rename(columns=str.title, level=1)
+    table = table if first == "ticker" else table.swaplevel(axis=1)
+    table.to_parquet(tmp_path / "all.parquet")
+    panel = load_panel(tmp_path / "all.parquet")
+    assert panel.asset_names.tolist() == ["AAPL", "BRK.B"]
+    for field in ("open", "high", "low", "close", "volume"):
+        expected = np.column_stack([frame[field] for frame in frames.values()])
+        np.testing.assert_array_equal(panel[field], expected)
+
+
+def test_one_stock_says_what_was_taken_for_its_close(tmp_path: Path) -> None:
+    lines = ["date,PRICE,CLOSE,MSFT", "2015-01-01,5,6,7", "2015-01-02,6,5,8"]
+    assert "column 'CLOSE' was taken for its close" in refusal(text_of(tmp_path / "w.csv", lines))

@@ -198,8 +198,10 @@ def bars_by_values(numbers: Mapping[str, NDArray[np.float64]]) -> tuple[str, ...
     if not 3 <= len(names) <= MOST_COLUMNS:
         return ()
     values = np.column_stack([numbers[name][:MOST_ROWS] for name in names])
+    if len(values) < 5:
+        return ()
     usable = np.isfinite(values).mean(axis=0) > 0.5
-    if len(values) < 5 or usable.sum() < 3:
+    if usable.sum() < 3:
         return ()
     with np.errstate(invalid="ignore", divide="ignore"):
         at_least = np.array(

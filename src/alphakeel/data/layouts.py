@@ -381,7 +381,11 @@ def _wide_axes(table: Table) -> tuple[str, list[str]]:
     if not looks_like_dates(as_series(table.columns[date])):
         date = next((name for name in names if field_of(name) == "date"), date)
     stocks = [name for name in names if name != date and not _counts_rows(table, name)]
-    if not looks_like_dates(as_series(table.columns[date])):
+    faults = parse_dates(as_series(table.columns[date].slice(0, 50)))[1]
+    if 2 * len(faults) > min(50, len(table.columns[date])):
+        if field_of(date) == "date" and len(stocks) > 1:
+            row, fault = faults[0]
+            raise DataError(f"row {row + table.first_row}: date {fault}{place(table.name)}.")
         kinds = ", ".join(name[:24] for name in names[:12])
         raise DataError(
             f"the columns of {table.name} are not understood ({kinds}): name a date, a ticker "

@@ -42,7 +42,9 @@ from alphakeel.data.tables import (
     PACKED_SUFFIXES,
     SUFFIXES,
     Table,
+    is_table,
     read_table,
+    stem_of,
 )
 from alphakeel.data.tickers import tickers_alike
 from alphakeel.data.universe import most_traded, only_members, without_empty
@@ -269,9 +271,9 @@ def _read_file(path: Path) -> Reading:
     table = read_table(path)
     kind = kind_of(table)
     if kind == "wide":
-        return read_wide([table], [_field_named(path.stem, table)], where=path.name)
+        return read_wide([table], [_field_named(stem_of(path.name), table)], where=path.name)
     if kind == "single":
-        return read_per_ticker([table], [_stock_named(path.stem)], where=path.name)
+        return read_per_ticker([table], [_stock_named(stem_of(path.name))], where=path.name)
     return read_long([table], where=path.name)
 
 
@@ -296,10 +298,10 @@ def _read_folder(path: Path) -> Reading:
     files = sorted(
         file
         for file in path.iterdir()
-        if file.suffix.lower() in SUFFIXES
+        if is_table(file)
         and not file.is_dir()
         and not file.name.startswith(".")
-        and file.stem not in beside
+        and stem_of(file.name) not in beside
     )
     if not files:
         raise DataError(_no_table(path))
@@ -338,7 +340,7 @@ def _no_table(path: Path) -> str:
 def _by_kind(tables: list[Table], path: Path) -> Reading:
     """Read several tables that must be of one kind."""
     kinds = {table.name: kind_of(table) for table in tables}
-    stems = [Path(table.name).stem for table in tables]
+    stems = [stem_of(table.name) for table in tables]
     if set(kinds.values()) == {"long"}:
         return read_long(tables, where=path.name)
     if set(kinds.values()) == {"single"}:
@@ -378,7 +380,13 @@ def _drop_and_note(reading: Reading, where: str) -> None:
         reading.grid = grid
         check_counts(grid, 2, 2, where)
     except DataError as error:
-        reading.problems.append(Problem("", "", "adj_close", str(error)))
+        text = str(error)
+        close = [column for column, name in reading.columns if name == "close"]
+        if reading.layout == "per-ticker" and len(reading.grid.tickers) == 1 and close:
+            text = text.replace(
+                " are needed", f" are needed, and column {close[0]!r} was taken for its close"
+            )
+        reading.problems.append(Problem("", "", "adj_close", text))
         return
     prices = grid.fields["adj_close"]
     constant = np.nanmax(prices, axis=0) == np.nanmin(prices, axis=0)
@@ -455,11 +463,7 @@ def _note_unused(reading: Reading, path: Path) -> None:
     if _files(path, "corporate_actions") and "adj_close" in reading.grid.fields:
         reading.notes.append("corporate_actions is not used: adj_close holds splits and dividends")
     known = {file for stem in _KNOWN for file in _files(path, stem)}
-    others = [
-        file.name
-        for file in sorted(path.iterdir())
-        if file.suffix.lower() in SUFFIXES and file not in known
-    ]
+    others = [file.name for file in sorted(path.iterdir()) if is_table(file) and file not in known]
     if others:
         reading.notes.append(f"files not used: {', '.join(others[:20])}")
 
@@ -472,7 +476,7 @@ def _files(path: Path, stem: str) -> list[Path]:
 
 def _file(path: Path, stem: str) -> Path | None:
     """The one table of a name."""
-    return next((file for file in _files(path, stem) if file.stem == stem), None)
+    return next((file for file in _files(path, stem) if stem_of(file.name) == stem), None)
 
 
 def read_reports(source: str | Path) -> pd.DataFrame | None:

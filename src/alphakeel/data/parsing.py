@@ -273,7 +273,8 @@ def parse_dates(values: Any) -> tuple[NDArray[np.datetime64], Faults]:
 
     Accepted are datetimes (with a time zone: the day on that zone's wall clock), `2015-01-31`,
     `2015/01/31`, `20150131`, `31.01.2015`, `Jan 31, 2015` and, where at least one day above 12
-    settles the order, `31/01/2015` or `01/31/2015`; a time of day is dropped. A fault is the
+    settles the order, `31/01/2015` or `01/31/2015`; a time of day is dropped. A column of whole
+    numbers may count seconds (or thousandths, ...) from 1970, or days as Excel does. A fault is the
     position of an entry and what is wrong with it (to follow the word "date").
 
     Examples
@@ -304,6 +305,8 @@ def looks_like_dates(values: Any) -> bool:
     sample = pd.Series(values).head(50)
     if pd.api.types.is_float_dtype(sample.dtype) or sample.empty:
         return False
+    if _counted_days([str(value).strip() for value in sample.dropna()]) is not None:
+        return False  # prices may look like that as well; a column called date is taken as one
     return len(parse_dates(sample)[1]) <= len(sample) // 2
 
 
@@ -312,6 +315,9 @@ def _parse_texts(texts: Sequence[str]) -> tuple[NDArray[np.datetime64], dict[int
     wrong: dict[int, str] = {}
     days: list[dt.date | None] = []
     zones: list[str | None] = []
+    counted = _counted_days(texts)
+    if counted is not None:
+        return counted, wrong
     day_first = _day_comes_first(texts)
     for position, text in enumerate(texts):
         day, zone, fault = _parse_one(text, day_first)
@@ -327,6 +333,29 @@ def _parse_texts(texts: Sequence[str]) -> tuple[NDArray[np.datetime64], dict[int
                 "write all dates in the exchange's own time"
             )
     return np.array(days, dtype="datetime64[D]"), wrong
+
+
+def _counted_days(texts: Sequence[str]) -> NDArray[np.datetime64] | None:
+    """Days of a column that counts from 1970 in (milli-, micro-, nano-) seconds, or as Excel does.
+
+    Excel's days are taken only where none is a Saturday or Sunday: another base would show there.
+    """
+    if not texts or not all(
+        re.fullmatch(r"\d{5}|\d{9,10}|\d{12,13}|\d{15,16}|\d{18,19}", t) for t in texts
+    ):
+        return None
+    counts = np.array([int(text) for text in texts], dtype=np.int64)
+    if (counts < 100_000).all():
+        days = np.datetime64("1899-12-30") + counts
+        weekend = (days.astype(np.int64) + 3) % 7 >= 5
+        plausible = len(days) >= 5 and not weekend.any() and (counts > 20_000).all()
+        return days if plausible else None
+    digits = {len(text) for text in texts}
+    for low, unit in ((9, "s"), (12, "ms"), (15, "us"), (18, "ns")):
+        if digits <= {low, low + 1}:
+            days = counts.astype(f"datetime64[{unit}]").astype("datetime64[D]")
+            return days if (days >= np.datetime64("1973-01-01")).all() else None
+    return None
 
 
 def _parse_one(text: str, day_first: bool | None) -> tuple[dt.date | None, str | None, str]:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import io
+import re
 import unicodedata
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,10 +27,13 @@ __all__ = [
     "PACKED_SUFFIXES",
     "SUFFIXES",
     "Table",
+    "is_table",
     "read_table",
+    "stem_of",
 ]
 
-SUFFIXES = (".csv", ".txt", ".tsv", ".parquet", ".pq")
+_GZIPPED = (".csv.gz", ".txt.gz", ".tsv.gz")
+SUFFIXES = (".csv", ".txt", ".tsv", ".parquet", ".pq", *_GZIPPED)
 PACKED_SUFFIXES = (".gz", ".bz2", ".xz", ".zst", ".lz4", ".zip", ".7z")
 # First bytes of compressed files: what is in them may be a thousand times as long.
 _PACKED = {
@@ -52,6 +58,9 @@ _OTHER_FILES = {
 # A Parquet file is refused if reading it takes more than both: prices take 12 times its size.
 MOST_TIMES_ITS_SIZE = 200
 ALWAYS_READ = 2**28  # bytes
+# And a text in gzip: prices take a third to a twentieth of their size.
+MOST_TIMES_GZIP = 60
+ALWAYS_UNPACKED = 2**24  # bytes
 DELIMITERS = (",", ";", "\t", "|")
 # Encodings of text that is not UTF-8: the one in which most column names are known is taken.
 ENCODINGS = ("latin-1", "gb18030", "big5", "cp949", "cp932", "cp1250", "cp1251", "cp1254")
@@ -72,28 +81,49 @@ class Table:
     delimiter: str = ""  # between the cells of a text file
 
 
+def is_table(path: Path) -> bool:
+    """Whether a file's name ends like that of a table."""
+    return path.name.lower().endswith(SUFFIXES)
+
+
+def stem_of(name: str) -> str:
+    """A file's name without the ending of a table."""
+    endings = sorted(SUFFIXES, key=len, reverse=True)
+    found = next((ending for ending in endings if name.lower().endswith(ending)), "")
+    return name[: len(name) - len(found)] if found else Path(name).stem
+
+
 def read_table(path: Path) -> Table:
     """Read a CSV or Parquet file; what is not a table is refused by name."""
     try:
         regular_file(path)
+        if path.name.lower().endswith(_GZIPPED) and _head(path).startswith(b"\x1f\x8b"):
+            return _read_text(path, _unpacked(path))
         _refuse_packed(path)
         if path.suffix.lower() in (".parquet", ".pq"):
             return _read_parquet(path)
-        return _read_text(path)
+        return _read_text(path, path.read_bytes())
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise DataError(f"{path.name} is damaged gzip: download it again.") from error
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror or error}.") from error
 
 
 def _refuse_packed(path: Path) -> None:
     """Refuse a compressed file by its first bytes, before anything of it is unpacked."""
-    with path.open("rb") as file:
-        head = file.read(8)
+    head = _head(path)
     for mark, kind in _PACKED.items():
         if head.startswith(mark):
             raise DataError(
-                f"{path.name} is compressed ({kind}), and only uncompressed text and Parquet are "
-                "read: unpack it."
+                f"{path.name} is compressed ({kind}), and of compressed files only .csv.gz and "
+                "Parquet are read: unpack it."
             )
+
+
+def _head(path: Path) -> bytes:
+    """The first bytes of a file, by which its kind is known."""
+    with path.open("rb") as file:
+        return file.read(8)
 
 
 def _refuse_bomb(path: Path, about: pq.FileMetaData) -> None:
@@ -126,12 +156,12 @@ def _read_parquet(path: Path) -> Table:
     check_unique(names, where=path.name)
     if table.num_rows == 0:
         raise DataError(f"{path.name} has columns but no rows: export the data again.")
-    if any(name.startswith("('") for name in names):
-        raise DataError(
-            f"columns of {path.name} are pairs such as {names[1]}: write one row per date and "
-            "stock instead."
-        )
     columns = {name: table.column(name) for name in names}
+    levels = _pairs_of_names(names, path.name)
+    if levels:
+        pairs = {column: f"{' '.join(levels[column])}" for column in levels}
+        columns = {pairs.get(name, name): values for name, values in columns.items()}
+        levels = {pairs[column]: level for column, level in levels.items()}
     # A frame's unnamed index: its dates, or just row numbers.
     index = next((name for name in names if name.startswith("__index_level_")), None)
     if index is not None:
@@ -140,11 +170,44 @@ def _read_parquet(path: Path) -> Table:
             values.to_pandas(date_as_object=False)
         ):
             columns = {"date": values, **columns}
-    return Table(path.name, columns, {}, 1)
+    return Table(path.name, columns, levels, 1)
 
 
-def _read_text(path: Path) -> Table:
-    text, notes = _decoded(path.read_bytes(), path.name)
+def _pairs_of_names(names: Sequence[str], where: str) -> dict[str, tuple[str, str]]:
+    """Field and ticker by column of a frame with two rows of names, as pandas stores it."""
+    levels = {}
+    for name in names:
+        found = re.fullmatch(r"\('(.*)', '(.+)'\)", name)
+        if not found:
+            continue
+        first, second = found.groups()
+        if field_of(first) not in (None, "date"):
+            levels[name] = (first, second)
+        elif field_of(second) is not None:
+            levels[name] = (second, first)
+        else:
+            raise DataError(
+                f"columns of {where} are pairs such as {name}, neither part of which is a field: "
+                "write one row per date and stock instead."
+            )
+    return levels
+
+
+def _unpacked(path: Path) -> bytes:
+    """The text in a gzip file, as far as it is no longer than prices can be."""
+    most = max(MOST_TIMES_GZIP * path.stat().st_size, ALWAYS_UNPACKED)
+    with gzip.open(path) as file:
+        raw = file.read(most + 1)
+    if len(raw) > most:
+        raise DataError(
+            f"{path.name} unpacks to more than {MOST_TIMES_GZIP} times its size: it cannot hold "
+            "prices; write it again from the data."
+        )
+    return raw
+
+
+def _read_text(path: Path, raw: bytes) -> Table:
+    text, notes = _decoded(raw, path.name)
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     if not text.strip():
         raise DataError(f"{path.name} is empty: export the data again.")
