@@ -839,3 +839,45 @@ def test_parquet_with_pairs_of_names(first: str, tmp_path: Path) -> None:
 def test_one_stock_says_what_was_taken_for_its_close(tmp_path: Path) -> None:
     lines = ["date,PRICE,CLOSE,MSFT", "2015-01-01,5,6,7", "2015-01-02,6,5,8"]
     assert "column 'CLOSE' was taken for its close" in refusal(text_of(tmp_path / "w.csv", lines))
+
+
+def test_crsp_prices_and_returns(tmp_path: Path) -> None:
+    """A midpoint, a split with a dividend, a return that is a letter, and a loss on delisting."""
+    rng = np.random.default_rng(4)
+    returns = rng.normal(0, 0.02, (30, 3))
+    prices = 50 * np.exp(np.cumsum(np.log1p(returns), axis=0))
+    returns[12, 0] = 0.05
+    prices[12:, 0] *= prices[11, 0] * 0.5 / prices[12, 0]  # 2:1, and the price says nothing else
+    rows = []
+    for k, permno in enumerate((10001, 10002, 10003)):
+        for t in range(30 if k < 2 else 20):
+            price = -prices[t, k] if (t, k) == (5, 1) else prices[t, k]
+            ret = "C" if t == 0 else f"{returns[t, k]:.10f}"
+            rows.append(f"{DAYS[t]:%Y%m%d},{permno},{price:.8f},{ret},")
+    rows.append(f"{DAYS[20]:%Y%m%d},10003,0,,-0.6")
+    file = text_of(tmp_path / "crsp.csv", ["DATE,PERMNO,PRC,RET,DLRET", *rows])
+    panel = load_panel(file)
+    np.testing.assert_allclose(panel["close"][5, 1], prices[5, 1], rtol=1e-8)
+    adjusted = panel["adj_close"]
+    grown = adjusted[1:] / adjusted[:-1] - 1
+    np.testing.assert_allclose(grown[:, :2], returns[1:30, :2], atol=1e-8)
+    np.testing.assert_allclose(grown[:19, 2], returns[1:20, 2], atol=1e-8)
+    np.testing.assert_allclose(grown[19, 2], -0.6)
+    notes = " ".join(inspect_path(file).notes)
+    assert "1 negative prices are midpoints" in notes or "1 negative price" in notes
+    assert "adj_close is made of the returns" in notes
+
+
+def test_advice_keeps_a_loss(tmp_path: Path) -> None:
+    file = text_of(
+        tmp_path / "all.csv", ["date,A,B", "2015-01-01,5,6", "2015-01-02,5.5,0", "2015-01-05,5,"]
+    )
+    message = refusal(file)
+    assert "price of B on 2015-01-02" in message or "adj_close of B on 2015-01-02" in message
+    assert "if the shares became worthless, write a ten-thousandth" in message
+
+
+def test_returns_are_told_as_such(tmp_path: Path) -> None:
+    frame = pd.DataFrame(np.random.default_rng(0).normal(0, 0.01, (20, 2)), DAYS[:20], ["A", "B"])
+    frame.to_csv(tmp_path / "all.csv")
+    assert "as if they were returns" in refusal(tmp_path / "all.csv")

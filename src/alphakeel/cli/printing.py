@@ -202,4 +202,5 @@ def print_check(report: Any) -> None:
     hidden = len(report.problems) - 50
     if hidden > 0:
         console.print(f"... and {hidden} more; --json prints them all.")
-    typer.echo(f"alphakeel: {len(report.problems)} problems found.", err=True)
+    counted = "1 problem" if len(report.problems) == 1 else f"{len(report.problems)} problems"
+    typer.echo(f"alphakeel: {counted} found.", err=True)

@@ -24,7 +24,7 @@ from alphakeel.data.columns import (
 )
 from alphakeel.data.grid import Grid, grid_from_long, grid_from_wide
 from alphakeel.data.parsing import looks_like_dates, parse_dates, read_numbers
-from alphakeel.data.quotation import TOLD, hints_in, in_our_units
+from alphakeel.data.quotation import CODED, TOLD, hints_in, in_our_units
 from alphakeel.data.tables import Table
 from alphakeel.data.tickers import read_tickers
 from alphakeel.data.validation import PANEL_FIELDS, Problem, place
@@ -181,7 +181,8 @@ def rows_of(
         },
     )
     for column in told.keys() & wrong.keys():
-        numbers.pop(column)
+        if told[column] not in CODED:
+            numbers.pop(column)
     for column in named.keys() & wrong.keys():
         for row, text in wrong[column]:
             stock, day = str(frame["ticker"].iloc[row]), str(days[row])
@@ -191,6 +192,14 @@ def rows_of(
             )
             problems.append(Problem(stock, day, named[column], message))
     frame.update({(named | told)[column]: values for column, values in numbers.items()})
+    if normalised_name(understood.get("close", "")) == "prc":
+        negative = int((frame["close"] < 0).sum())
+        frame["close"] = np.where(frame["close"] == 0, np.nan, np.abs(frame["close"]))
+        if negative:
+            midpoints = (
+                f"{negative} negative prices are midpoints of bid and ask, as CRSP marks them"
+            )
+            note = f"{note}; {midpoints}" if note else midpoints
     _invert(frame, "pe", "earnings_to_price")
     _invert(frame, "pb", "book_to_price")
     if "sector" in understood:
@@ -215,6 +224,8 @@ def long_rows(
             _index_as_date(understood, table)
             stock = None if tickers is None else tickers[position]
             hints = hints_in(unused) if tickers is not None or "ticker" in understood else {}
+            if normalised_name(understood.get("close", "")) != "prc":
+                hints = {name: column for name, column in hints.items() if name not in CODED}
             frame, unreadable, remarks = rows_of(table, understood, ticker=stock, hints=hints)
         except DataError as error:
             problems.append(Problem("", "", "", str(error)))

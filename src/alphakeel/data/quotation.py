@@ -17,7 +17,7 @@ from alphakeel.data.columns import normalised_name
 from alphakeel.data.validation import place
 from alphakeel.errors import DataError
 
-__all__ = ["HINTS", "TOLD", "Quotation", "hints_in", "in_our_units"]
+__all__ = ["CODED", "HINTS", "TOLD", "Quotation", "hints_in", "in_our_units"]
 
 # Names that hint at how prices and volume are meant, by what they hold; as in `SPELLINGS`.
 HINTS: dict[str, tuple[str, ...]] = {
@@ -29,6 +29,8 @@ HINTS: dict[str, tuple[str, ...]] = {
     "adjusted_factor": ("factor",),  # close is adjusted; as traded = close / factor
     "adjustflag": ("adjustflag",),  # 1 and 2: adjusted; 3: as traded
     "splits": ("stocksplits",),
+    "total_return": ("ret",),  # CRSP: with dividends, as a fraction; beside PRC only
+    "delisting_return": ("dlret",),
     "dividends": ("dividends",),
 }
 # What a column of hints is taken for, in the words of a report.
@@ -37,9 +39,13 @@ TOLD = {
     "adjusting_factor": "factor of adjustment",
     "adjusted_factor": "factor of adjustment",
     "adjustflag": "whether close is adjusted",
+    "total_return": "return with dividends",
+    "delisting_return": "return on delisting",
     "splits": "splits, held against close",
     "dividends": "whether close is adjusted",
 }
+# Returns of CRSP, with letters where there is none.
+CODED = ("total_return", "delisting_return")
 _HINT_OF = {word: name for name, words in HINTS.items() for word in words}
 _PRICES = ("open", "high", "low", "close")
 LARGE_STEP = 0.03  # of a log factor: larger than what a price moves on most days
@@ -90,6 +96,8 @@ def _adjusted(frame: pd.DataFrame, where: str) -> tuple[pd.DataFrame, Quotation]
     for name in ("adjusting_factor", "adjusted_factor"):
         if name in frame.columns and (frame[name].to_numpy() != 1.0).any():
             return _by_factor(frame, name, where)
+    if "total_return" in frame.columns:
+        return _from_returns(frame)
     if "adjustflag" in frame.columns:
         flags = set(frame["adjustflag"].dropna().unique())
         if len(flags) > 1:
@@ -108,6 +116,32 @@ def _adjusted(frame: pd.DataFrame, where: str) -> tuple[pd.DataFrame, Quotation]
                 "yfinance writes it under auto_adjust"
             )
     return frame, Quotation()
+
+
+def _from_returns(frame: pd.DataFrame) -> tuple[pd.DataFrame, Quotation]:
+    """Adjusted prices from returns with dividends, where they are those of the close.
+
+    A row without a return keeps the change of the close.
+    """
+    moves = _steps(frame, np.log(frame["close"].to_numpy()))
+    given = frame["total_return"].to_numpy().copy()
+    if "delisting_return" in frame.columns:
+        last = frame["delisting_return"].to_numpy()
+        given = np.where(np.isfinite(last), (1 + np.nan_to_num(given)) * (1 + last) - 1, given)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        steps = np.log1p(given)
+        away = np.abs(steps - moves)
+    if not np.isfinite(away).any() or np.nanmedian(away) > 0.005:
+        return frame, Quotation()  # of other dates, or in per cent
+    steps = np.where(np.isfinite(steps), steps, np.nan_to_num(moves))
+    rows = frame[["ticker", "close"]].assign(step=steps)
+    rows = rows.iloc[np.argsort(frame["date"].to_numpy(), kind="stable")]
+    stocks = rows.groupby("ticker", observed=True)
+    rows["step"] = rows["step"].where(stocks.cumcount() > 0, 0.0)  # the first close is the level
+    level = np.exp(rows.groupby("ticker", observed=True)["step"].cumsum())
+    adjusted = (stocks["close"].transform("first") * level).reindex(frame.index)
+    note = "adj_close is made of the returns with dividends (RET, DLRET) beside the close"
+    return frame.assign(adj_close=adjusted), Quotation([note])
 
 
 def _by_factor(frame: pd.DataFrame, name: str, where: str) -> tuple[pd.DataFrame, Quotation]:

@@ -164,8 +164,10 @@ def check_values(
         infinite = np.isinf(values)
         add(name, infinite, values, "not a finite number: correct it or leave it empty")
         if name in PRICE_FIELDS:
-            fault = "but a price must be positive: correct it or leave it empty"
-            add(name, (values <= 0) & ~infinite, values, fault)
+            bad = (values <= 0) & ~infinite
+            share = bad.sum() / max(int(np.isfinite(values).sum()), 1)
+            fault = f"but a price must be positive: {_advice(values[bad], share)}"
+            add(name, bad, values, fault)
             fault = f"above {MAX_PRICE:.0e}, which no price reaches: correct it or leave it empty"
             add(name, (values > MAX_PRICE) & ~infinite, values, fault)
         elif name == "volume":
@@ -189,6 +191,18 @@ def check_values(
     return problems
 
 
+def _advice(bad: NDArray[np.float64], share: float) -> str:
+    """What to do about prices of 0 or less: a loss must not be erased, returns are no prices."""
+    if share >= 0.1 and (bad < 0).any():
+        return f"{share:.0%} of the numbers are not, as if they were returns; give prices"
+    if (bad == 0).any():
+        return (
+            "if the shares became worthless, write a ten-thousandth of the price before (a blank "
+            "would hide the loss), otherwise correct it"
+        )
+    return "correct it"
+
+
 def previous_valid(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """Last value before each row that is not NaN; NaN where none is known."""
     return lag(last_known(values)[0], 1)
@@ -210,8 +224,7 @@ def _check_growth(
         before, after = previous[t, i], prices[t, i]
         text = (
             f"adj_close of {ticker} goes from {before:.6g} to {after:.6g} on {day}, a return of "
-            f"{after / before - 1:.4g}, outside -0.9999 to 100: correct the price or leave it "
-            f"empty{tail}."
+            f"{after / before - 1:.4g}, outside -0.9999 to 100: correct the price{tail}."
         )
         problems.append(Problem(ticker, day, "adj_close", text))
     return problems
