@@ -347,11 +347,28 @@ class TestStockOrStocks:
         lines += [f"{DAYS[k // 2]:%Y-%m-%d},{5 + k},{'AB'[k % 2]}" for k in range(8)]
         file = text_of(tmp_path / "all.csv", lines)
         assert load_panel(file).asset_names.tolist() == ["A", "B"]
+        days = pd.bdate_range("2010-01-01", periods=500)  # sorted by name: dates repeat late
+        rows = ((day, k, name) for name in "AB" for k, day in enumerate(days, 5))
+        lines = ["date,close,Name", *(f"{day:%Y-%m-%d},{k},{name}" for day, k, name in rows)]
+        file = text_of(tmp_path / "all.csv", lines)
+        assert load_panel(file).asset_names.tolist() == ["A", "B"]
+
+    def test_a_company_name_in_each_file_is_no_ticker(self, tmp_path: Path) -> None:
+        for seed, name in enumerate(("AAPL", "XOM")):
+            bars(seed).assign(Name=f"{name} Inc.").to_csv(tmp_path / f"{name}.csv")
+        assert load_panel(tmp_path).asset_names.tolist() == ["AAPL", "XOM"]
+
+    def test_symbols_with_an_exchange_are_no_fields(self, tmp_path: Path) -> None:
+        frame = pd.DataFrame({"BAS GY": [50.0, 51], "MAX US": [20.5, 20.75]}, DAYS[:2])
+        frame.to_csv(tmp_path / "all.csv")
+        assert load_panel(tmp_path / "all.csv").asset_names.tolist() == ["BAS GY", "MAX US"]
 
     def test_a_counter_is_left_out(self, tmp_path: Path) -> None:
         frame = pd.DataFrame({"date": DAYS[:4], "A": [1.0, 2, 3, 4], "B": [4.0, 3, 2, 1]})
         frame.to_csv(tmp_path / "all.csv")
         assert load_panel(tmp_path / "all.csv").asset_names.tolist() == ["A", "B"]
+        notes = inspect_path(tmp_path / "all.csv").notes
+        assert any("numbers its rows and is left out" in note for note in notes)
 
     def test_a_field_in_the_name_of_a_lone_file(self, tmp_path: Path) -> None:
         frame = bars(0)[["open", "high", "low", "close"]].set_axis(list("ABCD"), axis=1)
@@ -864,7 +881,7 @@ def test_crsp_prices_and_returns(tmp_path: Path) -> None:
     np.testing.assert_allclose(grown[:19, 2], returns[1:20, 2], atol=1e-8)
     np.testing.assert_allclose(grown[19, 2], -0.6)
     notes = " ".join(inspect_path(file).notes)
-    assert "1 negative prices are midpoints" in notes or "1 negative price" in notes
+    assert "1 negative price is a midpoint of bid and ask" in notes
     assert "adj_close is made of the returns" in notes
 
 

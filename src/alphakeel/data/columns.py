@@ -93,6 +93,7 @@ WORDS = {
     *("last", "price", "settle", "settlement", "цена", "ultimo", "dernier", "letzter", "c"),
     *("max", "min", "bas", "ouv", "clot", "data", "datum", "time", "day", "name"),
 }
+_TICKERS_TOO = {"max", "min", "bas", "ouv", "clot", "data", "datum", "name"}
 # Names that no exchange has given to a stock.
 NEVER_TICKERS = {
     *("adj_close", "market_cap", "volume", "close"),
@@ -166,10 +167,15 @@ def stock_and_field(columns: Sequence[str]) -> list[str]:
     for column in columns:
         for mark in ("_", " ", ":", "|", "/"):
             first, _, last = column.rpartition(mark)
-            if first and last and (field_of(first) or field_of(last)):
+            if first and last and (_surely(first) or _surely(last)):
                 matching.append(column)
                 break
     return matching
+
+
+def _surely(name: str) -> bool:
+    """Whether a name is a field's, and no ticker's."""
+    return field_of(name) is not None and normalised_name(name) not in _TICKERS_TOO
 
 
 def is_bar(numbers: Mapping[str, NDArray[np.float64]]) -> bool:

@@ -91,10 +91,9 @@ def _holds_tickers(table: Table, understood: dict[str, str]) -> bool:
 
 
 def _repeats(table: Table, understood: dict[str, str]) -> bool:
-    """Whether a date occurs more than once in the first rows."""
+    """Whether a date occurs more than once in a table."""
     date = understood.get("date", next(iter(table.columns)))
-    days = as_series(table.columns[date].slice(0, _SAMPLE))
-    return bool(days.duplicated().any())
+    return bool(as_series(table.columns[date]).duplicated().any())
 
 
 def _is_one_stock(table: Table, understood: dict[str, str], unused: list[str]) -> bool:
@@ -196,9 +195,10 @@ def rows_of(
         negative = int((frame["close"] < 0).sum())
         frame["close"] = np.where(frame["close"] == 0, np.nan, np.abs(frame["close"]))
         if negative:
-            midpoints = (
-                f"{negative} negative prices are midpoints of bid and ask, as CRSP marks them"
-            )
+            counted = "1 negative price is a midpoint"
+            if negative > 1:
+                counted = f"{negative} negative prices are midpoints"
+            midpoints = f"{counted} of bid and ask, as CRSP marks them"
             note = f"{note}; {midpoints}" if note else midpoints
     _invert(frame, "pe", "earnings_to_price")
     _invert(frame, "pb", "book_to_price")
@@ -270,6 +270,8 @@ def read_wide(tables: Sequence[Table], names: Sequence[str | None], *, where: st
     for table, name in zip(tables, names, strict=True):
         date, stocks = _wide_axes(table)
         columns[date] = "date"
+        if _counts_rows(table, next(iter(table.columns))):
+            notes.append(f"the first column of {table.name} numbers its rows and is left out")
         problems += table.problems
         notes += table.notes
         days, faults = _daily(table, date)
@@ -418,7 +420,9 @@ def _counts_rows(table: Table, name: str) -> bool:
     if name != next(iter(table.columns)) or normalised_name(name) not in _COUNTERS:
         return False
     numbers = _sampled(table, [name]).get(name)
-    return numbers is not None and np.array_equal(numbers - numbers[0], np.arange(len(numbers)))
+    if numbers is None or not len(numbers):
+        return False
+    return bool(np.array_equal(numbers - numbers[0], np.arange(len(numbers))))
 
 
 def refuse_one_stock(table: Table) -> None:

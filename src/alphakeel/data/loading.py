@@ -345,7 +345,8 @@ def _by_kind(tables: list[Table], path: Path) -> Reading:
         return read_long(tables, where=path.name)
     if set(kinds.values()) == {"single"}:
         return read_per_ticker(tables, [_stock_named(stem) for stem in stems], where=path.name)
-    fields = [field_of(stem) for stem in stems]
+    named = [field_of(stem) for stem in stems]
+    fields = [name if name in PANEL_FIELDS else None for name in named]
     if set(kinds.values()) == {"wide"}:
         if all(fields):
             return read_wide(tables, fields, where=path.name)
