@@ -898,3 +898,47 @@ def test_returns_are_told_as_such(tmp_path: Path) -> None:
     frame = pd.DataFrame(np.random.default_rng(0).normal(0, 0.01, (20, 2)), DAYS[:20], ["A", "B"])
     frame.to_csv(tmp_path / "all.csv")
     assert "as if they were returns" in refusal(tmp_path / "all.csv")
+
+
+class TestNoPrices:
+    """Tables of other numbers, in a file that says nothing of what it holds."""
+
+    def tables(self) -> dict[str, pd.DataFrame]:
+        prices, rng = market(n=120), np.random.default_rng(5)
+        noise = np.exp(rng.normal(0, 0.4, prices.shape))
+        for t in range(1, 120):
+            noise[t] = noise[t - 1] ** 0.5 * noise[t] ** 0.8  # today's volume is like yesterday's
+        returns = prices.pct_change().dropna()
+        return {
+            "volume": (noise * 1e6).round() + 0 * prices,
+            "turnover": noise * 0.01 + 0 * prices,
+            "gross returns": returns + 1,
+            "absolute returns": returns.abs() + 0.005,
+        }
+
+    @pytest.mark.parametrize("kind", ["volume", "turnover", "gross returns", "absolute returns"])
+    def test_are_refused(self, kind: str, tmp_path: Path) -> None:
+        self.tables()[kind].to_csv(tmp_path / "all.csv")
+        assert "as returns and volume are" in refusal(tmp_path / "all.csv")
+
+    def test_are_noted_where_they_are_called_prices(self, tmp_path: Path) -> None:
+        self.tables()["turnover"].to_csv(tmp_path / "adj_close.csv")
+        assert load_panel(tmp_path / "adj_close.csv").n_assets == 8
+        notes = inspect_path(tmp_path / "adj_close.csv").notes
+        assert any("make sure that it holds prices" in note for note in notes)
+
+    @pytest.mark.parametrize("seed", range(20))
+    @pytest.mark.parametrize("n", [60, 250])
+    def test_prices_are_prices(self, seed: int, n: int, tmp_path: Path) -> None:
+        market(n_assets=2 + seed, n=n, seed=seed).to_csv(tmp_path / "all.csv")
+        assert load_panel(tmp_path / "all.csv").n_observations == n
+
+    @pytest.mark.parametrize("ending", ["csv", "parquet"])
+    @pytest.mark.parametrize("zone", ["Asia/Tokyo", "Europe/Berlin"])
+    def test_midnights_of_another_zone(self, zone: str, ending: str, tmp_path: Path) -> None:
+        prices = market(n=70)
+        prices.index = prices.index.tz_localize(zone).tz_convert("UTC")
+        rows = prices.melt(ignore_index=False, var_name="ticker", value_name="close")
+        file, rows = tmp_path / f"all.{ending}", rows.reset_index()
+        rows.to_csv(file, index=False) if ending == "csv" else rows.to_parquet(file)
+        assert "midnights of another time zone in UTC" in refusal(file)

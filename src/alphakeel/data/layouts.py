@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -356,6 +357,7 @@ def _daily(table: Table, column: str) -> tuple[NDArray[np.datetime64], list[tupl
     """The days of a column of dates; refused if most of them hold several times of day."""
     series = as_series(table.columns[column])
     days, faults = parse_dates(series)
+    _refuse_shifted(series, days, table.name)
     times = pd.DataFrame({"day": days[:_SAMPLE], "time": series[:_SAMPLE]}).dropna()
     if len(times) and (":" in str(times["time"].iloc[0])):
         times = times.drop_duplicates()
@@ -367,6 +369,23 @@ def _daily(table: Table, column: str) -> tuple[NDArray[np.datetime64], list[tupl
                 "days: give one row per date and stock, the last of the day."
             )
     return days, faults
+
+
+def _refuse_shifted(series: pd.Series, days: NDArray[np.datetime64], where: str) -> None:
+    """Refuse midnights of another zone that were converted to UTC: they are read a day early.
+
+    Sundays without Fridays, at an hour of the afternoon or evening, give them away.
+    """
+    known = np.unique(days[~np.isnat(days)])
+    weekday = (known.astype(np.int64) + 3) % 7
+    if not (weekday == 6).any() or (weekday == 4).any() or not len(series.dropna()):
+        return
+    first = str(series.dropna().iloc[0])
+    if re.search(r"[T ](1[2-9]|2[0-3]):00(:00)?(\.0+)?([+]00:?00|Z| UTC)$", first):
+        raise DataError(
+            f"the dates of {where} are midnights of another time zone in UTC ({first}), by which "
+            "Mondays are Sundays: write the dates of the exchange itself."
+        )
 
 
 def _invert(frame: dict[str, Any], ratio: str, name: str) -> None:

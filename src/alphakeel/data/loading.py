@@ -36,7 +36,12 @@ from alphakeel.data.layouts import (
     refuse_one_stock,
 )
 from alphakeel.data.parsing import parse_dates
-from alphakeel.data.plausibility import only_trading_days, spacing_fault, without_index
+from alphakeel.data.plausibility import (
+    moves_like_no_price,
+    only_trading_days,
+    spacing_fault,
+    without_index,
+)
 from alphakeel.data.side_files import add_index, add_members, add_sectors, add_valuations
 from alphakeel.data.tables import (
     PACKED_SUFFIXES,
@@ -259,6 +264,7 @@ def _read_checked(path: Path) -> Reading:
         _drop_and_note(reading, path.name)
     if not reading.problems:
         reading.problems += spacing_fault(reading.grid, path.name)
+        _doubt_prices(reading, path.name)
         reading.grid = only_trading_days(reading.grid, reading.cautions)
         problems, notes = tickers_alike(reading.grid, path.name)
         reading.problems += problems
@@ -400,6 +406,25 @@ def _drop_and_note(reading: Reading, where: str) -> None:
         reading.notes.append(f"the price of {listed} never changes")
     if "volume" in grid.fields and not (grid.fields["volume"] > 0).any():
         reading.notes.append("volume is zero or missing throughout")
+
+
+def _doubt_prices(reading: Reading, where: str) -> None:
+    """Refuse numbers that move like no price where nothing calls them one; else note it."""
+    fault = moves_like_no_price(reading.grid)
+    if not fault:
+        return
+    if reading.layout == "wide" and any(
+        name == "adj_close by ticker" for _, name in reading.columns
+    ):
+        text = (
+            f"the table {fault}, and nothing in it says that it holds prices: if it does, name the "
+            f"file adj_close (in {where})."
+        )
+        named = field_of(stem_of(where)) == "adj_close"
+        if not named:
+            reading.problems.append(Problem("", "", "adj_close", text))
+            return
+    reading.cautions.append(f"adj_close {fault}: make sure that it holds prices")
 
 
 def _between(grid: Grid, start: str | dt.date | None, end: str | dt.date | None) -> Grid:

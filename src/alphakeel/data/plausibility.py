@@ -17,7 +17,13 @@ from alphakeel.data.grid import Grid
 from alphakeel.data.validation import Problem, place, previous_valid
 from alphakeel.stats.rolling import lag
 
-__all__ = ["index_like", "only_trading_days", "spacing_fault", "without_index"]
+__all__ = [
+    "index_like",
+    "moves_like_no_price",
+    "only_trading_days",
+    "spacing_fault",
+    "without_index",
+]
 
 # Between one price of a stock and its next, in calendar days: up to 1.5 is daily.
 _SPACINGS = ((5, 9, "a week"), (10, 20, "two weeks"), (21, 40, "a month"), (80, 100, "a quarter"))
@@ -38,6 +44,7 @@ _INDEX_NAMES = {
     *("topix", "hsi", "csi300", "hs300", "kospi", "ks11", "bvsp", "ibov", "sensex", "nifty"),
     *("nifty50", "wig20", "ibex", "smi", "market", "mkt", "index", "benchmark"),
 }
+LEAST_DATES, LEAST_NOISE = 60, 0.5  # to tell returns or volume from prices
 LEAST_CORRELATION = 0.7  # of an index with the mean of the stocks, to be taken for the market's
 
 
@@ -96,6 +103,29 @@ def only_trading_days(grid: Grid, notes: list[str]) -> Grid:
             "calendar"
         )
     return grid
+
+
+def moves_like_no_price(grid: Grid) -> str:
+    """Why the numbers can hardly be prices, in words to follow "adj_close"; or an empty string.
+
+    A price starts each day near that of the day before: over 60 days the variance of its changes is
+    a tenth of that of its level. Of returns, volume, turnover and ratios it is half to twice of it.
+    """
+    prices = grid.fields["adj_close"]
+    if len(prices) < LEAST_DATES:
+        return ""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        level = np.log(prices)
+        known = np.isfinite(level).sum(axis=0) >= LEAST_DATES
+        if not known.any():
+            return ""
+        ratio = np.nanvar(np.diff(level[:, known], axis=0), axis=0) / np.nanvar(
+            level[:, known], axis=0
+        )
+    typical = float(np.median(ratio[np.isfinite(ratio)])) if np.isfinite(ratio).any() else 0.0
+    if typical < LEAST_NOISE:
+        return ""
+    return "is as far from one day to the next as between any two days, as returns and volume are"
 
 
 def index_like(grid: Grid) -> list[int]:
