@@ -379,6 +379,13 @@ class TestStockOrStocks:
         (tmp_path / "adj_close.csv").rename(tmp_path / "volume.csv")
         assert "there are no prices" in refusal(tmp_path / "volume.csv")
 
+    def test_every_file_of_a_field_is_shown_with_its_tickers(self, tmp_path: Path) -> None:
+        for name in ("close", "volume"):
+            pd.DataFrame(1.0 + np.eye(4), DAYS[:4], list("ABCD")).to_csv(tmp_path / f"{name}.csv")
+        columns = dict(inspect_path(tmp_path).columns)
+        assert columns["4 columns of close.csv (A, B, C, ...)"] == "close by ticker"
+        assert columns["4 columns of volume.csv (A, B, C, ...)"] == "volume by ticker"
+
     def test_files_with_three_header_rows(self, tmp_path: Path) -> None:
         frames = {name: bars(seed) for seed, name in enumerate(("AAPL", "AMZN"))}
         for name, frame in frames.items():

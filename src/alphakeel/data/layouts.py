@@ -299,7 +299,7 @@ def read_wide(tables: Sequence[Table], names: Sequence[str | None], *, where: st
             columns |= {column: field_of(level[0]) or "" for column, level in table.levels.items()}
         else:
             parts = {name or "adj_close": values}
-            columns[f"{len(stocks)} other columns"] = f"{name or 'adj_close'} by ticker"
+            columns[_listed(stocks, table.name)] = f"{name or 'adj_close'} by ticker"
             if name is None:
                 cautions.append(
                     "the table is taken as prices adjusted for splits and dividends: nothing in "
@@ -376,9 +376,8 @@ def _refuse_shifted(series: pd.Series, days: NDArray[np.datetime64], where: str)
 
     Sundays without Fridays, at an hour of the afternoon or evening, give them away.
     """
-    known = np.unique(days[~np.isnat(days)])
-    weekday = (known.astype(np.int64) + 3) % 7
-    if not (weekday == 6).any() or (weekday == 4).any() or not len(series.dropna()):
+    weekday = (days[~np.isnat(days)].astype(np.int64) + 3) % 7
+    if not (weekday == 6).any() or (weekday == 4).any():
         return
     first = str(series.dropna().iloc[0])
     if re.search(r"[T ](1[2-9]|2[0-3]):00(:00)?(\.0+)?([+]00:?00|Z| UTC)$", first):
@@ -469,6 +468,14 @@ def refuse_one_stock(table: Table) -> None:
             f"stocks, but {', '.join(map(repr, others)) or 'nothing beside it'} is not understood: "
             "name the columns date, open, high, low, close and volume."
         )
+
+
+def _listed(stocks: Sequence[str], where: str) -> str:
+    """The stock columns of a table in a few words."""
+    first = ", ".join(name[:24] for name in stocks[:3])
+    more = ", ..." if len(stocks) > 3 else ""
+    counted = "1 column" if len(stocks) == 1 else f"{len(stocks)} columns"
+    return f"{counted} of {where} ({first}{more})"
 
 
 def _taken_for_tickers(table: Table, stocks: Sequence[str]) -> list[str]:

@@ -116,12 +116,11 @@ def moves_like_no_price(grid: Grid) -> str:
         return ""
     with np.errstate(invalid="ignore", divide="ignore"):
         level = np.log(prices)
-        known = np.isfinite(level).sum(axis=0) >= LEAST_DATES
+        changes = np.diff(level, axis=0)
+        known = np.isfinite(changes).sum(axis=0) >= LEAST_DATES // 2
         if not known.any():
             return ""
-        ratio = np.nanvar(np.diff(level[:, known], axis=0), axis=0) / np.nanvar(
-            level[:, known], axis=0
-        )
+        ratio = np.nanvar(changes[:, known], axis=0) / np.nanvar(level[:, known], axis=0)
     typical = float(np.median(ratio[np.isfinite(ratio)])) if np.isfinite(ratio).any() else 0.0
     if typical < LEAST_NOISE:
         return ""
