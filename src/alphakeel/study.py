@@ -14,8 +14,9 @@ each fold reads its own past only:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 
 from skfolio.containers import AssetPanel
 
@@ -64,6 +65,7 @@ def run_study(
     config: StudyConfig | None = None,
     *,
     name: str = "panel",
+    notes: Sequence[str] = (),
     on_progress: Callable[[Progress], None] | None = None,
     store: Store | None = None,
 ) -> Study:
@@ -77,6 +79,8 @@ def run_study(
         Settings; the defaults suit daily data of a few dozen stocks or more.
     name : str
         Of the data, in the report.
+    notes : sequence of str
+        What a reader must know about the data, before what the study notes itself.
     on_progress : callable, optional
         Called with a `Progress` now and then, possibly from several threads.
     store : Store, optional
@@ -118,6 +122,9 @@ def run_study(
 
     with run.stage("prepare"):
         dataset = prepare_dataset(panel, plan, run.tracker)
+        if notes and dataset.provenance is not None:
+            known = replace(dataset.provenance, cautions=(*notes, *dataset.provenance.cautions))
+            dataset = replace(dataset, provenance=known)
     with run.stage("screen"):
         trains = [fold.train for fold in plan.folds]
         screens = screen_factors(dataset, trains, plan.config, plan.models, run.screening)

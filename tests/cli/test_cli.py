@@ -82,6 +82,25 @@ def test_run_prints_a_table_and_writes_a_report(
     assert facts["versions"]["torch"]
 
 
+def test_how_files_were_understood_is_said_by_run_and_audit(
+    prices: Path, settings: Path, tmp_path: Path
+) -> None:
+    table = pd.read_csv(prices) if prices.is_file() else pd.read_csv(next(prices.glob("*.csv")))
+    wide = table.pivot(index="date", columns="ticker", values="adj_close")
+    level = np.exp(np.log(wide).diff().mean(axis=1).fillna(0).cumsum())
+    file = tmp_path / "odd.csv"
+    wide.assign(**{"^GSPC": level}).to_csv(file)
+    done = run_command("run", "--data", file, "--config", settings, "--out", tmp_path / "out")
+    assert done.exit_code == 0, done.output
+    words = "^GSPC is no stock but an index or a rate"
+    assert words in " ".join(done.output.split())
+    (facts,) = (tmp_path / "out").glob("*/run.json")
+    notes = json.loads(facts.read_text())["notes"]
+    assert any(words in note and "taken as the market index" in note for note in notes)
+    done = run_command("audit", "--data", file, "--config", settings, "--json")
+    assert any(words in note for note in json.loads(done.stdout)["notes"])
+
+
 def test_a_run_folder_runs_again_to_the_same_numbers(
     prices: Path, settings: Path, tmp_path: Path
 ) -> None:

@@ -477,7 +477,7 @@ class TestStudy:
                 raise Killed
 
         source = DataConfig(source=str(place / "prices.csv"))
-        panel, config, name = load_data(replace(CONFIG, jobs=1, data=source))
+        panel, config, name, _ = load_data(replace(CONFIG, jobs=1, data=source))
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(DiskStore, "put", until_the_first_network)
             with pytest.raises(Killed):

@@ -67,10 +67,12 @@ def run(
             # A test that cannot be counted is not looked at.
             trials_seen = TrialLedger(ledger or out / "trials.jsonl")
             trials_seen.check_writable()
-            panel, settings, name = load_data(settings)
+            panel, settings, name, notes = load_data(settings)
             announce_code(settings, quiet=quiet)
             listener = listen(on_progress, kept, quiet=quiet)
-            study = run_study(panel, settings, name=name, on_progress=listener, store=store)
+            study = run_study(
+                panel, settings, name=name, notes=notes, on_progress=listener, store=store
+            )
         use = record_run(study, trials_seen)
         _warn_of_unread(trials_seen)
         folder = save_run(study, out, more=lambda place: _write_report(study, place, use))
@@ -152,7 +154,7 @@ def audit(
         from alphakeel.provenance import load_data
 
         with progress_bar(hidden=quiet or as_json) as on_progress:
-            panel, settings, name = load_data(settings)
+            panel, settings, name, notes = load_data(settings)
             announce_code(settings, quiet=quiet)
             result = run_audit(
                 panel,
@@ -164,9 +166,10 @@ def audit(
                 on_progress=on_progress,
             )
         if as_json:
-            typer.echo(json.dumps(result.to_dict(), ensure_ascii=False))
+            document = {**result.to_dict(), "notes": list(notes)}
+            typer.echo(json.dumps(document, ensure_ascii=False))
         elif not quiet:
-            print_audit(result)
+            print_audit(result, notes)
         if result.verdict == "leak":
             raise typer.Exit(3)
 
@@ -247,7 +250,7 @@ def tune(
         )
         kept.folder = out
         with progress_bar(hidden=quiet or as_json) as on_progress:
-            panel, settings, name = load_data(settings)
+            panel, settings, name, _ = load_data(settings)
             trials_seen = TrialLedger(ledger or out / "trials.jsonl")
             announce_code(settings, quiet=quiet)
             result = search(
@@ -301,7 +304,7 @@ def degree(
         store = DiskStore(out / ".resume", fresh=fresh)
         kept.folder = store.folder
         with progress_bar(hidden=quiet or as_json) as on_progress:
-            panel, settings, name = load_data(settings)
+            panel, settings, name, _ = load_data(settings)
             announce_code(settings, quiet=quiet)
             trials_seen = TrialLedger(ledger or out / "trials.jsonl")
             curve = run_validation_curve(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -143,8 +144,8 @@ def _forecasts(table: Any, level: float) -> Table:
     return shown
 
 
-def print_audit(audit: Audit) -> None:
-    """Print every finding with its verdict and evidence, and their number."""
+def print_audit(audit: Audit, notes: Sequence[str] = ()) -> None:
+    """Print every finding with its verdict and evidence, their number, and notes on the data."""
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.markup import escape
@@ -166,6 +167,8 @@ def print_audit(audit: Audit) -> None:
         f"{escape(audit.name)}: {leak_text}, {warned} warning{'' if warned == 1 else 's'}, "
         f"{len(audit.findings)} findings in {audit.seconds:.0f} s."
     )
+    for note in notes:
+        console.print(f"Note: {escape(note)}")
 
 
 def print_check(report: Any) -> None:
@@ -199,4 +202,5 @@ def print_check(report: Any) -> None:
     hidden = len(report.problems) - 50
     if hidden > 0:
         console.print(f"... and {hidden} more; --json prints them all.")
-    typer.echo(f"alphakeel: {len(report.problems)} problems found.", err=True)
+    counted = "1 problem" if len(report.problems) == 1 else f"{len(report.problems)} problems"
+    typer.echo(f"alphakeel: {counted} found.", err=True)

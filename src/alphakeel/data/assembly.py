@@ -18,6 +18,7 @@ from skfolio.containers import AssetPanel, Field2D, FieldCategorical, InactivePo
 
 from alphakeel.data.grid import Grid, Matrix, check_grid, numeric
 from alphakeel.data.parsing import parse_dates
+from alphakeel.data.tickers import match_tickers
 from alphakeel.data.validation import PANEL_FIELDS, place, previous_valid, raise_first
 from alphakeel.errors import DataError
 
@@ -230,7 +231,9 @@ def join_asof(
     panel : AssetPanel
     fundamentals : DataFrame
         `ticker`, `available_date` and the columns asked for, in any order of rows; of rows with
-        the same date (and period) the last one counts. Stocks not in the panel are left out.
+        the same date (and period) the last one counts. Stocks not in the panel are left out;
+        tickers may be written without the exchange or leading zeros, and a table in which fewer
+        than half of the stocks (or of its own tickers) are found is refused.
     columns : sequence of str
         Names of numeric columns.
     max_age_days : int
@@ -262,8 +265,10 @@ def join_asof(
         table[name], bad = numeric(fundamentals[name])
         if bad:
             raise DataError(f"{name} in row {bad[0][0] + 1} of the fundamentals is {bad[0][1]}.")
+    symbols = fundamentals["ticker"].astype(str)
+    match = match_tickers(symbols, panel.asset_names, what="the table of fundamentals")
     table["code"] = pd.Index(panel.asset_names).get_indexer(
-        pd.Index(fundamentals["ticker"].astype(str))
+        pd.Index(symbols.map(match.ticker_of).astype(str))
     )
     table["available"] = available.astype(np.int64)
     keys = ["code", "available"]
