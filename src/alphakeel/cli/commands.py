@@ -50,20 +50,29 @@ def run(
     """Run the study: data, cleaning, factors, screen, models, backtest, report.
 
     Without options it takes the bundled real prices of 20 S&P 500 stocks and tests 2010 to 2020.
-    A run that was killed resumes when the same command is given again.
+    A run that was killed resumes when the same command is given again, and fits of finished runs in
+    the same folder are taken where nothing that they read has changed.
     """
     with plain_errors(resumes=True):
         settings = read_settings(data, config)
         from alphakeel.provenance import load_data
         from alphakeel.storage.checkpoints import DiskStore
         from alphakeel.storage.runs import forget_progress, save_run, summary_json
+        from alphakeel.storage.saved_models import SavedFits
         from alphakeel.study import run_study
 
         with progress_bar(hidden=quiet or as_json) as on_progress:
             panel, settings, name = load_data(settings)
             store = DiskStore(out / ".resume", fresh=fresh)
             listener = on_progress if quiet else announce_resumption(on_progress)
-            study = run_study(panel, settings, name=name, on_progress=listener, store=store)
+            study = run_study(
+                panel,
+                settings,
+                name=name,
+                on_progress=listener,
+                store=store,
+                finished=None if fresh else SavedFits(out),
+            )
         use = _log_run(study, ledger or out / "trials.jsonl")
         folder = save_run(study, out, more=lambda place: _write_report(study, place, use))
         forget_progress(study, store)

@@ -24,6 +24,7 @@ from alphakeel.data.assembly import (
     index_on_dates,
     member_grid,
     place_rows,
+    rates_on_dates,
     sector_grid,
     with_adjusted_close,
 )
@@ -67,6 +68,7 @@ _KNOWN = (
     "fundamentals",
     "index",
     "index_membership",
+    "riskless",
     "corporate_actions",
 )
 
@@ -365,6 +367,7 @@ def read_folder_format(path: Path) -> Reading:
         ("securities", _add_sectors),
         ("index", _add_index),
         ("index_membership", _add_members),
+        ("riskless", _add_riskless),
     )
     for stem, add in steps:
         file = _file(path, stem)
@@ -452,6 +455,20 @@ def _add_index(reading: Reading, table: Table) -> None:
         raise DataError(f"{table.name} has no date in common with the prices.")
     reading.grid = replace(reading.grid, index=level)
     reading.columns += ((wanted["close"], "market_index"),)
+
+
+def _add_riskless(reading: Reading, table: Table) -> None:
+    """Put the annual rate of cash on the panel's dates, carried forward."""
+    names = {name.lower(): name for name in table.columns}
+    if not {"date", "rate"} <= names.keys():
+        raise DataError(f"{table.name} needs the columns date and rate (annual, a fraction).")
+    rates = as_series(table.columns[names["rate"]])
+    rates.index = pd.Index(as_series(table.columns[names["date"]]))
+    known = rates_on_dates(rates, reading.grid.dates)
+    if np.isnan(known).all():
+        raise DataError(f"{table.name} has no rate that is known on a date of the prices.")
+    reading.grid = replace(reading.grid, riskless=known)
+    reading.columns += ((names["rate"], "riskless_rate"),)
 
 
 def _add_members(reading: Reading, table: Table) -> None:
