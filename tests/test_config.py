@@ -156,7 +156,7 @@ class TestKeywords:
     [
         ({"sead": 1}, ["unknown setting sead", "seed"]),
         ({"network": {"drop_out": 0.1}}, ["network.drop_out", "network.dropout"]),
-        ({"rebalance_every": 3}, ["rebalance_every", "walk_forward.rebalance_every"]),
+        ({"rebalance": 3}, ["rebalance", "walk_forward.rebalance"]),
         ({"network": {"dropout": -0.1}}, ["network.dropout", "at least 0"]),
         ({"network": {"hidden": 3.5}}, ["network.hidden", "whole number"]),
         ({"network": {"hidden": True}}, ["network.hidden", "whole number"]),

@@ -77,6 +77,7 @@ RENAMED = {
     "overlay.var_95": "overlay.var_cap",
     "costs.per_side": "costs.cost_per_side",
     "report.bootstrap": "report.n_bootstrap",
+    "walk_forward.rebalance_every": "walk_forward.rebalance",
 }
 
 
@@ -228,13 +229,25 @@ class WalkForwardConfig(Section):
 
     test_start: dt.date | None = common_option(
         None,
-        "first day of the test, as YYYY-MM-DD (default: 2010-01-01, or 60 % into shorter data)",
+        "first day of the test, as YYYY-MM-DD (default: a year's first, after 5 years of data; "
+        "sp500: 2010-01-01)",
     )
     test_end: dt.date | None = common_option(
-        None, "last day of the test, as YYYY-MM-DD (default: 2020-12-31, or the end of the data)"
+        None,
+        "last day of the test, as YYYY-MM-DD (default: the end of the data; sp500: 2020-12-31)",
     )
-    refit_every: int = common_option(504, "trading days between two fits", low=20)
-    rebalance_every: int = common_option(5, "trading days between two decisions", within=(1, 63))
+    refit_every: int | str = common_option(
+        504,
+        "trading days between two fits, from the start of the test on, or yearly or quarterly",
+        low=20,
+        choices=("yearly", "quarterly"),
+    )
+    rebalance: int | str = common_option(
+        "weekly",
+        "when portfolios are decided: weekly, monthly, or weekdays from one decision to the next",
+        within=(1, 63),
+        choices=("weekly", "monthly"),
+    )
     embargo: int = option(
         5, "trading days left out between training and test, besides those of the target", low=0
     )
@@ -538,9 +551,15 @@ class CostConfig(Section):
         0.1, "largest order, as a share of the day's traded value (us, cn)", within=(1e-4, 1)
     )
     impact: float = option(1.0, "strength of the square-root impact (us, cn)", within=(0, 10))
+    cash_rate: float | str = common_option(
+        0.0,
+        "annual interest on cash, a fraction, or data: the rate of each day that the data carry",
+        within=(-0.05, 0.5),
+        choices=("data",),
+    )
     financing_rate: float = option(
         0.03,
-        "annual interest on borrowed cash, a fraction (read where overlay.max_exposure exceeds 1)",
+        "annual interest on borrowed cash above cash_rate, a fraction (overlay.max_exposure > 1)",
         within=(0, 0.5),
     )
     borrow_rate: float = option(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -240,8 +241,9 @@ def _boot(study: Study) -> dict[str, Any]:
     return {"level": report.level, "n_bootstrap": report.n_bootstrap, "seed": study.config.seed}
 
 
-def _step(study: Study) -> int:
-    return study.config.walk_forward.rebalance_every
+def _lags(study: Study, horizons: Sequence[int]) -> list[int]:
+    """For each horizon in days the decisions of the test whose forward returns overlap."""
+    return [study.dataset.rows_ahead(h, study.plan.tested) for h in horizons]
 
 
 def _performance_tables(study: Study) -> dict[str, pd.DataFrame]:
@@ -322,7 +324,8 @@ def _regime_tables(study: Study) -> dict[str, pd.DataFrame]:
     if study.regimes is None:
         return {}
     net = {name: ledger.net_returns for name, ledger in study.every_ledger().items()}
-    boot = {"baseline": LABELS["linear"], **_boot(study)}
+    cash = study.strategies[EQUAL_WEIGHT].riskless
+    boot = {"baseline": LABELS["linear"], "riskless": cash, **_boot(study)}
     causal = {
         rule: regime_table(net, label_of_day(labels)[study.test], **boot)
         for rule, labels in study.regimes.causal.items()
@@ -353,14 +356,15 @@ def _score_tables(study: Study) -> dict[str, pd.DataFrame]:
     series = {model.label: (model.ic, model.rank_ic) for model in study.models.values()}
     drivers = {model.label: model.drivers for model in study.models.values()}
     decay = {model.label: model.decay for model in study.models.values()}
-    horizons, step = study.config.target.horizons, _step(study)
+    horizons = study.config.target.horizons
+    lags = _lags(study, horizons)
     return {
-        "ic": performance_tables.ic_table(series, horizons, step=step, **_boot(study)),
+        "ic": performance_tables.ic_table(series, horizons, lags=lags, **_boot(study)),
         "seeds": performance_tables.seed_table(study.portfolios.members, _member_rank_ic(study)),
-        "decay": performance_tables.decay_table(decay, DECAY, step=step, **_boot(study)),
-        "drivers": performance_tables.importance_table(
-            drivers, lags=-(-max(horizons) // step), **_boot(study)
+        "decay": performance_tables.decay_table(
+            decay, DECAY, lags=_lags(study, DECAY), **_boot(study)
         ),
+        "drivers": performance_tables.importance_table(drivers, lags=max(lags), **_boot(study)),
     }
 
 

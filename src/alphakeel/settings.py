@@ -269,9 +269,11 @@ def _section_name(cls: type[Section]) -> str:
 def _coerce(value: Any, hint: Any, where: str) -> Any:
     """Convert `value` to the declared type where no information is lost, else refuse it."""
     if isinstance(hint, types.UnionType):
-        if value is None or value == NONE:
+        kinds = [arg for arg in hint.__args__ if arg is not type(None)]
+        if len(kinds) < len(hint.__args__) and (value is None or value == NONE):
             return None
-        hint = next(arg for arg in hint.__args__ if arg is not type(None))
+        # Of several types a text is kept as it is: its choices are checked with the range.
+        hint = str if str in kinds and isinstance(value, str) else kinds[0]
     if typing.get_origin(hint) is tuple:
         if isinstance(value, str) or not isinstance(value, (list, tuple)):
             raise ConfigError(f"{where} must be a list, not {value!r}.")
@@ -303,11 +305,15 @@ def _check_range(value: Any, meta: Mapping[str, Any], where: str) -> None:
     low, high, choices = meta["low"], meta["high"], meta["choices"]
     if value is None:
         return
+    if choices and not (low is not None and isinstance(value, (int, float))):
+        if value not in choices:
+            near = difflib.get_close_matches(str(value), choices, 1)
+            hint = f"; did you mean {near[0]}?" if near else "."
+            most = "" if low is None else ", or a number"
+            words = f"{', '.join(choices)}{most}"
+            raise ConfigError(f"{where} must be one of {words}, not {value!r}{hint}")
+        return
     if low is not None and value < low:
         raise ConfigError(f"{where} must be at least {low:g}, not {value!r}.")
     if high is not None and value > high:
         raise ConfigError(f"{where} must be at most {high:g}, not {value!r}.")
-    if choices and value not in choices:
-        near = difflib.get_close_matches(str(value), choices, 1)
-        hint = f"; did you mean {near[0]}?" if near else "."
-        raise ConfigError(f"{where} must be one of {', '.join(choices)}, not {value!r}{hint}")

@@ -68,6 +68,7 @@ def run_study(
     notes: Sequence[str] = (),
     on_progress: Callable[[Progress], None] | None = None,
     store: Store | None = None,
+    finished: Store | None = None,
 ) -> Study:
     """Run the whole study on a panel.
 
@@ -86,7 +87,11 @@ def run_study(
     store : Store, optional
         Checkpoints every fit, such as `alphakeel.storage.checkpoints.DiskStore`. A killed study
         resumes from there when it is run again on the same data with the same settings, to the same
-        numbers; checkpoints of other studies do not count.
+        numbers. A fit counts whatever study it was made for if all that it reads is the same, so
+        that more days, or a longer test, fit only what is new.
+    finished : Store, optional
+        Fits of finished runs, such as `alphakeel.storage.saved_models.SavedFits`, which count in
+        the same way.
 
     Returns
     -------
@@ -117,7 +122,7 @@ def run_study(
     plan = Plan.of(panel, config or StudyConfig(), name)
     run = _Run(plan, on_progress)
     key = study_key(plan.panel_hash, config_to_dict(plan.config), plan.versions)
-    cache = FitCache(store, key)
+    cache = FitCache(store, key, finished)
     resumed = cache.begin()
 
     with run.stage("prepare"):

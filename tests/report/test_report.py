@@ -162,7 +162,7 @@ def fake_portfolios(
         "attribution": attribution.attribution_table(steps),
         "cost_sweep": performance.sweep_table(cost, over="cost_per_side"),
         "capacity": performance.sweep_table(size, over="wealth"),
-        "decay": performance.decay_table({} if empty else ics, (1, 20), step=5, **BOOT),
+        "decay": performance.decay_table({} if empty else ics, (1, 20), lags=(1, 4), **BOOT),
         "periods": performance.period_table(every, dates),
         "decisions": decisions,
         "value_at_risk": risk.var_table(every, forecast),
@@ -790,4 +790,4 @@ class TestFigures:
     def test_settings_travel_in_full(self, page: str) -> None:
         config = replace(fake_study().config, seed=987654)
         assert "seed = 987654" in report_page.render_report(fake_study(n_dates=120, config=config))
-        assert "rebalance_every" in re.sub(r"\s", "", page)
+        assert "rebalance" in re.sub(r"\s", "", page)

@@ -306,7 +306,7 @@ class TestDiskStore:
     ) -> None:
         store = DiskStore(tmp_path)
         store.put("x", self.STATE)
-        monkeypatch.setattr("alphakeel.storage.checkpoints._made_by", lambda: "other code")
+        monkeypatch.setattr("alphakeel.storage.checkpoints.made_by", lambda: "other code")
         assert store.get("x") is None
 
     @pytest.mark.parametrize("key", ["", "..", "a/../b", "/a", "a b", "A", "a/"])
@@ -356,7 +356,7 @@ def run_in_child(args: list[str], made_by: str, writes: int, delay: float) -> No
 
     It takes the code to be that of the tests, also when somebody saves a file while they run.
     """
-    checkpoints._made_by = lambda: made_by  # type: ignore[assignment]
+    checkpoints.made_by = lambda: made_by  # type: ignore[assignment]
     put, left = DiskStore.put, itertools.count(writes - 1, -1)
     death = threading.Timer(delay, os.kill, (os.getpid(), signal.SIGKILL))
     death.daemon = True
@@ -376,7 +376,7 @@ def run_in_child(args: list[str], made_by: str, writes: int, delay: float) -> No
 
 def run_interrupted_in_the_report(args: list[str], made_by: str) -> None:
     """Run the command, and press Ctrl-C when half of the report is written."""
-    checkpoints._made_by = lambda: made_by  # type: ignore[assignment]
+    checkpoints.made_by = lambda: made_by  # type: ignore[assignment]
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def interrupted(target: Path, data: bytes, *, durable: bool) -> None:
@@ -411,7 +411,7 @@ def spawner() -> Callable[..., Any]:
     """Starts the command in a fresh process; the libraries are imported once for all of them."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["alphakeel.report.page", "alphakeel.storage.runs", __name__])
-    made_by = checkpoints._made_by()
+    made_by = checkpoints.made_by()
     return lambda target, args, *when: context.Process(target=target, args=(args, made_by, *when))
 
 

@@ -93,12 +93,11 @@ def study_cuts(study: Study) -> tuple[tuple[str, int], ...]:
     The first decision of a test shows training labels that reach into it; a day of trading in the
     middle of a test shows everything else.
     """
-    step = study.config.walk_forward.rebalance_every
     starts = [int(np.searchsorted(study.dates, fold.test[0])) for fold in study.folds]
-    lag = study.config.target.lag
-    within = (study.test.stop - starts[-1]) // 2 // step * step
-    last = starts[-1] + within + lag
-    middle = max(starts[len(starts) // 2], study.test.start + 2 * step)
+    tested = study.decisions[study.decisions >= study.test.start]
+    within = tested[tested <= (starts[-1] + study.test.stop) // 2]
+    last = int(within[-1]) + study.config.target.lag
+    middle = max(starts[len(starts) // 2], int(tested[min(2, len(tested) - 1)]))
     plans = [("scramble", starts[0]), ("cut", middle), ("scramble", last), ("cut", last)]
     plans += [("split", last)]
     fits = range(study.test.start, study.test.stop - 1)
@@ -392,7 +391,7 @@ def with_noise(panel: Any, row: int, rng: np.random.Generator) -> Any:
             values[row + 1 :] = np.where(np.isnan(future), np.nan, drawn)
         else:
             noise = np.exp(rng.normal(0.0, 1.0, future.shape))
-            if name == "market_index":
+            if name in ("market_index", "riskless_rate"):
                 noise[:] = noise[:, :1]
             values[row + 1 :] = future * noise
         copy.fields[name] = field.with_values(values)
@@ -419,6 +418,7 @@ def with_gaps(panel: Any, row: int, rng: np.random.Generator) -> Any:
     for name, field in copy.fields.items():
         if np.issubdtype(field.values.dtype, np.floating) and name not in (
             "market_index",
+            "riskless_rate",
             "member",
         ):
             copy.fields[name] = field.with_values(np.where(holes, np.nan, field.values))

@@ -51,6 +51,7 @@ def run_backtest(
     constraints: TradingConstraints | None = None,
     margin: Margin | None = None,
     initial: float = 1.0,
+    riskless: FloatArray | None = None,
 ) -> Ledger:
     """Trade target weights against prices and record every date.
 
@@ -58,8 +59,8 @@ def run_backtest(
     ----------
     target_weights : ndarray of shape (n_dates, n_assets)
         Long-only weights decided at each close, as fractions of the wealth that is left after
-        costs; a row sums to at most 1 and the rest is cash (earning nothing). A row of NaN
-        decides nothing: holdings drift.
+        costs; a row sums to at most 1 and the rest is cash. A row of NaN decides nothing:
+        holdings drift.
     prices : ndarray of shape (n_dates, n_assets)
         Accounting closes: total-return prices, NaN before listing and from delisting on. A
         missing price in between is refused; carry the last one over it. For many backtests on
@@ -77,6 +78,10 @@ def run_backtest(
         Leave to borrow cash and stock; long-only without leverage by default.
     initial : float, default=1.0
         Wealth before the first row, all in cash.
+    riskless : ndarray of shape (n_dates,), optional
+        Return of cash from the row before to each row, a fraction known on the row before: cash
+        earns it, and borrowed cash costs it besides the margin's financing rate. The first is 0.
+        By default cash earns nothing.
 
     Returns
     -------
@@ -88,7 +93,7 @@ def run_backtest(
     DataError
         If prices or weights have the wrong shape or impossible values; names row and column.
     ConfigError
-        If `lag` or `initial` is out of range.
+        If `lag` or `initial` is out of range, or `riskless` is not one return for each row.
 
     Notes
     -----
@@ -118,8 +123,10 @@ def run_backtest(
     free = _check_tradable(tradable, priced, values.shape)
     constraints.check(values.shape)
     cost = cost or ProportionalCost()
-    holdings = Holdings(values, cost, constraints, margin, float(initial))
+    riskless = None if riskless is None else _check_riskless(riskless, len(values))
+    holdings = Holdings(values, cost, constraints, margin, float(initial), riskless)
     plain = isinstance(cost, ProportionalCost) and margin.default and not constraints.binds
+    plain = plain and not holdings.earns
     blocks = (
         _BlockRebalancer(holdings, cost.cost_per_side)
         if plain and isinstance(cost, ProportionalCost)
@@ -143,7 +150,7 @@ def _trade(
     trades_on = np.zeros(n_dates, dtype=np.bool_)
     trades_on[lag:] = decided[: n_dates - lag] if lag < n_dates else False
     events = np.union1d(np.flatnonzero(trades_on), np.fromiter(exits, dtype=np.int64))
-    if holdings.margin.carries:
+    if holdings.margin.carries or holdings.earns:
         events = np.arange(n_dates)
     holdings.begin(events)
     bounds = [*events.tolist(), n_dates]
@@ -302,6 +309,19 @@ def _check_tradable(
             f"tradable has shape {tradable.shape} and type {tradable.dtype}; give bool of {shape}"
         )
     return tradable if priced is None else tradable & priced
+
+
+def _check_riskless(riskless: FloatArray, n_dates: int) -> FloatArray:
+    """A copy of the returns of cash, which is nothing on the first row."""
+    values = np.array(riskless, dtype=np.float64)
+    if values.shape != (n_dates,) or not np.isfinite(values).all() or (values <= -1.0).any():
+        raise ConfigError(
+            f"riskless has shape {values.shape}; give a return above -1 for each of the "
+            f"{n_dates} rows"
+        )
+    if values[0] != 0.0:
+        raise ConfigError(f"riskless[0] is {values[0]}; cash earns nothing before the first row")
+    return values
 
 
 def _exits(priced: BoolArray | None, targets: FloatArray, lag: int) -> dict[int, IntArray]:

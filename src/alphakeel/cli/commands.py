@@ -51,7 +51,8 @@ def run(
     """Run the study: data, cleaning, factors, screen, models, backtest, report.
 
     Without options it takes the bundled real prices of 20 S&P 500 stocks and tests 2010 to 2020.
-    A run that was killed resumes when the same command is given again.
+    A run that was killed resumes when the same command is given again, and fits of finished runs in
+    the same folder are taken where nothing that they read has changed.
     """
     with plain_errors() as kept:
         settings = read_settings(data, config)
@@ -59,6 +60,7 @@ def run(
         from alphakeel.selection.trial_log import TrialLedger, record_run
         from alphakeel.storage.checkpoints import DiskStore
         from alphakeel.storage.runs import forget_progress, save_run, summary_json
+        from alphakeel.storage.saved_models import SavedFits
         from alphakeel.study import run_study
 
         store = DiskStore(out / ".resume", fresh=fresh)
@@ -71,7 +73,13 @@ def run(
             announce_code(settings, quiet=quiet)
             listener = listen(on_progress, kept, quiet=quiet)
             study = run_study(
-                panel, settings, name=name, notes=notes, on_progress=listener, store=store
+                panel,
+                settings,
+                name=name,
+                notes=notes,
+                on_progress=listener,
+                store=store,
+                finished=None if fresh else SavedFits(out),
             )
         use = record_run(study, trials_seen)
         _warn_of_unread(trials_seen)

@@ -31,10 +31,14 @@ __all__ = [
     "member_grid",
     "panel_from_grid",
     "place_rows",
+    "rates_on_dates",
     "sector_grid",
     "traded_mask",
     "with_adjusted_close",
 ]
+
+# A rate of cash counts for so many days after its date: a quarter, and no longer.
+RATE_DAYS = 92
 
 
 def panel_from_grid(
@@ -77,6 +81,9 @@ def assemble(grid: Grid, *, delisting_gap: int = 20, source: str = "") -> AssetP
     if grid.index is not None:
         level = np.broadcast_to(grid.index[:, None], active.shape)
         contents["market_index"] = Field2D(level, inactive_policy=InactivePolicy.IGNORE)
+    if grid.riskless is not None:
+        rate = np.broadcast_to(grid.riskless[:, None], active.shape)
+        contents["riskless_rate"] = Field2D(rate, inactive_policy=InactivePolicy.IGNORE)
     if grid.member is not None:
         contents["member"] = Field2D(np.where(active, grid.member, np.nan))
     return AssetPanel(
@@ -158,6 +165,43 @@ def index_on_dates(index: pd.Series, dates: NDArray[np.datetime64]) -> NDArray[n
     if bad:
         raise DataError(f"the market index has in row {bad[0][0] + 1} {bad[0][1]}.")
     return np.asarray(pd.Series(values, index=days).reindex(dates), dtype=np.float64)
+
+
+def rates_on_dates(rates: pd.Series, dates: NDArray[np.datetime64]) -> NDArray[np.float64]:
+    """Annual rate of cash per panel date: the last one known by then, at most `RATE_DAYS` old.
+
+    NaN before the first and beyond that age. Dates of the rates are those on which they are known.
+
+    Examples
+    --------
+    >>> rates = pd.Series([0.05, 0.04], index=["2024-01-01", "2024-01-04"])
+    >>> days = np.array(["2023-12-29", "2024-01-03", "2024-01-04"], dtype="datetime64[D]")
+    >>> rates_on_dates(rates, days)
+    array([ nan, 0.05, 0.04])
+    """
+    days, faults = parse_dates(rates.index)
+    if faults:
+        raise DataError(
+            f"the riskless rate has a date in row {faults[0][0] + 1} that {faults[0][1]}."
+        )
+    days = days.astype("datetime64[D]")
+    if (np.diff(days.astype(np.int64)) <= 0).any():
+        row = int(np.argmax(np.diff(days.astype(np.int64)) <= 0)) + 1
+        raise DataError(
+            f"the riskless rate has {days[row]} in row {row + 1} after {days[row - 1]}: keep one "
+            "row per date, in order."
+        )
+    values, bad = numeric(rates)
+    if bad:
+        raise DataError(f"the riskless rate has in row {bad[0][0] + 1} {bad[0][1]}.")
+    known = ~np.isnan(values)
+    days, values = days[known], values[known]
+    latest = np.searchsorted(days, dates, side="right") - 1
+    out = np.full(len(dates), np.nan)
+    found = latest >= 0
+    age = (dates[found] - days[latest[found]]).astype(np.int64)
+    out[found] = np.where(age <= RATE_DAYS, values[latest[found]], np.nan)
+    return out
 
 
 def member_grid(

@@ -42,7 +42,13 @@ from alphakeel.data.plausibility import (
     spacing_fault,
     without_index,
 )
-from alphakeel.data.side_files import add_index, add_members, add_sectors, add_valuations
+from alphakeel.data.side_files import (
+    add_index,
+    add_members,
+    add_riskless,
+    add_sectors,
+    add_valuations,
+)
 from alphakeel.data.tables import (
     PACKED_SUFFIXES,
     SUFFIXES,
@@ -75,6 +81,7 @@ _KNOWN = (
     "index",
     "index_membership",
     "members",
+    "riskless",
     "corporate_actions",
 )
 # What may lie beside prices of any layout, under the first of its names that is there.
@@ -83,6 +90,7 @@ _SIDE_FILES = (
     (("securities", "sectors"), add_sectors),
     (("index",), add_index),
     (("index_membership", "members"), add_members),
+    (("riskless",), add_riskless),
 )
 
 

@@ -13,7 +13,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from alphakeel.data.assembly import index_on_dates, member_grid, place_rows, sector_grid
+from alphakeel.data.assembly import (
+    index_on_dates,
+    member_grid,
+    place_rows,
+    rates_on_dates,
+    sector_grid,
+)
 from alphakeel.data.columns import recognise
 from alphakeel.data.grid import Grid
 from alphakeel.data.layouts import Reading, as_series, rows_of
@@ -21,7 +27,7 @@ from alphakeel.data.tables import Table
 from alphakeel.data.tickers import match_tickers, read_tickers
 from alphakeel.errors import DataError
 
-__all__ = ["add_index", "add_members", "add_sectors", "add_valuations"]
+__all__ = ["add_index", "add_members", "add_riskless", "add_sectors", "add_valuations"]
 
 _YIELDS = ("market_cap", "earnings_to_price", "book_to_price")
 
@@ -138,6 +144,20 @@ def add_members(reading: Reading, table: Table) -> None:
     everyone = spells.assign(ticker=[f"spell {row}" for row in range(len(spells))])
     all_members = member_grid(everyone, grid.dates, np.asarray(everyone["ticker"], dtype=np.str_))
     reading.cautions.append(_survivors(grid, member, all_members))
+
+
+def add_riskless(reading: Reading, table: Table) -> None:
+    """Put the annual rate of cash on the panel's dates, carried forward."""
+    names = {name.lower(): name for name in table.columns}
+    if not {"date", "rate"} <= names.keys():
+        raise DataError(f"{table.name} needs the columns date and rate (annual, a fraction).")
+    rates = as_series(table.columns[names["rate"]])
+    rates.index = pd.Index(as_series(table.columns[names["date"]]))
+    known = rates_on_dates(rates, reading.grid.dates)
+    if np.isnan(known).all():
+        raise DataError(f"{table.name} has no rate that is known on a date of the prices.")
+    reading.grid = replace(reading.grid, riskless=known)
+    reading.columns += ((names["rate"], "riskless_rate"),)
 
 
 def _survivors(grid: Grid, member: NDArray[np.float64], all_members: NDArray[np.float64]) -> str:

@@ -107,10 +107,11 @@ class ConstrainedForecaster(SequenceForecaster):
             As in `Forecaster.fit`; the targets feed the IC term.
         returns : array of shape (n_dates, n_days, n_assets)
             Simple returns per day, fractions, of the days from the trade that row t decides to the
-            trade that row t + 1 decides: labels, like the targets. With n_days days a step all
-            risk is measured on daily returns, whatever the step. A stock's NaN counts as 0 (not
-            priced: it keeps its value). The last rows may be NaN throughout: they are not known
-            yet, and are not trained on.
+            trade that row t + 1 decides: labels, like the targets. All risk is measured on daily
+            returns, whatever the steps: of a step shorter than n_days the last days are NaN for
+            all stocks, and do not count. Elsewhere a stock's NaN counts as 0 (not priced: it keeps
+            its value). The last rows may be NaN throughout: they are not known yet, and are not
+            trained on.
         volatility : array of shape (n_dates, n_assets)
             Volatility of each stock known at each row, any unit; a stock whose volatility is not
             a number above 0 gets no weight on that row.
@@ -130,7 +131,8 @@ class ConstrainedForecaster(SequenceForecaster):
         priced = slice(0, data.n_priced)
         weights = np.zeros((data.n_priced, inputs.present.shape[1]))
         with one_thread():
-            for member in self._new_members(device, *fit_data, data.returns, data.log_volatility):
+            path_data = (data.returns, data.log_volatility, data.held)
+            for member in self._new_members(device, *fit_data, *path_data):
                 sampler = PathSampler(
                     *sample.fitted, data, rng=member.rng, **self._sampler_settings(device)
                 )
@@ -154,7 +156,11 @@ class ConstrainedForecaster(SequenceForecaster):
                     network, sample.features[priced], sample.series[priced], data
                 )
         self.exposure_scale_, self.limits_ = calibrate(
-            weights / self.n_seeds, data.returns, self._limits(), cost_per_side=self.cost_per_side
+            weights / self.n_seeds,
+            data.returns,
+            self._limits(),
+            cost_per_side=self.cost_per_side,
+            held=data.held,
         )
         return self
 
@@ -292,7 +298,10 @@ class ConstrainedForecaster(SequenceForecaster):
         weights = self._member_weights(
             network, sample.features[seen], sample.series[seen], data.cut(seen)
         )[rows.start - seen.start :]
-        path, traded = held_path(weights, data.returns[rows], cost_per_side=self.cost_per_side)
+        own = data.cut(rows)
+        path, traded = held_path(
+            weights, own.returns, cost_per_side=self.cost_per_side, held=own.held
+        )
         return weights, path, traded
 
     def _pace(self, evaluation: int) -> float:

@@ -38,13 +38,15 @@ class PathBatch(Batch):
 
     First axes (n_steps, n_sequences): scaled `market` series, `log_volatility`, `investable`;
     and `growth` (n_steps, n_days, n_sequences, n_assets), the cumulative simple return since
-    the trade.
+    the trade. `held` (n_steps, n_days, n_sequences) is False on the days after a shorter step; None
+    where all steps are as long.
     """
 
     market: Tensor
     growth: Tensor
     log_volatility: Tensor
     investable: Tensor
+    held: Tensor | None = None
 
     def loss(self, outputs: Tensor, loss_function: Callable[..., LossParts]) -> LossParts:
         """Loss of the path as well as of the cross-sections."""
@@ -69,9 +71,12 @@ class PathSampler(ChunkSampler):
     def draw(self) -> PathBatch:
         """Draw the next batch."""
         parts: list[tuple[NDArray[Any], ...]] = []
+        held: list[NDArray[Any]] = []
         for start in self.rng.choice(self.starts, size=self.n_sequences):
             first, stop = start + self.burn_in, start + self.burn_in + self.chunk
             assets = self._assets(slice(first, stop))
+            if self.data.held is not None:
+                held.append(self.data.held[first:stop])
             parts.append(
                 (
                     assemble(self.features[start:stop, assets], self.market[start:stop]),
@@ -97,6 +102,7 @@ class PathSampler(ChunkSampler):
             side_by_side(growth, 2),
             side_by_side(log_volatility, 1),
             side_by_side(investable, 1),
+            side_by_side(tuple(held), 2) if held else None,
         )
 
 
@@ -144,13 +150,16 @@ class PathObjective:
         returns, traded = losses.held_path(
             weights, batch.growth, cost_per_side=self.cost_per_side, from_cash=False
         )
-        total = parts.total + self.sharpe_weight * losses.negative_sharpe(returns).mean()
-        total = total - self.return_weight * losses.mean_annual_return(returns).mean()
+        paths = _paths(returns, traded, batch.held)
+        sharpe = [losses.negative_sharpe(path).mean() for path, _ in paths]
+        earned = [losses.mean_annual_return(path).mean() for path, _ in paths]
+        total = parts.total + self.sharpe_weight * _mean(sharpe)
+        total = total - self.return_weight * _mean(earned)
         multipliers = self.network.multipliers
         if multipliers.limits:
             threshold = self.network.threshold()
-            risks = smooth_risks(multipliers.limits, returns, traded, threshold)
-            total = total + multipliers.penalty(risks)
+            risks = [smooth_risks(multipliers.limits, *path, threshold) for path in paths]
+            total = total + _mean([multipliers.penalty(own) for own in risks])
         return LossParts(total, parts.ic)
 
     def evaluate(self) -> float:
@@ -177,8 +186,25 @@ class PathObjective:
         self.records = list(state["records"])
 
 
+def _paths(returns: Tensor, traded: Tensor, held: Tensor | None) -> list[tuple[Tensor, Tensor]]:
+    """Paths of daily returns, each with what it trades: one by one where they differ in length."""
+    if held is None:
+        return [(returns, traded)]
+    days = held.flatten(0, 1)
+    return [(returns[days[:, k], k], traded[:, k]) for k in range(days.shape[1])]
+
+
+def _mean(values: list[Tensor]) -> Tensor:
+    return values[0] if len(values) == 1 else torch.stack(values).mean()
+
+
 def calibrate(
-    weights: Floats, returns: Floats, limits: PathLimits, *, cost_per_side: float
+    weights: Floats,
+    returns: Floats,
+    limits: PathLimits,
+    *,
+    cost_per_side: float,
+    held: NDArray[np.bool_] | None = None,
 ) -> tuple[float, dict[str, dict[str, float]]]:
     """Reduce a portfolio's exposure by the least factor that keeps every limit on its path.
 
@@ -195,7 +221,7 @@ def calibrate(
     active = limits.active()
 
     def realised(scale: float) -> dict[str, float]:
-        path, traded = held_path(scale * weights, returns, cost_per_side=cost_per_side)
+        path, traded = held_path(scale * weights, returns, cost_per_side=cost_per_side, held=held)
         return limits.measure(path, traded)
 
     def holds(scale: float) -> bool:

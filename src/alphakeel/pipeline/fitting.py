@@ -1,7 +1,8 @@
 """The fits of a study: models on the training decisions of folds, their scores and drivers.
 
-A killed study resumes: every finished fit is a checkpoint under a fingerprint of data, settings and
-versions, so that none is shared with a study that differs in anything.
+A finished fit is kept under a fingerprint of all that it read: the features, targets and masks of
+its training decisions, its factors and parameters, and the versions of the libraries. So a killed
+study resumes, and a study with more days fits only what is new; scores are computed again.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from alphakeel.models.base import Forecaster
 from alphakeel.models.constrained import ConstrainedForecaster
 from alphakeel.models.importance import Drivers, find_drivers
 from alphakeel.models.persistence import (
+    TRANSIENT,
     ModelState,
     Prefixed,
     Slot,
@@ -39,6 +41,7 @@ from alphakeel.pipeline.dataset import Dataset
 from alphakeel.pipeline.plan import Plan
 from alphakeel.pipeline.screening import Screens
 from alphakeel.progress import Task, Tracker, run_in_threads
+from alphakeel.provenance import versions_at_work
 from alphakeel.stats.cross_section import ic, rank_ic
 from alphakeel.stats.splits import Fold
 
@@ -55,6 +58,7 @@ __all__ = [
     "add_members",
     "explain_models",
     "fit_and_score",
+    "fit_key",
     "fit_models",
     "fold_text",
     "forecast_volatility",
@@ -110,6 +114,8 @@ class FitResult:
         One entry per validation of a network.
     fitted : ModelState
         The model itself.
+    key : str
+        Fingerprint of all that the fit read.
     weights : ndarray of shape (n_test, n_assets), optional
         Target weights on the test decisions, of a model that allocates by itself.
     """
@@ -117,6 +123,7 @@ class FitResult:
     scores: Floats
     history: list[dict[str, Any]]
     fitted: ModelState
+    key: str
     weights: Floats | None = None
 
 
@@ -138,6 +145,8 @@ class ModelResult:
         For networks, one entry per validation: fold, seed, step, losses, validation Rank IC.
     fitted : tuple of ModelState
         The fitted model of each fold, for `alphakeel.models.restore`.
+    keys : tuple of str
+        Of each fold's fit, a fingerprint of all that it read.
     drivers : tuple of Drivers
         Of the scores of each fold's test decisions.
     weights : ndarray of shape (n_decisions, n_assets), optional
@@ -157,6 +166,7 @@ class ModelResult:
     decay: Floats
     history: list[dict[str, Any]]
     fitted: tuple[ModelState, ...] = ()
+    keys: tuple[str, ...] = ()
     drivers: tuple[Drivers, ...] = ()
     weights: Floats | None = None
     limits: pd.DataFrame | None = None
@@ -224,31 +234,33 @@ class KeptFits:
 
 
 class FitCache(Checkpoints):
-    """Checkpoints of the finished fits of a study, and of those in progress."""
+    """Fits by their `fit_key`: checkpoints of this study, and the fits of finished runs.
 
-    def find_fit(self, model: str, fold: int) -> FitResult | None:
-        """The finished fit of a model on a fold, or None."""
-        tree = self.find(f"{model}-{fold}/fitted")
-        if tree is None:
-            return None
-        weights = tree["weights"] if tree["allocates"] else None
-        return FitResult(tree["scores"], tree["history"], pack(tree["fitted"]), weights)
+    `finished` is only read: a `Store` whose names are those of `keep_fit`.
+    """
 
-    def keep_fit(self, model: str, fold: int, result: FitResult) -> None:
+    def __init__(self, store: Store | None, key: str, finished: Store | None = None) -> None:
+        super().__init__(store, key)
+        self._fits, self._finished = store, finished
+
+    def find_fit(self, key: str) -> tuple[ModelState, list[dict[str, Any]]] | None:
+        """A fitted model and its history, or None."""
+        for store in (self._fits, self._finished):
+            tree = None if store is None else Slot(store, f"fit-{key}/fitted", key).get()
+            if tree is not None:
+                return pack(tree["fitted"]), tree["history"]
+        return None
+
+    def keep_fit(self, result: FitResult) -> None:
         """Write a finished fit."""
-        tree = {
-            "scores": result.scores,
-            "history": result.history,
-            "fitted": unpack(result.fitted),
-            "allocates": result.weights is not None,
-            "weights": np.empty(0) if result.weights is None else result.weights,
-        }
-        self.keep(f"{model}-{fold}/fitted", tree)
+        if self._fits is not None:
+            tree = {"history": result.history, "fitted": unpack(result.fitted)}
+            Slot(self._fits, f"fit-{result.key}/fitted", result.key).put(tree)
 
-    def attach(self, forecaster: Forecaster, model: str, fold: int) -> None:
+    def attach(self, forecaster: Forecaster, key: str) -> None:
         """Give a forecaster that trains step by step a store for its progress."""
-        if self._store is not None and hasattr(forecaster, "store"):
-            forecaster.store = Prefixed(self._store, f"{model}-{fold}")
+        if self._fits is not None and hasattr(forecaster, "store"):
+            forecaster.store = Prefixed(self._fits, f"fit-{key}")
 
 
 def fit_and_score(
@@ -290,20 +302,62 @@ def fit_and_score(
     ConvergenceError
         If a loss is not finite, with the numbers of factor and stock at fault.
     """
-    forecaster = make_forecaster(model, config, on_progress or _ignore_progress)
+    forecaster = _unfitted(dataset, train, model, config, on_progress or _ignore_progress)
     if prepare is not None:
         prepare(forecaster)
     last = train.stop if isinstance(train, slice) else int(train[-1]) + 1
     features = dataset.features[: max(last, until), :, dataset.columns(names)]
     features = np.ascontiguousarray(features)
-    known = {"mask": dataset.eligible[:until], "market": dataset.market[:until]}
     _fit(forecaster, dataset, features[train], train)
+    return _score(forecaster, dataset, features[:until])
+
+
+def _score(forecaster: Forecaster, dataset: Dataset, features: Floats) -> Forecast:
+    """Scores of a fitted model, and its weights, on the first decisions, by their features."""
+    until = slice(0, len(features))
+    known = {"mask": dataset.eligible[until], "market": dataset.market[until]}
     weights = None
     if isinstance(forecaster, ConstrainedForecaster):
         weights = forecaster.predict_weights(
-            features[:until], volatility=dataset.volatility[:until], **known
+            features, volatility=dataset.volatility[until], **known
         )
-    return Forecast(forecaster.predict(features[:until], **known), weights, forecaster)
+    return Forecast(forecaster.predict(features, **known), weights, forecaster)
+
+
+def fit_key(
+    dataset: Dataset,
+    train: Rows,
+    names: Sequence[str],
+    model: str,
+    config: StudyConfig,
+) -> str:
+    """Sixteen characters that stand for all that a fit reads, and for nothing else.
+
+    Days after the training decisions and their labels, stocks that are in none of them, and
+    settings of other parts of the study do not count. Arguments as in `fit_and_score`.
+    """
+    forecaster: Any = _unfitted(dataset, train, model, config, _ignore_progress)
+    params = forecaster.get_params(deep=False)
+    stocks = np.flatnonzero(dataset.eligible[train].any(axis=0))
+    own = _labels_and_masks(forecaster, dataset, train, stocks)
+    return fingerprint(
+        type(forecaster).__name__,
+        {name: value for name, value in params.items() if name not in TRANSIENT},
+        list(names),
+        versions_at_work(replace(config, models=(model,))),
+        dataset.features[train][:, stocks[:, None], dataset.columns(names)],
+        dataset.targets[train][:, stocks],
+        *(part for name in sorted(own) for part in (name, own[name])),
+    )[:16]
+
+
+def _unfitted(
+    dataset: Dataset, train: Rows, model: str, config: StudyConfig, on_progress: Listener
+) -> Forecaster:
+    """A model still to be fitted, with the purge that the labels of its training decisions need."""
+    reach = dataset.lag + max(dataset.horizons)
+    purge = dataset.rows_ahead(reach, train)
+    return make_forecaster(model, config, on_progress, purge=purge)
 
 
 def _fit(forecaster: Forecaster, dataset: Dataset, features: Floats, train: Rows) -> None:
@@ -313,15 +367,26 @@ def _fit(forecaster: Forecaster, dataset: Dataset, features: Floats, train: Rows
     later must not.
     """
     stocks = np.flatnonzero(dataset.eligible[train].any(axis=0))
-    own = {"mask": dataset.eligible[train][:, stocks], "market": dataset.market[train]}
-    if isinstance(forecaster, ConstrainedForecaster):
-        own["returns"] = dataset.holding_returns(train)[..., stocks]
-        own["volatility"] = dataset.volatility[train][:, stocks]
+    own = _labels_and_masks(forecaster, dataset, train, stocks)
     try:
         forecaster.fit(features[:, stocks], dataset.targets[train][:, stocks], **own)
     except ConvergenceError as error:
         stock = None if error.asset is None else int(stocks[error.asset])
         raise ConvergenceError(str(error), factor=error.factor, asset=stock) from error
+
+
+def _labels_and_masks(
+    forecaster: Forecaster, dataset: Dataset, train: Rows, stocks: npt.NDArray[np.intp]
+) -> dict[str, npt.NDArray[Any]]:
+    """What a fit reads beside features and targets, as its keywords."""
+    own: dict[str, npt.NDArray[Any]] = {
+        "mask": dataset.eligible[train][:, stocks],
+        "market": dataset.market[train],
+    }
+    if isinstance(forecaster, ConstrainedForecaster):
+        own["returns"] = dataset.holding_returns(train)[..., stocks]
+        own["volatility"] = dataset.volatility[train][:, stocks]
+    return own
 
 
 def fit_models(
@@ -333,12 +398,18 @@ def fit_models(
     cache: FitCache,
     resumed: bool,
 ) -> dict[str, ModelResult]:
-    """Fit every model on every fold without a checkpoint, and measure the joined scores."""
+    """Fit every model on every fold whose fit is not known, and measure the joined scores."""
     folds = plan.folds
     pairs = [(model, number) for model in plan.models for number in range(len(folds))]
-    known = {pair: cache.find_fit(*pair) for pair in pairs}
+    keys = {
+        (model, number): fit_key(
+            dataset, folds[number].train, screens[number].names(model), model, plan.config
+        )
+        for model, number in pairs
+    }
+    known = {pair: cache.find_fit(key) for pair, key in keys.items()}
     finished = sum(fit is not None for fit in known.values())
-    if resumed:
+    if resumed or finished:
         with tracker.task("resuming", 0.0, f"{finished} of {len(pairs)} fits done"):
             pass
     kept = KeptFits(cache, tracker, len(pairs), finished)
@@ -346,16 +417,17 @@ def fit_models(
     def fit(model: str, number: int) -> FitResult:
         text = f"{LABELS[model]}, {fold_text(number, folds)}"
         with tracker.task("fitting", work_of(model, plan.config), text) as task:
-            done = known[model, number]
-            if done is None:
-                names = screens[number].names(model)
-                try:
-                    done = _fit_fold(dataset, names, model, number, plan, task, cache)
-                except ConvergenceError as error:
-                    raise _named(error, text, names, plan.assets) from error
-                cache.keep_fit(model, number, done)
-                kept.add_one()
-            return done
+            key, done = keys[model, number], known[model, number]
+            names = screens[number].names(model)
+            if done is not None:
+                return _score_fold(dataset, names, folds[number], key, *done)
+            try:
+                result = _fit_fold(dataset, names, model, number, plan, task, cache, key)
+            except ConvergenceError as error:
+                raise _named(error, text, names, plan.assets) from error
+            cache.keep_fit(result)
+            kept.add_one()
+            return result
 
     done = run_in_threads([partial(fit, *pair) for pair in pairs], plan.config.jobs)
     fits = _by_model(plan.models, done)
@@ -371,6 +443,7 @@ def _fit_fold(
     plan: Plan,
     task: Task,
     cache: FitCache,
+    key: str,
 ) -> FitResult:
     """Fit one model on the training decisions of a fold, and score its test decisions."""
     fold, seeds = plan.folds[number], plan.config.network.n_seeds
@@ -387,13 +460,33 @@ def _fit_fold(
         model,
         plan.config,
         on_progress=on_progress,
-        prepare=lambda forecaster: cache.attach(forecaster, model, number),
+        prepare=lambda forecaster: cache.attach(forecaster, key),
     )
     fitted = forecast.forecaster
     assert fitted is not None  # noqa: S101  (fit_and_score gives the model that it fitted)
-    history = [{"fold": number, **_flat(entry)} for entry in getattr(fitted, "history_", [])]
+    history = [_flat(entry) for entry in getattr(fitted, "history_", [])]
+    return _on_test(forecast, fold, key, fitted.state(), history)
+
+
+def _score_fold(
+    dataset: Dataset,
+    names: tuple[str, ...],
+    fold: Fold,
+    key: str,
+    fitted: ModelState,
+    history: list[dict[str, Any]],
+) -> FitResult:
+    """Score a fold's test decisions by a model that was fitted before."""
+    columns = dataset.columns(names)
+    features = np.ascontiguousarray(dataset.features[: fold.test.stop, :, columns])
+    return _on_test(_score(restore(fitted), dataset, features), fold, key, fitted, history)
+
+
+def _on_test(
+    forecast: Forecast, fold: Fold, key: str, fitted: ModelState, history: list[dict[str, Any]]
+) -> FitResult:
     weights = None if forecast.weights is None else forecast.weights[fold.test]
-    return FitResult(np.asarray(forecast.scores[fold.test]), history, fitted.state(), weights)
+    return FitResult(np.asarray(forecast.scores[fold.test]), history, fitted, key, weights)
 
 
 def fold_text(number: int, folds: Sequence[Fold]) -> str:
@@ -448,8 +541,9 @@ def _collect(
         ic=np.stack([ic(scores, forward[..., h]) for h in range(forward.shape[-1])], axis=-1),
         rank_ic=rank_ic(scores, forward),
         decay=np.full((len(scores), len(DECAY)), np.nan),
-        history=[entry for fit in fits for entry in fit.history],
+        history=[{"fold": k, **entry} for k, fit in enumerate(fits) for entry in fit.history],
         fitted=tuple(fit.fitted for fit in fits),
+        keys=tuple(fit.key for fit in fits),
         weights=weights,
         limits=_limits_table(fits) if weights is not None else None,
     )

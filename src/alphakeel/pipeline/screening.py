@@ -55,7 +55,7 @@ def screen_fold(
         "sections": dataset.sections.on(train),
         "names": dataset.names,
         "families": dataset.families,
-        "horizons": tuple(-(-horizon // dataset.step) for horizon in dataset.horizons),
+        "horizons": tuple(dataset.rows_ahead(horizon, train) for horizon in dataset.horizons),
     }
     linear = FactorScreen(**screen.keywords(without=("networks_keep_weak",)))
     linear.fit_cross_sections(**about)

@@ -355,6 +355,7 @@ def apply_overlay(
         cost_per_side=simulator.cost_per_side,
         invested=row_sums(portfolio.ledger.weights),
         financing_rate=financing_rate,
+        riskless=simulator.riskless,
     )
     targets = overlay_targets(portfolio.targets, portfolio.ledger.weights, plan, lag=simulator.lag)
     if margin.short:  # shorts that lost have grown over wealth: a decision never adds to that

@@ -25,7 +25,7 @@ from alphakeel.pipeline.fitting import (
     fit_and_score,
     volatility_of_block,
 )
-from alphakeel.pipeline.plan import Plan, purge_of
+from alphakeel.pipeline.plan import Plan, labels_of
 from alphakeel.pipeline.screening import screen_factors
 from alphakeel.pipeline.simulator import Simulator
 from alphakeel.pipeline.strategies import trade_scores
@@ -65,10 +65,11 @@ class Split:
 
 @dataclass(frozen=True, eq=False)
 class BlockReturns:
-    """A block's portfolio: its days, and its net simple returns and turnover a day."""
+    """A block's portfolio: its days, net simple returns, those above cash, and turnover a day."""
 
     days: slice
     returns: Floats
+    excess: Floats
     turnover: Floats
 
 
@@ -77,12 +78,13 @@ def make_splits(dataset: Dataset, config: StudyConfig, plan: SearchPlan) -> tupl
     shift = dataset.first
     # Training rows lie before a block too, so that labels of the risk network are purged as well.
     risk = (RISK_HORIZON,) if config.allocation.volatility == "network" else ()
-    n_decisions, gaps = len(dataset.decisions) - shift, purge_of(config, *risk)
+    labels, embargo = labels_of(dataset.decisions[shift:], config, *risk)
+    n_decisions = len(labels)
     made: Sequence[folds.PurgedFold | folds.CombinatorialFold]
     if plan.splitter == "kfold":
-        made = folds.purged_kfold(n_decisions, plan.blocks, **gaps)
+        made = folds.purged_kfold(labels, plan.blocks, embargo)
     else:
-        made = folds.combinatorial_purged(n_decisions, plan.blocks, plan.held_out, **gaps)
+        made = folds.combinatorial_purged(labels, plan.blocks, plan.held_out, embargo)
     splits = tuple(
         Split(
             fold.train_rows() + shift,
@@ -119,7 +121,7 @@ def mean_rank_ic(daily: Floats) -> float:
 
 
 def sharpe_or_zero(returns: Floats) -> float:
-    """Annual Sharpe ratio; 0 where it is not defined."""
+    """Annual Sharpe ratio of returns above cash; 0 where it is not defined."""
     value = float(performance.sharpe(returns))
     return value if np.isfinite(value) else 0.0
 
@@ -149,7 +151,7 @@ def trade_block(
         config,
         under=overlay,
     )
-    return BlockReturns(days, ledger.net_returns, ledger.turnover)
+    return BlockReturns(days, ledger.net_returns, ledger.excess_returns, ledger.turnover)
 
 
 def limit_excess(
@@ -275,23 +277,26 @@ class _Validated:
     def __init__(self, dataset: Dataset, n_splits: int) -> None:
         self.dates, self.n_splits = dataset.dates, n_splits
         self.correlations: list[float] = []
-        self.total, self.turnover = np.zeros(len(self.dates)), np.zeros(len(self.dates))
-        self.count = np.zeros(len(self.dates))
+        self.total, self.above, self.turnover, self.count = np.zeros((4, len(self.dates)))
 
     def add(self, correlation: float, blocks: list[BlockReturns]) -> None:
         self.correlations.append(correlation)
         for block in blocks:
             self.total[block.days] += block.returns
+            self.above[block.days] += block.excess
             self.turnover[block.days] += block.turnover
             self.count[block.days] += 1
 
     def returns(self) -> Floats:
         return self.total[self.count > 0] / self.count[self.count > 0]
 
+    def excess(self) -> Floats:
+        return self.above[self.count > 0] / self.count[self.count > 0]
+
     def value(self, objective: str) -> float:
         if objective == "rank_ic":
             return float(np.mean(self.correlations))
-        return sharpe_or_zero(self.returns())
+        return sharpe_or_zero(self.excess())
 
     def over(self, config: StudyConfig) -> dict[str, float]:
         """Excess over the limits of the settings."""
@@ -305,7 +310,7 @@ class _Validated:
         days = np.flatnonzero(validated)
         span = slice(int(days[0]), int(days[-1]) + 1)
         daily = np.full(len(validated), np.nan)
-        daily[validated] = self.returns()
+        daily[validated] = self.excess()
         return TrialRecord(
             key=key,
             data=data,

@@ -78,7 +78,8 @@ class TrialRecord:
     first, last : str
         First and last day of `returns`, ISO.
     returns : list of float
-        Net simple daily returns of the portfolio; NaN on days that no split validated.
+        Net simple daily returns of the portfolio above those of cash; NaN on days that no split
+        validated.
     study, date : str
         Of a run: fingerprint of data, settings and versions, and day of the first run, ISO.
     """
@@ -412,11 +413,11 @@ def _records(study: Study, date: str) -> list[TrialRecord]:
                     complete=True,
                     split_rank_ic=[correlation],
                     rank_ic=correlation,
-                    sharpe=float(performance.sharpe(ledger.net_returns)),
+                    sharpe=float(performance.sharpe(ledger.excess_returns)),
                     first=str(days[0]),
                     last=str(days[-1]),
-                    returns=rounded_returns(ledger.net_returns),
-                    gross_sharpe=float(performance.sharpe(ledger.gross_returns)),
+                    returns=rounded_returns(ledger.excess_returns),
+                    gross_sharpe=float(performance.sharpe(ledger.gross_returns - ledger.riskless)),
                     study=whole,
                     date=date,
                 )

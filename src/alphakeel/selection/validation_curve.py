@@ -219,6 +219,7 @@ def _axis_table(
     for period in PERIODS:
         bands = ensemble(
             np.stack([mean.returns[period] for mean in own.values()], axis=1),
+            np.stack([mean.excess[period] for mean in own.values()], axis=1),
             np.stack([mean.correlations[period] for mean in own.values()], axis=1),
             **boot,
         )
@@ -277,7 +278,7 @@ def _deflation(
 ) -> Deflation:
     """Correct the best of an axis; trials have one network each, and are compared by one."""
     own = _outcomes_on(axis, points, [m[0] for m in members] if axis == "trials" else means)
-    returns = np.stack([outcome.returns[PERIODS[0]] for outcome in own.values()], axis=1)
+    returns = np.stack([outcome.excess[PERIODS[0]] for outcome in own.values()], axis=1)
     sharpes = [outcome.values(PERIODS[0])["sharpe"] for outcome in own.values()]
     return deflate(
         returns[:, int(np.argmax(sharpes))],

@@ -37,6 +37,7 @@ __all__ = [
     "folder_all_or_nothing",
     "from_json",
     "library_versions",
+    "made_by",
     "pack_arrays",
     "read_arrays",
     "to_json",
@@ -223,7 +224,7 @@ def library_versions() -> dict[str, str]:
 
 
 @cache
-def _made_by() -> str:
+def made_by() -> str:
     """Fingerprint of code and library versions: checkpoints of others do not count."""
     digest = hashlib.sha256(_canonical(library_versions()))
     for path in sorted(Path(__file__).parents[1].rglob("*.py")):
@@ -292,7 +293,7 @@ class DiskStore:
         if not whole or header["key"] != key:
             _ignore(path, "its checksum does not match its content")
             return None
-        if header["format_version"] != FORMAT_VERSION or header["made_by"] != _made_by():
+        if header["format_version"] != FORMAT_VERSION or header["made_by"] != made_by():
             return None
         return ModelState(arrays, header["meta"])
 
@@ -301,7 +302,7 @@ class DiskStore:
         path = self._path(key)
         header = {
             "format_version": FORMAT_VERSION,
-            "made_by": _made_by(),
+            "made_by": made_by(),
             "key": key,
             "meta": state.meta,
         }

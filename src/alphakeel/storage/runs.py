@@ -84,7 +84,10 @@ def save_run(
 
 
 def forget_progress(study: Study, store: DiskStore) -> None:
-    """Delete the checkpoints of a study whose run is saved."""
+    """Delete the checkpoints of a study whose run is saved: it has the fits itself."""
+    for model in study.models.values():
+        for key in model.keys:
+            store.discard(f"fit-{key}")
     store.discard(study_key(study.data_hash, config_to_dict(study.config), study.versions))
 
 
@@ -169,13 +172,16 @@ def _write_portfolios(study: Study, folder: Path) -> None:
 def _write_model(study: Study, model: ModelResult, folder: Path) -> None:
     """A model's fits, and its scores, Rank IC and training by decision."""
     decisions = pd.DatetimeIndex(study.dates[study.decisions], name="date")
-    for number, (fold, state) in enumerate(zip(study.folds, model.fitted, strict=False)):
+    for number, fold in enumerate(study.folds):
+        entries = (entry for entry in model.history if entry["fold"] == number)
+        own = [{name: x for name, x in entry.items() if name != "fold"} for entry in entries]
         save_model(
-            state,
+            model.fitted[number],
             folder / "models" / model.name / f"fold_{number}",
             factors=fold.selected[model.name],
             train_window=fold.train,
             data_hash=study.data_hash,
+            fit=(model.keys[number], own),
         )
     series, horizons = folder / "series", study.config.target.horizons
     scores = pd.DataFrame(model.scores, index=decisions, columns=study.asset_names)
