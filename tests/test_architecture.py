@@ -82,6 +82,7 @@ SHORT_FILES = {
     "model_factory.py": "models by name: apart from the models, which know no settings",
     "audit/findings.py": "what every check of the audit returns",
     "backtest/ledger.py": "the result of a backtest, read by those who run none",
+    "pipeline/calendar.py": "every rule of the calendar, each a function of past dates",
     "data/bundled.py": "one table of data sets that ship with a package",
     "data/spreadsheets.py": "the one way to write a table for people, for runs and searches",
     "data/universe.py": "who is in the sample",

@@ -224,6 +224,7 @@ def optional_settings() -> list[tuple[str, str]]:
                 (section.name, key.name)
                 for key in dataclasses.fields(own)
                 if isinstance(hints[key.name], types.UnionType)
+                and type(None) in hints[key.name].__args__
             ]
     return found
 

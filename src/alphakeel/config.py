@@ -47,17 +47,8 @@ __all__ = [
     "load_config",
 ]
 
-MODELS = (
-    "linear",
-    "lstm",
-    "lstm_limited",
-    "gru",
-    "attention",
-    "cnn_lstm",
-    "mlp",
-    "lightgbm",
-    "svr",
-)
+_NETWORKS = ("lstm", "lstm_limited", "gru", "attention", "cnn_lstm", "mlp")
+MODELS = ("linear", *_NETWORKS, "lightgbm", "svr")
 
 # The questions that a settings file answers, in its order.
 _MODELS = "Which models, and how hard are they trained?"
@@ -558,14 +549,10 @@ class CostConfig(Section):
         choices=("data",),
     )
     financing_rate: float = option(
-        0.03,
-        "annual interest on borrowed cash above cash_rate, a fraction (overlay.max_exposure > 1)",
-        within=(0, 0.5),
+        0.03, "annual interest on borrowed cash above cash_rate, a fraction", within=(0, 0.5)
     )
     borrow_rate: float = option(
-        0.01,
-        "annual fee on stocks sold short, a fraction (read with allocation.neutral only)",
-        within=(0, 1),
+        0.01, "annual fee on stocks sold short, a fraction (allocation.neutral)", within=(0, 1)
     )
 
 
