@@ -28,7 +28,7 @@ def test_no_breach_is_a_loan() -> None:
         "weight_cap": 1.0,
     }
     study = run_study(
-        load_bundled("synthetic", n_assets=12, n_dates=700, seed=1), tiny_config(allocation=alloc)
+        load_bundled("synthetic", n_assets=12, n_dates=800, seed=1), tiny_config(allocation=alloc)
     )
     broken = [r.breached for r in study.portfolios.records["Linear"] if r.status == "least_breach"]
     assert broken
