@@ -57,6 +57,8 @@ def fake_ledger(rng: np.random.Generator, n_dates: int, n_assets: int, drift: fl
         costs=costs,
         gross_returns=gross,
         net_returns=net,
+        riskless=np.zeros(n_dates),
+        excess_returns=net,
         cash=(1.0 - weights.sum(axis=1)) * np.cumprod(1.0 + net),
         wealth=np.cumprod(1.0 + net),
         initial=1.0,

@@ -252,8 +252,11 @@ def _product(weights: FloatArray, x: FloatArray) -> FloatArray:
     """``weights @ x.T``, some stocks at a time.
 
     A matrix product adds up the stocks in their order as long as they are few; so those that a
-    row does not hold and that come after its own, with weights of zero, change no bit of it.
+    row does not hold and that come after its own, with weights of zero, change no bit of it. A
+    single row would be a product of vectors, which adds up in another order: it is never alone.
     """
+    if len(weights) == 1:
+        return _product(np.repeat(weights, 2, axis=0), x)[:1]
     out = np.zeros((len(weights), len(x)))
     for first in range(0, weights.shape[1], STOCKS_AT_ONCE):
         stocks = slice(first, first + STOCKS_AT_ONCE)
