@@ -1,7 +1,8 @@
 """The command line: commands, one progress bar, exit codes.
 
 Exit codes: 0 done; 1 a bug; 2 bad input or settings, named in one sentence; 3 the audit found
-a leak; 130 interrupted.
+a leak; 4 reality does not agree with the backtest (monitor, daily); 5 another process does the
+daily job; 130 interrupted.
 Heavy libraries are imported inside the commands, so that ``--help`` returns at once.
 """
 
@@ -15,6 +16,7 @@ import typer
 
 from alphakeel import __version__
 from alphakeel.cli.commands import audit, check, degree, init, run, tune
+from alphakeel.cli.live_commands import daily, monitor, today
 from alphakeel.cli.shell import INTERRUPTED
 
 __all__ = ["app", "main"]
@@ -27,7 +29,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for command in (run, check, audit, init, tune, degree):
+for command in (run, today, monitor, daily, check, audit, init, tune, degree):
     app.command()(command)
 
 

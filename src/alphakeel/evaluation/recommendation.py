@@ -4,8 +4,8 @@
    its paired difference of Sharpe ratios to the benchmark lies above zero, at a level that allows
    for the number of strategies that were compared (Bonferroni). Among several the one with the
    highest lower end is recommended.
-2. **The benchmark** (equal weight, without the overlay) otherwise: the burden of proof is on whoever
-   trades more.
+2. **The benchmark** (equal weight, without the overlay) otherwise: the burden of proof is on
+   whoever trades more.
 3. **Nothing** (cash) where the benchmark's own Sharpe ratio is not above zero.
 """
 
@@ -133,10 +133,10 @@ def recommend(table: pd.DataFrame) -> Recommendation:
         )
     proven = others[others["difference_low"] > 0.0]
     if len(proven):
-        name = proven["difference_low"].idxmax()
+        name = str(proven["difference_low"].idxmax())
         best = proven.loc[name]
         return Recommendation(
-            str(name),
+            name,
             f"hold {name}: its Sharpe ratio exceeds that of {benchmark} by "
             f"{best['difference']:.2f} [{best['difference_low']:.2f}, "
             f"{best['difference_high']:.2f}], above zero at a level that allows for "
@@ -144,7 +144,7 @@ def recommend(table: pd.DataFrame) -> Recommendation:
         )
     if not len(others) or not np.isfinite(others["difference"]).any():
         return Recommendation(benchmark, f"hold {benchmark}: there is nothing to compare it with.")
-    name = others["difference"].idxmax()
+    name = str(others["difference"].idxmax())
     best = others.loc[name]
     return Recommendation(
         benchmark,

@@ -239,10 +239,11 @@ def same_past(run: SavedRun, panel: AssetPanel) -> bool:
     wanted = run.about["assets"]
     if not set(wanted) <= set(names):
         return False
-    own = panel.isel(observations=rows)
+    columns: Any = slice(None)
     if names != wanted:
         place = {name: k for k, name in enumerate(names)}
-        own = own.isel(assets=np.array([place[name] for name in wanted]))
+        columns = np.array([place[name] for name in wanted])
+    own = panel.isel(observations=rows, assets=columns)
     return hash_panel(own) == run.about["data_hash"]
 
 
@@ -283,9 +284,7 @@ def replay(
             weights = np.asarray(decided[tested], np.float64)
     traded = trade_weights(weights, margin, simulator, plan.config)
     forecaster, factors = fits[-1] if fits else (None, ())
-    return Replay(
-        run, live, dataset, simulator, label, traded, model, scores, forecaster, factors
-    )
+    return Replay(run, live, dataset, simulator, label, traded, model, scores, forecaster, factors)
 
 
 def _plain(plan: Plan) -> tuple[str, ...]:
@@ -322,9 +321,7 @@ def _score(
     return scores, weights
 
 
-def _fit(
-    run: SavedRun, model: str, number: int, extra: Path | None
-) -> tuple[Any, tuple[str, ...]]:
+def _fit(run: SavedRun, model: str, number: int, extra: Path | None) -> tuple[Any, tuple[str, ...]]:
     """The fit of a fold with the names of its factors."""
     if number < len(run.folds):
         return run.fit(model, number), run.folds[number].selected[model]
@@ -341,14 +338,11 @@ def _has_fit(extra: Path, number: int, plan: Plan) -> bool:
     return read_card(extra / f"fold_{number}").train_window == (str(train[0]), str(train[-1]))
 
 
-def refit(
-    run: SavedRun, live: LivePlan, panel: AssetPanel, model: str, extra: Path
-) -> tuple[str, ...]:
+def refit(live: LivePlan, panel: AssetPanel, model: str, extra: Path) -> tuple[str, ...]:
     """Fit a model anew on the folds that have none yet, and save the fits.
 
     Parameters
     ----------
-    run : SavedRun
     live : LivePlan
     panel : AssetPanel
     model : str

@@ -120,9 +120,7 @@ class Traded:
 def trade_weights(
     weights: Floats, margin: Margin | None, simulator: Simulator, config: StudyConfig
 ) -> Traded:
-    """Trade the decided weights of one strategy, (n_decisions, n_assets), without and under the
-    overlay, as a study does.
-    """
+    """Trade decided weights, (n_decisions, n_assets), as a study does; under the overlay too."""
     plain = simulator.trade(weights, margin)
     risk, rate = forecast_risk(plain, simulator), config.costs.financing_rate
     held, plan = apply_overlay(plain, risk, simulator, config.overlay, financing_rate=rate)

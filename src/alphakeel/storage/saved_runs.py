@@ -134,8 +134,9 @@ class SavedRun:
                 "alphakeel; run the study again."
             )
         frame = pd.DataFrame(tables[name])
-        wanting = frame.columns[frame.dtypes == object]
-        for column in wanting:  # null is NaN in a column of numbers
+        for column in frame.columns:  # null is NaN in a column of numbers
+            if frame[column].dtype.kind != "O":
+                continue
             if frame[column].map(lambda v: v is None or isinstance(v, (int, float))).all():
                 frame[column] = frame[column].astype(float)
         return frame
