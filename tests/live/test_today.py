@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from live_study import Saved, save_small
 from skfolio.containers import AssetPanel
 
 from alphakeel.data.loading import load_panel
@@ -25,7 +26,6 @@ from alphakeel.storage.runs import save_run, write_checksums
 from alphakeel.storage.saved_runs import open_run
 from alphakeel.study import run_study
 from helpers import run_command
-from live_study import Saved, save_small
 
 MODELS = ("linear", "lstm", "lstm_limited")
 
@@ -284,7 +284,7 @@ class TestRefusals:
 
     def test_other_versions(self, saved: Saved, tmp_path: Path) -> None:
         run = open_run(self.changed_run(saved, tmp_path, "numpy"))
-        with pytest.raises(ConfigError, match="was made with numpy 0.1"):
+        with pytest.raises(ConfigError, match=r"was made with numpy 0\.1"):
             decide(run, saved.panel, strategy="linear")
 
     def changed_run(self, saved: Saved, folder: Path, package: str) -> Path:
@@ -308,14 +308,14 @@ class TestRefusals:
         spot = data.rfind(b"0", 0, len(data) - 3)
         data[spot : spot + 1] = b"1"
         (place / file).write_bytes(bytes(data))
-        with pytest.raises(DataError, match="changed|not whole|not part"):
+        with pytest.raises(DataError, match=r"changed|not whole|not part"):
             decide(place, saved.panel, strategy="linear")
 
     def test_a_file_that_is_gone(self, saved: Saved, tmp_path: Path) -> None:
         place = tmp_path / "run"
         shutil.copytree(saved.run.folder, place)
         (place / "models/linear/fold_0/model.json").unlink()
-        with pytest.raises(DataError, match="cannot read .*model.json"):
+        with pytest.raises(DataError, match=r"cannot read .*model\.json"):
             decide(place, saved.panel, strategy="linear")
         with pytest.raises(DataError, match="is no run"):
             decide(tmp_path, saved.panel)

@@ -360,14 +360,7 @@ def _do(run: SavedRun, panel: AssetPanel, folder: Path, options: dict[str, Any])
     difference = record(run, decision)
     if difference:
         typer.echo(f"warning: {difference}", err=True)
-    seen = panel
-    if options["as_of"] is not None:
-        import numpy as np
-
-        days = np.asarray(panel.observations, dtype="datetime64[D]")
-        last = int(np.searchsorted(days, np.datetime64(options["as_of"]), side="right"))
-        seen = panel.isel(observations=slice(0, last))
-    result = monitor_run(run, seen, strategy=decision.strategy)
+    result = monitor_run(run, panel, strategy=decision.strategy, day=options["as_of"])
     page = folder / f"{decision.day}.html"
     write_atomically(page, daily_page(decision, result).encode(), durable=True)
     write_atomically(folder / "index.html", page.read_bytes(), durable=True)

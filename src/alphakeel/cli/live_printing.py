@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from alphakeel.live.decision import Decision
     from alphakeel.live.monitor import Monitor
 
-__all__ = ["print_decision", "print_monitor", "table_of"]
+__all__ = ["console_of", "print_decision", "print_monitor", "table_of"]
 
 # Rows of a table on the terminal; the files have all.
 MOST_ROWS = 30
@@ -22,7 +22,7 @@ def print_decision(decision: Decision, age: int, written: Path | None) -> None:
     """Print what to hold, the orders, the risk, the limits and the warnings."""
     from rich.markup import escape
 
-    console = _console()
+    console = console_of()
     when = "today" if age == 0 else "1 day ago" if age == 1 else f"{age} days ago"
     console.print(
         f"\n[bold]{escape(decision.strategy)}[/], after the close of {decision.day} ({when})"
@@ -165,7 +165,8 @@ def _safe(text: str) -> str:
     return escape(text)
 
 
-def _console() -> Console:
+def console_of() -> Console:
+    """The terminal, or 100 columns for a file or a pipe."""
     from rich.console import Console
 
     console = Console()
@@ -178,7 +179,7 @@ def print_monitor(monitor: Monitor) -> None:
     """Print the verdict, what it rests on, the drift of factors, and the journal."""
     from rich.markup import escape
 
-    console = _console()
+    console = console_of()
     colour = {"agrees": "green", "does not agree": "bold red"}.get(monitor.verdict.word, "yellow")
     console.print(f"\n[bold]{escape(monitor.strategy)}[/] of run {escape(monitor.run)}")
     console.print(f"[{colour}]Reality {escape(monitor.verdict.sentence)}[/]", highlight=False)

@@ -107,6 +107,7 @@ def monitor_run(
     *,
     strategy: str | None = None,
     fills: str | Path | None = None,
+    day: np.datetime64 | str | None = None,
 ) -> Monitor:
     """Hold the journal of a run against its backtest.
 
@@ -119,6 +120,8 @@ def monitor_run(
         As in `decide`; by default the recommended one.
     fills : path, optional
         CSV of what was traded: date, ticker, side, shares, price.
+    day : date, optional
+        Look no further than this day, in the data and in the journal.
 
     Raises
     ------
@@ -128,7 +131,9 @@ def monitor_run(
     opened = run if isinstance(run, SavedRun) else open_run(run)
     label = opened.recommendation().strategy if strategy is None else strategy
     label = NOTHING if label.casefold() == NOTHING.casefold() else opened.label_of(label)
+    until = None if day is None else np.datetime64(str(day), "D")
     entries = Journal(live_folder(opened) / "journal").entries(label)
+    entries = tuple(entry for entry in entries if until is None or entry.day <= until)
     if not entries:
         raise DataError(
             f"the journal of the run {opened.name} has no decision for {label}: `alphakeel today` "
@@ -138,7 +143,7 @@ def monitor_run(
         return _of_nothing(opened, entries)
     model = opened.model_of(label)
     extra = None if model is None else live_folder(opened) / "models" / model
-    live, cut = plan_of(opened, panel, None, extra)
+    live, cut = plan_of(opened, panel, until, extra)
     own = replay(opened, live, cut, label, extra)
     _refuse_unknown(entries, own)
     return _monitor(own, entries, None if fills is None else read_fills(fills))
