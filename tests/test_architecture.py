@@ -63,6 +63,7 @@ ALLOWED_IN = {
         "live",
     },
     "optuna": {"selection"},
+    "mlflow": {"storage"},
     "pickle": set(),
     "yaml": set(),
 }
@@ -92,6 +93,9 @@ SHORT_FILES = {
     "evaluation/recommendation.py": "one rule, and the sentence that states it",
     "factors/targets.py": "the only file that looks ahead",
     "models/restore.py": "knows every model, so that no model has to",
+    "storage/mlflow_log.py": "the only file that knows MLflow",
+    "live/daily.py": "a job that is done alone and once",
+    "live/comparison.py": "saved runs side by side, for the command and for a page",
     "pipeline/screening.py": "the stage between the data set and the fits",
     "selection/deflation.py": "the correction for selection bias, shared by search and curve",
 }

@@ -13,7 +13,7 @@ import pytest
 from live_study import Saved, save_small
 
 from alphakeel.errors import DataError
-from alphakeel.live.decision import Decision, decide, live_folder
+from alphakeel.live.decision import DailyDecision, decide, live_folder
 from alphakeel.live.drift import population_stability, read_fills
 from alphakeel.live.journal import Journal
 from alphakeel.live.monitor import (
@@ -56,7 +56,7 @@ def copy_of(saved: Saved, folder: Path) -> SavedRun:
 
 
 class TestJournal:
-    def decision(self, run: SavedRun, saved: Saved, **given: object) -> Decision:
+    def decision(self, run: SavedRun, saved: Saved, **given: object) -> DailyDecision:
         return decide(run, saved.panel, strategy="linear", **given)  # type: ignore[arg-type]
 
     def test_what_is_read_is_what_was_decided(self, followed: Saved) -> None:

@@ -59,6 +59,10 @@ def run(
         from alphakeel.storage.runs import forget_progress, save_run, summary_json
         from alphakeel.study import run_study
 
+        if settings.report.mlflow:
+            from alphakeel.storage.mlflow_log import require_mlflow
+
+            require_mlflow()
         with progress_bar(hidden=quiet or as_json) as on_progress:
             panel, settings, name = load_data(settings)
             store = DiskStore(out / ".resume", fresh=fresh)
@@ -67,6 +71,7 @@ def run(
         use = _log_run(study, ledger or out / "trials.jsonl")
         folder = save_run(study, out, more=lambda place: _write_report(study, place, use))
         forget_progress(study, store)
+        _log_to_mlflow(folder, settings.report.mlflow)
         report = (folder / "report.html").resolve()
         if as_json:
             trials = None if use is None else use.to_dict()
@@ -75,6 +80,19 @@ def run(
             typer.echo(json.dumps(document, ensure_ascii=False))
         elif not quiet:
             print_study(study, folder, report, use)
+
+
+def _log_to_mlflow(folder: Path, database: str) -> None:
+    """Log a saved run into MLflow where the settings name a database; warn where that fails."""
+    if not database:
+        return
+    from alphakeel.storage.mlflow_log import log_run
+    from alphakeel.storage.saved_runs import open_run
+
+    try:
+        log_run(open_run(folder), database)
+    except AlphakeelError as error:
+        typer.echo(f"warning: {error}", err=True)
 
 
 def _log_run(study: Study, path: Path) -> TestSetUse | None:

@@ -13,9 +13,7 @@ from alphakeel.cli.shell import DataOption, JsonOption, QuietOption, plain_error
 from alphakeel.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
-    from skfolio.containers import AssetPanel
-
-    from alphakeel.live.decision import Decision
+    from alphakeel.live.decision import DailyDecision
     from alphakeel.live.monitor import Monitor
     from alphakeel.storage.saved_runs import SavedRun
 
@@ -122,7 +120,7 @@ def today(
             print_decision(decision, age, written)
 
 
-def load_newer(run: SavedRun, data: str | None) -> AssetPanel:
+def load_newer(run: SavedRun, data: str | None) -> Any:
     """The data of a run as they are now, or other ones, read by the run's own settings."""
     from dataclasses import replace
 
@@ -134,7 +132,7 @@ def load_newer(run: SavedRun, data: str | None) -> AssetPanel:
     return panel
 
 
-def record(run: SavedRun, decision: Decision) -> str:
+def record(run: SavedRun, decision: DailyDecision) -> str:
     """Write a decision into the journal of its run."""
     from alphakeel.live.decision import live_folder
     from alphakeel.live.journal import Journal
@@ -142,7 +140,7 @@ def record(run: SavedRun, decision: Decision) -> str:
     return Journal(live_folder(run) / "journal").record(decision, dt.date.today())
 
 
-def _age(panel: AssetPanel, as_of: str | None, max_age: int) -> int:
+def _age(panel: Any, as_of: str | None, max_age: int) -> int:
     """Days since the last day of the data; too many are refused."""
     import numpy as np
 
@@ -165,7 +163,7 @@ def _age(panel: AssetPanel, as_of: str | None, max_age: int) -> int:
     return age
 
 
-def write_decision(decision: Decision, out: Path) -> Path:
+def write_decision(decision: DailyDecision, out: Path) -> Path:
     """Write a decision into a folder of its own, all or nothing; the same one, the same bytes."""
     from alphakeel.data.spreadsheets import write_csv
     from alphakeel.live.orders import alpaca_basket, ib_basket
@@ -337,7 +335,7 @@ def _check(source: str) -> None:
         )
 
 
-def _do(run: SavedRun, panel: AssetPanel, folder: Path, options: dict[str, Any]) -> dict[str, Any]:
+def _do(run: SavedRun, panel: Any, folder: Path, options: dict[str, Any]) -> dict[str, Any]:
     """Decide, write, monitor, and put all of it on one page."""
     from alphakeel.live.decision import decide
     from alphakeel.live.monitor import monitor_run

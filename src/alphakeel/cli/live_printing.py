@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from alphakeel.live.decision import Decision
+    from alphakeel.live.decision import DailyDecision
     from alphakeel.live.monitor import Monitor
 
 __all__ = ["console_of", "print_decision", "print_monitor", "table_of"]
@@ -18,7 +18,7 @@ __all__ = ["console_of", "print_decision", "print_monitor", "table_of"]
 MOST_ROWS = 30
 
 
-def print_decision(decision: Decision, age: int, written: Path | None) -> None:
+def print_decision(decision: DailyDecision, age: int, written: Path | None) -> None:
     """Print what to hold, the orders, the risk, the limits and the warnings."""
     from rich.markup import escape
 
@@ -49,7 +49,7 @@ def print_decision(decision: Decision, age: int, written: Path | None) -> None:
         console.print(f"Files   {escape(str(written))}", soft_wrap=True)
 
 
-def _targets(decision: Decision, width: int) -> Table:
+def _targets(decision: DailyDecision, width: int) -> Table:
     """Target weights, with as many reasons as there is room for."""
     table = _table("Target weights", ["Stock"], ["Weight"])
     explained = (decision.targets["for_1"] != "").any()
@@ -69,7 +69,7 @@ def _targets(decision: Decision, width: int) -> Table:
     return table
 
 
-def _print_orders(console: Console, decision: Decision) -> None:
+def _print_orders(console: Console, decision: DailyDecision) -> None:
     from rich.markup import escape
 
     orders, account = decision.orders, decision.account
@@ -97,7 +97,7 @@ def _print_orders(console: Console, decision: Decision) -> None:
     )
 
 
-def _print_risk(console: Console, decision: Decision) -> None:
+def _print_risk(console: Console, decision: DailyDecision) -> None:
     from math import isfinite
 
     risk = decision.risk

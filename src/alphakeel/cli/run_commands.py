@@ -88,9 +88,10 @@ def _show(names: list[str], folder: Path, *, quiet: bool) -> dict[str, Any]:
     )
     if not quiet:
         about = run.about
+        tested = f"tested {about['test_start']} to {about['test_end']}"
         typer.echo(
-            f"{run.name}: {about['name']}, {about['n_assets']} stocks, tested {about['test_start']} "
-            f"to {about['test_end']}, {len(run.folds)} fits of {', '.join(run.models)}."
+            f"{run.name}: {about['name']}, {about['n_assets']} stocks, {tested}, {len(run.folds)} "
+            f"fits of {', '.join(run.models)}."
         )
         typer.echo(recommended.reason[:1].upper() + recommended.reason[1:])
         _print({"Table I": shown})

@@ -29,7 +29,7 @@ from alphakeel.risk.value_at_risk import scenario_var
 from alphakeel.risk.volatility import ex_ante_volatility
 from alphakeel.storage.saved_runs import SavedRun, open_run
 
-__all__ = ["Decision", "decide", "live_folder"]
+__all__ = ["DailyDecision", "decide", "live_folder"]
 
 Floats = npt.NDArray[np.float64]
 
@@ -43,7 +43,7 @@ ADJUSTED_ONLY = (
 
 
 @dataclass(frozen=True, eq=False)
-class Decision:
+class DailyDecision:
     """What to hold after the close of a day, and the orders that lead there.
 
     Attributes
@@ -142,7 +142,7 @@ def decide(
     keep_cash: float = 0.0,
     fractional: bool = False,
     refit_now: bool = False,
-) -> Decision:
+) -> DailyDecision:
     """Decide what to hold after the last close, with the saved fits of a run.
 
     The decision is that of the run's own walk-forward, continued to the last day of the data: on
@@ -172,7 +172,7 @@ def decide(
 
     Returns
     -------
-    Decision
+    DailyDecision
 
     Raises
     ------
@@ -268,7 +268,7 @@ def _replayed(
 
 def _decision(
     own: Replay, label: str, reason: str, account: Account | None, terms: OrderTerms, *, same: bool
-) -> Decision:
+) -> DailyDecision:
     plan, dataset = own.live.plan, own.dataset
     row = len(dataset.dates) - 1
     weights, decided, new = _in_force(own)
@@ -292,7 +292,7 @@ def _decision(
     explained = label != NOTHING and own.model is not None
     scores = {} if own.scores is None or not explained else _scores(own.scores[at], assets)
     overlays = own.traded.overlay.exposure
-    return Decision(
+    return DailyDecision(
         run=own.run.name,
         strategy=label,
         reason=reason,

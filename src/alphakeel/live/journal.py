@@ -18,7 +18,7 @@ import numpy as np
 
 from alphakeel.errors import DataError
 from alphakeel.files import regular_file
-from alphakeel.live.decision import Decision
+from alphakeel.live.decision import DailyDecision
 from alphakeel.storage.checkpoints import checksum, write_once
 from alphakeel.storage.runs import slug
 
@@ -37,7 +37,7 @@ class Entry:
     Attributes
     ----------
     decision : dict
-        As `Decision.to_dict` gives it.
+        As `DailyDecision.to_dict` gives it.
     written : datetime64[D]
         The day on which it was written.
     """
@@ -88,7 +88,7 @@ class Journal:
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
 
-    def record(self, decision: Decision, written: dt.date) -> str:
+    def record(self, decision: DailyDecision, written: dt.date) -> str:
         """Write a decision; the one of that day and strategy that is there already stays.
 
         Returns
@@ -133,7 +133,7 @@ class Journal:
         return self.folder / slug(strategy) / f"{day}.json"
 
 
-def _difference(there: Entry, decision: Decision) -> str:
+def _difference(there: Entry, decision: DailyDecision) -> str:
     """How a decision differs from the one of its day that was written first."""
     before, now = there.weights, decision.weights
     if before == now:

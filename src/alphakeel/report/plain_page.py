@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pandas as pd
 
 if TYPE_CHECKING:
-    from alphakeel.live.decision import Decision
+    from alphakeel.live.decision import DailyDecision
     from alphakeel.live.monitor import Monitor
 
 __all__ = ["compare_page", "daily_page"]
@@ -35,12 +35,12 @@ td.n,th.n{text-align:right}.scroll{overflow-x:auto}.lead{font-size:1.1rem}
 """
 
 
-def daily_page(decision: Decision, monitor: Monitor | None, trouble: str = "") -> str:
+def daily_page(decision: DailyDecision, monitor: Monitor | None, trouble: str = "") -> str:
     """One page that opens with the decision of the day, then whether it still works.
 
     Parameters
     ----------
-    decision : Decision
+    decision : DailyDecision
     monitor : Monitor or None
         None where there is nothing to monitor yet; `trouble` says why.
     trouble : str
@@ -79,7 +79,7 @@ def daily_page(decision: Decision, monitor: Monitor | None, trouble: str = "") -
     return _page(f"{decision.strategy}, {decision.day}", parts)
 
 
-def _orders(decision: Decision) -> str:
+def _orders(decision: DailyDecision) -> str:
     if decision.orders is None:
         return ""
     account = decision.account
@@ -91,7 +91,7 @@ def _orders(decision: Decision) -> str:
     )
 
 
-def _shown_targets(decision: Decision) -> pd.DataFrame:
+def _shown_targets(decision: DailyDecision) -> pd.DataFrame:
     table = decision.targets
     shown = table[["ticker"]].assign(weight=[f"{value:.2%}" for value in table["weight"]])
     for side in ("for", "against"):
