@@ -38,7 +38,7 @@ def _row(folder: Path) -> dict[str, Any]:
         "stocks": run.about["n_assets"],
         "models": ", ".join(run.models),
         "recommended": best,
-        "sharpe": float(table.loc[best, "sharpe"]) if best in table.index else float("nan"),
+        "sharpe": float(table["sharpe"].astype(float).get(best, float("nan"))),
     }
 
 

@@ -203,7 +203,8 @@ def decide(
     else:
         label, reason = opened.label_of(strategy), "you chose it."
     account = _account(holdings, cash)
-    own = _replayed(opened, panel, label, day, refit_now=refit_now)
+    same = same_past(opened, panel)
+    own = _replayed(opened, panel, label, day, refit_now=refit_now, same=same)
     terms = OrderTerms(
         lot=CN_LOT if own.config.costs.preset == "cn" else 1,
         fractional=fractional,
@@ -212,7 +213,7 @@ def decide(
         borrow=0.0 if own.portfolio.margin.short else own.portfolio.margin.max_gross - 1.0,
         short=own.portfolio.margin.short,
     )
-    return _decision(own, label, reason, account, terms, same=same_past(opened, panel))
+    return _decision(own, label, reason, account, terms, same=same)
 
 
 def live_folder(run: SavedRun) -> Path:
@@ -253,6 +254,7 @@ def _replayed(
     day: np.datetime64 | str | None,
     *,
     refit_now: bool,
+    same: bool,
 ) -> Replay:
     """The strategy, traded to the day; cash is equal weight of which nothing is held."""
     until = None if day is None else np.datetime64(str(day), "D")
@@ -263,7 +265,7 @@ def _replayed(
     if refit_now and live.due and model is not None and extra is not None:
         refit(live, cut, model, extra)
         live, cut = plan_of(run, panel, until, extra)
-    return replay(run, live, cut, held, extra)
+    return replay(run, live, cut, held, extra, same=same)
 
 
 def _decision(

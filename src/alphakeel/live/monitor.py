@@ -23,7 +23,7 @@ from alphakeel.evaluation.recommendation import NOTHING
 from alphakeel.live.decision import live_folder
 from alphakeel.live.drift import factor_drift, read_fills, slippage
 from alphakeel.live.journal import Entry, Journal
-from alphakeel.live.replay import Replay, plan_of, replay
+from alphakeel.live.replay import Replay, plan_of, replay, same_past
 from alphakeel.pipeline.simulator import Simulator
 from alphakeel.stats import bootstrap, newey_west
 from alphakeel.stats import performance as metrics
@@ -144,7 +144,7 @@ def monitor_run(
     model = opened.model_of(label)
     extra = None if model is None else live_folder(opened) / "models" / model
     live, cut = plan_of(opened, panel, until, extra)
-    own = replay(opened, live, cut, label, extra)
+    own = replay(opened, live, cut, label, extra, same=same_past(opened, panel))
     _refuse_unknown(entries, own)
     return _monitor(own, entries, None if fills is None else read_fills(fills))
 

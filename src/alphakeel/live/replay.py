@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 from skfolio.containers import AssetPanel
 
 from alphakeel.config import StudyConfig
@@ -41,6 +42,10 @@ from alphakeel.storage.saved_runs import SavedRun
 __all__ = ["LivePlan", "Replay", "plan_of", "refit", "replay", "same_past"]
 
 Floats = npt.NDArray[np.floating[Any]]
+# A fitted model, and the factors that it was given.
+_Fit = tuple[Any, tuple[str, ...]]
+# Models that give weights: a run saves their scores only.
+ALLOCATING = ("lstm_limited",)
 
 
 @dataclass(frozen=True, eq=False)
@@ -248,7 +253,13 @@ def same_past(run: SavedRun, panel: AssetPanel) -> bool:
 
 
 def replay(
-    run: SavedRun, live: LivePlan, panel: AssetPanel, label: str, extra: Path | None = None
+    run: SavedRun,
+    live: LivePlan,
+    panel: AssetPanel,
+    label: str,
+    extra: Path | None = None,
+    *,
+    same: bool = False,
 ) -> Replay:
     """Trade one strategy of a run to the last day of a panel, with the saved fits.
 
@@ -262,19 +273,29 @@ def replay(
         A strategy of the run, as `SavedRun.label_of` gives it.
     extra : Path, optional
         Folder of the model's fits made after the run.
+    same : bool, default=False
+        The panel has the data of the run unchanged (`same_past`): the scores that the run has saved
+        are taken, and only later decisions are scored.
     """
     plan, model = live.plan, run.model_of(label)
-    fits = [] if model is None else [_fit(run, model, n, extra) for n in range(len(plan.folds))]
-    needed = {name for _, names in fits for name in names}
-    lean = _lean(plan, needed)
-    dataset = prepare_dataset(panel, lean)
+    stored = _stored_scores(run, model, plan) if same and model is not None else None
+    fits: list[_Fit | None] = []
+    if model is not None:
+        fits = [
+            None
+            if _covered(fold, stored) and fold is not plan.folds[-1]
+            else _fit(run, model, number, extra)
+            for number, fold in enumerate(plan.folds)
+        ]
+    needed = {name for fit in fits if fit is not None for name in fit[1]}
+    dataset = prepare_dataset(panel, _lean(plan, needed))
     simulator = Simulator.of(dataset, plan.config, plan.test)
     margin, scores = None, None
     if model is None:
         plain = label.removesuffix(under_overlay("")) if label not in _plain(plan) else label
         weights = np.asarray(benchmark_weights(plain, simulator, plan.config))
     else:
-        scores, decided = _score(dataset, plan, fits)
+        scores, decided = _score(dataset, plan, fits, stored)
         tested = slice(len(scores) - len(simulator.decisions), None)
         if decided is None:
             margin = short_margin(plan.config)
@@ -283,7 +304,8 @@ def replay(
         else:
             weights = np.asarray(decided[tested], np.float64)
     traded = trade_weights(weights, margin, simulator, plan.config)
-    forecaster, factors = fits[-1] if fits else (None, ())
+    last = fits[-1] if fits else None
+    forecaster, factors = (None, ()) if last is None else last
     return Replay(run, live, dataset, simulator, label, traded, model, scores, forecaster, factors)
 
 
@@ -292,22 +314,44 @@ def _plain(plan: Plan) -> tuple[str, ...]:
 
 
 def _lean(plan: Plan, needed: set[str]) -> Plan:
-    """The plan with only the factors that are needed, and the series of the market."""
+    """The plan with only the factors that are needed, the series of the market, and one target."""
     chosen = tuple(f for f in plan.library if f.scope == "market" or f.name in needed)
     if not any(f.scope == "stock" for f in chosen):  # a data set has at least one
         cheap = min((f for f in plan.library if f.scope == "stock"), key=lambda f: f.lookback)
         chosen = (*chosen, cheap)
-    return replace(plan, library=chosen, folds=())  # the sample was checked by the run
+    longest = (max(plan.config.target.horizons),)  # targets are for the monitor alone
+    config = replace(plan.config, target=replace(plan.config.target, horizons=longest))
+    # Without folds: the sample was checked by the run.
+    return replace(plan, config=config, library=chosen, folds=())
+
+
+def _stored_scores(run: SavedRun, model: str, plan: Plan) -> pd.DataFrame | None:
+    """Scores that a run has saved, by decision and stock; None for a model that allocates."""
+    if model in ALLOCATING:
+        return None
+    frame = run.frame(f"scores_{model}")
+    days = plan.dates[plan.decisions].astype("datetime64[ns]")
+    return frame.reindex(index=pd.DatetimeIndex(days), columns=list(plan.assets))
+
+
+def _covered(fold: Fold, stored: pd.DataFrame | None) -> bool:
+    """Whether every decision of a fold has saved scores."""
+    return stored is not None and bool(stored.iloc[fold.test].notna().any(axis=1).all())
 
 
 def _score(
-    dataset: Dataset, plan: Plan, fits: list[tuple[Any, tuple[str, ...]]]
+    dataset: Dataset, plan: Plan, fits: list[_Fit | None], stored: pd.DataFrame | None
 ) -> tuple[Floats, Floats | None]:
     """Scores on every decision, as `fit_and_score` makes them, and target weights if decided."""
     shape = dataset.eligible.shape
     scores = np.full(shape, np.nan, dtype=np.float32)
     weights: Floats | None = None
-    for fold, (forecaster, names) in zip(plan.folds, fits, strict=True):
+    for fold, fit in zip(plan.folds, fits, strict=True):
+        if stored is not None and _covered(fold, stored):
+            scores[fold.test] = stored.iloc[fold.test].to_numpy(dtype=np.float32)
+            continue
+        assert fit is not None  # noqa: S101  (`replay` reads the fits of folds that are not covered)
+        forecaster, names = fit
         until = slice(0, fold.test.stop)
         features = np.ascontiguousarray(dataset.features[until][:, :, dataset.columns(names)])
         known = {"mask": dataset.eligible[until], "market": dataset.market[until]}
@@ -321,7 +365,7 @@ def _score(
     return scores, weights
 
 
-def _fit(run: SavedRun, model: str, number: int, extra: Path | None) -> tuple[Any, tuple[str, ...]]:
+def _fit(run: SavedRun, model: str, number: int, extra: Path | None) -> _Fit:
     """The fit of a fold with the names of its factors."""
     if number < len(run.folds):
         return run.fit(model, number), run.folds[number].selected[model]
