@@ -219,4 +219,4 @@ class TestCommand:
             "monitor", followed.run.folder, "--data", path, "--strategy", LABEL
         ).output
         assert "Retrain now?" in words
-        assert "Reality" in words
+        assert "Verdict" in words

@@ -365,6 +365,6 @@ def _do(run: SavedRun, panel: Any, folder: Path, options: dict[str, Any]) -> dic
     return {
         "day": str(decision.day),
         "page": str(page),
-        "sentence": f"{decision.day}, {decision.strategy}: reality {result.verdict.sentence}",
+        "sentence": f"{decision.day}, {decision.strategy}. Verdict: {result.verdict.sentence}",
         "code": DISAGREES if _disagrees(result) else 0,
     }

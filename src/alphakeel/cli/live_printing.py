@@ -42,9 +42,12 @@ def print_decision(decision: DailyDecision, age: int, written: Path | None) -> N
     trade = {1: "the next close", 2: "the second close from now"}.get(
         decision.lag, f"the close {decision.lag} trading days from now"
     )
-    console.print(
-        f"The backtest trades this at {trade}. Nothing has been sent to anybody.", highlight=False
+    then = (
+        f"The backtest trades this at {trade}."
+        if decision.new
+        else "The backtest trades nothing now."
     )
+    console.print(f"{then} Nothing has been sent to anybody.", highlight=False)
     if written is not None:
         console.print(f"Files   {escape(str(written))}", soft_wrap=True)
 
@@ -182,7 +185,7 @@ def print_monitor(monitor: Monitor) -> None:
     console = console_of()
     colour = {"agrees": "green", "does not agree": "bold red"}.get(monitor.verdict.word, "yellow")
     console.print(f"\n[bold]{escape(monitor.strategy)}[/] of run {escape(monitor.run)}")
-    console.print(f"[{colour}]Reality {escape(monitor.verdict.sentence)}[/]", highlight=False)
+    console.print(f"[{colour}]Verdict: {escape(monitor.verdict.sentence)}[/]", highlight=False)
     answer = "yes" if monitor.retrain[0] else "no"
     console.print(f"Retrain now? {answer}: {escape(monitor.retrain[1])}", highlight=False)
     if len(monitor.measures):

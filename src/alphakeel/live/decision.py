@@ -20,13 +20,12 @@ from alphakeel.backtest.costs import ProportionalCost
 from alphakeel.backtest.market_rules import CN_LOT
 from alphakeel.errors import ConfigError, DataError
 from alphakeel.evaluation.recommendation import NOTHING
-from alphakeel.live.explanation import limits_table, reasons_of
+from alphakeel.live.explanation import limits_table, reasons_of, volatility_of
 from alphakeel.live.orders import Account, OrderTerms, order_shares, read_account, shares_of
 from alphakeel.live.replay import Replay, plan_of, refit, replay, same_past
 from alphakeel.model_factory import EQUAL_WEIGHT
 from alphakeel.risk.stress import drawdown_fan
 from alphakeel.risk.value_at_risk import scenario_var
-from alphakeel.risk.volatility import ex_ante_volatility
 from alphakeel.storage.saved_runs import SavedRun, open_run
 
 __all__ = ["DailyDecision", "decide", "live_folder"]
@@ -279,7 +278,7 @@ def _decision(
     at = int(np.searchsorted(plan.decisions, decided, "right")) - 1
     assets = [str(name) for name in dataset.assets]
     price = _share_prices(own)
-    warnings = _warnings(own, decided, same=same)
+    warnings = () if label == NOTHING else _warnings(own, decided, same=same)
     orders, held, after = None, np.zeros(len(assets)), weights
     account_after: dict[str, float] = {}
     if account is not None:
@@ -458,9 +457,6 @@ def _risk(own: Replay, weights: Floats) -> dict[str, float]:
     if not weights.any():
         names = ("volatility", "var_95", "cvar_95", "drawdown_95", "var_95_held")
         return dict.fromkeys(names, 0.0)
-    volatility = float(ex_ante_volatility(np.abs(weights)[None], returns, at)[0])
-    if (weights < 0.0).any():
-        volatility = _own_volatility(weights, returns)
     # The backtest's own forecast, which follows its exceedances, for these weights.
     base = scenario_var(ledger.weights[-1:], returns, at)
     scale = float(own.risk.var[-1] / base.var[0]) if base.var[0] > 0.0 else 1.0
@@ -472,19 +468,12 @@ def _risk(own: Replay, weights: Floats) -> dict[str, float]:
         fan = drawdown_fan(earned, horizon=YEAR, levels=(DRAWDOWN_LEVEL,), seed=own.config.seed)
         drawdown = float(fan.bounds[0])
     return {
-        "volatility": volatility,
+        "volatility": volatility_of(weights, returns),
         "var_95": float(tail.var[0] * scale),
         "cvar_95": float(tail.cvar[0] * scale),
         "drawdown_95": drawdown,
         "var_95_held": float(own.risk.var[-1]),
     }
-
-
-def _own_volatility(weights: Floats, returns: Floats) -> float:
-    """Annual volatility of longs and shorts over the last year, by their past returns."""
-    past = np.nan_to_num(returns[-YEAR:]) @ weights
-    decay = 0.5 ** (np.arange(len(past))[::-1] / 20.0)
-    return float(np.sqrt(YEAR * (decay @ past**2) / decay.sum()))
 
 
 def _warnings(own: Replay, decided: int, *, same: bool) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ from alphakeel.models.linear import LinearForecaster
 from alphakeel.risk.value_at_risk import scenario_var
 from alphakeel.risk.volatility import ex_ante_volatility
 
-__all__ = ["limits_table", "reasons_of"]
+__all__ = ["limits_table", "reasons_of", "volatility_of"]
 
 Floats = npt.NDArray[np.float64]
 
@@ -24,6 +24,7 @@ Floats = npt.NDArray[np.float64]
 MOST_EXPLAINED = 100
 # Lags and points of the integral, as a study explains its models; rows that warm a network up.
 LAGS, POINTS, MEMORY = 26, 8, 104
+YEAR, HALFLIFE = 252, 20.0
 OPTIMISED = ("mean_variance", "mean_cvar")
 
 
@@ -130,13 +131,23 @@ def _uses(own: Replay, weights: Floats) -> dict[str, float]:
     return {
         "weight": float(np.abs(weights).max()),
         "gross": float(np.abs(weights).sum()),
-        "volatility": float(ex_ante_volatility(np.abs(weights)[None], returns, at)[0]),
+        "volatility": volatility_of(weights, returns),
         "var": float(tail.var[0]),
         "cvar": float(tail.cvar[0]),
         "drawdown": float((np.maximum.accumulate(path) - path).max()),
         "names": float(np.count_nonzero(weights)),
         "sector": _sector_deviation(own, weights),
     }
+
+
+def volatility_of(weights: Floats, returns: Floats) -> float:
+    """Annual volatility of weights on the last day, from their own past returns."""
+    if not (weights < 0.0).any():
+        at = np.array([len(returns) - 1])
+        return float(ex_ante_volatility(weights[None], returns, at)[0])
+    past = np.nan_to_num(returns[-YEAR:]) @ weights  # longs less shorts have no mean to fill in
+    decay = 0.5 ** (np.arange(len(past))[::-1] / HALFLIFE)
+    return float(np.sqrt(YEAR * (decay @ past**2) / decay.sum()))
 
 
 def _sector_deviation(own: Replay, weights: Floats) -> float:

@@ -108,7 +108,7 @@ def _monitored(monitor: Monitor) -> list[str]:
     bad = ' class="bad"' if monitor.verdict.word == "does not agree" else ""
     parts = [
         "<h2>Does it still work?</h2>",
-        f"<p{bad}>Reality {escape(monitor.verdict.sentence)}</p>",
+        f"<p{bad}>Verdict: {escape(monitor.verdict.sentence)}</p>",
         f"<p>Retrain now? {answer}: {escape(monitor.retrain[1])}</p>",
     ]
     if monitor.ledger is not None and len(monitor.days) > 1:
