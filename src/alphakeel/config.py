@@ -563,6 +563,7 @@ class ReportConfig(Section):
     level: float = option(0.95, "confidence level of the intervals", within=(0.5, 0.999))
     drivers: bool = common_option(True, "explain which factors drive the scores, after the fits")
     n_bootstrap: int = option(1000, "block-bootstrap resamples behind each interval", low=100)
+    mlflow: str = option("", "SQLite database of MLflow that runs are logged in (empty: none)")
     zigzag: float = option(
         0.1,
         "fall of the index, a fraction, that makes a bear market in hindsight (Table II)",

@@ -18,6 +18,7 @@ from alphakeel.data.panel import market_index
 from alphakeel.evaluation import attribution, risk
 from alphakeel.evaluation import performance as performance_tables
 from alphakeel.evaluation.performance import HasReturns, return_series
+from alphakeel.evaluation.recommendation import Recommendation, recommend, recommendation_table
 from alphakeel.evaluation.regimes import MarketRegimes, agreement_table, lag_table, regime_table
 from alphakeel.evaluation.risk import Stress
 from alphakeel.model_factory import EQUAL_WEIGHT, LABELS, under_overlay
@@ -210,6 +211,10 @@ class Study:
         """Maximum drawdown, Sharpe ratio and VaR of every strategy, with intervals."""
         return self.tables()["table_1"]
 
+    def recommendation(self) -> Recommendation:
+        """Which strategy to hold, and why: `evaluation.recommendation` has the rule."""
+        return recommend(self._tables["recommendation"])
+
     def tables(self) -> dict[str, pd.DataFrame]:
         """Every table of the study by name; all values are fractions."""
         return {name: table.copy() for name, table in self._tables.items()}
@@ -264,6 +269,12 @@ def _performance_tables(study: Study) -> dict[str, pd.DataFrame]:
         "by_year": performance_tables.by_year_table(every, days),
         "periods": performance_tables.period_table(every, days, cuts=_cuts(study)),
         "costs": performance_tables.cost_table(every),
+        "recommendation": recommendation_table(
+            every,
+            [name for name in every if name != EQUAL_WEIGHT],
+            benchmark=EQUAL_WEIGHT,
+            **_boot(study),
+        ),
     }
 
 

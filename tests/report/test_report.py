@@ -23,6 +23,7 @@ import pytest
 from alphakeel.config import CostConfig, OverlayConfig, ReportConfig, StudyConfig
 from alphakeel.errors import DataError
 from alphakeel.evaluation import attribution, performance, risk
+from alphakeel.evaluation.recommendation import Recommendation
 from alphakeel.evaluation.regimes import (
     MarketRegimes,
     agreement_table,
@@ -296,6 +297,7 @@ def fake_study(
         versions={"alphakeel": "0.1.0", "numpy": "2.4"},
         data_hash="ab" * 32,
         tables=lambda: tables,
+        recommendation=lambda: Recommendation("Equal weight", "hold Equal weight: no proof."),
     )
     vars(study).update(changes)
     return study
@@ -538,6 +540,8 @@ class TestConsole:
             assert words in tables, words
         assert findings.conclusion(study.tables(), "LSTM").split(".")[0] in " ".join(tables.split())
         assert "runs/x/report.html" in end
+        assert "Hold Equal weight: no proof." in end
+        assert "alphakeel today runs/x" in end
 
 
 class TestFindings:

@@ -1,7 +1,8 @@
 """The command line: commands, one progress bar, exit codes.
 
 Exit codes: 0 done; 1 a bug; 2 bad input or settings, named in one sentence; 3 the audit found
-a leak; 130 stopped by Ctrl-C, 143 by SIGTERM.
+a leak; 4 reality does not agree with the backtest (monitor, daily); 5 another process does the
+daily job; 130 stopped by Ctrl-C, 143 by SIGTERM.
 Heavy libraries are imported inside the commands, so that ``--help`` returns at once.
 """
 
@@ -17,6 +18,8 @@ import typer
 
 from alphakeel import __version__
 from alphakeel.cli.commands import audit, check, degree, init, run, tune
+from alphakeel.cli.live_commands import daily, monitor, today
+from alphakeel.cli.run_commands import runs
 from alphakeel.cli.shell import Stopped, catch_signals, ignore_signals
 
 __all__ = ["app", "main"]
@@ -29,7 +32,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for command in (run, check, audit, init, tune, degree):
+for command in (run, today, monitor, daily, runs, check, audit, init, tune, degree):
     app.command()(command)
 
 

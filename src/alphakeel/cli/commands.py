@@ -23,7 +23,7 @@ from alphakeel.cli.shell import (
     progress_bar,
     read_settings,
 )
-from alphakeel.errors import ConfigError
+from alphakeel.errors import AlphakeelError, ConfigError
 
 __all__ = [
     "audit",
@@ -65,6 +65,10 @@ def run(
 
         store = DiskStore(out / ".resume", fresh=fresh)
         kept.folder = store.folder
+        if settings.report.mlflow:
+            from alphakeel.storage.mlflow_log import require_mlflow
+
+            require_mlflow()
         with progress_bar(hidden=quiet or as_json) as on_progress:
             # A test that cannot be counted is not looked at.
             trials_seen = TrialLedger(ledger or out / "trials.jsonl")
@@ -86,6 +90,7 @@ def run(
         folder = save_run(study, out, more=lambda place: _write_report(study, place, use))
         kept.saved = folder
         forget_progress(study, store)
+        _log_to_mlflow(folder, settings.report.mlflow)
         report = (folder / "report.html").resolve()
         if as_json:
             places = {"run": str(folder), "report": str(report)}
@@ -93,6 +98,19 @@ def run(
             typer.echo(json.dumps(document, ensure_ascii=False))
         elif not quiet:
             print_study(study, folder, report, use)
+
+
+def _log_to_mlflow(folder: Path, database: str) -> None:
+    """Log a saved run into MLflow where the settings name a database; warn where that fails."""
+    if not database:
+        return
+    from alphakeel.storage.mlflow_log import log_run
+    from alphakeel.storage.saved_runs import open_run
+
+    try:
+        log_run(open_run(folder), database)
+    except AlphakeelError as error:
+        typer.echo(f"warning: {error}", err=True)
 
 
 def _warn_of_unread(ledger: TrialLedger) -> None:

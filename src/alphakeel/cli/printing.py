@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 __all__ = [
+    "next_steps",
     "print_audit",
     "print_check",
     "print_study",
@@ -49,6 +50,20 @@ def print_study(study: Study, folder: Path, report: Path, use: TestSetUse | None
     console.print(f"\nReport  {escape(str(report))}", soft_wrap=True)
     console.print(f"Open    {escape(report.resolve().as_uri())}", soft_wrap=True)
     console.print(f"Numbers {escape(str(folder))}", soft_wrap=True)
+    reason = study.recommendation().reason
+    console.print(f"\n{escape(reason[:1].upper() + reason[1:])}", highlight=False)
+    for command, what in next_steps(folder):
+        console.print(f"[bold]{escape(command)}[/]  {what}", soft_wrap=True, highlight=False)
+
+
+def next_steps(folder: Path) -> tuple[tuple[str, str], ...]:
+    """Commands that go on from a run, and what each says."""
+    name = str(folder)
+    return (
+        (f"alphakeel today {name}", "what to hold tomorrow"),
+        ("alphakeel audit", "whether the study looks ahead; give it the same --data and --config"),
+        (f"alphakeel monitor {name}", "later: whether reality agrees with the backtest"),
+    )
 
 
 def _performance(table: Any, level: float, *, wide: bool) -> Table:

@@ -42,6 +42,7 @@ __all__ = [
     "read_arrays",
     "to_json",
     "write_atomically",
+    "write_once",
 ]
 
 Arrays = Mapping[str, NDArray[Any]]
@@ -118,6 +119,32 @@ def write_atomically(path: Path, data: bytes, *, durable: bool) -> None:
     except BaseException:
         Path(scratch).unlink(missing_ok=True)
         raise
+
+
+def write_once(path: Path, data: bytes) -> bool:
+    """Write a file whole, unless there is one: False then. It survives a power cut.
+
+    Of several processes that write the same file at once, one does.
+    """
+    _clear_leftovers(path.parent)
+    handle, scratch = tempfile.mkstemp(prefix=_scratch("writing"), dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(scratch, 0o644)
+        try:
+            os.link(scratch, path)
+        except FileExistsError:
+            return False
+        except OSError:  # a file system without links
+            if path.exists():
+                return False
+            os.replace(scratch, path)
+        return True
+    finally:
+        Path(scratch).unlink(missing_ok=True)
 
 
 def _here() -> str:

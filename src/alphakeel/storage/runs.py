@@ -20,19 +20,25 @@ from alphakeel.config import config_to_dict, config_to_toml
 from alphakeel.data.spreadsheets import write_csv
 from alphakeel.pipeline.fitting import IDLE, ModelResult, study_key
 from alphakeel.results import Study
-from alphakeel.storage.checkpoints import DiskStore, folder_all_or_nothing
+from alphakeel.storage.checkpoints import DiskStore, checksum, folder_all_or_nothing
 from alphakeel.storage.saved_models import save_model
 
 __all__ = [
     "TIMINGS",
+    "CHECKSUMS",
+    "file_hash",
     "forget_progress",
     "run_id",
     "save_run",
+    "slug",
     "summary_json",
+    "write_checksums",
 ]
 
 # The one file that differs between equal runs.
 TIMINGS = "timings.json"
+# The file with the SHA-256 of the other files of a run.
+CHECKSUMS = "checksums.json"
 
 
 def run_id(study: Study) -> str:
@@ -68,7 +74,8 @@ def save_run(
         (versions, data hash, dates, notes), ``timings.json`` (seconds of each stage, fits at a
         time: the one file in which equal runs differ), ``tables/`` (CSV, and one ``tables.json``),
         ``series/`` (daily returns, wealth and weights of each strategy; scores and IC of each
-        model), ``models/`` (every fit, as `load_model` reads it) and ``cleaning_ledger.csv``.
+        model), ``models/`` (every fit, as `load_model` reads it), ``cleaning_ledger.csv`` and
+        ``checksums.json`` (SHA-256 of every other file, which `storage.saved_runs` checks).
 
     Raises
     ------
@@ -80,6 +87,7 @@ def save_run(
         _write(study, scratch)
         if more is not None:
             more(scratch)
+        write_checksums(scratch)
     return target
 
 
@@ -143,7 +151,12 @@ def _write(study: Study, folder: Path) -> None:
     (folder / "series").mkdir()
     summary = summary_json(study)
     records = summary.pop("tables")
-    _write_json(summary, folder / "run.json")
+    data = {
+        "data_start": str(study.dates[0]),
+        "data_end": str(study.dates[-1]),
+        "assets": [str(name) for name in study.asset_names],
+    }
+    _write_json({**summary, **data}, folder / "run.json")
     _write_json({"jobs": study.config.jobs, "seconds": study.seconds}, folder / TIMINGS)
     _write_json(records, folder / "tables" / "tables.json")
     for name, table in study.tables().items():
@@ -166,7 +179,7 @@ def _write_portfolios(study: Study, folder: Path) -> None:
     write_csv(pd.DataFrame(exposure, index=days), folder / "exposure.csv", index=True)
     for label, ledger in ledgers.items():
         weights = pd.DataFrame(ledger.weights, index=days, columns=study.asset_names)
-        weights.to_parquet(folder / f"weights_{_slug(label)}.parquet")
+        weights.to_parquet(folder / f"weights_{slug(label)}.parquet")
 
 
 def _write_model(study: Study, model: ModelResult, folder: Path) -> None:
@@ -193,7 +206,28 @@ def _write_model(study: Study, model: ModelResult, folder: Path) -> None:
         write_csv(history, series / f"training_{model.name}.csv", index=False)
 
 
-def _slug(label: str) -> str:
+def write_checksums(folder: Path) -> None:
+    """Write the SHA-256 of every file of a run but its timings, and their own."""
+    apart = (CHECKSUMS, TIMINGS)
+    files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name not in apart)
+    own = {path.relative_to(folder).as_posix(): file_hash(path) for path in files}
+    _write_json({"files": own, "sha256": checksum(own)}, folder / CHECKSUMS)
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def slug(label: str) -> str:
+    """A label as part of a file's name.
+
+    Examples
+    --------
+    >>> slug("LSTM + overlay")
+    'lstm___overlay'
+    """
     return "".join(c if c.isalnum() else "_" for c in label.lower())
 
 
