@@ -38,6 +38,8 @@ from alphakeel.data.layouts import (
     rows_of,
 )
 from alphakeel.data.parsing import parse_dates
+from alphakeel.data.store import is_store
+from alphakeel.data.store_panel import read_store
 from alphakeel.data.tables import (
     PACKED_SUFFIXES,
     SUFFIXES,
@@ -76,7 +78,7 @@ class DataReport:
     """How a file or folder was understood, and what is wrong with it."""
 
     path: str
-    layout: str  # "long", "wide", "per-ticker" or "folder"; empty if nothing could be read
+    layout: str  # "long", "wide", "per-ticker", "folder" or "store"; empty if nothing could be read
     columns: tuple[tuple[str, str], ...]  # column of the file, and the field it stands for
     n_dates: int
     n_assets: int
@@ -116,7 +118,7 @@ def load_panel(
     path : str or Path
         A CSV or Parquet file (one row per date and stock, or dates down and stocks across), a
         folder of such files, a folder with one file per stock, or a folder in our own format
-        (`docs/data-format.md`).
+        (`docs/data-format.md`), or a store made by `alphakeel fetch` (`docs/data.md`).
     start, end : str or date, optional
         First and last date to keep; nothing after `end` has any influence.
     universe : str
@@ -214,7 +216,7 @@ def _read_checked(path: Path) -> Reading:
     """Read a path and collect everything that is wrong with what it holds."""
     _refuse_nothing(path)
     try:
-        reading = _read_folder(path) if path.is_dir() else _read_file(path)
+        reading = _read_path(path)
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror}.") from error
     if not len(reading.grid.dates) or not len(reading.grid.tickers):
@@ -231,6 +233,13 @@ def _read_checked(path: Path) -> Reading:
     if not reading.problems:
         _drop_and_note(reading, path.name)
     return reading
+
+
+def _read_path(path: Path) -> Reading:
+    """Read a store, a folder of files or a file."""
+    if not path.is_dir():
+        return _read_file(path)
+    return read_store(path) if is_store(path) else _read_folder(path)
 
 
 def _read_file(path: Path) -> Reading:
