@@ -1,0 +1,189 @@
+"""Bars, dividends and splits of Yahoo Finance through yfinance, worldwide.
+
+The adjustment is pinned: prices are asked for without dividends taken out (`auto_adjust=False`).
+Yahoo still divides them, the volumes and the dividends by later splits; that is undone here, so
+that the store holds what was traded and paid on the day. Answers that yfinance keeps in memory are
+dropped before another try, because it also keeps the broken ones.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import logging
+from collections.abc import Iterator
+from typing import Any, ClassVar
+
+import numpy as np
+import pandas as pd
+
+from alphakeel.feeds.base import Feed, Pace, Tables, need_columns
+from alphakeel.feeds.failures import (
+    Blocked,
+    ChangedFormat,
+    FeedError,
+    NoData,
+    NotInstalled,
+    NotListed,
+    Unreachable,
+    WrongData,
+)
+
+__all__ = ["YahooFeed"]
+
+_COLUMNS = ("Open", "High", "Low", "Close", "Volume", "Dividends", "Stock Splits")
+# Prices in hundredths of the currency, and how many.
+_HUNDREDTHS = {"GBp": "GBP", "ZAc": "ZAR", "ILA": "ILS"}
+_NOT_LISTED = ("no data found, symbol may be delisted", "not found", "no timezone found")
+_NO_DATA = ("data doesn't exist for startdate", "no price data found")
+
+
+class YahooFeed(Feed):
+    """Yahoo Finance.
+
+    Parameters
+    ----------
+    session : object, optional
+        A session of `requests` or `curl_cffi` to go through; yfinance's own by default.
+    seconds : float
+        Longest time for one answer.
+    """
+
+    name: ClassVar[str] = "yahoo"
+    extra: ClassVar[str] = "yahoo"
+    adjustment: ClassVar[str] = "raw: splits undone, dividends kept beside"
+    pace: ClassVar[Pace] = Pace(interval=1.0, tries=4, first_wait=15.0, longest_wait=900.0)
+
+    def __init__(self, *, session: Any = None, seconds: float = 30.0) -> None:
+        try:
+            import yfinance
+            from yfinance import exceptions
+        except ImportError as error:
+            raise NotInstalled(self.name, self.extra) from error
+        self._client, self._errors = yfinance, exceptions
+        self._session, self._seconds = session, seconds
+
+    def bars(self, ticker: str, start: dt.date, end: dt.date) -> Tables:
+        """Daily bars as traded, with dividends and splits on their ex-dates.
+
+        All splits up to today are asked for, whatever the end: they are needed to undo Yahoo's.
+        """
+        symbol = ticker.replace(".", "-") if "." in ticker and ticker[-2] == "." else ticker
+        frame, meta = self._history(symbol, start)
+        need_columns(frame.columns, _COLUMNS, f"Yahoo's history of {ticker}")
+        answered = str(meta.get("symbol", symbol))
+        if answered.upper() != symbol.upper():
+            raise WrongData(f"Yahoo was asked for {ticker} and answered with {answered[:24]}.")
+        if not len(frame):
+            raise NoData(f"Yahoo has no bars of {ticker} from {start} on.")
+        bars, actions = _undone(frame, ticker, str(meta.get("currency") or ""))
+        bars = bars[(bars["date"] >= start) & (bars["date"] <= end)]
+        actions = actions[(actions["date"] >= start) & (actions["date"] <= end)]
+        if not len(bars):
+            raise NoData(f"Yahoo has no bars of {ticker} from {start} to {end}.")
+        return {"bars": bars, "actions": actions}
+
+    def index(self, name: str, start: dt.date, end: dt.date) -> Tables:
+        """Daily closes of an index: of a name that begins with ^, else of the S&P 500."""
+        symbol = name if name.startswith("^") else "^GSPC"
+        tables = self.bars(symbol, start, end)
+        return {"index": tables["bars"][["date", "ticker", "close"]]}
+
+    def _history(self, symbol: str, start: dt.date) -> tuple[pd.DataFrame, dict[str, Any]]:
+        """One answer through yfinance, its failures told apart."""
+        from yfinance.data import YfData
+
+        YfData(session=self._session).cache_get.cache_clear()
+        last = dt.date.today() + dt.timedelta(days=1)
+        with self._loud():
+            try:
+                stock = self._client.Ticker(symbol, session=self._session)
+                stock._tz = "America/New_York"  # known from the answer; saves a request
+                frame = stock.history(
+                    start=str(start),
+                    end=str(last),
+                    auto_adjust=False,
+                    actions=True,
+                    repair=False,
+                    keepna=True,
+                    timeout=self._seconds,
+                )
+                return frame, dict(stock.get_history_metadata() or {})
+            except Exception as error:
+                raise self._failure(error, symbol) from error
+
+    @contextlib.contextmanager
+    def _loud(self) -> Iterator[None]:
+        """Let yfinance raise what it would otherwise log, and print nothing."""
+        debug, logger = self._client.config.debug, logging.getLogger("yfinance")
+        hidden, level = debug.hide_exceptions, logger.level
+        debug.hide_exceptions = False
+        logger.setLevel(logging.CRITICAL)
+        try:
+            yield
+        finally:
+            debug.hide_exceptions = hidden
+            logger.setLevel(level)
+
+    def _failure(self, error: Exception, symbol: str) -> FeedError:
+        """What an exception of yfinance or of its transport stands for."""
+        text = " ".join(str(error).split())[:160]
+        kind = type(error).__name__
+        lowered = text.lower()
+        if isinstance(error, FeedError):
+            return error
+        if isinstance(error, self._errors.YFRateLimitError):
+            return Blocked(f"Yahoo refuses us ({text}): wait, and ask less.")
+        if isinstance(error, self._errors.YFTickerMissingError):
+            if "status_code" in lowered:
+                return Unreachable(f"Yahoo failed on {symbol}: {text}.")
+            if any(words in lowered for words in _NO_DATA):
+                return NoData(f"Yahoo has nothing of {symbol}: {text}.")
+            if any(words in lowered for words in _NOT_LISTED):
+                return NotListed(f"Yahoo does not know {symbol}: {text}.")
+            return Unreachable(f"Yahoo failed on {symbol}: {text}.")
+        if "currently down" in lowered:
+            return Unreachable("Yahoo says that it is down.")
+        if isinstance(error, (OSError, TimeoutError)) and "json" not in kind.lower():
+            return Unreachable(f"Yahoo cannot be reached ({kind}: {text}).")
+        if "json" in kind.lower() or isinstance(error, ValueError) and "Expecting" in text:
+            return ChangedFormat(f"Yahoo answers for {symbol} something that is no JSON ({text}).")
+        return ChangedFormat(
+            f"Yahoo's answer for {symbol} cannot be read ({kind}: {text}): update yfinance."
+        )
+
+
+def _undone(
+    frame: pd.DataFrame, ticker: str, currency: str
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Bars and actions as of the day: later splits undone, hundredths made whole."""
+    days = pd.Series(frame.index.date, name="date").reset_index(drop=True)
+    number = {
+        name: frame[name].to_numpy(dtype=np.float64, na_value=np.nan) for name in _COLUMNS
+    }
+    splits = number["Stock Splits"]
+    splits = np.where((splits > 0) & np.isfinite(splits), splits, 1.0)
+    # Shares that one share of the day has become since: the product of the splits after it.
+    later = np.append(np.cumprod(splits[::-1])[::-1][1:], 1.0)
+    scale = later / (100.0 if currency in _HUNDREDTHS else 1.0)
+    bars = pd.DataFrame(
+        {
+            "date": days,
+            "ticker": ticker,
+            **{name.lower(): number[name] * scale for name in ("Open", "High", "Low", "Close")},
+            "volume": number["Volume"] / later,
+        }
+    )
+    bars = bars[bars["close"].notna()]
+    # A dividend of a day with a split is per new share; ours are per old share.
+    paid = number["Dividends"] * scale * splits
+    has = (splits != 1.0) | (paid > 0)
+    actions = pd.DataFrame(
+        {
+            "date": days[has],
+            "ticker": ticker,
+            "split": np.where(splits[has] != 1.0, splits[has], np.nan),
+            "dividend": np.where(paid[has] > 0, paid[has], np.nan),
+        }
+    )
+    return bars, actions
