@@ -23,6 +23,7 @@ LEVELS = ("equity", "assets", "liabilities", "shares")
 # Ratios as a source states them, where it does not give what they are made of.
 STATED = ("liabilities_to_assets", "net_margin", "gross_margin", "roe")
 FIGURES = (
+    "shares_filed",  # day of the filing that the share count is of, in days since 1970
     *FLOWS,
     "net_income_year_ago",
     "revenue_year_ago",
@@ -123,6 +124,7 @@ def _of_one(ticker: str, facts: pd.DataFrame) -> list[dict[str, Any]]:
     """Walk through the filings of one company in the order in which they became public."""
     flows: dict[str, Periods] = {name: {} for name in FLOWS}
     levels: dict[str, dict[int, float]] = {name: {} for name in (*LEVELS, *STATED)}
+    counted: dict[int, float] = {}
     rows = []
     known = facts["known"].to_numpy()
     entries = list(
@@ -134,12 +136,15 @@ def _of_one(ticker: str, facts: pd.DataFrame) -> list[dict[str, Any]]:
                 flows[item][(start, end)] = value
             else:
                 levels[item][end] = value
+                if item == "shares":
+                    counted[end] = float(known[begin])
         ends = [end for periods in flows.values() for _, end in periods]
         ends += [end for values in levels.values() for end in values]
         row: dict[str, Any] = {
             "ticker": ticker,
             "available_date": int(known[begin]),
             "period_end": max(ends),
+            "shares_filed": counted[max(counted)] if counted else np.nan,
         }
         for name, periods in flows.items():
             newest = max((end for _, end in periods), default=0)

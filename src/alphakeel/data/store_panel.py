@@ -17,7 +17,6 @@ from alphakeel.data.fundamentals import known_figures, on_dates
 from alphakeel.data.grid import Grid, Matrix
 from alphakeel.data.layouts import Reading
 from alphakeel.data.store import Part, Store, read_part
-from alphakeel.data.validation import previous_valid
 from alphakeel.errors import DataError
 
 __all__ = ["grid_from_store", "read_store", "report_fields"]
@@ -178,7 +177,7 @@ def report_fields(
     }
     shares = known["shares"]
     if split_growth is not None:
-        shares = shares * _since_filing(split_growth, figures, dates, tickers)
+        shares = shares * _since_filing(split_growth, known["shares_filed"], dates)
     value = shares * close
     value[~(value > 0)] = np.nan
     stated = known["net_margin"]
@@ -209,21 +208,14 @@ def _split_growth(actions: CorporateActions, fields: dict[str, Matrix]) -> Matri
 
 
 def _since_filing(
-    growth: Matrix,
-    figures: pd.DataFrame,
-    dates: NDArray[np.datetime64],
-    tickers: NDArray[np.str_],
+    growth: Matrix, filed: Matrix, dates: NDArray[np.datetime64]
 ) -> Matrix:
-    """Growth of the number of shares since the newest filing that was known."""
-    columns = pd.Index(tickers).get_indexer(pd.Index(figures["ticker"].astype(str)))
-    days = figures["available_date"].to_numpy().astype("datetime64[D]")
-    at = np.searchsorted(dates, days, side="right")  # counts from here on
-    use = (columns >= 0) & (at < len(dates))
-    base = np.full(growth.shape, np.nan)
-    before = np.maximum(at - 1, 0)  # the filing's own day
-    base[at[use], columns[use]] = growth[before[use], columns[use]]
-    known = ~np.isnan(base)
-    base = np.where(known, base, previous_valid(base))
+    """Growth of the number of shares since the filing that stated it, by its day in `filed`."""
+    known = ~np.isnan(filed)
+    day = np.where(known, filed, 0.0).astype(np.int64).astype("datetime64[D]")
+    # The newest date on or before the filing; before the first date no split is known.
+    row = np.maximum(np.searchsorted(dates, day, side="right") - 1, 0)
+    base = np.take_along_axis(growth, row, axis=0)
     return np.asarray(growth / base)
 
 

@@ -15,6 +15,7 @@ import datetime as dt
 import re
 from typing import Any, ClassVar
 
+import numpy as np
 import pandas as pd
 
 from alphakeel.errors import ConfigError
@@ -60,6 +61,8 @@ _UNITS = {"shares": "shares", "eps_diluted": "USD/shares"}
 _CLASS_RATIO = {"BRK-B": 1500.0}
 # A share count this many times off the filing's own average is in wrong units.
 _WRONG_UNITS = 50.0
+# Relative difference of a figure in thousands from the same in dollars.
+_ROUNDING = 0.01
 _PREFERRED = re.compile(r".+-P[A-Z]?$")
 
 
@@ -117,7 +120,7 @@ class EdgarFeed(Feed):
         return {"securities": pd.DataFrame(rows)}
 
     def fundamentals(self, ticker: str, start: dt.date, end: dt.date) -> Tables:
-        """Every figure of every filing between the dates."""
+        """Every figure of every filing from the start on."""
         known = ticker.upper().replace(".", "-")
         if _PREFERRED.match(known):
             raise NotListed(
@@ -143,9 +146,9 @@ class EdgarFeed(Feed):
             shares = table["item"] == "shares"
             table.loc[shares, "value"] *= scale
             table.loc[table["item"] == "eps_diluted", "value"] /= scale
-            table = table[(table["available_date"] >= start) & (table["available_date"] <= end)]
+            table = table[table["available_date"] >= start]
         if not len(table):
-            raise NoData(f"EDGAR has no figure of {ticker} filed from {start} to {end}.")
+            raise NoData(f"EDGAR has no figure of {ticker} filed from {start} on.")
         return {"fundamentals": table.reset_index(drop=True)}
 
     def _tickers(self) -> dict[str, tuple[int, str]]:
@@ -170,11 +173,7 @@ class EdgarFeed(Feed):
 def _facts_of(answer: Any, number: int, ticker: str) -> dict[str, dict[str, Any]]:
     """The facts of an answer by tag; refuses another company's and another form."""
     try:
-        if int(answer["cik"]) != number:
-            raise WrongData(
-                f"EDGAR was asked for {ticker} (CIK {number}) and answered with CIK "
-                f"{answer['cik']} ({str(answer.get('entityName'))[:40]})."
-            )
+        answered = int(answer["cik"])
         merged: dict[str, dict[str, Any]] = {}
         for taxonomy in ("us-gaap", "dei"):
             merged |= answer["facts"].get(taxonomy, {})
@@ -183,6 +182,11 @@ def _facts_of(answer: Any, number: int, ticker: str) -> dict[str, dict[str, Any]
             f"EDGAR's facts of {ticker} are not built as they were ({type(error).__name__}: "
             f"{error}): update alphakeel."
         ) from error
+    if answered != number:
+        raise WrongData(
+            f"EDGAR was asked for {ticker} (CIK {number}) and answered with CIK {answered} "
+            f"({str(answer.get('entityName'))[:40]})."
+        )
     return merged
 
 
@@ -229,7 +233,14 @@ def _row(fact: Any, ticker: str, item: str, tag: str, unit: str) -> dict[str, An
 
 
 def _first_tag(table: pd.DataFrame) -> pd.DataFrame:
-    """Of several tags for one item, period and filing keep the first of our list."""
+    """Of several tags for one item, period and filing keep the first of our list.
+
+    A filing that states one figure twice, differing by more than its rounding, says nothing.
+    """
+    own = ["tag", "period_start", "period_end", "filing"]
+    values = table.groupby(own, dropna=False)["value"]
+    low, high = values.transform("min"), values.transform("max")
+    table = table[(high - low) <= _ROUNDING * np.maximum(high.abs(), low.abs())]
     order = {tag: at for names in (*_TAGS.values(), _AVERAGES) for at, tag in enumerate(names)}
     ranked = table.assign(rank=table["tag"].map(order)).sort_values("rank", kind="stable")
     key = ["item", "period_start", "period_end", "filing"]

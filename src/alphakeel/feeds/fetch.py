@@ -20,7 +20,7 @@ from alphakeel.data.staging import Staging
 from alphakeel.data.store import Store, StoreWriter
 from alphakeel.errors import ConfigError
 from alphakeel.feeds.base import Feed, Tables, check_rows
-from alphakeel.feeds.failures import FeedError, Missing, WrongData
+from alphakeel.feeds.failures import FeedError, Missing, NoData, WrongData
 from alphakeel.feeds.session import Clock, Session
 
 __all__ = ["FetchReport", "FetchRequest", "fetch", "update_request"]
@@ -278,6 +278,10 @@ class _Job:
             where=self.feed.name,
             trading_days=days if part == "bars" and self.feed.every_day else None,
         )
+        if not len(checked.get(part, ())):
+            raise NoData(
+                f"{self.feed.name} has no {part} of {ticker} from {start} to {self.request.end}."
+            )
         if part == "bars" and ticker in starts:
             self._refuse_rewritten(ticker, checked["bars"])
         return checked

@@ -77,10 +77,8 @@ class YahooFeed(Feed):
         if not len(frame):
             raise NoData(f"Yahoo has no bars of {ticker} from {start} on.")
         bars, actions = _undone(frame, ticker, str(meta.get("currency") or ""))
-        bars = bars[(bars["date"] >= start) & (bars["date"] <= end)]
-        actions = actions[(actions["date"] >= start) & (actions["date"] <= end)]
         if not len(bars):
-            raise NoData(f"Yahoo has no bars of {ticker} from {start} to {end}.")
+            raise NoData(f"Yahoo has no bars of {ticker} from {start} on.")
         return {"bars": bars, "actions": actions}
 
     def index(self, name: str, start: dt.date, end: dt.date) -> Tables:
