@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import json
 import logging
+import warnings
 from collections.abc import Iterator
 from typing import Any, ClassVar
 
@@ -68,7 +70,8 @@ class YahooFeed(Feed):
 
         All splits up to today are asked for, whatever the end: they are needed to undo Yahoo's.
         """
-        symbol = ticker.replace(".", "-") if "." in ticker and ticker[-2] == "." else ticker
+        # A share class is BRK-B there; other letters behind a dot are exchanges.
+        symbol = ticker[:-2] + "-" + ticker[-1] if ticker[-2:] in (".A", ".B") else ticker
         frame, meta = self._history(symbol, start)
         need_columns(frame.columns, _COLUMNS, f"Yahoo's history of {ticker}")
         answered = str(meta.get("symbol", symbol))
@@ -91,9 +94,10 @@ class YahooFeed(Feed):
         """One answer through yfinance, its failures told apart."""
         from yfinance.data import YfData
 
-        YfData(session=self._session).cache_get.cache_clear()
+        transport = YfData(session=self._session)
+        transport.cache_get.cache_clear()
         last = dt.date.today() + dt.timedelta(days=1)
-        with self._loud():
+        with self._loud(), _watched(transport, symbol):
             try:
                 stock = self._client.Ticker(symbol, session=self._session)
                 stock._tz = "America/New_York"  # known from the answer; saves a request
@@ -106,7 +110,9 @@ class YahooFeed(Feed):
                     keepna=True,
                     timeout=self._seconds,
                 )
-                return frame, dict(stock.get_history_metadata() or {})
+                # Taking more than these would make it ask once more.
+                meta = stock.get_history_metadata()
+                return frame, {name: meta[name] for name in ("symbol", "currency") if name in meta}
             except Exception as error:
                 raise self._failure(error, symbol) from error
 
@@ -118,7 +124,9 @@ class YahooFeed(Feed):
         debug.hide_exceptions = False
         logger.setLevel(logging.CRITICAL)
         try:
-            yield
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                yield
         finally:
             debug.hide_exceptions = hidden
             logger.setLevel(level)
@@ -148,6 +156,55 @@ class YahooFeed(Feed):
             return ChangedFormat(f"Yahoo answers for {symbol} something that is no JSON ({text}).")
         return ChangedFormat(
             f"Yahoo's answer for {symbol} cannot be read ({kind}: {text}): update yfinance."
+        )
+
+
+@contextlib.contextmanager
+def _watched(transport: Any, symbol: str) -> Iterator[None]:
+    """See every answer before yfinance does, which takes most faults for a delisting."""
+    ask = transport._make_request
+
+    def watch(url: str, *arguments: Any, **options: Any) -> Any:
+        answer = ask(url, *arguments, **options)
+        if "/chart/" in url:
+            _refuse_answer(answer.status_code, answer.text, symbol)
+        return answer
+
+    transport._make_request = watch
+    try:
+        yield
+    finally:
+        del transport._make_request
+
+
+def _refuse_answer(status: int, text: str, symbol: str) -> None:
+    """Refuse what is no chart, and a chart that is not whole."""
+    if status in (401, 403):
+        raise Blocked(f"Yahoo refuses us (HTTP {status}): wait, and ask less.")
+    if status >= 500 or "Will be right back" in text:
+        raise Unreachable(f"Yahoo is in trouble (HTTP {status}): try again later.")
+    try:
+        chart = json.loads(text)["chart"]
+        result = chart.get("result")
+        if not result:
+            return  # yfinance tells the reason
+        stamps = result[0].get("timestamp") or []
+        (quote,) = result[0]["indicators"]["quote"]
+        sizes = {name: len(values) for name, values in quote.items()}
+    except ValueError as error:
+        raise ChangedFormat(
+            f"Yahoo answers for {symbol} something that is no JSON: {' '.join(text.split())[:60]!r}."
+        ) from error
+    except (AttributeError, KeyError, TypeError) as error:
+        raise ChangedFormat(
+            f"Yahoo's chart of {symbol} is not built as it was ({type(error).__name__}: {error}): "
+            "update alphakeel."
+        ) from error
+    short = [name for name, size in sizes.items() if size != len(stamps)]
+    if short and stamps:
+        raise ChangedFormat(
+            f"Yahoo gives {sizes[short[0]]} values of {short[0]} for {len(stamps)} days of {symbol}: "
+            "its answer is not whole."
         )
 
 
