@@ -16,7 +16,7 @@ import pytest
 
 from alphakeel.data import store as store_module
 from alphakeel.data.loading import inspect_path, load_panel
-from alphakeel.data.store import MOST_PARTS, TABLES, Store, is_store, table_of
+from alphakeel.data.store import MOST_PARTS, TABLES, DataStore, is_store, table_of
 from alphakeel.errors import DataError
 
 RAW = {"source": "by hand", "adjustment": "raw"}
@@ -31,7 +31,7 @@ def bars(days: list[str], close: float = 10.0, tickers: tuple[str, ...] = ("A", 
 
 
 def fill(path: Path, frame: pd.DataFrame, table: str = "bars") -> int:
-    with Store(path).writer() as writer:
+    with DataStore(path).writer() as writer:
         count = writer.append(table, frame, **RAW)
         writer.commit()
     return count
@@ -43,7 +43,7 @@ NEW = ["2015-01-05", "2015-01-06"]
 
 def test_what_is_written_is_read_and_partitioned_by_year(tmp_path: Path) -> None:
     assert fill(tmp_path, bars(OLD)) == 6
-    store = Store(tmp_path)
+    store = DataStore(tmp_path)
     assert is_store(tmp_path)
     assert [(p.year, p.rows) for p in store.parts_of("bars")] == [(2014, 4), (2015, 2)]
     assert store.last_date("bars") == dt.date(2015, 1, 2)
@@ -71,24 +71,24 @@ def test_duckdb_and_polars_read_the_folder(tmp_path: Path) -> None:
 
 def test_the_same_rows_again_change_nothing_and_other_values_replace_them(tmp_path: Path) -> None:
     fill(tmp_path, bars(OLD))
-    before = Store(tmp_path).parts
+    before = DataStore(tmp_path).parts
     assert fill(tmp_path, bars(OLD)) == 0
-    assert Store(tmp_path).parts == before
+    assert DataStore(tmp_path).parts == before
     revised = bars(OLD)
     revised.loc[0, "close"] = 10.5
     assert fill(tmp_path, revised) == 1
-    table = Store(tmp_path).read("bars").to_pandas()
+    table = DataStore(tmp_path).read("bars").to_pandas()
     assert len(table) == 6
     first = table[(table["ticker"] == "A") & (table["date"] == dt.date(2014, 12, 30))]
     assert first["close"].tolist() == [10.5]
-    assert Store(tmp_path).verify() == []
+    assert DataStore(tmp_path).verify() == []
 
 
 def test_many_small_parts_are_put_together(tmp_path: Path) -> None:
     days = [str(day) for day in pd.bdate_range("2015-01-01", periods=MOST_PARTS + 2).date]
     for day in days:
         fill(tmp_path, bars([day]))
-    store = Store(tmp_path)
+    store = DataStore(tmp_path)
     assert len(store.parts_of("bars")) <= 3
     assert store.read("bars").num_rows == 2 * len(days)
     assert len(list(tmp_path.glob("bars/year=2015/*"))) == len(store.parts_of("bars"))
@@ -125,7 +125,9 @@ def test_a_crash_at_any_write_leaves_the_old_state_or_the_new(tmp_path: Path, mo
                 finished = True
             except Killed:
                 finished = False
-        state = Store(path).read("bars").sort_by([("date", "ascending"), ("ticker", "ascending")])
+        state = (
+            DataStore(path).read("bars").sort_by([("date", "ascending"), ("ticker", "ascending")])
+        )
         assert state.num_rows in (6, 10)
         seen.add(state.num_rows)
         closes = state.column("close").to_pylist()
@@ -133,8 +135,8 @@ def test_a_crash_at_any_write_leaves_the_old_state_or_the_new(tmp_path: Path, mo
         assert closes[2] == (10.2 if state.num_rows == 6 else 20.0)
         fill(path, bars(["2016-01-04"]))  # the next writer clears up
         files = {str(f.relative_to(path)) for f in path.glob("bars/year=*/*")}
-        assert files == {part.file for part in Store(path).parts}
-        assert Store(path).verify() == []
+        assert files == {part.file for part in DataStore(path).parts}
+        assert DataStore(path).verify() == []
         if finished:
             break
     assert finished
@@ -144,8 +146,8 @@ def test_a_crash_at_any_write_leaves_the_old_state_or_the_new(tmp_path: Path, mo
 def test_a_killed_writer_frees_the_lock_and_a_live_one_is_named(tmp_path: Path) -> None:
     code = (
         "import sys, time\n"
-        "from alphakeel.data.store import Store\n"
-        f"with Store({str(tmp_path)!r}).writer():\n"
+        "from alphakeel.data.store import DataStore\n"
+        f"with DataStore({str(tmp_path)!r}).writer():\n"
         "    print('held', flush=True)\n"
         "    time.sleep(60)\n"
     )
@@ -166,24 +168,24 @@ def test_a_killed_writer_frees_the_lock_and_a_live_one_is_named(tmp_path: Path) 
 
 def test_a_reader_in_the_middle_of_a_commit_sees_whole_states(tmp_path: Path) -> None:
     fill(tmp_path, bars(OLD))
-    with Store(tmp_path).writer() as writer:
+    with DataStore(tmp_path).writer() as writer:
         writer.append("bars", bars(NEW), **RAW)
-        assert Store(tmp_path).read("bars").num_rows == 6
+        assert DataStore(tmp_path).read("bars").num_rows == 6
         assert len(list(tmp_path.glob("bars/**/*.parquet"))) == 2
         writer.commit()
-        assert Store(tmp_path).read("bars").num_rows == 10
+        assert DataStore(tmp_path).read("bars").num_rows == 10
 
 
 def test_damage_is_found(tmp_path: Path) -> None:
     fill(tmp_path, bars(OLD))
-    part = tmp_path / Store(tmp_path).parts[0].file
+    part = tmp_path / DataStore(tmp_path).parts[0].file
     data = bytearray(part.read_bytes())
     data[40] ^= 1
     part.write_bytes(bytes(data))
-    assert "its checksum differs" in Store(tmp_path).verify()[0]
+    assert "its checksum differs" in DataStore(tmp_path).verify()[0]
     part.unlink()
     with pytest.raises(DataError, match="is missing from the store"):
-        Store(tmp_path).read("bars")
+        DataStore(tmp_path).read("bars")
 
 
 def test_a_changed_manifest_is_refused(tmp_path: Path) -> None:
@@ -193,10 +195,10 @@ def test_a_changed_manifest_is_refused(tmp_path: Path) -> None:
     body["parts"] = body["parts"][:1]
     file.write_text(json.dumps(body))
     with pytest.raises(DataError, match="changed by hand or damaged"):
-        Store(tmp_path).read("bars")
+        DataStore(tmp_path).read("bars")
     file.write_text("{")
     with pytest.raises(DataError, match="cannot be read"):
-        Store(tmp_path).read("bars")
+        DataStore(tmp_path).read("bars")
 
 
 @pytest.mark.parametrize(
@@ -246,7 +248,9 @@ def test_a_reference_price_counts_before_actions(tmp_path: Path) -> None:
     actions = pd.DataFrame({"date": [dt.date(2014, 12, 31)], "ticker": "A", "split": [7.0]})
     fill(tmp_path, actions, "actions")
     panel = load_panel(tmp_path)
-    np.testing.assert_allclose(panel["adj_close"][1] / panel["adj_close"][0], [10.2 / 5, 10.3 / 5.05])
+    np.testing.assert_allclose(
+        panel["adj_close"][1] / panel["adj_close"][0], [10.2 / 5, 10.3 / 5.05]
+    )
 
 
 def test_members_count_from_their_list_to_the_next(tmp_path: Path) -> None:

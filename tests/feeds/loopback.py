@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, ClassVar
 
 END = b"<![CDATA[]]>\n"
 COMPRESSED = {"96", "99"}
@@ -106,7 +106,7 @@ class BaostockServer:
     """The protocol of baostock's client 0.9: \\1 between fields, zlib for bars, pages of 2000."""
 
     # Fields of a reply between the rows and the names of the columns.
-    _ECHOED = {
+    _ECHOED: ClassVar[dict[str, int]] = {
         "query_history_k_data_plus": 1,
         "query_hs300_stocks": 1,
         "query_sz50_stocks": 1,
@@ -147,10 +147,8 @@ class BaostockServer:
         method, *arguments = content.split("\1")
         self.requests.append((method, arguments))
         answer_kind = f"{int(kind) + 1:02d}"
-        if method in ("login", "logout"):
-            reply = Reply([], [])
-        else:
-            reply = self.answer(method, arguments)
+        own = method in ("login", "logout")
+        reply = Reply([], []) if own else self.answer(method, arguments)
         if self.fault is not None:
             reply = self.fault(method, arguments, reply)
         time.sleep(reply.hang)
@@ -172,13 +170,9 @@ class BaostockServer:
             page, per_page = int(arguments[1]), int(arguments[2])
             rows = reply.rows[(page - 1) * per_page : page * per_page]
             echoed = [""] * self._ECHOED[method]
-            content = "\1".join(
-                ["0", "success", method, "anonymous", str(page), str(per_page)]
-                + [json.dumps({"record": rows})]
-                + echoed
-                + [", ".join(reply.columns)]
-                + ["", "", "", ""]
-            )
+            head = ["0", "success", method, "anonymous", str(page), str(per_page)]
+            record = json.dumps({"record": rows})
+            content = "\1".join([*head, record, *echoed, ", ".join(reply.columns), *[""] * 4])
         if kind in COMPRESSED:
             packed = zlib.compress((content + "\n").encode())
             return f"00.9.40\1{kind}\1{len(packed):010d}".encode() + packed + END

@@ -11,22 +11,34 @@ import numpy as np
 import pandas as pd
 import pytest
 
-pytest.importorskip("baostock", reason="the client of baostock is not installed")
-
+from alphakeel.data.loading import load_panel
+from alphakeel.data.store import DataStore
+from alphakeel.feeds.baostock import BaostockFeed
+from alphakeel.feeds.fetch import FetchRequest
 from feeds.loopback import BaostockServer, Reply, always, columns_and_rows, first_times, serving
 from feeds.surviving import Case, contents
 
-from alphakeel.data.loading import load_panel
-from alphakeel.data.store import Store
-from alphakeel.feeds.baostock import BaostockFeed
-from alphakeel.feeds.fetch import FetchRequest
+pytest.importorskip("baostock", reason="the client of baostock is not installed")
 
 DAYS = [str(day.date()) for day in pd.bdate_range("2015-05-27", "2015-06-16")]
 CODES = ["sh.600000", "sh.600010", "sz.000001"]
-FIELDS = (
-    "date,code,open,high,low,close,preclose,volume,amount,adjustflag,turn,tradestatus,peTTM,"
-    "pbMRQ,isST"
-).split(",")
+FIELDS = [
+    "date",
+    "code",
+    "open",
+    "high",
+    "low",
+    "close",
+    "preclose",
+    "volume",
+    "amount",
+    "adjustflag",
+    "turn",
+    "tradestatus",
+    "peTTM",
+    "pbMRQ",
+    "isST",
+]
 TODAY = dt.date(2015, 6, 20)
 
 
@@ -42,10 +54,10 @@ def bar(code: str, at: int) -> dict[str, str]:
     close, before = price(code, at), price(code, at - 1)
     reference = before / 2 if code == "sh.600010" and at == 5 else before
     stopped = code == "sz.000001" and at == 3
-    values = {
+    return {
         "date": DAYS[at],
         "code": code,
-        **{name: f"{close:.4f}" for name in ("open", "high", "low", "close")},
+        **dict.fromkeys(("open", "high", "low", "close"), f"{close:.4f}"),
         "preclose": f"{reference:.4f}",
         "volume": "" if stopped else str(1000 * (at + 1)),
         "amount": "" if stopped else f"{1000 * (at + 1) * close:.4f}",
@@ -56,7 +68,6 @@ def bar(code: str, at: int) -> dict[str, str]:
         "pbMRQ": f"{close / 8:.6f}",
         "isST": "0",
     }
-    return values
 
 
 def answer(method: str, arguments: list[str]) -> Reply:
@@ -205,12 +216,13 @@ def test_a_stock_without_data_is_told_from_a_failure(name: str, case: Case, tmp_
     again = [method for method, _ in case.server.requests[asked:]]
     assert "query_history_k_data_plus" not in again  # answered already
     assert set(contents(tmp_path)["bars"]["ticker"]) == {"sh600000", "sz000001"}
-    missing = Store(tmp_path).requests["baostock"]["missing"]
+    missing = DataStore(tmp_path).requests["baostock"]["missing"]
     assert [entry["ticker"] for entry in missing] == ["sh600010"]
 
 
 @pytest.mark.parametrize(
-    "name", ["hangs", "cut in the middle", "cut at once", "server error", "session lost", "black list"]
+    "name",
+    ["hangs", "cut in the middle", "cut at once", "server error", "session lost", "black list"],
 )
 def test_a_fault_that_passes_is_healed(name: str, case: Case, tmp_path) -> None:
     case.heals(tmp_path, first_times(2, FAULTS[name][0], of_b))
@@ -230,7 +242,8 @@ def test_a_list_of_members_that_is_not_whole_is_refused(case: Case, tmp_path) ->
 
 def test_a_login_that_fails_ends_the_work(case: Case, tmp_path) -> None:
     fault = always(
-        reply(code="10001011", text="黑名单用户，请与管理员联系"), lambda method, _: method == "login"
+        reply(code="10001011", text="黑名单用户，请与管理员联系"),
+        lambda method, _: method == "login",
     )
     case.survives(tmp_path, fault, {"blocked"})
 

@@ -11,18 +11,17 @@ import numpy as np
 import pandas as pd
 import pytest
 
-pytest.importorskip("httpx", reason="httpx, the client of edgar, is not installed")
-
-from feeds.loopback import Answer, HttpServer, always, first_times, serving
-from feeds.surviving import Case, contents
-
 from alphakeel.data.fundamentals import known_figures
 from alphakeel.data.loading import load_panel
-from alphakeel.data.store import Store
+from alphakeel.data.store import DataStore
 from alphakeel.errors import ConfigError
 from alphakeel.feeds.edgar import EdgarFeed
 from alphakeel.feeds.failures import FeedError
 from alphakeel.feeds.fetch import FetchRequest
+from feeds.loopback import Answer, HttpServer, always, first_times, serving
+from feeds.surviving import Case, contents
+
+pytest.importorskip("httpx", reason="httpx, the client of edgar, is not installed")
 
 TODAY = dt.date(2016, 6, 30)
 COMPANIES = {"AAA": 1, "BBB": 2, "BRK-A": 3, "BRK-B": 3, "JPM-PC": 2, "OLD": 9}
@@ -207,9 +206,8 @@ def test_a_figure_that_a_filing_states_twice_is_not_believed(case: Case, tmp_pat
 
 
 def test_a_stated_wait_is_obeyed(case: Case, tmp_path: Path) -> None:
-    from feeds.surviving import FakeTime
-
     from alphakeel.feeds.fetch import fetch
+    from feeds.surviving import FakeTime
 
     time = FakeTime(TODAY)
     case.server.fault = first_times(1, FAULTS["429"][0], of_b)
@@ -284,12 +282,14 @@ def test_share_classes_are_counted_in_their_own_shares(case: Case) -> None:
 
 def test_price_ratios_are_those_of_the_day_and_survive_a_split(case: Case, tmp_path: Path) -> None:
     days = pd.bdate_range("2015-02-16", "2015-05-15").date
-    bars = pd.DataFrame({"date": list(days) * 2, "ticker": ["AAA"] * len(days) + ["BBB"] * len(days)})
+    bars = pd.DataFrame(
+        {"date": list(days) * 2, "ticker": ["AAA"] * len(days) + ["BBB"] * len(days)}
+    )
     split = dt.date(2015, 3, 16)
     bars["close"] = np.where((bars["ticker"] == "AAA") & (bars["date"] >= split), 5.0, 10.0)
     bars["close"] += np.arange(len(bars)) * 1e-6
     actions = pd.DataFrame({"date": [split], "ticker": ["AAA"], "split": [2.0]})
-    with Store(tmp_path).writer() as writer:
+    with DataStore(tmp_path).writer() as writer:
         writer.append("bars", bars, source="by hand", adjustment="raw")
         writer.append("actions", actions, source="by hand", adjustment="raw")
         writer.commit()

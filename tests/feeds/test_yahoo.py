@@ -12,24 +12,22 @@ import numpy as np
 import pandas as pd
 import pytest
 
-pytest.importorskip("yfinance", reason="yfinance is not installed")
-requests = pytest.importorskip("requests", reason="requests is not installed")
-
-from feeds.loopback import Answer, HttpServer, always, first_times, serving
-from feeds.surviving import Case, contents
-from requests.adapters import HTTPAdapter
-
 from alphakeel.data.loading import load_panel
-from alphakeel.data.store import Store
+from alphakeel.data.store import DataStore
 from alphakeel.feeds.fetch import FetchRequest, update_request
 from alphakeel.feeds.yahoo import YahooFeed
+from feeds.loopback import Answer, HttpServer, always, first_times, serving
+from feeds.surviving import Case, contents
+
+pytest.importorskip("yfinance", reason="yfinance is not installed")
+requests = pytest.importorskip("requests", reason="requests is not installed")
 
 TODAY = dt.date(2015, 7, 10)
 DAYS = [day.date() for day in pd.bdate_range("2015-06-01", "2015-07-09")]
 SPLIT_AT, DIVIDEND_AT = 15, 8  # BBB: 4 for 1, and 2.00 in cash per share of that day
 
 
-class ToLoopback(HTTPAdapter):
+class ToLoopback(requests.adapters.HTTPAdapter):
     """Sends what is meant for Yahoo to this machine."""
 
     def __init__(self, url: str) -> None:
@@ -282,7 +280,7 @@ def test_an_update_after_a_split_keeps_the_prices_of_the_day(case: Case, tmp_pat
     full = case.request
     case.request = replace(full, end=DAYS[SPLIT_AT - 3])
     assert case.fetch(tmp_path / "a").committed
-    request = update_request(Store(tmp_path / "a"), "yahoo", full.end)
+    request = update_request(DataStore(tmp_path / "a"), "yahoo", full.end)
     assert request.update
     case.request = request
     assert case.fetch(tmp_path / "a").committed
@@ -301,7 +299,7 @@ def test_prices_in_pence_become_pounds(case: Case) -> None:
 
 def test_the_adjustment_is_stated(case: Case, tmp_path: Path) -> None:
     assert case.fetch(tmp_path).committed
-    assert {p.adjustment for p in Store(tmp_path).parts} == {YahooFeed.adjustment}
+    assert {p.adjustment for p in DataStore(tmp_path).parts} == {YahooFeed.adjustment}
 
 
 @pytest.mark.live

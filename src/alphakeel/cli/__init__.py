@@ -15,6 +15,7 @@ import typer
 
 from alphakeel import __version__
 from alphakeel.cli.commands import audit, check, degree, init, run, tune
+from alphakeel.cli.fetch import fetch
 from alphakeel.cli.shell import INTERRUPTED
 
 __all__ = ["app", "main"]
@@ -27,7 +28,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for command in (run, check, audit, init, tune, degree):
+for command in (fetch, check, run, audit, init, tune, degree):
     app.command()(command)
 
 

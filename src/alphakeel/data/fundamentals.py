@@ -8,6 +8,7 @@ made of what was filed up to then, later restatements excluded.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -127,9 +128,7 @@ def _of_one(ticker: str, facts: pd.DataFrame) -> list[dict[str, Any]]:
     counted: dict[int, float] = {}
     rows = []
     known = facts["known"].to_numpy()
-    entries = list(
-        zip(facts["item"], facts["start"], facts["end"], facts["value"], strict=True)
-    )
+    entries = list(zip(facts["item"], facts["start"], facts["end"], facts["value"], strict=True))
     for begin, finish in _runs(known):
         for item, start, end, value in entries[begin:finish]:
             if item in flows:
@@ -198,7 +197,7 @@ def _runs(values: NDArray[np.int64]) -> list[tuple[int, int]]:
     """First and next position of each run of equal values."""
     cuts = np.flatnonzero(np.diff(values)) + 1
     edges = [0, *cuts.tolist(), len(values)]
-    return list(zip(edges[:-1], edges[1:], strict=True))
+    return list(pairwise(edges))
 
 
 def _days(column: pd.Series) -> NDArray[np.int64]:

@@ -44,19 +44,20 @@ class Staging:
             self.discard()
         self._file.parent.mkdir(parents=True, exist_ok=True)
         self.done: dict[str, str] = {}  # item: what became of it
-        end = 0
+        whole = 0  # bytes
         for header, _, end in self._records():
             self.done[header["item"]] = header["outcome"]
+            whole = end
         with self._file.open("ab") as log:
-            log.truncate(end)
+            log.truncate(whole)
 
     def add(self, item: str, tables: Mapping[str, pd.DataFrame], outcome: str = "ok") -> None:
         """Keep the tables of one answer."""
-        blocks = []
-        for name, frame in tables.items():
-            data = _packed(table_of(frame, name, where=item))
-            blocks.append({"table": name, "bytes": len(data), "data": data})
-        body = b"".join(block.pop("data") for block in blocks)
+        packed = {
+            name: _packed(table_of(frame, name, where=item)) for name, frame in tables.items()
+        }
+        blocks = [{"table": name, "bytes": len(data)} for name, data in packed.items()]
+        body = b"".join(packed.values())
         header = {"item": item, "outcome": outcome, "blocks": blocks, "crc": zlib.crc32(body)}
         with self._file.open("ab") as log:
             log.write(json.dumps(header).encode() + b"\n" + body)

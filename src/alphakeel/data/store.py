@@ -31,7 +31,17 @@ from numpy.typing import NDArray
 from alphakeel.data.store_lock import write_lock
 from alphakeel.errors import DataError
 
-__all__ = ["TABLES", "Part", "Store", "StoreTable", "StoreWriter", "is_store", "read_part", "table_of", "write_durably"]
+__all__ = [
+    "TABLES",
+    "Part",
+    "DataStore",
+    "StoreTable",
+    "StoreWriter",
+    "is_store",
+    "read_part",
+    "table_of",
+    "write_durably",
+]
 
 MANIFEST = "manifest.json"
 FORMAT = 1
@@ -151,7 +161,9 @@ def table_of(frame: pd.DataFrame | pa.Table, name: str, *, where: str = "") -> p
     refused.
     """
     kind, tail = TABLES[name], f" (in {where})" if where else ""
-    raw = pa.Table.from_pandas(frame, preserve_index=False) if _is_frame(frame) else frame
+    if isinstance(frame, pd.DataFrame):
+        frame = pa.Table.from_pandas(frame, preserve_index=False)
+    raw: Any = frame
     strange = [column for column in raw.column_names if column not in kind.columns]
     if strange:
         raise DataError(f"column {strange[0]!r} is not one of the table {name}{tail}.")
@@ -180,7 +192,7 @@ def table_of(frame: pd.DataFrame | pa.Table, name: str, *, where: str = "") -> p
     return table
 
 
-class Store:
+class DataStore:
     """A store that is read; `writer` opens it for writing.
 
     Parameters
@@ -193,7 +205,7 @@ class Store:
     >>> import tempfile
     >>> rows = pd.DataFrame({"date": [dt.date(2015, 1, 2)], "ticker": ["A"], "close": [10.0]})
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     store = Store(folder)
+    ...     store = DataStore(folder)
     ...     with store.writer() as writer:
     ...         _ = writer.append("bars", rows, source="by hand", adjustment="raw")
     ...         writer.commit()
@@ -311,9 +323,9 @@ class Store:
 
 
 class StoreWriter:
-    """Collects rows and commits them all or none; made by `Store.writer`."""
+    """Collects rows and commits them all or none; made by `DataStore.writer`."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: DataStore) -> None:
         self._store = store
         self._base = store._manifest()
         self._added: list[Part] = []
@@ -460,9 +472,7 @@ class StoreWriter:
         )
 
 
-def read_part(
-    file: Path, columns: Sequence[str] | None = None, *, codes: bool = False
-) -> pa.Table:
+def read_part(file: Path, columns: Sequence[str] | None = None, *, codes: bool = False) -> pa.Table:
     """Read one part, the tickers as codes where asked for; a damaged one is named."""
     try:
         with pq.ParquetFile(file, read_dictionary=["ticker"] if codes else None) as part:
@@ -495,10 +505,6 @@ def _hidden(file: Path) -> Path:
 
 def _digest(data: bytes | pa.Buffer) -> str:
     return hashlib.sha256(data).hexdigest()
-
-
-def _is_frame(rows: pd.DataFrame | pa.Table) -> bool:
-    return isinstance(rows, pd.DataFrame)
 
 
 def _codes(tables: Sequence[pa.Table], columns: Sequence[str]) -> list[NDArray[np.int64]]:

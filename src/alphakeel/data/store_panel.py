@@ -16,7 +16,7 @@ from alphakeel.data.adjustment import CorporateActions, adjusted_close
 from alphakeel.data.fundamentals import known_figures, on_dates
 from alphakeel.data.grid import Grid, Matrix
 from alphakeel.data.layouts import Reading
-from alphakeel.data.store import Part, Store, read_part
+from alphakeel.data.store import DataStore, Part, read_part
 from alphakeel.errors import DataError
 
 __all__ = ["grid_from_store", "read_store", "report_fields"]
@@ -28,14 +28,14 @@ _PLACED = (
 
 def read_store(path: str | Path) -> Reading:
     """Read a store as `alphakeel check` and `load_panel` do: its arrays, and how they were made."""
-    store = Store(path)
+    store = DataStore(path)
     notes: list[str] = []
     grid = grid_from_store(store, notes)
     columns = tuple((name, name) for name in grid.fields)
     return Reading("store", columns, grid, notes)
 
 
-def grid_from_store(store: Store, notes: list[str]) -> Grid:
+def grid_from_store(store: DataStore, notes: list[str]) -> Grid:
     """The aligned arrays of a store; choices made on the way are added to `notes`."""
     if not store.parts_of("bars"):
         raise DataError(f"the store {store.path} holds no bars: fetch them first.")
@@ -69,7 +69,7 @@ def grid_from_store(store: Store, notes: list[str]) -> Grid:
 
 
 def _bars(
-    store: Store,
+    store: DataStore,
 ) -> tuple[NDArray[np.datetime64], NDArray[np.str_], dict[str, Matrix]]:
     """Place the bars of all parts on the union of their dates and tickers."""
     days, names = [], []
@@ -96,7 +96,7 @@ def _bars(
     return calendar.astype("datetime64[D]"), tickers, fields
 
 
-def _read(store: Store, part: Part, columns: list[str]) -> pa.Table:
+def _read(store: DataStore, part: Part, columns: list[str]) -> pa.Table:
     """One part, its tickers as codes."""
     return read_part(store.location(part), columns, codes=True)
 
@@ -115,7 +115,7 @@ def _ints(column: pa.ChunkedArray) -> NDArray[np.int64]:
 
 
 def _actions(
-    store: Store, dates: NDArray[np.datetime64], tickers: NDArray[np.str_]
+    store: DataStore, dates: NDArray[np.datetime64], tickers: NDArray[np.str_]
 ) -> CorporateActions:
     """Splits and dividends of the store by position on the grid."""
     table = store.read("actions").to_pandas()
@@ -142,7 +142,7 @@ def _invert(fields: dict[str, Matrix], ratio: str, name: str) -> None:
 
 
 def _reported(
-    store: Store,
+    store: DataStore,
     dates: NDArray[np.datetime64],
     tickers: NDArray[np.str_],
     fields: dict[str, Matrix],
@@ -207,9 +207,7 @@ def _split_growth(actions: CorporateActions, fields: dict[str, Matrix]) -> Matri
     return np.cumprod(growth, axis=0, out=growth)
 
 
-def _since_filing(
-    growth: Matrix, filed: Matrix, dates: NDArray[np.datetime64]
-) -> Matrix:
+def _since_filing(growth: Matrix, filed: Matrix, dates: NDArray[np.datetime64]) -> Matrix:
     """Growth of the number of shares since the filing that stated it, by its day in `filed`."""
     known = ~np.isnan(filed)
     day = np.where(known, filed, 0.0).astype(np.int64).astype("datetime64[D]")
@@ -220,7 +218,7 @@ def _since_filing(
 
 
 def _sectors(
-    store: Store, dates: NDArray[np.datetime64], tickers: NDArray[np.str_], notes: list[str]
+    store: DataStore, dates: NDArray[np.datetime64], tickers: NDArray[np.str_], notes: list[str]
 ) -> tuple[NDArray[np.str_], NDArray[np.int32] | None]:
     """Industries by date; where there are none, the one label of the list of securities."""
     table = store.read("industry").to_pandas()
@@ -251,7 +249,7 @@ def _sectors(
 
 
 def _index(
-    store: Store, dates: NDArray[np.datetime64], notes: list[str]
+    store: DataStore, dates: NDArray[np.datetime64], notes: list[str]
 ) -> NDArray[np.float64] | None:
     """The level of the first index of the store on the grid's dates."""
     table = store.read("index").to_pandas()
@@ -267,7 +265,7 @@ def _index(
 
 
 def _members(
-    store: Store, dates: NDArray[np.datetime64], tickers: NDArray[np.str_], notes: list[str]
+    store: DataStore, dates: NDArray[np.datetime64], tickers: NDArray[np.str_], notes: list[str]
 ) -> Matrix | None:
     """Who was in the index, by the last list on or before each date; unknown before the first."""
     table = store.read("members").to_pandas()
@@ -294,4 +292,3 @@ def _members(
         "prices"
     )
     return member
-

@@ -1,4 +1,4 @@
-"""A shares from baostock: raw bars with the exchange's reference price, P/E, P/B, ST; members by date.
+"""A shares from baostock: raw bars, reference prices, P/E, P/B, ST, members by date, reports.
 
 The client speaks a protocol of its own over a socket and needs no key. Four of its habits are
 undone here: it waits for ever when the line is cut, prints to the console, ends a result quietly
@@ -23,13 +23,13 @@ import pandas as pd
 from alphakeel.errors import ConfigError
 from alphakeel.feeds.base import Feed, Pace, Tables, days_of, need_columns, numbers_of
 from alphakeel.feeds.failures import (
-    Blocked,
-    ChangedFormat,
-    NoData,
-    NotInstalled,
-    NotListed,
-    Unreachable,
-    WrongData,
+    BlockedError,
+    ChangedFormatError,
+    NoDataError,
+    NotInstalledError,
+    NotListedError,
+    UnreachableError,
+    WrongDataError,
 )
 
 __all__ = ["BaostockFeed"]
@@ -77,7 +77,7 @@ class BaostockFeed(Feed):
             import baostock
             from baostock.common import contants, context
         except ImportError as error:
-            raise NotInstalled(self.name, self.extra) from error
+            raise NotInstalledError(self.name, self.extra) from error
         self._client, self._context = baostock, context
         self._address = (
             host or contants.BAOSTOCK_SERVER_IP,
@@ -94,7 +94,7 @@ class BaostockFeed(Feed):
         self._hang_up()
 
     def universe(self, name: str, start: dt.date, end: dt.date) -> Tables:
-        """An index by its monthly lists ("sse50", "csi300", "csi500"), or all stocks ("ashares")."""
+        """An index by its monthly lists, or every A share ("ashares")."""
         if name == "ashares":
             return self._all_stocks(start, end)
         if name not in _LISTS:
@@ -107,7 +107,7 @@ class BaostockFeed(Feed):
             if len(frame):
                 lists.append(frame[["updateDate", "code"]])
         if not lists:
-            raise NoData(f"baostock has no list of {name} from {start} to {end}.")
+            raise NoDataError(f"baostock has no list of {name} from {start} to {end}.")
         members = pd.concat(lists).drop_duplicates()
         table = pd.DataFrame(
             {
@@ -132,9 +132,11 @@ class BaostockFeed(Feed):
             adjustflag="3",
         )
         if not len(frame):
-            raise NoData(f"baostock has no bars of {ticker} from {start} to {end}.")
+            raise NoDataError(f"baostock has no bars of {ticker} from {start} to {end}.")
         if (frame["adjustflag"] != "3").any():
-            raise WrongData(f"baostock gives adjusted prices of {ticker} where raw ones were asked.")
+            raise WrongDataError(
+                f"baostock gives adjusted prices of {ticker} where raw ones were asked."
+            )
         where = f"baostock's bars of {ticker}"
         number = {name: numbers_of(frame[name], name, where) for name in _BARS[2:] if name not in
                   ("adjustflag", "tradestatus")}  # fmt: skip
@@ -167,7 +169,7 @@ class BaostockFeed(Feed):
             rows += self._report(ticker, year, quarter)
         kept = [row for row in rows if start <= row["available_date"] <= end]
         if not kept:
-            raise NoData(f"baostock has no report of {ticker} from {start} to {end}.")
+            raise NoDataError(f"baostock has no report of {ticker} from {start} to {end}.")
         return {"fundamentals": pd.DataFrame(kept)}
 
     def index(self, name: str, start: dt.date, end: dt.date) -> Tables:
@@ -184,7 +186,7 @@ class BaostockFeed(Feed):
             adjustflag="3",
         )
         if not len(frame):
-            raise NoData(f"baostock has no levels of {code} from {start} to {end}.")
+            raise NoDataError(f"baostock has no levels of {code} from {start} to {end}.")
         table = pd.DataFrame(
             {
                 "date": days_of(frame["date"], f"baostock's {code}"),
@@ -204,7 +206,7 @@ class BaostockFeed(Feed):
         )
         days = frame.loc[frame["is_trading_day"] == "1", "calendar_date"]
         if not len(days):
-            raise NoData(f"baostock has no trading day from {start} to {end}.")
+            raise NoDataError(f"baostock has no trading day from {start} to {end}.")
         table = pd.DataFrame({"date": days_of(days, "baostock's calendar")})
         return {"calendar": table.drop_duplicates()}
 
@@ -217,7 +219,7 @@ class BaostockFeed(Feed):
         listed = (frame["ipoDate"] <= str(end)) & (out.isna() | (out >= str(start)))
         frame, out = frame[listed], out[listed]
         if not len(frame):
-            raise NoData(f"baostock lists no A share from {start} to {end}.")
+            raise NoDataError(f"baostock lists no A share from {start} to {end}.")
         table = pd.DataFrame(
             {
                 "as_of": end,
@@ -258,8 +260,12 @@ class BaostockFeed(Feed):
             "query_balance_data", ("code", "pubDate", "statDate", "liabilityToAsset"), **asked
         )
         names = {
-            **{"netProfit": "net_income", "MBRevenue": "revenue", "totalShare": "shares"},
-            **{"npMargin": "net_margin", "gpMargin": "gross_margin", "roeAvg": "roe"},
+            "netProfit": "net_income",
+            "MBRevenue": "revenue",
+            "totalShare": "shares",
+            "npMargin": "net_margin",
+            "gpMargin": "gross_margin",
+            "roeAvg": "roe",
             "liabilityToAsset": "liabilities_to_assets",
         }
         for frame in (profit, balance):
@@ -268,7 +274,9 @@ class BaostockFeed(Feed):
                 known, end = (days_of([row[k]], f"a report of {ticker}").iloc[0]
                               for k in ("pubDate", "statDate"))  # fmt: skip
                 if _ticker(row["code"]) != ticker:
-                    raise WrongData(f"baostock was asked for {ticker} and answered {row['code']}.")
+                    raise WrongDataError(
+                        f"baostock was asked for {ticker} and answered {row['code']}."
+                    )
                 for column in [column for column in frame.columns if column in names]:
                     value = numbers_of([row[column]], column, f"a report of {ticker}")[0]
                     flow = names[column] in ("net_income", "revenue")
@@ -293,16 +301,14 @@ class BaostockFeed(Feed):
         self, function: str, columns: Sequence[str], *arguments: Any, **options: Any
     ) -> pd.DataFrame:
         """Ask one question and read every page of the answer."""
-        self._log_in()
-        assert self._line is not None
-        line = self._line
+        line = self._log_in()
         with contextlib.redirect_stdout(io.StringIO()):
             result = self._guarded(lambda: getattr(self._client, function)(*arguments, **options))
             rows: list[list[str]] = []
             self._refuse(result, function)
             for page in range(_MOST_PAGES):
                 if not isinstance(result.data, list):
-                    raise ChangedFormat(f"baostock's {function} has no list of rows.")
+                    raise ChangedFormatError(f"baostock's {function} has no list of rows.")
                 rows += result.data
                 if len(result.data) != _PAGE:
                     break
@@ -313,16 +319,20 @@ class BaostockFeed(Feed):
                 if not more:
                     if result.cur_page_num == number:
                         self._hang_up()
-                        raise Unreachable(f"baostock lost page {page + 2} of {function}.")
+                        raise UnreachableError(f"baostock lost page {page + 2} of {function}.")
                     break
             else:
-                raise ChangedFormat(f"baostock's {function} has more than {_MOST_PAGES} pages.")
+                raise ChangedFormatError(
+                    f"baostock's {function} has more than {_MOST_PAGES} pages."
+                )
         if line.failure is not None:
             raise self._lost(line)
         fields = list(result.fields)
         need_columns(fields, tuple(columns), f"baostock's {function}")
         if any(len(row) != len(fields) for row in rows):
-            raise ChangedFormat(f"rows of baostock's {function} are not as wide as its header.")
+            raise ChangedFormatError(
+                f"rows of baostock's {function} are not as wide as its header."
+            )
         return pd.DataFrame(rows, columns=fields)
 
     def _guarded(self, call: Callable[[], Any]) -> Any:
@@ -335,7 +345,7 @@ class BaostockFeed(Feed):
                 line.close()
                 if line.failure is not None:
                     raise self._lost(line) from error
-            raise ChangedFormat(
+            raise ChangedFormatError(
                 f"baostock's answer cannot be read ({type(error).__name__}: {str(error)[:80]}): "
                 "update its client, or try again."
             ) from error
@@ -352,18 +362,18 @@ class BaostockFeed(Feed):
             return
         if code in _BLOCKED:
             self._hang_up()
-            raise Blocked(f"baostock refuses us (code {code}: {text}): wait, and ask less.")
+            raise BlockedError(f"baostock refuses us (code {code}: {text}): wait, and ask less.")
         if code in _UNKNOWN:
-            raise NotListed(f"baostock does not know this code ({code}: {text}).")
+            raise NotListedError(f"baostock does not know this code ({code}: {text}).")
         if code in _OLD_CLIENT:
-            raise ChangedFormat(f"baostock's client is out of date (code {code}: {text}).")
+            raise ChangedFormatError(f"baostock's client is out of date (code {code}: {text}).")
         self._hang_up()
-        raise Unreachable(f"baostock failed (code {code}: {text}).")
+        raise UnreachableError(f"baostock failed (code {code}: {text}).")
 
-    def _log_in(self) -> None:
+    def _log_in(self) -> _Line:
         """Open the line, unless it stands."""
         if self._line is not None and self._line.failure is None:
-            return
+            return self._line
         self._hang_up()
         from baostock.util import socketutil
 
@@ -380,16 +390,17 @@ class BaostockFeed(Feed):
         finally:
             socketutil.SocketUtil.connect = kept
         self._refuse(result, "login")
+        return line
 
     def _hang_up(self) -> None:
         line, self._line = self._line, None
         if line is not None:
             line.close()
 
-    def _lost(self, line: _Line) -> Unreachable:
+    def _lost(self, line: _Line) -> UnreachableError:
         """What became of the line."""
         self._hang_up()
-        return Unreachable(f"the line to baostock was lost: {line.failure}.")
+        return UnreachableError(f"the line to baostock was lost: {line.failure}.")
 
 
 class _Line:
@@ -402,7 +413,7 @@ class _Line:
         try:
             self._socket = socket.create_connection(address, timeout=seconds)
         except OSError as error:
-            raise Unreachable(f"baostock cannot be reached: {error}.") from error
+            raise UnreachableError(f"baostock cannot be reached: {error}.") from error
 
     def send(self, data: bytes) -> int:
         """Send all of it, and start the time of the answer."""
@@ -452,7 +463,7 @@ def _ticker(code: str) -> str:
 def _code(ticker: str) -> str:
     """The service's name of a stock."""
     if len(ticker) != 8 or ticker[:2] not in ("sh", "sz", "bj") or not ticker[2:].isdigit():
-        raise NotListed(f"{ticker} is no A share: write sh600000 or sz000001.")
+        raise NotListedError(f"{ticker} is no A share: write sh600000 or sz000001.")
     return f"{ticker[:2]}.{ticker[2:]}"
 
 

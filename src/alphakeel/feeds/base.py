@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from alphakeel.data.validation import ticker_fault
-from alphakeel.feeds.failures import ChangedFormat, FeedError, WrongData
+from alphakeel.feeds.failures import ChangedFormatError, FeedError, WrongDataError
 
 __all__ = ["Feed", "Pace", "Tables", "check_rows", "days_of", "need_columns", "numbers_of"]
 
@@ -45,6 +45,7 @@ class Feed:
     adjustment: ClassVar[str] = "raw"  # of the bars as they are stored
     pace: ClassVar[Pace] = Pace()
     market: ClassVar[str] = ""  # calendar of exchange_calendars, where there is one
+    steady_lists: ClassVar[bool] = True  # an index keeps its size from list to list
     every_day: ClassVar[bool] = False  # a row for each trading day, suspended or not
 
     def __enter__(self) -> Feed:
@@ -93,7 +94,7 @@ def need_columns(columns: Any, wanted: tuple[str, ...], where: str) -> None:
     lacking = [name for name in wanted if name not in columns]
     if lacking:
         have = ", ".join(map(str, list(columns)[:12])) or "none"
-        raise ChangedFormat(
+        raise ChangedFormatError(
             f"{where} has no column {lacking[0]!r} (it has {have}): its format has changed, update "
             "alphakeel."
         )
@@ -108,7 +109,7 @@ def numbers_of(column: Any, name: str, where: str) -> np.ndarray:
     bad = np.flatnonzero((values.isna() & text.notna()).to_numpy())
     if len(bad):
         shown = str(text.iloc[bad[0]])[:40]
-        raise ChangedFormat(f"{name} of {where} is {shown!r}, which is no number.")
+        raise ChangedFormatError(f"{name} of {where} is {shown!r}, which is no number.")
     return values.to_numpy(dtype=np.float64, na_value=np.nan)
 
 
@@ -118,7 +119,7 @@ def days_of(column: Any, where: str, *, form: str | None = None) -> pd.Series:
     days = pd.to_datetime(text, format=form, errors="coerce")
     if days.isna().any():
         shown = str(text[days.isna()].iloc[0])[:40]
-        raise ChangedFormat(f"a date of {where} is {shown!r}, which is no date.")
+        raise ChangedFormatError(f"a date of {where} is {shown!r}, which is no date.")
     return days.dt.date
 
 
@@ -149,7 +150,7 @@ def check_rows(
         late = rows[dated] > today + dt.timedelta(days=1)
         if late.any():
             day = rows.loc[late, dated].iloc[0]
-            raise WrongData(
+            raise WrongDataError(
                 f"{where} gives {name} of {ticker} for {day}, but today is {today}: check the "
                 "clock of this machine."
             )
@@ -170,7 +171,7 @@ def _own_rows(frame: pd.DataFrame, ticker: str, where: str) -> pd.DataFrame:
         if len(others):
             other = str(others.iloc[0])
             shown = "an unusable name" if ticker_fault(other) else other
-            raise WrongData(f"{where} was asked for {ticker} and answered with {shown}.")
+            raise WrongDataError(f"{where} was asked for {ticker} and answered with {shown}.")
         return frame
     return frame.assign(ticker=ticker)
 
@@ -182,7 +183,7 @@ def _once(rows: pd.DataFrame, name: str, ticker: str, where: str) -> pd.DataFram
         twice = rows.duplicated("date")
         if twice.any():
             day = rows.loc[twice, "date"].iloc[0]
-            raise WrongData(f"{where} gives two different {name} of {ticker} for {day}.")
+            raise WrongDataError(f"{where} gives two different {name} of {ticker} for {day}.")
         rows = rows.sort_values("date", kind="stable")
     return rows.reset_index(drop=True)
 
@@ -196,17 +197,17 @@ def _check_prices(rows: pd.DataFrame, ticker: str, where: str) -> None:
         bad = np.isinf(values) | (values < 0) | ((values == 0) & (name != "volume"))
         if bad.any():
             at = int(np.flatnonzero(bad)[0])
-            raise WrongData(
+            raise WrongDataError(
                 f"{where} gives {name} of {ticker} on {rows['date'].iloc[at]} as {values[at]:g}."
             )
     if {"high", "low"} <= set(rows.columns):
         crossed = (rows["high"] < rows["low"] * (1 - 1e-6)).to_numpy()
         if crossed.any():
             day = rows["date"].iloc[int(np.flatnonzero(crossed)[0])]
-            raise WrongData(f"{where} gives a high of {ticker} on {day} below its low.")
+            raise WrongDataError(f"{where} gives a high of {ticker} on {day} below its low.")
     if rows["close"].isna().any():
         day = rows.loc[rows["close"].isna(), "date"].iloc[0]
-        raise WrongData(f"{where} gives no close of {ticker} on {day}.")
+        raise WrongDataError(f"{where} gives no close of {ticker} on {day}.")
 
 
 def _check_days(rows: pd.DataFrame, trading_days: np.ndarray, ticker: str, where: str) -> None:
@@ -215,8 +216,7 @@ def _check_days(rows: pd.DataFrame, trading_days: np.ndarray, ticker: str, where
     inside = trading_days[(trading_days >= days[0]) & (trading_days <= days[-1])]
     lost = np.setdiff1d(inside, days)
     if len(lost):
-        raise WrongData(
+        raise WrongDataError(
             f"{where} gives {len(days)} of {len(inside)} trading days of {ticker}: {lost[0]} is "
             "the first that is missing."
         )
-

@@ -20,7 +20,7 @@ import pandas as pd
 
 from alphakeel.errors import ConfigError
 from alphakeel.feeds.base import Feed, Pace, Tables
-from alphakeel.feeds.failures import ChangedFormat, NoData, NotListed, WrongData
+from alphakeel.feeds.failures import ChangedFormatError, NoDataError, NotListedError, WrongDataError
 from alphakeel.feeds.http import HttpClient
 
 __all__ = ["EdgarFeed"]
@@ -123,19 +123,19 @@ class EdgarFeed(Feed):
         """Every figure of every filing from the start on."""
         known = ticker.upper().replace(".", "-")
         if _PREFERRED.match(known):
-            raise NotListed(
+            raise NotListedError(
                 f"{ticker} is a preferred share: the figures of its company are not its own."
             )
         company = self._tickers().get(known)
         if company is None:
-            raise NotListed(
+            raise NotListedError(
                 f"the SEC's list of tickers has no {ticker}: it is delisted, renamed or foreign."
             )
         number = company[0]
         url = f"{self._data}/api/xbrl/companyfacts/CIK{number:010d}.json"
         answer = self._http.json(url)
         if answer is None:
-            raise NoData(f"EDGAR has no tagged filings of {ticker} (CIK {number}).")
+            raise NoDataError(f"EDGAR has no tagged filings of {ticker} (CIK {number}).")
         facts = _facts_of(answer, number, ticker)
         rows = _rows(facts, ticker)
         table = pd.DataFrame(rows)
@@ -148,7 +148,7 @@ class EdgarFeed(Feed):
             table.loc[table["item"] == "eps_diluted", "value"] /= scale
             table = table[table["available_date"] >= start]
         if not len(table):
-            raise NoData(f"EDGAR has no figure of {ticker} filed from {start} on.")
+            raise NoDataError(f"EDGAR has no figure of {ticker} filed from {start} on.")
         return {"fundamentals": table.reset_index(drop=True)}
 
     def _tickers(self) -> dict[str, tuple[int, str]]:
@@ -161,12 +161,12 @@ class EdgarFeed(Feed):
                     for row in answer.values()
                 }
             except (AttributeError, KeyError, TypeError, ValueError) as error:
-                raise ChangedFormat(
+                raise ChangedFormatError(
                     f"EDGAR's list of tickers is not built as it was ({type(error).__name__}: "
                     f"{error}): update alphakeel."
                 ) from error
             if not self._companies:
-                raise WrongData("EDGAR's list of tickers is empty: try again later.")
+                raise WrongDataError("EDGAR's list of tickers is empty: try again later.")
         return self._companies
 
 
@@ -178,12 +178,12 @@ def _facts_of(answer: Any, number: int, ticker: str) -> dict[str, dict[str, Any]
         for taxonomy in ("us-gaap", "dei"):
             merged |= answer["facts"].get(taxonomy, {})
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise ChangedFormat(
+        raise ChangedFormatError(
             f"EDGAR's facts of {ticker} are not built as they were ({type(error).__name__}: "
             f"{error}): update alphakeel."
         ) from error
     if answered != number:
-        raise WrongData(
+        raise WrongDataError(
             f"EDGAR was asked for {ticker} (CIK {number}) and answered with CIK {answered} "
             f"({str(answer.get('entityName'))[:40]})."
         )
@@ -198,7 +198,9 @@ def _rows(facts: dict[str, dict[str, Any]], ticker: str) -> list[dict[str, Any]]
         unit = "shares" if item == "average_shares" else _UNITS.get(item, "USD")
         units = facts.get(tag, {}).get("units", {})
         if not isinstance(units, dict):
-            raise ChangedFormat(f"the units of {tag} of {ticker} are no table: update alphakeel.")
+            raise ChangedFormatError(
+                f"the units of {tag} of {ticker} are no table: update alphakeel."
+            )
         for fact in units.get(unit, []):
             row = _row(fact, ticker, item, tag, unit)
             if row is not None:
@@ -210,7 +212,7 @@ def _row(fact: Any, ticker: str, item: str, tag: str, unit: str) -> dict[str, An
     """One fact; None where it is filed before its period ends, a slip of the filer."""
     try:
         start = fact.get("start")
-        row = {
+        row: dict[str, Any] = {
             "ticker": ticker,
             "item": item,
             "tag": tag,
@@ -223,7 +225,7 @@ def _row(fact: Any, ticker: str, item: str, tag: str, unit: str) -> dict[str, An
             "value": float(fact["val"]),
         }
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise ChangedFormat(
+        raise ChangedFormatError(
             f"a fact {tag} of {ticker} is not built as it was ({type(error).__name__}: {error}): "
             "update alphakeel."
         ) from error

@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from alphakeel.errors import DataError
 
 __all__ = [
-    "Blocked",
-    "ChangedFormat",
+    "BlockedError",
+    "ChangedFormatError",
     "FeedError",
     "Missing",
-    "NoData",
-    "NotInstalled",
-    "NotListed",
-    "Unreachable",
-    "WrongData",
+    "NoDataError",
+    "NotInstalledError",
+    "NotListedError",
+    "UnreachableError",
+    "WrongDataError",
 ]
 
 
@@ -25,13 +25,13 @@ class FeedError(DataError):
     reason = "failed"
 
 
-class Unreachable(FeedError):
+class UnreachableError(FeedError):
     """No whole answer: no connection, too slow, cut off, an error of the server. Tried again."""
 
     reason = "unreachable"
 
 
-class Blocked(FeedError):
+class BlockedError(FeedError):
     """The feed refuses us: too many requests, a ban, no right. Asking on would make it worse."""
 
     reason = "blocked"
@@ -41,31 +41,31 @@ class Blocked(FeedError):
         self.retry_after = retry_after
 
 
-class NotListed(FeedError):
+class NotListedError(FeedError):
     """The feed does not know this ticker: delisted long ago, renamed or misspelt."""
 
     reason = "not listed"
 
 
-class NoData(FeedError):
+class NoDataError(FeedError):
     """The ticker is known, and has nothing between the dates."""
 
     reason = "empty"
 
 
-class ChangedFormat(FeedError):
+class ChangedFormatError(FeedError):
     """The answer is not built as it was: a page for JSON, a column renamed, a code unknown."""
 
     reason = "changed format"
 
 
-class WrongData(FeedError):
+class WrongDataError(FeedError):
     """The answer is built as it should be, and its values cannot be right."""
 
     reason = "wrong data"
 
 
-class NotInstalled(FeedError):
+class NotInstalledError(FeedError):
     """The client library of a source is missing."""
 
     reason = "not installed"

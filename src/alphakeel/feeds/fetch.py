@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,11 @@ import pandas as pd
 import pyarrow as pa
 
 from alphakeel.data.staging import Staging
-from alphakeel.data.store import Store, StoreWriter
+from alphakeel.data.store import DataStore, StoreWriter
 from alphakeel.errors import ConfigError
 from alphakeel.feeds.base import Feed, Tables, check_rows
-from alphakeel.feeds.failures import FeedError, Missing, NoData, WrongData
-from alphakeel.feeds.session import Clock, Session
+from alphakeel.feeds.failures import FeedError, Missing, NoDataError, WrongDataError
+from alphakeel.feeds.session import Session, SessionClock
 
 __all__ = ["FetchReport", "FetchRequest", "fetch", "update_request"]
 
@@ -87,7 +88,7 @@ class FetchReport:
         return {**asdict(self), "added": dict(self.added), "notes": list(self.notes)}
 
 
-def update_request(store: Store, source: str, end: dt.date, **changes: Any) -> FetchRequest:
+def update_request(store: DataStore, source: str, end: dt.date, **changes: Any) -> FetchRequest:
     """The request that brings a store up to date: the last one, from its newest days on."""
     kept = store.requests.get(source)
     if kept is None:
@@ -111,7 +112,7 @@ def fetch(
     request: FetchRequest,
     path: str | Path,
     *,
-    clock: Clock | None = None,
+    clock: SessionClock | None = None,
     on_progress: Callable[[float, str], None] | None = None,
     fresh: bool = False,
 ) -> FetchReport:
@@ -126,8 +127,8 @@ def fetch(
     ConfigError
         If the request cannot be served.
     """
-    clock = clock or Clock()
-    store = Store(path)
+    clock = clock or SessionClock()
+    store = DataStore(path)
     _check(feed, request, clock.today())
     session = Session(feed.pace, clock, on_progress)
     with store.writer() as writer, feed:
@@ -181,7 +182,7 @@ class _Job:
 
     feed: Feed
     request: FetchRequest
-    store: Store
+    store: DataStore
     staging: Staging
     session: Session
     today: dt.date
@@ -206,7 +207,7 @@ class _Job:
             if table in tables:
                 found |= set(tables[table].column("ticker").to_pylist())
         if not found:
-            raise WrongData(f"{self.feed.name} names no stock of the universe {name}.")
+            raise WrongDataError(f"{self.feed.name} names no stock of the universe {name}.")
         return sorted(found)
 
     def parts(self, tickers: Sequence[str], notes: list[str]) -> list[Missing]:
@@ -216,18 +217,11 @@ class _Job:
         starts = self._starts() if self.request.update else {}
         for part in self.request.what:
             if part in ("index", "rates"):
-                missing += self.session.collect(
-                    [self.request.universe], lambda name, part=part: self._series(part, name),
-                    self.staging, part,
-                )  # fmt: skip
+                ask, items = partial(self._series, part), [self.request.universe]
             else:
-                absent = self.session.collect(
-                    tickers,
-                    lambda ticker, part=part: self._of_stock(part, ticker, days, starts),
-                    self.staging,
-                    part,
-                )
-                missing += self._without_silent(absent, part, len(tickers), notes)
+                ask, items = partial(self._of_stock, part, days, starts), list(tickers)
+            absent = self.session.collect(items, ask, self.staging, part)
+            missing += self._without_silent(absent, part, len(tickers), notes)
         return missing
 
     def _without_silent(
@@ -262,7 +256,7 @@ class _Job:
         return added
 
     def _of_stock(
-        self, part: str, ticker: str, days: np.ndarray | None, starts: Mapping[str, dt.date]
+        self, part: str, days: np.ndarray | None, starts: Mapping[str, dt.date], ticker: str
     ) -> Tables:
         """Ask for one part of one stock, and check it."""
         start = starts.get(ticker, self.request.start)
@@ -279,7 +273,7 @@ class _Job:
             trading_days=days if part == "bars" and self.feed.every_day else None,
         )
         if not len(checked.get(part, ())):
-            raise NoData(
+            raise NoDataError(
                 f"{self.feed.name} has no {part} of {ticker} from {start} to {self.request.end}."
             )
         if part == "bars" and ticker in starts:
@@ -319,14 +313,16 @@ class _Job:
         return {
             ticker: max(day - back, self.request.start)
             for ticker, day in zip(
-                table.column("ticker").to_pylist(), table.column("date_max").to_pylist(), strict=True
+                table.column("ticker").to_pylist(),
+                table.column("date_max").to_pylist(),
+                strict=True,
             )
         }
 
     def _refuse_shrunk(self, asked: Tables) -> None:
         """Refuse a list of members that is far shorter than the one before it."""
         lists = asked.get("members")
-        if lists is None or not len(lists):
+        if lists is None or not len(lists) or not self.feed.steady_lists:
             return
         sizes = lists.groupby("date")["ticker"].nunique()
         stored = self.store.read("members", ["date", "ticker"]).to_pandas()
@@ -337,10 +333,10 @@ class _Job:
         shrunk = np.flatnonzero(sizes.to_numpy()[1:] < (1 - LARGEST_LOSS) * sizes.to_numpy()[:-1])
         if len(shrunk):
             at = int(shrunk[0])
-            raise WrongData(
-                f"{self.feed.name} lists {sizes.iloc[at + 1]} members of {self.request.universe} on "
-                f"{sizes.index[at + 1]} after {sizes.iloc[at]} on {sizes.index[at]}: the list is "
-                "not whole; try again later."
+            raise WrongDataError(
+                f"{self.feed.name} lists {sizes.iloc[at + 1]} members of {self.request.universe} "
+                f"on {sizes.index[at + 1]} after {sizes.iloc[at]} on {sizes.index[at]}: the list "
+                "is not whole; try again later."
             )
 
     def _refuse_rewritten(self, ticker: str, fresh: pd.DataFrame) -> None:
@@ -348,15 +344,15 @@ class _Job:
         known = self._stored_closes().get(ticker)
         if known is None or not len(fresh):
             return
-        both = [(day, close, known[day]) for day, close in zip(fresh["date"], fresh["close"],
-                                                               strict=True) if day in known]  # fmt: skip
+        pairs = zip(fresh["date"], fresh["close"], strict=True)
+        both = [(day, close, known[day]) for day, close in pairs if day in known]
         if not both:
             return
         ratios = np.array([new / old for _, new, old in both])
         if (np.abs(ratios - 1.0) > REWRITTEN).all() and np.ptp(ratios) < REWRITTEN:
-            raise WrongData(
+            raise WrongDataError(
                 f"{self.feed.name} gives {ticker} on another scale than before (times "
-                f"{ratios[0]:.4g} on {both[0][0]}): fetch its whole history again, without --update."
+                f"{ratios[0]:.4g} on {both[0][0]}): fetch all of it again, without --update."
             )
 
     def _stored_closes(self) -> dict[str, dict[dt.date, float]]:
@@ -390,7 +386,7 @@ def refuse_missing(report: FetchReport) -> None:
         else "nothing was stored"
     )
     raise FeedError(
-        f"{n} of the answers of {report.source} are missing, for example {report.missing[0].ticker} "
-        f"({report.missing[0].reason}): {served}; the same command goes on from here, "
-        "--allow-partial takes what is there."
+        f"{n} of the answers of {report.source} are missing, for example "
+        f"{report.missing[0].ticker} ({report.missing[0].reason}): {served}; the same command goes "
+        "on from here, --allow-partial takes what is there."
     )

@@ -7,7 +7,12 @@ import json
 import time
 from typing import Any
 
-from alphakeel.feeds.failures import Blocked, ChangedFormat, NotInstalled, Unreachable
+from alphakeel.feeds.failures import (
+    BlockedError,
+    ChangedFormatError,
+    NotInstalledError,
+    UnreachableError,
+)
 
 __all__ = ["HttpClient"]
 
@@ -47,7 +52,7 @@ class HttpClient:
         try:
             import httpx
         except ImportError as error:
-            raise NotInstalled(name, extra) from error
+            raise NotInstalledError(name, extra) from error
         self._httpx, self._name, self._seconds = httpx, name, seconds
         self._client = httpx.Client(
             headers=headers, timeout=min(seconds, 30.0), follow_redirects=True
@@ -59,50 +64,62 @@ class HttpClient:
 
     def text(self, url: str, **params: str) -> str | None:
         """Text of an answer; None where the service has nothing under this address (404)."""
-        body, kind = self._get(url, params)
+        return self._text(url, params, None)
+
+    def _text(self, url: str, params: dict[str, str], post: Any) -> str | None:
+        """Text of an answer that is no web page."""
+        body, kind = self._read(url, params, post)
         if body is None:
             return None
         text = body.decode("utf-8-sig", errors="replace")
         if "html" in kind or text.lstrip()[:1] == "<":
             raise self._page(text, url)
         if any(refusal in text[:400].lower() for refusal in _REFUSALS):
-            raise Blocked(f"{self._name} refuses to answer: {_short(text)}; wait, and ask less.")
+            raise BlockedError(
+                f"{self._name} refuses to answer: {_short(text)}; wait, and ask less."
+            )
         return text
 
-    def json(self, url: str, **params: str) -> Any:
-        """JSON of an answer; None where the service has nothing under this address (404)."""
-        text = self.text(url, **params)
+    def json(self, url: str, *, post: Any = None, **params: str) -> Any:
+        """JSON of an answer; None where the service has nothing under this address (404).
+
+        `post` is sent as JSON, where the service wants that.
+        """
+        text = self._text(url, params, post)
         if text is None:
             return None
         try:
             return json.loads(text)
         except ValueError as error:
             if text.lstrip()[:1] in ("{", "["):
-                raise Unreachable(
+                raise UnreachableError(
                     f"{self._name} cut its answer off after {len(text)} characters."
                 ) from error
-            raise ChangedFormat(
+            raise ChangedFormatError(
                 f"{self._name} answered {_short(text)} where JSON is expected."
             ) from error
 
-    def _get(self, url: str, params: dict[str, str]) -> tuple[bytes | None, str]:
+    def _read(self, url: str, params: dict[str, str], post: Any) -> tuple[bytes | None, str]:
         """Body and content type, read to the end within the time."""
         started = time.monotonic()
+        method = "GET" if post is None else "POST"
         try:
-            with self._client.stream("GET", url, params=params or None) as answer:
+            with self._client.stream(method, url, params=params or None, json=post) as answer:
                 pieces, size = [], 0
                 for piece in answer.iter_bytes():
                     pieces.append(piece)
                     size += len(piece)
                     if time.monotonic() - started > self._seconds:
-                        raise Unreachable(
+                        raise UnreachableError(
                             f"{self._name} took more than {self._seconds:g} s for one answer."
                         )
                     if size > LARGEST:
-                        raise ChangedFormat(f"{self._name} sends more than {LARGEST >> 20} MiB.")
+                        raise ChangedFormatError(
+                            f"{self._name} sends more than {LARGEST >> 20} MiB."
+                        )
         except (self._httpx.HTTPError, self._httpx.StreamError) as error:
             text = " ".join(str(error).split())[:120] or type(error).__name__
-            raise Unreachable(f"{self._name} cannot be reached: {text}.") from error
+            raise UnreachableError(f"{self._name} cannot be reached: {text}.") from error
         body = b"".join(pieces)
         self._refuse_status(answer.status_code, answer.headers, body)
         kind = answer.headers.get("content-type", "").lower()
@@ -115,21 +132,21 @@ class HttpClient:
         said = _short(body[:2000].decode("utf-8", errors="replace"))
         if status in (401, 403, 429):
             wait = _seconds_of(headers.get("retry-after"))
-            raise Blocked(
+            raise BlockedError(
                 f"{self._name} refuses us (HTTP {status}): {said}; wait, ask less, and check the "
                 "contact or key.",
                 retry_after=wait,
             )
         if status >= 500 or status == 408:
-            raise Unreachable(f"{self._name} is in trouble (HTTP {status}): {said}.")
-        raise ChangedFormat(f"{self._name} answers HTTP {status}: {said}.")
+            raise UnreachableError(f"{self._name} is in trouble (HTTP {status}): {said}.")
+        raise ChangedFormatError(f"{self._name} answers HTTP {status}: {said}.")
 
-    def _page(self, text: str, url: str) -> Blocked | ChangedFormat:
-        """A web page came where data was expected: refused, or changed?"""
+    def _page(self, text: str, url: str) -> BlockedError | ChangedFormatError:
+        """Tell a refusal from a change, where a web page came and data was expected."""
         if any(refusal in text.lower() for refusal in _REFUSALS):
-            return Blocked(f"{self._name} shows a page instead of data: {_short(text)}.")
+            return BlockedError(f"{self._name} shows a page instead of data: {_short(text)}.")
         where = url.split("?")[0]
-        return ChangedFormat(
+        return ChangedFormatError(
             f"{self._name} answers {where} with a web page: {_short(text)}; its address or format "
             "has changed."
         )

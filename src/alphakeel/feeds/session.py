@@ -4,29 +4,30 @@ from __future__ import annotations
 
 import datetime as dt
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from alphakeel.data.staging import Staging
 from alphakeel.feeds.base import Pace, Tables
 from alphakeel.feeds.failures import (
-    Blocked,
-    ChangedFormat,
+    BlockedError,
+    ChangedFormatError,
     FeedError,
     Missing,
-    NoData,
-    NotListed,
-    Unreachable,
+    NoDataError,
+    NotListedError,
+    UnreachableError,
 )
 
-__all__ = ["Clock", "Session"]
+__all__ = ["SessionClock", "Session"]
 
 # So many failures of one kind in a row are the service's, not the stocks'.
 GIVE_UP_AFTER = 3
 
 
 @dataclass(frozen=True)
-class Clock:
+class SessionClock:
     """The time, and waiting: replaced in tests."""
 
     now: Callable[[], float] = time.monotonic
@@ -41,13 +42,13 @@ class Session:
     Parameters
     ----------
     pace : Pace
-    clock : Clock
+    clock : SessionClock
     on_progress : callable, optional
         Called with the finished share (0 to 1) and a line of text.
     """
 
     pace: Pace
-    clock: Clock = field(default_factory=Clock)
+    clock: SessionClock = field(default_factory=SessionClock)
     on_progress: Callable[[float, str], None] | None = None
     requests: int = 0
     _last: float = field(default=float("-inf"), repr=False)
@@ -63,7 +64,7 @@ class Session:
             self.requests += 1
             try:
                 return function()
-            except (Unreachable, Blocked) as error:
+            except (UnreachableError, BlockedError) as error:
                 if attempt == self.pace.tries:
                     raise
                 stated = getattr(error, "retry_after", None) or 0.0
@@ -101,18 +102,18 @@ class Session:
                 continue
             asked += 1
             try:
-                staging.add(name, self.ask(lambda item=item: fetch(item)))  # type: ignore[misc]
+                staging.add(name, self.ask(partial(fetch, item)))
                 row.clear()
             except FeedError as error:
                 missing.append(Missing(item, what, error.reason, str(error)))
-                if isinstance(error, (NoData, NotListed)):
+                if isinstance(error, (NoDataError, NotListedError)):
                     staging.add(name, {}, f"{error.reason}: {error}")
                     row.clear()
                     continue
                 row.append(error.reason)
                 same = row[-GIVE_UP_AFTER:] == [error.reason] * GIVE_UP_AFTER
-                if isinstance(error, Blocked) or (
-                    same and isinstance(error, (Unreachable, ChangedFormat))
+                if isinstance(error, BlockedError) or (
+                    same and isinstance(error, (UnreachableError, ChangedFormatError))
                 ):
                     end = error
             self._report(position + 1, len(items), asked, started, what, item)
@@ -142,11 +143,3 @@ def _known(outcome: str) -> tuple[str, str]:
     """Reason and message of an outcome that an earlier fetch has kept."""
     reason, _, message = outcome.partition(": ")
     return reason, message
-
-
-def counted(missing: Sequence[Missing]) -> Mapping[str, int]:
-    """How many are missing, by reason."""
-    counts: dict[str, int] = {}
-    for entry in missing:
-        counts[entry.reason] = counts.get(entry.reason, 0) + 1
-    return counts

@@ -21,14 +21,14 @@ import pandas as pd
 
 from alphakeel.feeds.base import Feed, Pace, Tables, need_columns
 from alphakeel.feeds.failures import (
-    Blocked,
-    ChangedFormat,
+    BlockedError,
+    ChangedFormatError,
     FeedError,
-    NoData,
-    NotInstalled,
-    NotListed,
-    Unreachable,
-    WrongData,
+    NoDataError,
+    NotInstalledError,
+    NotListedError,
+    UnreachableError,
+    WrongDataError,
 )
 
 __all__ = ["YahooFeed"]
@@ -61,7 +61,7 @@ class YahooFeed(Feed):
             import yfinance
             from yfinance import exceptions
         except ImportError as error:
-            raise NotInstalled(self.name, self.extra) from error
+            raise NotInstalledError(self.name, self.extra) from error
         self._client, self._errors = yfinance, exceptions
         self._session, self._seconds = session, seconds
 
@@ -76,12 +76,12 @@ class YahooFeed(Feed):
         need_columns(frame.columns, _COLUMNS, f"Yahoo's history of {ticker}")
         answered = str(meta.get("symbol", symbol))
         if answered.upper() != symbol.upper():
-            raise WrongData(f"Yahoo was asked for {ticker} and answered with {answered[:24]}.")
+            raise WrongDataError(f"Yahoo was asked for {ticker} and answered with {answered[:24]}.")
         if not len(frame):
-            raise NoData(f"Yahoo has no bars of {ticker} from {start} on.")
+            raise NoDataError(f"Yahoo has no bars of {ticker} from {start} on.")
         bars, actions = _undone(frame, ticker, str(meta.get("currency") or ""))
         if not len(bars):
-            raise NoData(f"Yahoo has no bars of {ticker} from {start} on.")
+            raise NoDataError(f"Yahoo has no bars of {ticker} from {start} on.")
         return {"bars": bars, "actions": actions}
 
     def index(self, name: str, start: dt.date, end: dt.date) -> Tables:
@@ -139,22 +139,24 @@ class YahooFeed(Feed):
         if isinstance(error, FeedError):
             return error
         if isinstance(error, self._errors.YFRateLimitError):
-            return Blocked(f"Yahoo refuses us ({text}): wait, and ask less.")
+            return BlockedError(f"Yahoo refuses us ({text}): wait, and ask less.")
         if isinstance(error, self._errors.YFTickerMissingError):
             if "status_code" in lowered:
-                return Unreachable(f"Yahoo failed on {symbol}: {text}.")
+                return UnreachableError(f"Yahoo failed on {symbol}: {text}.")
             if any(words in lowered for words in _NO_DATA):
-                return NoData(f"Yahoo has nothing of {symbol}: {text}.")
+                return NoDataError(f"Yahoo has nothing of {symbol}: {text}.")
             if any(words in lowered for words in _NOT_LISTED):
-                return NotListed(f"Yahoo does not know {symbol}: {text}.")
-            return Unreachable(f"Yahoo failed on {symbol}: {text}.")
+                return NotListedError(f"Yahoo does not know {symbol}: {text}.")
+            return UnreachableError(f"Yahoo failed on {symbol}: {text}.")
         if "currently down" in lowered:
-            return Unreachable("Yahoo says that it is down.")
+            return UnreachableError("Yahoo says that it is down.")
         if isinstance(error, (OSError, TimeoutError)) and "json" not in kind.lower():
-            return Unreachable(f"Yahoo cannot be reached ({kind}: {text}).")
-        if "json" in kind.lower() or isinstance(error, ValueError) and "Expecting" in text:
-            return ChangedFormat(f"Yahoo answers for {symbol} something that is no JSON ({text}).")
-        return ChangedFormat(
+            return UnreachableError(f"Yahoo cannot be reached ({kind}: {text}).")
+        if "json" in kind.lower() or (isinstance(error, ValueError) and "Expecting" in text):
+            return ChangedFormatError(
+                f"Yahoo answers for {symbol} something that is no JSON ({text})."
+            )
+        return ChangedFormatError(
             f"Yahoo's answer for {symbol} cannot be read ({kind}: {text}): update yfinance."
         )
 
@@ -180,9 +182,9 @@ def _watched(transport: Any, symbol: str) -> Iterator[None]:
 def _refuse_answer(status: int, text: str, symbol: str) -> None:
     """Refuse what is no chart, and a chart that is not whole."""
     if status in (401, 403):
-        raise Blocked(f"Yahoo refuses us (HTTP {status}): wait, and ask less.")
+        raise BlockedError(f"Yahoo refuses us (HTTP {status}): wait, and ask less.")
     if status >= 500 or "Will be right back" in text:
-        raise Unreachable(f"Yahoo is in trouble (HTTP {status}): try again later.")
+        raise UnreachableError(f"Yahoo is in trouble (HTTP {status}): try again later.")
     try:
         chart = json.loads(text)["chart"]
         result = chart.get("result")
@@ -192,30 +194,26 @@ def _refuse_answer(status: int, text: str, symbol: str) -> None:
         (quote,) = result[0]["indicators"]["quote"]
         sizes = {name: len(values) for name, values in quote.items()}
     except ValueError as error:
-        raise ChangedFormat(
-            f"Yahoo answers for {symbol} something that is no JSON: {' '.join(text.split())[:60]!r}."
+        raise ChangedFormatError(
+            f"Yahoo answers for {symbol} no JSON, but {' '.join(text.split())[:60]!r}."
         ) from error
     except (AttributeError, KeyError, TypeError) as error:
-        raise ChangedFormat(
+        raise ChangedFormatError(
             f"Yahoo's chart of {symbol} is not built as it was ({type(error).__name__}: {error}): "
             "update alphakeel."
         ) from error
     short = [name for name, size in sizes.items() if size != len(stamps)]
     if short and stamps:
-        raise ChangedFormat(
-            f"Yahoo gives {sizes[short[0]]} values of {short[0]} for {len(stamps)} days of {symbol}: "
-            "its answer is not whole."
+        raise ChangedFormatError(
+            f"Yahoo gives {sizes[short[0]]} values of {short[0]} for {len(stamps)} days of "
+            f"{symbol}: its answer is not whole."
         )
 
 
-def _undone(
-    frame: pd.DataFrame, ticker: str, currency: str
-) -> tuple[pd.DataFrame, pd.DataFrame]:
+def _undone(frame: pd.DataFrame, ticker: str, currency: str) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Bars and actions as of the day: later splits undone, hundredths made whole."""
-    days = pd.Series(frame.index.date, name="date").reset_index(drop=True)
-    number = {
-        name: frame[name].to_numpy(dtype=np.float64, na_value=np.nan) for name in _COLUMNS
-    }
+    days = pd.Series(pd.DatetimeIndex(frame.index).date, name="date")
+    number = {name: frame[name].to_numpy(dtype=np.float64, na_value=np.nan) for name in _COLUMNS}
     splits = number["Stock Splits"]
     splits = np.where((splits > 0) & np.isfinite(splits), splits, 1.0)
     # Shares that one share of the day has become since: the product of the splits after it.
