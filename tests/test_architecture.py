@@ -101,6 +101,7 @@ SHORT_FILES = {
     "feeds/stooq.py": "one source a file",
     "feeds/tushare.py": "one source a file",
     "feeds/failures.py": "why a feed gave nothing, at a glance",
+    "feeds/session.py": "how a service is asked, whichever it is",
     "feeds/sources.py": "sources by name, so that no source knows another",
     "evaluation/attribution.py": "what each step added",
     "factors/targets.py": "the only file that looks ahead",
