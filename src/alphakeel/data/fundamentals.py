@@ -7,7 +7,6 @@ made of what was filed up to then, later restatements excluded.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from itertools import pairwise
 from typing import Any
 
@@ -15,7 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-__all__ = ["FIGURES", "FLOWS", "LEVELS", "STATED", "known_figures", "on_dates"]
+__all__ = ["FIGURES", "FLOWS", "LEVELS", "STATED", "facts_of_reports", "known_figures", "on_dates"]
 
 # Sums over a period, of which a trailing year is made.
 FLOWS = ("net_income", "revenue", "operating_cash_flow", "gross_profit")
@@ -26,16 +25,22 @@ STATED = ("liabilities_to_assets", "net_margin", "gross_margin", "roe")
 FIGURES = (
     "shares_filed",  # day of the filing that the share count is of, in days since 1970
     *FLOWS,
+    "net_income_of_revenue",
+    "net_income_of_operating_cash_flow",
     "net_income_year_ago",
     "revenue_year_ago",
     *LEVELS,
     *STATED,
 )
-_DAY = 86_400_000_000_000
+_LEVEL_COLUMNS = {
+    "equity": ("equity",),
+    "assets": ("assets", "total_assets"),
+    "liabilities": ("liabilities", "total_liabilities"),
+}
 _YEAR = (345, 385)  # days of a fiscal year: of 52 or 53 weeks, or a calendar's
 _SLACK = 10  # days by which ends of the same quarter may differ from one year to the next
 
-Periods = dict[tuple[int, int], float]
+Periods = dict[int, dict[int, float]]
 
 
 def known_figures(facts: pd.DataFrame) -> pd.DataFrame:
@@ -126,71 +131,141 @@ def _of_one(ticker: str, facts: pd.DataFrame) -> list[dict[str, Any]]:
     flows: dict[str, Periods] = {name: {} for name in FLOWS}
     levels: dict[str, dict[int, float]] = {name: {} for name in (*LEVELS, *STATED)}
     counted: dict[int, float] = {}
+    newest = 0
     rows = []
     known = facts["known"].to_numpy()
-    entries = list(zip(facts["item"], facts["start"], facts["end"], facts["value"], strict=True))
+    columns = (facts[name].tolist() for name in ("item", "start", "end", "value"))
+    entries = list(zip(*columns, strict=True))
     for begin, finish in _runs(known):
         for item, start, end, value in entries[begin:finish]:
+            newest = max(newest, end)
             if item in flows:
-                flows[item][(start, end)] = value
+                flows[item].setdefault(end, {})[start] = value
             else:
                 levels[item][end] = value
                 if item == "shares":
                     counted[end] = float(known[begin])
-        ends = [end for periods in flows.values() for _, end in periods]
-        ends += [end for values in levels.values() for end in values]
         row: dict[str, Any] = {
             "ticker": ticker,
             "available_date": int(known[begin]),
-            "period_end": max(ends),
+            "period_end": newest,
             "shares_filed": counted[max(counted)] if counted else np.nan,
         }
         for name, periods in flows.items():
-            newest = max((end for _, end in periods), default=0)
-            row[name] = trailing_year(periods, newest)
+            last = max(periods, default=0)
+            row[name] = trailing_year(periods, last)
             if name in ("net_income", "revenue"):
-                row[f"{name}_year_ago"] = trailing_year(periods, _year_before(periods, newest))
+                row[f"{name}_year_ago"] = trailing_year(periods, _near(periods, last - 365))
+        income = flows["net_income"]
+        for name in ("revenue", "operating_cash_flow"):
+            # Of the same year as that figure, whose reports may be older.
+            row[f"net_income_of_{name}"] = trailing_year(income, max(flows[name], default=0))
         for name, values in levels.items():
             row[name] = values[max(values)] if values else np.nan
         rows.append(row)
     return rows
 
 
-def trailing_year(periods: Mapping[tuple[int, int], float], end: int) -> float:
+def trailing_year(periods: Periods, end: int) -> float:
     """The sum over the year up to `end`, of a fiscal year and the part years around it; or NaN.
 
-    Periods are (first day, last day) in days. In this order: a fiscal year that ends there; the
-    last fiscal year plus the part year since, less the same part of the year before; four quarters.
+    `periods` are values by last and first day. In this order: a fiscal year that ends there; four
+    quarters; the last fiscal year plus the part year since, less the same part a year before.
     """
-    mine = {start: value for (start, last), value in periods.items() if last == end}
+    mine = _parts(periods, end)
     for start, value in mine.items():
         if _YEAR[0] <= end - start + 1 <= _YEAR[1]:
             return value
+    earlier = _parts(periods, _near(periods, end - 365))
     for start, value in sorted(mine.items()):  # the longest part year first
-        for (first, last), annual in periods.items():
-            if not (_YEAR[0] <= last - first + 1 <= _YEAR[1] and abs(start - 1 - last) <= _SLACK):
-                continue
-            for (other, finish), part in periods.items():
-                if abs(other - first) <= _SLACK and abs(end - finish - 365) <= _SLACK:
-                    return annual + value - part
+        for first, annual in periods.get(_near(periods, start - 1), {}).items():
+            if _YEAR[0] <= start - first <= _YEAR[1]:
+                for other, part in earlier.items():
+                    if abs(other - first) <= _SLACK:
+                        return annual + value - part
+    return np.nan
+
+
+def _parts(periods: Periods, end: int) -> dict[int, float]:
+    """Sums up to a day by their first day: as filed, and of up to four quarters in a row."""
+    parts = dict(periods.get(end, {}))
     total, at = 0.0, end
     for _ in range(4):
-        quarter = [
-            (first, value)
-            for (first, last), value in periods.items()
-            if 80 <= last - first + 1 <= 100 and abs(last - at) <= _SLACK
-        ]
-        if not quarter:
-            return np.nan
-        total += quarter[-1][1]
-        at = quarter[-1][0] - 1
-    return total
+        last = _near(periods, at)
+        quarters = periods.get(last, {}).items()
+        found = [(first, value) for first, value in quarters if 80 <= last - first + 1 <= 100]
+        if not found:
+            break
+        first, value = found[-1]
+        total += value
+        parts.setdefault(first, total)
+        at = first - 1
+    return parts
 
 
-def _year_before(periods: Mapping[tuple[int, int], float], end: int) -> int:
-    """The end of a period about a year before another; 0 if there is none."""
-    near = [last for _, last in periods if abs(end - last - 365) <= _SLACK]
-    return min(near, key=lambda last: abs(end - last - 365), default=0)
+def _near(periods: Periods, day: int) -> int:
+    """The last day of a period that lies next to a day; 0 if none is near."""
+    if day in periods:
+        return day
+    near = [last for last in periods if abs(last - day) <= _SLACK]
+    return min(near, key=lambda last: abs(last - day), default=0)
+
+
+def facts_of_reports(reports: pd.DataFrame) -> pd.DataFrame:
+    """Rows of company reports, one column a figure, as facts, one row a figure.
+
+    `reports` has `ticker` or `symbol`, `available_date`, `period_end`, `period_type` and figures.
+    A flow's period is the trailing year where its name ends with ``_ttm``, the year so far where it
+    ends with ``_ytd``, else what `period_type` says: FY, or Q, Q1 to Q4 for a single quarter. Where
+    a trailing year is given, other columns of that flow are not read. In a table with any such
+    name the quarters of the other flows may be single or not, and only their FY is read.
+    """
+    names = {name: name for name in reports.columns}
+    ticker = names.get("ticker", names.get("symbol"))
+    if ticker is None or not {"available_date", "period_end"} <= names.keys():
+        return pd.DataFrame()
+    end = pd.to_datetime(reports["period_end"])
+    kind = (
+        reports["period_type"].astype(str) if "period_type" in names else pd.Series("", end.index)
+    )
+    base = pd.DataFrame(
+        {
+            "ticker": reports[ticker].astype(str),
+            "available_date": reports["available_date"],
+            "period_end": end,
+        }
+    )
+    unclear = any(name.endswith(("_ttm", "_ytd")) for name in names)
+    pieces = []
+    for item in FLOWS:
+        for suffix in ("_ttm", "_ytd", ""):
+            if f"{item}{suffix}" in names:
+                start = _start_of(end, suffix, kind)
+                if unclear and not suffix:
+                    start = start.where(kind == "FY")
+                value = pd.to_numeric(reports[f"{item}{suffix}"], errors="coerce")
+                pieces.append(
+                    base.assign(item=item, period_start=start, value=value)[start.notna()]
+                )
+                break
+    for item, columns in _LEVEL_COLUMNS.items():
+        for column in columns:
+            if column in names:
+                value = pd.to_numeric(reports[column], errors="coerce")
+                pieces.append(base.assign(item=item, period_start=None, value=value))
+                break
+    return pd.concat(pieces, ignore_index=True) if pieces else pd.DataFrame()
+
+
+def _start_of(end: pd.Series, suffix: str, kind: pd.Series) -> pd.Series:
+    """First day of a flow's period; missing where it is not known."""
+    year = end - pd.Timedelta(days=364)
+    if suffix == "_ttm":
+        return year
+    if suffix == "_ytd":
+        return end.dt.to_period("Y").dt.start_time
+    quarter = end - pd.Timedelta(days=89)
+    return year.where(kind == "FY", quarter.where(kind.str.startswith("Q")))
 
 
 def _runs(values: NDArray[np.int64]) -> list[tuple[int, int]]:

@@ -27,6 +27,7 @@ from alphakeel.data.assembly import (
     sector_grid,
     with_adjusted_close,
 )
+from alphakeel.data.fundamentals import facts_of_reports, known_figures
 from alphakeel.data.grid import Grid, check_grid
 from alphakeel.data.layouts import (
     Reading,
@@ -39,7 +40,7 @@ from alphakeel.data.layouts import (
 )
 from alphakeel.data.parsing import parse_dates
 from alphakeel.data.store import is_store
-from alphakeel.data.store_panel import read_store
+from alphakeel.data.store_panel import read_store, report_fields
 from alphakeel.data.tables import (
     PACKED_SUFFIXES,
     SUFFIXES,
@@ -49,7 +50,7 @@ from alphakeel.data.tables import (
     recognise,
 )
 from alphakeel.data.universe import most_traded, only_members, without_empty
-from alphakeel.data.validation import MAX_PROBLEMS, Problem, raise_first
+from alphakeel.data.validation import MAX_PROBLEMS, REPORT_FIELDS, Problem, raise_first
 from alphakeel.errors import ConfigError, DataError
 
 __all__ = [
@@ -374,6 +375,7 @@ def read_folder_format(path: Path) -> Reading:
         ("securities", _add_sectors),
         ("index", _add_index),
         ("index_membership", _add_members),
+        ("fundamentals", _add_reports),
     )
     for stem, add in steps:
         file = _file(path, stem)
@@ -486,6 +488,31 @@ def _add_members(reading: Reading, table: Table) -> None:
     reading.notes.append(_survivors(grid, member, all_members))
 
 
+def _add_reports(reading: Reading, table: Table) -> None:
+    """Turn company reports into ratios as known on each date, from the day after each report."""
+    columns = {name: as_series(values) for name, values in table.columns.items()}
+    facts = facts_of_reports(pd.DataFrame(columns))
+    grid = reading.grid
+    price = grid.fields.get("close", grid.fields.get("adj_close"))
+    if not len(facts) or price is None:
+        reading.notes.append(
+            f"{table.name} is not used: it needs symbol, available_date, period_end and figures"
+        )
+        return
+    days, faults = parse_dates(facts["available_date"])
+    if faults:
+        raise DataError(f"available_date in a row of {table.name} {faults[0][1]}.")
+    figures = known_figures(facts.assign(available_date=days))
+    made = report_fields(figures, grid.dates, grid.tickers, price)
+    fields = {name: made[name] for name in REPORT_FIELDS if name in made}
+    reading.grid = replace(grid, fields={**grid.fields, **fields})
+    reading.columns += tuple((table.name, name) for name in fields)
+    if fields:
+        reading.notes.append(
+            f"{', '.join(fields)} are of {table.name}, from the day after each report on"
+        )
+
+
 def _survivors(grid: Grid, member: NDArray[np.float64], all_members: NDArray[np.float64]) -> str:
     """Say how many members have prices at the start and at the end."""
     price = grid.fields.get("adj_close", grid.fields.get("close"))
@@ -501,11 +528,6 @@ def _survivors(grid: Grid, member: NDArray[np.float64], all_members: NDArray[np.
 
 def _note_unused(reading: Reading, path: Path) -> None:
     """Name what lies in the folder and is not used."""
-    if _file(path, "fundamentals") is not None:
-        reading.notes.append(
-            "fundamentals is not used by itself: yields come from valuation_daily, and "
-            "alphakeel.data.panel.join_asof joins further figures"
-        )
     if _files(path, "corporate_actions") and "adj_close" in reading.grid.fields:
         reading.notes.append("corporate_actions is not used: adj_close holds splits and dividends")
     known = {file for stem in _KNOWN for file in _files(path, stem)}

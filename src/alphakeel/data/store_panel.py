@@ -16,7 +16,7 @@ from alphakeel.data.adjustment import CorporateActions, adjusted_close
 from alphakeel.data.fundamentals import known_figures, on_dates
 from alphakeel.data.grid import Grid, Matrix
 from alphakeel.data.layouts import Reading
-from alphakeel.data.store import DataStore, Part, read_part
+from alphakeel.data.store import DataStore, read_part
 from alphakeel.errors import DataError
 
 __all__ = ["grid_from_store", "read_store", "report_fields"]
@@ -72,20 +72,18 @@ def _bars(
     store: DataStore,
 ) -> tuple[NDArray[np.datetime64], NDArray[np.str_], dict[str, Matrix]]:
     """Place the bars of all parts on the union of their dates and tickers."""
-    days, names = [], []
-    for part in store.parts_of("bars"):
-        table = _read(store, part, ["date", "ticker"])
-        days.append(np.unique(_ints(table.column("date"))))
-        names.append(np.asarray(_coded(table)[1], dtype=np.str_))
-    calendar = np.unique(np.concatenate(days))
-    tickers = np.unique(np.concatenate(names))
+    parts = store.parts_of("bars")
+    keys = [_keys(read_part(store.location(p), ["date", "ticker"], codes=True)) for p in parts]
+    calendar = np.unique(np.concatenate([np.unique(days) for days, _, _ in keys]))
+    tickers = np.unique(np.concatenate([names for _, _, names in keys]))
     shape = (len(calendar), len(tickers))
     fields: dict[str, Matrix] = {}
-    for part in store.parts_of("bars"):
-        table = _read(store, part, ["date", "ticker", *_PLACED])
-        codes, labels = _coded(table)
-        column = np.searchsorted(tickers, np.asarray(labels, dtype=np.str_))[codes]
-        cells = np.searchsorted(calendar, _ints(table.column("date"))) * shape[1] + column
+    for number, part in enumerate(parts):
+        days, codes, names = keys[number]
+        keys[number] = days[:0], codes[:0], names  # no longer needed
+        cells = np.searchsorted(calendar, days) * shape[1]
+        cells += np.searchsorted(tickers, names)[codes]
+        table = read_part(store.location(part), _PLACED)
         for name in _PLACED:
             values = table.column(name)
             if values.null_count == len(values):
@@ -96,22 +94,16 @@ def _bars(
     return calendar.astype("datetime64[D]"), tickers, fields
 
 
-def _read(store: DataStore, part: Part, columns: list[str]) -> pa.Table:
-    """One part, its tickers as codes."""
-    return read_part(store.location(part), columns, codes=True)
-
-
-def _coded(table: pa.Table) -> tuple[NDArray[np.int64], list[str]]:
-    """Codes and labels of the tickers of a part."""
-    coded = table.column("ticker").combine_chunks()
+def _keys(
+    table: pa.Table,
+) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.str_]]:
+    """Days since 1970, codes of the tickers and their names, of one part."""
+    coded = table.column("ticker").unify_dictionaries().combine_chunks()
     if isinstance(coded, pa.ChunkedArray):
-        coded = pa.concat_arrays(coded.unify_dictionaries().chunks)
-    return np.asarray(coded.indices, dtype=np.int64), coded.dictionary.to_pylist()
-
-
-def _ints(column: pa.ChunkedArray) -> NDArray[np.int64]:
-    """Dates as days since 1970."""
-    return column.cast(pa.int32()).to_numpy().astype(np.int64)
+        coded = coded.chunk(0)
+    days = table.column("date").cast(pa.int32()).to_numpy()
+    names = np.asarray(coded.dictionary.to_pylist(), dtype=np.str_)
+    return days, np.asarray(coded.indices, dtype=np.int32), names
 
 
 def _actions(
@@ -181,7 +173,7 @@ def report_fields(
     value = shares * close
     value[~(value > 0)] = np.nan
     stated = known["net_margin"]
-    margin = known["net_income"] / positive["revenue"]
+    margin = known["net_income_of_revenue"] / positive["revenue"]
     debt = known["liabilities"]
     debt = np.where(np.isnan(debt), known["assets"] - known["equity"], debt) / positive["assets"]
     fields = {
@@ -192,7 +184,8 @@ def report_fields(
         "earnings_growth": (known["net_income"] - known["net_income_year_ago"])
         / positive["equity"],
         "revenue_growth": known["revenue"] / positive["revenue_year_ago"] - 1.0,
-        "accruals": (known["net_income"] - known["operating_cash_flow"]) / positive["assets"],
+        "accruals": (known["net_income_of_operating_cash_flow"] - known["operating_cash_flow"])
+        / positive["assets"],
         "gross_profitability": known["gross_profit"] / positive["assets"],
         "leverage": np.where(np.isnan(debt), known["liabilities_to_assets"], debt),
     }
