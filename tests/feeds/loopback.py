@@ -166,6 +166,10 @@ class BaostockServer:
             content = "\1".join([reply.code, reply.text])
         elif method in ("login", "logout"):
             content = "\1".join(["0", "success", method, "anonymous"])
+        elif method == "query_daily_history_k_AStock":  # whole, without pages
+            record = json.dumps({"record": reply.rows})
+            content = "\1".join(["0", "success", method, "anonymous", record,
+                                 ",".join(reply.columns)])  # fmt: skip
         else:
             page, per_page = int(arguments[1]), int(arguments[2])
             rows = reply.rows[(page - 1) * per_page : page * per_page]

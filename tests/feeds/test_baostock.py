@@ -94,6 +94,9 @@ def answer(method: str, arguments: list[str]) -> Reply:
                 for c in [*CODES, "sh.600999"]
             ]
         )  # fmt: skip
+    if method == "query_daily_history_k_AStock":
+        rows = [bar(code, DAYS.index(arguments[-1])) for code in CODES]
+        return columns_and_rows([*rows, {**rows[0], "code": "sh.601999"}])
     if method == "query_profit_data":
         return profit(arguments)
     if method == "query_balance_data":
@@ -316,9 +319,11 @@ def test_an_update_asks_for_the_newest_days_only(case: Case, tmp_path: Path) -> 
     case.request = replace(full, update=True)
     report = case.fetch(tmp_path / "a")
     assert report.committed
-    starts = [a[5] for m, a in case.server.requests[asked:]
-              if m == "query_history_k_data_plus" and a[3] == "sh.600010"]  # fmt: skip
-    assert starts == ["2015-06-02"]
+    asked_of = [m for m, a in case.server.requests[asked:] if a[3:4] != ["sh.000300"]]
+    assert asked_of.count("query_daily_history_k_AStock") == 3  # the newest day, and two new ones
+    one_by_one = {a[3] for m, a in case.server.requests[asked:]
+                  if m == "query_history_k_data_plus" and a[3] != "sh.000300"}  # fmt: skip
+    assert one_by_one == {"sz.000001"}  # new in the index
     case.request = full
     assert case.fetch(tmp_path / "b").committed
     left, right = contents(tmp_path / "a"), contents(tmp_path / "b")
@@ -335,13 +340,74 @@ def test_a_rewritten_history_is_not_mixed_with_the_old(case: Case, tmp_path: Pat
         at = [columns.index(name) for name in ("open", "high", "low", "close", "preclose")]
         return [[str(float(v) / 2) if k in at else v for k, v in enumerate(r)] for r in table]
 
-    case.server.fault = always(rows(halved), of_b)
+    def match(method, arguments):
+        return method == "query_daily_history_k_AStock" or of_b(method, arguments)
+
+    def fault(method, arguments, reply):
+        own = [row for row in reply.rows if row[1] == "sh.600010"]
+        others = [row for row in reply.rows if row[1] != "sh.600010"]
+        return replace(reply, rows=others + halved(own, reply.columns))
+
+    case.server.fault = always(fault, match)
     case.request = replace(full, update=True)
     report = case.fetch(tmp_path)
     assert not report.committed
     assert report.missing[0].reason == "wrong data"
     assert "another scale" in report.missing[0].message
     pd.testing.assert_frame_equal(contents(tmp_path)["bars"], before["bars"])
+
+
+DAY_FAULTS = {
+    "cut": (reply(cut_at=30), {"unreachable"}),
+    "black list": (reply(code="10001011", text="黑名单用户"), {"blocked"}),
+    "a column renamed": (reply(columns=["day", *FIELDS[1:]]), {"changed format"}),
+    "another day": (rows(lambda t, c: [["2015-06-09", *r[1:]] for r in t]), {"wrong data"}),
+    "a stock twice": (rows(lambda t, c: [*t, [*t[0][:5], "99", *t[0][6:]]]), {"wrong data"}),
+    "a negative price": (cell(1, "close", "-3"), {"wrong data"}),
+    "not there yet": (rows(lambda t, c: []), {"empty"}),
+    "adjusted": (cell(1, "adjustflag", "1"), {"wrong data"}),
+}
+
+
+@pytest.mark.parametrize("name", DAY_FAULTS)
+def test_a_fault_in_an_update_leaves_the_store_as_it_was(name: str, case: Case, tmp_path) -> None:
+    full = case.request
+    case.request = replace(full, end=dt.date(2015, 6, 12))
+    assert case.fetch(tmp_path / "a").committed
+    before = contents(tmp_path / "a")
+    fault, reasons = DAY_FAULTS[name]
+    case.server.fault = always(
+        fault, lambda m, a: m == "query_daily_history_k_AStock" and a[-1] == "2015-06-15"
+    )
+    case.request = replace(full, update=True)
+    report = case.fetch(tmp_path / "a")
+    assert not report.committed
+    assert {entry.reason for entry in report.missing} - {"not asked"} == reasons
+    assert report.last_day == "2015-06-12"
+    assert report.age_days == 8
+    pd.testing.assert_frame_equal(contents(tmp_path / "a")["bars"], before["bars"])
+    case.server.fault = None
+    assert case.fetch(tmp_path / "a").committed
+    case.request = full
+    assert case.fetch(tmp_path / "b").committed
+    pd.testing.assert_frame_equal(
+        contents(tmp_path / "a")["bars"], contents(tmp_path / "b")["bars"]
+    )
+
+
+def test_a_stock_that_a_day_lacks_is_asked_for_by_itself(case: Case, tmp_path) -> None:
+    full = case.request
+    case.request = replace(full, end=dt.date(2015, 6, 12))
+    assert case.fetch(tmp_path / "a").committed
+    asked = len(case.server.requests)
+    case.server.fault = always(
+        rows(lambda t, c: t[1:]), lambda m, a: m == "query_daily_history_k_AStock"
+    )
+    case.request = replace(full, update=True)
+    assert case.fetch(tmp_path / "a").committed
+    by_stock = [a[3] for m, a in case.server.requests[asked:]
+                if m == "query_history_k_data_plus" and a[3] != "sh.000300"]  # fmt: skip
+    assert by_stock == ["sh.600000", "sz.000001"]  # the second is new in the index
 
 
 @pytest.mark.live

@@ -133,34 +133,14 @@ class BaostockFeed(Feed):
         )
         if not len(frame):
             raise NoDataError(f"baostock has no bars of {ticker} from {start} to {end}.")
-        if (frame["adjustflag"] != "3").any():
-            raise WrongDataError(
-                f"baostock gives adjusted prices of {ticker} where raw ones were asked."
-            )
-        where = f"baostock's bars of {ticker}"
-        number = {name: numbers_of(frame[name], name, where) for name in _BARS[2:] if name not in
-                  ("adjustflag", "tradestatus")}  # fmt: skip
-        traded = frame["tradestatus"].to_numpy() == "1"
-        volume = np.where(traded, number["volume"], 0.0)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            shares = volume / (number["turn"] / 100.0)
-        shares = np.where(traded & np.isfinite(shares) & (shares > 0), shares, np.nan)
-        table = pd.DataFrame(
-            {
-                "date": days_of(frame["date"], where),
-                "ticker": frame["code"].map(_ticker),
-                **{name: number[name] for name in ("open", "high", "low", "close", "amount")},
-                "volume": volume,
-                "previous_close": np.where(number["preclose"] > 0, number["preclose"], np.nan),
-                "turnover": number["turn"] / 100.0,
-                "pe": number["peTTM"],
-                "pb": number["pbMRQ"],
-                "market_cap": shares * number["close"],
-                "st": number["isST"],
-            }
-        )
-        # Before its first trade a stock may have rows without prices.
-        return {"bars": table[table["close"].notna() & (table["close"] > 0)]}
+        return {"bars": _bars_of(frame, f"baostock's bars of {ticker}")}
+
+    def day(self, day: dt.date) -> Tables:
+        """Raw bars of every A share on one day."""
+        frame = self._query("query_daily_history_k_AStock", _BARS, date=str(day))
+        if not len(frame):
+            raise NoDataError(f"baostock has no bars of {day} yet: it has them in the evening.")
+        return {"bars": _bars_of(frame, f"baostock's bars of {day}")}
 
     def fundamentals(self, ticker: str, start: dt.date, end: dt.date) -> Tables:
         """Figures of the quarterly reports by their day of publication; one request a quarter."""
@@ -447,6 +427,38 @@ class _Line:
     def _fail(self, why: str) -> None:
         self.failure = self.failure or why
         raise ConnectionError(why)
+
+
+def _bars_of(frame: pd.DataFrame, where: str) -> pd.DataFrame:
+    """Rows of an answer in our names and units."""
+    if (frame["adjustflag"] != "3").any():
+        raise WrongDataError(f"{where} are adjusted where raw ones were asked for.")
+    number = {
+        name: numbers_of(frame[name], name, where)
+        for name in _BARS[2:]
+        if name not in ("adjustflag", "tradestatus")
+    }
+    traded = frame["tradestatus"].to_numpy() == "1"
+    volume = np.where(traded, number["volume"], 0.0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        shares = volume / (number["turn"] / 100.0)
+    shares = np.where(traded & np.isfinite(shares) & (shares > 0), shares, np.nan)
+    table = pd.DataFrame(
+        {
+            "date": days_of(frame["date"], where),
+            "ticker": frame["code"].map(_ticker),
+            **{name: number[name] for name in ("open", "high", "low", "close", "amount")},
+            "volume": volume,
+            "previous_close": np.where(number["preclose"] > 0, number["preclose"], np.nan),
+            "turnover": number["turn"] / 100.0,
+            "pe": number["peTTM"],
+            "pb": number["pbMRQ"],
+            "market_cap": shares * number["close"],
+            "st": number["isST"],
+        }
+    )
+    # Before its first trade a stock may have rows without prices.
+    return table[table["close"].notna() & (table["close"] != 0)]
 
 
 def _now() -> float:

@@ -17,7 +17,16 @@ import pandas as pd
 from alphakeel.data.validation import ticker_fault
 from alphakeel.feeds.failures import ChangedFormatError, FeedError, WrongDataError
 
-__all__ = ["Feed", "Pace", "Tables", "check_rows", "days_of", "need_columns", "numbers_of"]
+__all__ = [
+    "Feed",
+    "Pace",
+    "Tables",
+    "check_day",
+    "check_rows",
+    "days_of",
+    "need_columns",
+    "numbers_of",
+]
 
 Tables = dict[str, pd.DataFrame]
 PRICES = ("open", "high", "low", "close")
@@ -64,6 +73,10 @@ class Feed:
     def bars(self, ticker: str, start: dt.date, end: dt.date) -> Tables:
         """Daily `bars` as traded, and the `actions` beside them."""
         raise self._not_offered("bars")
+
+    def day(self, day: dt.date) -> Tables:
+        """The `bars` of every stock on one day, in one answer: what an update asks for."""
+        raise self._not_offered("all stocks of a day")
 
     def fundamentals(self, ticker: str, start: dt.date, end: dt.date) -> Tables:
         """Figures of the filings that became public between the dates, every vintage."""
@@ -157,11 +170,23 @@ def check_rows(
         rows = rows[(rows[dated] >= start) & (rows[dated] <= end)]
         rows = _once(rows, name, ticker, where)
         if name == "bars":
-            _check_prices(rows, ticker, where)
+            _check_prices(rows, where)
             if trading_days is not None and len(rows):
                 _check_days(rows, trading_days, ticker, where)
         checked[name] = rows
     return checked
+
+
+def check_day(bars: pd.DataFrame, day: dt.date, *, where: str) -> pd.DataFrame:
+    """Refuse the bars of a day that cannot be right; each stock may be there once."""
+    rows = bars.drop_duplicates()
+    twice = rows.duplicated("ticker")
+    if twice.any():
+        ticker = rows.loc[twice, "ticker"].iloc[0]
+        raise WrongDataError(f"{where} gives two different bars of {ticker} for {day}.")
+    rows = rows.reset_index(drop=True)
+    _check_prices(rows, where)
+    return rows
 
 
 def _own_rows(frame: pd.DataFrame, ticker: str, where: str) -> pd.DataFrame:
@@ -188,7 +213,7 @@ def _once(rows: pd.DataFrame, name: str, ticker: str, where: str) -> pd.DataFram
     return rows.reset_index(drop=True)
 
 
-def _check_prices(rows: pd.DataFrame, ticker: str, where: str) -> None:
+def _check_prices(rows: pd.DataFrame, where: str) -> None:
     """Refuse prices that are not positive numbers, and a negative volume."""
     for name in (*PRICES, "volume"):
         if name not in rows.columns:
@@ -197,17 +222,16 @@ def _check_prices(rows: pd.DataFrame, ticker: str, where: str) -> None:
         bad = np.isinf(values) | (values < 0) | ((values == 0) & (name != "volume"))
         if bad.any():
             at = int(np.flatnonzero(bad)[0])
-            raise WrongDataError(
-                f"{where} gives {name} of {ticker} on {rows['date'].iloc[at]} as {values[at]:g}."
-            )
+            stock, day = rows["ticker"].iloc[at], rows["date"].iloc[at]
+            raise WrongDataError(f"{where} gives {name} of {stock} on {day} as {values[at]:g}.")
     if {"high", "low"} <= set(rows.columns):
         crossed = (rows["high"] < rows["low"] * (1 - 1e-6)).to_numpy()
         if crossed.any():
-            day = rows["date"].iloc[int(np.flatnonzero(crossed)[0])]
-            raise WrongDataError(f"{where} gives a high of {ticker} on {day} below its low.")
+            stock, day = rows.loc[crossed, ["ticker", "date"]].iloc[0]
+            raise WrongDataError(f"{where} gives a high of {stock} on {day} below its low.")
     if rows["close"].isna().any():
-        day = rows.loc[rows["close"].isna(), "date"].iloc[0]
-        raise WrongDataError(f"{where} gives no close of {ticker} on {day}.")
+        stock, day = rows.loc[rows["close"].isna(), ["ticker", "date"]].iloc[0]
+        raise WrongDataError(f"{where} gives no close of {stock} on {day}.")
 
 
 def _check_days(rows: pd.DataFrame, trading_days: np.ndarray, ticker: str, where: str) -> None:

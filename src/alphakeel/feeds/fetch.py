@@ -7,6 +7,7 @@ user accepts what is missing; until then readers see the last good state.
 from __future__ import annotations
 
 import datetime as dt
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -20,7 +21,7 @@ import pyarrow as pa
 from alphakeel.data.staging import Staging
 from alphakeel.data.store import DataStore, StoreWriter
 from alphakeel.errors import ConfigError
-from alphakeel.feeds.base import Feed, Tables, check_rows
+from alphakeel.feeds.base import Feed, Tables, check_day, check_rows
 from alphakeel.feeds.failures import FeedError, Missing, NoDataError, WrongDataError
 from alphakeel.feeds.session import Session, SessionClock
 
@@ -34,6 +35,8 @@ LARGEST_LOSS = 0.2
 REWRITTEN = 0.002
 # Days of filings before the start that a trailing year, and the one before it, are made of.
 EARLIER_FILINGS = 900
+# Days that an update asks for as a whole; beyond them it is quicker to ask stock by stock.
+MOST_DAYS = 40
 # Share of the stocks of a store that may have no newer rows: they were delisted since.
 LARGEST_SILENCE = 0.02
 PARTS = ("bars", "fundamentals", "index", "rates")
@@ -220,9 +223,54 @@ class _Job:
                 ask, items = partial(self._series, part), [self.request.universe]
             else:
                 ask, items = partial(self._of_stock, part, days, starts), list(tickers)
+            if part == "bars":
+                items, lost = self._by_day(items, days, starts)
+                missing += lost
             absent = self.session.collect(items, ask, self.staging, part)
             missing += self._without_silent(absent, part, len(tickers), notes)
         return missing
+
+    def _by_day(
+        self, tickers: list[str], days: np.ndarray | None, starts: Mapping[str, dt.date]
+    ) -> tuple[list[str], list[Missing]]:
+        """In an update, ask for whole days where the source has them; returns the stocks left.
+
+        Those are asked for one by one: new in the store, behind it, ended, or changed since.
+        """
+        last = self.store.last_date("bars")
+        if not self.request.update or not self.feed.offers("day") or days is None or last is None:
+            return tickers, []
+        wanted = [day for day in days.astype(object) if last <= day <= self.request.end]
+        if not 0 < len(wanted) <= MOST_DAYS:
+            return tickers, []
+        newest = last - dt.timedelta(days=OVERLAP)
+        current = {ticker for ticker, start in starts.items() if start == newest} & set(tickers)
+        ask = partial(self._of_day, current)
+        texts = [str(day) for day in wanted]
+        missing = self.session.collect(texts, ask, self.staging, "day", may_come=True)
+        if missing:
+            return [], missing
+        table = self.staging.tables().get("bars")
+        counts = Counter([] if table is None else table.column("ticker").to_pylist())
+        short = {ticker for ticker in current if counts[ticker] < len(wanted)}
+        if len(short) > max(3, LARGEST_SILENCE * len(current)):
+            text = f"{self.feed.name} gives %d of {len(wanted)} days of it: its days are not whole."
+            lost = sorted(short)
+            return [], [Missing(t, "day", "wrong data", text % counts[t]) for t in lost]
+        return sorted((set(tickers) - current) | short), []
+
+    def _of_day(self, tickers: set[str], text: str) -> Tables:
+        """One day of all stocks: checked, those left out that are not ours or were rewritten."""
+        day = dt.date.fromisoformat(text)
+        bars = self.feed.day(day)["bars"]
+        other = bars.loc[bars["date"] != day, "date"]
+        if len(other):
+            raise WrongDataError(f"{self.feed.name} was asked for {day} and gave {other.iloc[0]}.")
+        bars = check_day(bars[bars["ticker"].isin(tickers)], day, where=self.feed.name)
+        closes = self._stored_closes()
+        old = np.array([closes.get(t, {}).get(day, np.nan) for t in bars["ticker"]])
+        off = np.abs(bars["close"].to_numpy() / old - 1.0) > REWRITTEN
+        return {"bars": bars[~off]}
 
     def _without_silent(
         self, absent: list[Missing], part: str, total: int, notes: list[str]

@@ -80,8 +80,12 @@ class Session:
         fetch: Callable[[str], Tables],
         staging: Staging,
         what: str,
+        *,
+        may_come: bool = False,
     ) -> list[Missing]:
         """Ask for every item that is not there yet, and keep each answer at once.
+
+        That there is none is kept, too, unless it `may_come` later.
 
         Returns what is missing afterwards. The work ends early when the service blocks us, cannot
         be reached or answers in a new format several times in a row: what was not asked for then
@@ -106,7 +110,7 @@ class Session:
                 row.clear()
             except FeedError as error:
                 missing.append(Missing(item, what, error.reason, str(error)))
-                if isinstance(error, (NoDataError, NotListedError)):
+                if isinstance(error, (NoDataError, NotListedError)) and not may_come:
                     staging.add(name, {}, f"{error.reason}: {error}")
                     row.clear()
                     continue
