@@ -40,6 +40,7 @@ __all__ = [
     "is_store",
     "read_part",
     "table_of",
+    "tickers_of",
     "write_durably",
 ]
 
@@ -237,6 +238,25 @@ class DataStore:
         days = [part.last for part in self.parts_of(table)]
         return dt.date.fromisoformat(max(days)) if days else None
 
+    def newest(self, table: str) -> dict[str, dt.date]:
+        """The last date of each ticker of a table; older years are read for those that ended."""
+        found: dict[str, dt.date] = {}
+        parts = self.parts_of(table)
+        for year in sorted({part.year for part in parts}, reverse=True):
+            own: dict[str, int] = {}
+            for part in [part for part in parts if part.year == year]:
+                names, codes = tickers_of(read_part(self.location(part), ["ticker"], codes=True))
+                if all(name in found for name in names):
+                    continue
+                days = read_part(self.location(part), [TABLES[table].dated_by]).column(0)
+                last = np.zeros(len(names), dtype=np.int32)
+                np.maximum.at(last, codes, days.cast(pa.int32()).to_numpy())
+                for name, day in zip(names, last.tolist(), strict=True):
+                    own[name] = max(own.get(name, day), day)
+            epoch = dt.date(1970, 1, 1)
+            found |= {n: epoch + dt.timedelta(d) for n, d in own.items() if n not in found}
+        return found
+
     def read(
         self,
         table: str,
@@ -398,19 +418,19 @@ class StoreWriter:
         The last day of a part tells most updates from a repetition without reading anything.
         """
         kind = TABLES[table]
-        first = str(pc.min(rows.column(kind.dated_by)).as_py())
-        overlapping = [p for p in self._of_year(table, year) if p.last >= first]
-        if not overlapping:
-            return rows
+        first = pc.min(rows.column(kind.dated_by))
         fresh = rows
-        for part in overlapping:
+        for part in self._of_year(table, year):
+            if part.last < str(first.as_py()):
+                continue
             old = self._read(part)
-            same = _rows_in(fresh, old, kind.columns)
-            fresh = fresh.filter(pc.invert(same))
-            replaced = _rows_in(old, fresh, kind.key)
+            late = pc.greater_equal(old.column(kind.dated_by), first)
+            newer, older = old.filter(late), old.filter(pc.invert(late))
+            fresh = fresh.filter(pc.invert(_rows_in(fresh, newer, kind.columns)))
+            replaced = _rows_in(newer, fresh, kind.key)
             if pc.any(replaced).as_py():
                 self._removed.append(part)
-                kept = old.filter(pc.invert(replaced))
+                kept = pa.concat_tables([older, newer.filter(pc.invert(replaced))])
                 if kept.num_rows:
                     self._write(table, year, kept, part.source, part.adjustment, part.fetched)
         return fresh
@@ -470,6 +490,14 @@ class StoreWriter:
                 str(ends["max"]),
             )
         )
+
+
+def tickers_of(table: pa.Table) -> tuple[list[str], NDArray[np.int32]]:
+    """Names and codes of a column of tickers that was read as codes."""
+    coded = table.column("ticker").unify_dictionaries().combine_chunks()
+    if isinstance(coded, pa.ChunkedArray):
+        coded = coded.chunk(0)
+    return coded.dictionary.to_pylist(), np.asarray(coded.indices, dtype=np.int32)
 
 
 def read_part(file: Path, columns: Sequence[str] | None = None, *, codes: bool = False) -> pa.Table:

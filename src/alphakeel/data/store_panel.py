@@ -16,7 +16,7 @@ from alphakeel.data.adjustment import CorporateActions, adjusted_close
 from alphakeel.data.fundamentals import known_figures, on_dates
 from alphakeel.data.grid import Grid, Matrix
 from alphakeel.data.layouts import Reading
-from alphakeel.data.store import DataStore, read_part
+from alphakeel.data.store import DataStore, read_part, tickers_of
 from alphakeel.errors import DataError
 
 __all__ = ["grid_from_store", "read_store", "report_fields"]
@@ -98,12 +98,9 @@ def _keys(
     table: pa.Table,
 ) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.str_]]:
     """Days since 1970, codes of the tickers and their names, of one part."""
-    coded = table.column("ticker").unify_dictionaries().combine_chunks()
-    if isinstance(coded, pa.ChunkedArray):
-        coded = coded.chunk(0)
+    names, codes = tickers_of(table)
     days = table.column("date").cast(pa.int32()).to_numpy()
-    names = np.asarray(coded.dictionary.to_pylist(), dtype=np.str_)
-    return days, np.asarray(coded.indices, dtype=np.int32), names
+    return days, codes, np.asarray(names, dtype=np.str_)
 
 
 def _actions(

@@ -194,8 +194,7 @@ class _Job:
         """Tickers to ask for, and the tables that came with them."""
         name = self.request.universe
         if name == "store":
-            table = self.store.read("bars", ["ticker"])
-            return sorted(set(table.column("ticker").unique().to_pylist()))
+            return sorted(self.store.newest("bars"))
         if "," in name or not self.feed.offers("universe"):
             return sorted({ticker.strip() for ticker in name.split(",") if ticker.strip()})
         if f"universe/{name}" not in self.staging.done:
@@ -353,19 +352,9 @@ class _Job:
 
     def _starts(self) -> dict[str, dt.date]:
         """From which day on each stock is asked for: a few days before its newest bar."""
-        if not self.store.parts_of("bars"):
-            return {}
-        newest = self.store.read("bars", ["ticker", "date"]).group_by("ticker")
-        table = newest.aggregate([("date", "max")])
         back = dt.timedelta(days=OVERLAP)
-        return {
-            ticker: max(day - back, self.request.start)
-            for ticker, day in zip(
-                table.column("ticker").to_pylist(),
-                table.column("date_max").to_pylist(),
-                strict=True,
-            )
-        }
+        newest = self.store.newest("bars")
+        return {ticker: max(day - back, self.request.start) for ticker, day in newest.items()}
 
     def _refuse_shrunk(self, asked: Tables) -> None:
         """Refuse a list of members that is far shorter than the one before it."""
