@@ -16,7 +16,7 @@ LAYERS = [
     {"errors", "files", "progress"},
     {"stats", "settings"},
     {"config", "data", "models", "risk", "backtest"},
-    {"portfolio", "factors", "model_factory"},
+    {"portfolio", "factors", "model_factory", "feeds"},
     {"evaluation", "provenance"},
     {"pipeline"},
     {"results", "skfolio_alpha"},
@@ -64,10 +64,17 @@ ALLOWED_IN = {
     },
     "optuna": {"selection"},
     "mlflow": {"storage"},
+    "httpx": {"feeds"},
+    "yfinance": {"feeds"},
+    "baostock": {"feeds"},
+    "akshare": {"feeds"},
+    "tushare": {"feeds"},
     "pickle": set(),
     "yaml": set(),
 }
 # A search asks the pipeline: it neither prepares data nor fits or trades by itself.
+# A feed hands its answers over; `data/` alone writes them.
+NOT_IN_FEEDS = {"write_bytes", "write_text", "to_parquet", "to_csv", "open", "unlink", "mkdir"}
 NOT_IN_SELECTION = (
     "alphakeel.data.cleaning",
     "alphakeel.factors.base",
@@ -87,9 +94,20 @@ SHORT_FILES = {
     "audit/findings.py": "what every check of the audit returns",
     "backtest/ledger.py": "the result of a backtest, read by those who run none",
     "pipeline/calendar.py": "every rule of the calendar, each a function of past dates",
+    "data/adjustment.py": "dividends and splits, as arrays",
+    "data/staging.py": "what a fetch has brought so far",
+    "data/store_lock.py": "one writer at a time",
     "data/bundled.py": "one table of data sets that ship with a package",
     "data/spreadsheets.py": "the one way to write a table for people, for runs and searches",
     "data/universe.py": "who is in the sample",
+    "feeds/akshare.py": "one source a file",
+    "feeds/qlib.py": "one source a file",
+    "feeds/rates.py": "one source a file",
+    "feeds/stooq.py": "one source a file",
+    "feeds/tushare.py": "one source a file",
+    "feeds/failures.py": "why a feed gave nothing, at a glance",
+    "feeds/session.py": "how a service is asked, whichever it is",
+    "feeds/sources.py": "sources by name, so that no source knows another",
     "evaluation/attribution.py": "what each step added",
     "evaluation/recommendation.py": "one rule, and the sentence that states it",
     "factors/targets.py": "the only file that looks ahead",
@@ -208,6 +226,15 @@ def test_selection_asks_the_pipeline() -> None:
             for name, line in imports_of(path):
                 barred = name.startswith(NOT_IN_SELECTION) and not name.startswith(BUT_IN_SELECTION)
                 assert not barred, f"{path.name}:{line}: selection may not import {name}"
+
+
+def test_feeds_write_nothing() -> None:
+    for path in FILES:
+        if package_of(path) == "feeds":
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                if isinstance(node, ast.Call):
+                    called = getattr(node.func, "attr", getattr(node.func, "id", ""))
+                    assert called not in NOT_IN_FEEDS, f"{path.name}:{node.lineno} calls {called}"
 
 
 def test_a_public_class_has_its_name_for_itself() -> None:

@@ -320,7 +320,7 @@ class TestOurFolder:
         pd.DataFrame({"a": [1]}).to_csv(folder / "fundamentals.csv")
         notes = " ".join(inspect_path(folder).notes)
         assert "extra.csv" in notes
-        assert "fundamentals is not used" in notes
+        assert "fundamentals.csv is not used" in notes
 
 
 class TestWindow:

@@ -18,6 +18,7 @@ import typer
 
 from alphakeel import __version__
 from alphakeel.cli.commands import audit, check, degree, init, run, tune
+from alphakeel.cli.fetch import fetch
 from alphakeel.cli.live_commands import daily, monitor, today
 from alphakeel.cli.run_commands import runs
 from alphakeel.cli.shell import Stopped, catch_signals, ignore_signals
@@ -32,7 +33,19 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for command in (run, today, monitor, daily, runs, check, audit, init, tune, degree):
+for command in (
+    fetch,
+    check,
+    run,
+    today,
+    monitor,
+    daily,
+    runs,
+    audit,
+    init,
+    tune,
+    degree,
+):
     app.command()(command)
 
 

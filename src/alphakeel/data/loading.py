@@ -45,10 +45,13 @@ from alphakeel.data.plausibility import (
 from alphakeel.data.side_files import (
     add_index,
     add_members,
+    add_reports,
     add_riskless,
     add_sectors,
     add_valuations,
 )
+from alphakeel.data.store import is_store
+from alphakeel.data.store_panel import read_store
 from alphakeel.data.tables import (
     PACKED_SUFFIXES,
     SUFFIXES,
@@ -91,6 +94,7 @@ _SIDE_FILES = (
     (("index",), add_index),
     (("index_membership", "members"), add_members),
     (("riskless",), add_riskless),
+    (("fundamentals",), add_reports),
 )
 
 
@@ -99,7 +103,7 @@ class DataReport:
     """How a file or folder was understood, and what is wrong with it."""
 
     path: str
-    layout: str  # "long", "wide", "per-ticker" or "folder"; empty if nothing could be read
+    layout: str  # "long", "wide", "per-ticker", "folder" or "store"; empty if nothing could be read
     columns: tuple[tuple[str, str], ...]  # column of the file, and the field it stands for
     n_dates: int
     n_assets: int
@@ -139,7 +143,7 @@ def load_panel(
     path : str or Path
         A CSV or Parquet file (one row per date and stock, or dates down and stocks across), a
         folder of such files, a folder with one file per stock, or a folder in our own format
-        (`docs/data-format.md`).
+        (`docs/data-format.md`), or a store made by `alphakeel fetch` (`docs/data.md`).
     start, end : str or date, optional
         First and last date to keep; nothing after `end` has any influence.
     universe : str
@@ -249,7 +253,7 @@ def _read_checked(path: Path) -> Reading:
     """Read a path and collect everything that is wrong with what it holds."""
     _refuse_nothing(path)
     try:
-        reading = _read_folder(path) if path.is_dir() else _read_file(path)
+        reading = _read_path(path)
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror}.") from error
     if not len(reading.grid.dates) or not len(reading.grid.tickers):
@@ -278,6 +282,13 @@ def _read_checked(path: Path) -> Reading:
         reading.problems += problems
         reading.cautions += notes
     return reading
+
+
+def _read_path(path: Path) -> Reading:
+    """Read a store, a folder of files or a file."""
+    if not path.is_dir():
+        return _read_file(path)
+    return read_store(path) if is_store(path) else _read_folder(path)
 
 
 def _read_file(path: Path) -> Reading:
@@ -489,11 +500,6 @@ def _add_side_files(reading: Reading, path: Path) -> None:
 
 def _note_unused(reading: Reading, path: Path) -> None:
     """Name what lies in the folder and is not used."""
-    if _file(path, "fundamentals") is not None:
-        reading.notes.append(
-            "fundamentals is not used by itself: yields come from valuation_daily, and "
-            "alphakeel.data.panel.join_asof joins further figures"
-        )
     if _files(path, "corporate_actions") and "adj_close" in reading.grid.fields:
         reading.notes.append("corporate_actions is not used: adj_close holds splits and dividends")
     known = {file for stem in _KNOWN for file in _files(path, stem)}

@@ -21,13 +21,24 @@ from alphakeel.data.assembly import (
     sector_grid,
 )
 from alphakeel.data.columns import recognise
+from alphakeel.data.fundamentals import facts_of_reports, known_figures
 from alphakeel.data.grid import Grid
 from alphakeel.data.layouts import Reading, as_series, rows_of
+from alphakeel.data.parsing import parse_dates
+from alphakeel.data.store_panel import report_fields
 from alphakeel.data.tables import Table
 from alphakeel.data.tickers import match_tickers, read_tickers
+from alphakeel.data.validation import REPORT_FIELDS
 from alphakeel.errors import DataError
 
-__all__ = ["add_index", "add_members", "add_riskless", "add_sectors", "add_valuations"]
+__all__ = [
+    "add_index",
+    "add_members",
+    "add_reports",
+    "add_riskless",
+    "add_sectors",
+    "add_valuations",
+]
 
 _YIELDS = ("market_cap", "earnings_to_price", "book_to_price")
 
@@ -158,6 +169,31 @@ def add_riskless(reading: Reading, table: Table) -> None:
         raise DataError(f"{table.name} has no rate that is known on a date of the prices.")
     reading.grid = replace(reading.grid, riskless=known)
     reading.columns += ((names["rate"], "riskless_rate"),)
+
+
+def add_reports(reading: Reading, table: Table) -> None:
+    """Turn company reports into ratios as known on each date, from the day after each report."""
+    columns = {name: as_series(values) for name, values in table.columns.items()}
+    facts = facts_of_reports(pd.DataFrame(columns))
+    grid = reading.grid
+    price = grid.fields.get("close", grid.fields.get("adj_close"))
+    if not len(facts) or price is None:
+        reading.notes.append(
+            f"{table.name} is not used: it needs symbol, available_date, period_end and figures"
+        )
+        return
+    days, faults = parse_dates(facts["available_date"])
+    if faults:
+        raise DataError(f"available_date in a row of {table.name} {faults[0][1]}.")
+    figures = known_figures(facts.assign(available_date=days))
+    made = report_fields(figures, grid.dates, grid.tickers, price)
+    fields = {name: made[name] for name in REPORT_FIELDS if name in made}
+    reading.grid = replace(grid, fields={**grid.fields, **fields})
+    reading.columns += tuple((table.name, name) for name in fields)
+    if fields:
+        reading.notes.append(
+            f"{', '.join(fields)} are of {table.name}, from the day after each report on"
+        )
 
 
 def _survivors(grid: Grid, member: NDArray[np.float64], all_members: NDArray[np.float64]) -> str:

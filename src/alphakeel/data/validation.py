@@ -21,6 +21,7 @@ __all__ = [
     "MAX_PROBLEMS",
     "PANEL_FIELDS",
     "PRICE_FIELDS",
+    "REPORT_FIELDS",
     "Problem",
     "check_dates",
     "check_tickers",
@@ -32,7 +33,20 @@ __all__ = [
 ]
 
 PRICE_FIELDS = ("open", "high", "low", "close", "adj_close")
-PANEL_FIELDS = (*PRICE_FIELDS, "volume", "market_cap", "earnings_to_price", "book_to_price", "st")
+# Ratios of what companies reported, as known on each date.
+REPORT_FIELDS = (
+    "net_margin",
+    "earnings_growth",
+    "revenue_growth",
+    "accruals",
+    "gross_profitability",
+    "leverage",
+)
+PANEL_FIELDS = (
+    *PRICE_FIELDS,
+    *("volume", "market_cap", "earnings_to_price", "book_to_price", "st"),
+    *REPORT_FIELDS,
+)
 
 FIRST_DATE = np.datetime64("1900-01-01")
 MAX_PROBLEMS = 1000
