@@ -212,7 +212,8 @@ def _missed_splits(returns: Matrix) -> NDArray[np.bool_]:
 def _beyond_limit(tickers: NDArray[np.str_], returns: Matrix) -> NDArray[np.bool_]:
     """Moves of A shares beyond 20 %, the widest limit, after their first days."""
     ours = np.array([bool(_A_SHARE.fullmatch(str(ticker))) for ticker in tickers])
-    seen = np.cumsum(np.isfinite(returns), axis=0)
+    first = np.argmax(np.isfinite(returns), axis=0)
+    seen = np.arange(len(returns))[:, None] - first
     with np.errstate(invalid="ignore"):
         far = np.abs(np.expm1(returns)) > _WIDEST_LIMIT
     return np.asarray(far & ours & (seen > _FREE_DAYS))
