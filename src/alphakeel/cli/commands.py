@@ -35,6 +35,7 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
+    from alphakeel.data.loading import DataReport
     from alphakeel.results import Study
     from alphakeel.selection.trial_log import TestSetUse, TrialLedger
 
@@ -129,23 +130,49 @@ def _write_report(study: Study, folder: Path, use: TestSetUse) -> None:
 
 def check(
     path: Annotated[str, typer.Argument(help="File or folder of prices.", show_default=False)],
+    market: Annotated[
+        str | None,
+        typer.Option("--market", help="Exchange whose days are expected: XNYS, XSHG, ..."),
+    ] = None,
+    table: Annotated[
+        Path | None, typer.Option("--csv", help="Write what is doubtful into this file.")
+    ] = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Say how a file or folder of prices is understood, and what is wrong with it.
+    """Say how a file, folder or store of prices is understood, and what is wrong with it.
 
-    Exit code 0 when a study can run on it, 2 when it cannot.
+    Exit code 0 when a study can run on it, 2 when it cannot. What is only doubtful (bad ticks,
+    splits that were missed, stale prices, missing days) is listed and changes nothing.
     """
     with plain_errors():
         from alphakeel.data.loading import inspect_path
 
-        report = inspect_path(path)
+        report = inspect_path(path, market=market)
+        if table is not None:
+            _write_findings(report, table)
         if as_json:
             typer.echo(json.dumps(report.to_dict(), ensure_ascii=False))
         elif not quiet:
             print_check(report)
         if report.problems:
             raise typer.Exit(2)
+
+
+def _write_findings(report: DataReport, path: Path) -> None:
+    """Write what is doubtful as a table."""
+    from dataclasses import asdict
+
+    import pandas as pd
+
+    from alphakeel.data.spreadsheets import write_csv
+
+    columns = ["severity", "kind", "ticker", "date", "message"]
+    rows = pd.DataFrame([asdict(finding) for finding in report.findings], columns=columns)
+    try:
+        write_csv(rows, path, index=False)
+    except OSError as error:
+        raise ConfigError(f"cannot write {path}: {error.strerror}.") from error
 
 
 def audit(

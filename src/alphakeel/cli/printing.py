@@ -206,6 +206,13 @@ def print_check(report: Any) -> None:
         console.print(shown)
     for note in report.notes:
         console.print(f"Note: {escape(note)}")
+    if report.counts:
+        shown = Table("Doubtful", "Times", "For example")
+        for kind, count in report.counts.items():
+            first = next(finding for finding in report.findings if finding.kind == kind)
+            shown.add_row(escape(kind), str(count), escape(first.message))
+        console.print(shown)
+        console.print("--csv FILE writes every one.")
     if not report.problems:
         console.print("[green]No problems found: a study can run on it.[/]")
         return

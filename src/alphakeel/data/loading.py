@@ -10,7 +10,8 @@ from __future__ import annotations
 import datetime as dt
 import re
 import unicodedata
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,7 @@ from alphakeel.data.plausibility import (
     spacing_fault,
     without_index,
 )
+from alphakeel.data.quality import QualityFinding, quality_findings, trading_calendar
 from alphakeel.data.side_files import (
     add_index,
     add_members,
@@ -112,6 +114,8 @@ class DataReport:
     notes: tuple[str, ...]  # choices made on the way that a careful reader should know
     problems: tuple[Problem, ...]  # at most 1000; the data are usable if there is none
     panel: AssetPanel | None  # None if there are problems
+    findings: tuple[QualityFinding, ...] = ()  # doubtful, but usable; the gravest first
+    counts: Mapping[str, int] = field(default_factory=dict)  # findings by kind, all of them
 
     def to_dict(self) -> dict[str, Any]:
         """Everything but the panel, ready for JSON."""
@@ -125,6 +129,8 @@ class DataReport:
             "last_date": self.last_date,
             "notes": list(self.notes),
             "problems": [asdict(problem) for problem in self.problems],
+            "findings": [asdict(finding) for finding in self.findings],
+            "finding_counts": dict(self.counts),
         }
 
 
@@ -204,8 +210,14 @@ def read_panel(
     return assemble(grid, source=Path(path).name), tuple(reading.cautions)
 
 
-def inspect_path(path: str | Path) -> DataReport:
+def inspect_path(path: str | Path, *, market: str | None = None) -> DataReport:
     """Say how a file or folder is understood and list what is wrong with it; bad data never raise.
+
+    Parameters
+    ----------
+    path : str or Path
+    market : str, optional
+        Exchange whose trading days are expected, as exchange_calendars names it: XNYS, XSHG, ...
 
     Raises
     ------
@@ -220,11 +232,16 @@ def inspect_path(path: str | Path) -> DataReport:
         problem = Problem("", "", "", str(error))
         return DataReport(str(path), "", (), 0, 0, "", "", (), (problem,), None)
     panel, problems, grid = None, reading.problems, reading.grid
+    findings: list[QualityFinding] = []
+    counts: dict[str, int] = {}
     if not problems:
         try:
             panel = assemble(grid, source=path.name)
         except DataError as error:
             problems = [Problem("", "", "", str(error))]
+        else:
+            calendar = None if market is None else trading_calendar(grid.dates, market)
+            findings, counts = quality_findings(grid, today=dt.date.today(), calendar=calendar)
     return DataReport(
         path=str(path),
         layout=reading.layout,
@@ -236,6 +253,8 @@ def inspect_path(path: str | Path) -> DataReport:
         notes=(*reading.notes, *reading.cautions),
         problems=tuple(problems[:MAX_PROBLEMS]),
         panel=panel,
+        findings=tuple(findings),
+        counts=counts,
     )
 
 

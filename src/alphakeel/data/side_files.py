@@ -176,8 +176,7 @@ def add_reports(reading: Reading, table: Table) -> None:
     columns = {name: as_series(values) for name, values in table.columns.items()}
     facts = facts_of_reports(pd.DataFrame(columns))
     grid = reading.grid
-    price = grid.fields.get("close", grid.fields.get("adj_close"))
-    if not len(facts) or price is None:
+    if not len(facts):
         reading.notes.append(
             f"{table.name} is not used: it needs symbol, available_date, period_end and figures"
         )
@@ -186,7 +185,7 @@ def add_reports(reading: Reading, table: Table) -> None:
     if faults:
         raise DataError(f"available_date in a row of {table.name} {faults[0][1]}.")
     figures = known_figures(facts.assign(available_date=days))
-    made = report_fields(figures, grid.dates, grid.tickers, price)
+    made = report_fields(figures, grid.dates, grid.tickers)
     fields = {name: made[name] for name in REPORT_FIELDS if name in made}
     reading.grid = replace(grid, fields={**grid.fields, **fields})
     reading.columns += tuple((table.name, name) for name in fields)
