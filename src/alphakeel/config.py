@@ -657,19 +657,8 @@ class StudyConfig(Section):
 def load_config(path: str | Path) -> StudyConfig:
     """Read settings from a TOML file.
 
-    Parameters
-    ----------
-    path : str or Path
-        The file; keys that it leaves out keep their defaults.
-
-    Returns
-    -------
-    StudyConfig
-
-    Raises
-    ------
-    ConfigError
-        If the file cannot be read or parsed, or a key is unknown, mistyped or out of range.
+    Keys that the file leaves out keep their defaults. ConfigError if it cannot be read or parsed,
+    or a key is unknown, mistyped or out of range.
     """
     return config_from_dict(read_toml(path))
 
