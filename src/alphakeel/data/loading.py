@@ -512,6 +512,8 @@ def _add_reports(reading: Reading, table: Table) -> None:
     columns = {name: as_series(values) for name, values in table.columns.items()}
     facts = facts_of_reports(pd.DataFrame(columns))
     grid = reading.grid
+    if len(facts):
+        facts = facts[facts["ticker"].isin(set(grid.tickers.tolist()))]
     if not len(facts):
         reading.notes.append(
             f"{table.name} is not used: it needs symbol, available_date, period_end and figures"

@@ -141,7 +141,8 @@ def _reported(
     facts = store.read("fundamentals")
     if not facts.num_rows:
         return {}
-    figures = known_figures(facts.to_pandas())
+    table = facts.to_pandas()
+    figures = known_figures(table[table["ticker"].isin(set(tickers.tolist()))])
     made = report_fields(figures, dates, tickers)
     if not {"market_cap", "earnings_to_price", "book_to_price"} <= fields.keys():
         growth = _split_growth(actions, fields)
