@@ -212,7 +212,8 @@ def _sectors(
     if not len(table):
         table = store.read("securities").to_pandas()
         table = table.rename(columns={"sector": "industry", "as_of": "date"})
-        notes.append("sector is the label of the list of securities, one for all dates")
+        if table["industry"].notna().any():
+            notes.append("sector is the label of the list of securities, one for all dates")
         table["date"] = dates[0].astype("datetime64[s]")
     table = table[table["industry"].notna()]
     if not len(table):
