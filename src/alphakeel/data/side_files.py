@@ -176,6 +176,11 @@ def add_reports(reading: Reading, table: Table) -> None:
     columns = {name: as_series(values) for name, values in table.columns.items()}
     facts = facts_of_reports(pd.DataFrame(columns))
     grid = reading.grid
+    if len(facts):
+        match = match_tickers(facts["ticker"].unique(), grid.tickers, what=table.name)
+        reading.cautions.append(match.note)
+        facts = facts.assign(ticker=facts["ticker"].map(match.ticker_of))
+        facts = facts[facts["ticker"].notna()]
     if not len(facts):
         reading.notes.append(
             f"{table.name} is not used: it needs symbol, available_date, period_end and figures"

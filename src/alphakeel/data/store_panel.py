@@ -141,7 +141,8 @@ def _reported(
     facts = store.read("fundamentals")
     if not facts.num_rows:
         return {}
-    figures = known_figures(facts.to_pandas())
+    table = facts.to_pandas()
+    figures = known_figures(table[table["ticker"].isin(set(tickers.tolist()))])
     made = report_fields(figures, dates, tickers)
     if not {"market_cap", "earnings_to_price", "book_to_price"} <= fields.keys():
         growth = _split_growth(actions, fields)
@@ -211,7 +212,8 @@ def _sectors(
     if not len(table):
         table = store.read("securities").to_pandas()
         table = table.rename(columns={"sector": "industry", "as_of": "date"})
-        notes.append("sector is the label of the list of securities, one for all dates")
+        if table["industry"].notna().any():
+            notes.append("sector is the label of the list of securities, one for all dates")
         table["date"] = dates[0].astype("datetime64[s]")
     table = table[table["industry"].notna()]
     if not len(table):
