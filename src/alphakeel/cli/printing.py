@@ -36,6 +36,8 @@ def print_study(study: Study, folder: Path, report: Path, use: TestSetUse | None
         console = Console(width=100)  # a file or a pipe has no width of its own
     tables = study.tables()
     level, focus = study.config.report.level, focus_of(study)
+    for warning in study.warnings:
+        console.print(f"\n[bold red]{escape(warning)}[/]", highlight=False)
     console.print(f"\n{escape(scope(study))}\n", highlight=False)
     console.print(_performance(tables["table_1"], level, wide=console.width >= 100))
     console.print(_attribution(tables["ladder"]))
@@ -44,7 +46,7 @@ def print_study(study: Study, folder: Path, report: Path, use: TestSetUse | None
     signs = {"better": "[green]+[/]", "worse": "[red]-[/]", "unclear": "[dim]=[/]"}
     for finding in findings(study, tables, focus, use):
         console.print(f" {signs[finding.tone]} {escape(finding.claim)}", highlight=False)
-    for note in study.notes:
+    for note in study.notes[len(study.warnings) :]:
         console.print(f"[dim]Note: {escape(note)}[/]")
     console.print(f"\nReport  {escape(str(report))}", soft_wrap=True)
     console.print(f"Open    {escape(report.resolve().as_uri())}", soft_wrap=True)

@@ -365,7 +365,7 @@ def _daily(table: Table, column: str) -> tuple[NDArray[np.datetime64], list[tupl
         if times["day"][several].nunique() >= 0.5 * times["day"].nunique():
             first, second = times["time"][several][:2]
             raise DataError(
-                f"{table.name} holds several rows a day ({first} and {second}), but a study counts "
+                f"{table.name} holds intraday prices, several rows a day ({first} and {second}), but a study counts "
                 "days: give one row per date and stock, the last of the day."
             )
     return days, faults

@@ -24,8 +24,10 @@ from alphakeel.data.assembly import (
     check_counts,
     with_adjusted_close,
 )
+from alphakeel.data.cleaning import find_jumps
 from alphakeel.data.columns import WORDS, field_of, normalised_name
 from alphakeel.data.grid import Grid, check_grid
+from alphakeel.data.jumps import describe_ends, describe_gaps, describe_jumps
 from alphakeel.data.layouts import (
     Reading,
     as_series,
@@ -36,6 +38,7 @@ from alphakeel.data.layouts import (
     refuse_one_stock,
 )
 from alphakeel.data.parsing import parse_dates
+from alphakeel.data.panel import universe_mask
 from alphakeel.data.plausibility import (
     moves_like_no_price,
     only_trading_days,
@@ -221,10 +224,22 @@ def inspect_path(path: str | Path) -> DataReport:
         n_assets=len(grid.tickers),
         first_date=str(grid.dates[0]) if len(grid.dates) else "",
         last_date=str(grid.dates[-1]) if len(grid.dates) else "",
-        notes=(*reading.notes, *reading.cautions),
+        notes=(*reading.notes, *reading.cautions, *([] if panel is None else _doubts(panel))),
         problems=tuple(problems[:MAX_PROBLEMS]),
         panel=panel,
     )
+
+
+def _doubts(panel: AssetPanel) -> list[str]:
+    """What cleaning with the default settings would suspect, gaps, and lines that end."""
+    prices, dates = panel["adj_close"], panel.observations.astype("datetime64[D]")
+    jumps = find_jumps(prices, 8.0, 0.2, universe_mask(panel), max_gap=5)
+    tickers = panel.asset_names
+    return [
+        *describe_jumps(prices, jumps, dates, tickers),
+        *describe_gaps(prices, dates, tickers),
+        *describe_ends(prices, dates, tickers),
+    ]
 
 
 def _refuse_nothing(path: Path) -> None:
@@ -390,8 +405,11 @@ def _drop_and_note(reading: Reading, where: str) -> None:
         text = str(error)
         close = [column for column, name in reading.columns if name == "close"]
         if reading.layout == "per-ticker" and len(reading.grid.tickers) == 1 and close:
+            unused = [n.split(": ", 1)[1] for n in reading.notes if n.startswith("columns not used")]
+            rest = f" ({unused[0]} not used)" if unused else ""
             text = text.replace(
-                " are needed", f" are needed, and column {close[0]!r} was taken for its close"
+                " are needed",
+                f" are needed, and column {close[0]!r} was taken for its close{rest}",
             )
         reading.problems.append(Problem("", "", "adj_close", text))
         return

@@ -295,7 +295,7 @@ def prepare_dataset(panel: AssetPanel, plan: Plan, tracker: Tracker | None = Non
             ledger=cleaning.ledger,
             quality=describe_fields(panel),
             omitted=factors.omitted,
-            cautions=cautions(panel, factors, plan.name, config),
+            cautions=cautions(panel, factors, plan.name, config, cleaning.jumps),
         ),
     )
     _refuse_thin_sample(dataset, plan)
