@@ -21,7 +21,14 @@ from alphakeel.data.panel import market_index
 from alphakeel.errors import ConfigError
 from alphakeel.factors.base import FactorSet
 
-__all__ = ["as_sentence", "cautions", "describe_fields", "hash_panel", "load_data", "versions_at_work"]
+__all__ = [
+    "as_sentence",
+    "cautions",
+    "describe_fields",
+    "hash_panel",
+    "load_data",
+    "versions_at_work",
+]
 
 
 def load_data(config: StudyConfig) -> tuple[AssetPanel, StudyConfig, str, tuple[str, ...]]:

@@ -174,7 +174,9 @@ class TestSentences:
         prices = with_new_company(level=1.0)
         days = panel_of(prices).observations
         note = describe_gaps(prices, days, NAMES)[0]
-        assert note.startswith(f"1 gap of more than 5 dates without a price, of S19 from {days[300]}")
+        assert note.startswith(
+            f"1 gap of more than 5 dates without a price, of S19 from {days[300]}"
+        )
         assert "(40 dates)" in note
         prices[500:, 2] = np.nan
         prices[490:500, 2] *= np.linspace(0.9, 0.1, 10)

@@ -237,10 +237,11 @@ def board_limits(
 
     Main board: 10 % from 16 December 1996, 5 % for ST from 1998. STAR: 20 % from its opening on 22
     July 2019. ChiNext: 20 % from 24 August 2020. Beijing: 30 % throughout, from the selected tier
-    of 27 July 2020 on that became the exchange on 15 November 2021. `special` marks special treatment (ST, *ST): 5 %
-    on the main board, and on ChiNext until its reform; no other limit than the board's on the
-    growth boards after. `boards` are all "main" by default. The first days of a new listing, which
-    have wider limits or none, are not known here: mark them as you need.
+    of 27 July 2020 on that became the exchange on 15 November 2021. `special` marks special
+    treatment (ST, *ST): 5 % on the main board, and on ChiNext until its reform; no
+    other limit than the board's on the growth boards after. `boards` are all "main" by default. The
+    first days of a new listing, which have wider limits or none, are not known here: mark them as
+    you need.
     """
     dates = np.asarray(dates)
     shape = (len(dates), n_assets)

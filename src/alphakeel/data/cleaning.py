@@ -120,8 +120,9 @@ class CleanResult:
     panel : AssetPanel
         Research values in the fields of the input, plus `accounting_close`: the adjusted close
         as delivered, carried forward while the stock is listed and has no price, and never
-        altered otherwise, except that after a closed line it goes on from the price before. `estimation_mask` is False on suspect and missing days. Arrays of
-        fields in which nothing changed are shared with the input panel.
+        altered otherwise, except that after a closed line it goes on from the price before.
+        `estimation_mask` is False on suspect and missing days. Arrays of fields in which nothing
+        changed are shared with the input panel.
     eligible : bool ndarray of shape (n_dates, n_assets)
         Fit for the sample, decided at each close by what was known then.
     filled : bool ndarray of shape (n_dates, n_assets)

@@ -91,7 +91,11 @@ def likely_cause(move: float, later: float) -> str:
         return "(and back, as an error)"
     for ratio in _SPLITS:
         if abs(size - np.log(ratio)) < _CLOSE:
-            return f"(as a split of {ratio:g}:1)" if move < 1 else f"(as a reverse split of 1:{ratio:g})"
+            return (
+                f"(as a split of {ratio:g}:1)"
+                if move < 1
+                else f"(as a reverse split of 1:{ratio:g})"
+            )
     return ""
 
 
@@ -112,11 +116,12 @@ def describe_gaps(
     first = dates[int(before[t, i]) + 1]
     counted = "1 gap" if n_gaps == 1 else f"{n_gaps} gaps"
     which = "of" if n_gaps == 1 else "the longest of"
-    return [
+    note = (
         f"{counted} of more than {MOST_GAP} dates without a price, {which} {tickers[i]} from "
         f"{first} to {dates[t - 1]} ({int(length[t, i])} dates): who held the stock then keeps it "
         "at its last price"
-    ]
+    )
+    return [note]
 
 
 def describe_ends(

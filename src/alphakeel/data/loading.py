@@ -10,7 +10,7 @@ from __future__ import annotations
 import datetime as dt
 import re
 import unicodedata
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,15 +31,17 @@ from alphakeel.data.jumps import describe_ends, describe_gaps, describe_jumps
 from alphakeel.data.layouts import (
     Reading,
     as_series,
+    first_values,
     kind_of,
     read_long,
     read_per_ticker,
     read_wide,
     refuse_one_stock,
 )
-from alphakeel.data.parsing import parse_dates
 from alphakeel.data.panel import universe_mask
+from alphakeel.data.parsing import parse_dates
 from alphakeel.data.plausibility import (
+    market_value_faults,
     moves_like_no_price,
     only_trading_days,
     spacing_fault,
@@ -69,6 +71,7 @@ __all__ = [
     "read_reports",
 ]
 
+OLD = 31  # days since the last date that are said
 _KNOWN = (
     "prices",
     "securities",
@@ -103,6 +106,14 @@ class DataReport:
     notes: tuple[str, ...]  # choices made on the way that a careful reader should know
     problems: tuple[Problem, ...]  # at most 1000; the data are usable if there is none
     panel: AssetPanel | None  # None if there are problems
+    samples: dict[str, str] = field(default_factory=dict)  # a first value, by column of the file
+
+    @property
+    def unknown(self) -> tuple[str, ...]:
+        """Columns of the file that are taken for nothing."""
+        known = {column for column, _ in self.columns}
+        wide = any(meaning.endswith(" by ticker") for _, meaning in self.columns)
+        return () if wide else tuple(name for name in self.samples if name not in known)
 
     def to_dict(self) -> dict[str, Any]:
         """Everything but the panel, ready for JSON."""
@@ -110,6 +121,8 @@ class DataReport:
             "path": self.path,
             "layout": self.layout,
             "columns": [list(pair) for pair in self.columns],
+            "samples": {name: self.samples.get(name, "") for name, _ in self.columns},
+            "unknown_columns": list(self.unknown),
             "n_dates": self.n_dates,
             "n_assets": self.n_assets,
             "first_date": self.first_date,
@@ -227,6 +240,7 @@ def inspect_path(path: str | Path) -> DataReport:
         notes=(*reading.notes, *reading.cautions, *([] if panel is None else _doubts(panel))),
         problems=tuple(problems[:MAX_PROBLEMS]),
         panel=panel,
+        samples=reading.samples,
     )
 
 
@@ -239,7 +253,17 @@ def _doubts(panel: AssetPanel) -> list[str]:
         *describe_jumps(prices, jumps, dates, tickers),
         *describe_gaps(prices, dates, tickers),
         *describe_ends(prices, dates, tickers),
+        *_age(dates[-1]),
     ]
+
+
+def _age(last: np.datetime64) -> list[str]:
+    """A note on data that do not reach the present."""
+    days = int((np.datetime64(dt.date.today()) - last).astype(np.int64))
+    if days <= OLD:
+        return []
+    age = f"{days} days" if days < 730 else f"{days / 365.25:.1f} years"
+    return [f"the last date is {last}, {age} ago: nothing later is in the data"]
 
 
 def _refuse_nothing(path: Path) -> None:
@@ -280,6 +304,7 @@ def _read_checked(path: Path) -> Reading:
     if not reading.problems:
         reading.problems += spacing_fault(reading.grid, path.name)
         _doubt_prices(reading, path.name)
+        reading.problems += market_value_faults(reading.grid, path.name, reading.cautions)
         reading.grid = only_trading_days(reading.grid, reading.cautions)
         problems, notes = tickers_alike(reading.grid, path.name)
         reading.problems += problems
@@ -405,7 +430,9 @@ def _drop_and_note(reading: Reading, where: str) -> None:
         text = str(error)
         close = [column for column, name in reading.columns if name == "close"]
         if reading.layout == "per-ticker" and len(reading.grid.tickers) == 1 and close:
-            unused = [n.split(": ", 1)[1] for n in reading.notes if n.startswith("columns not used")]
+            unused = [
+                n.split(": ", 1)[1] for n in reading.notes if n.startswith("columns not used")
+            ]
             rest = f" ({unused[0]} not used)" if unused else ""
             text = text.replace(
                 " are needed",
@@ -491,7 +518,9 @@ def _add_side_files(reading: Reading, path: Path) -> None:
     for stems, add in _SIDE_FILES:
         for file in filter(None, (_file(path, stem) for stem in stems)):
             try:
-                add(reading, read_table(file))
+                table = read_table(file)
+                reading.samples = {**first_values([table]), **reading.samples}
+                add(reading, table)
             except DataError as error:
                 reading.problems.append(Problem("", "", stems[0], str(error)))
             break
@@ -514,7 +543,7 @@ def _note_unused(reading: Reading, path: Path) -> None:
 
 def _files(path: Path, stem: str) -> list[Path]:
     """The tables whose name begins with a word, sorted."""
-    matching = (file for suffix in SUFFIXES for file in path.glob(f"{stem}*{suffix}"))
+    matching = {file for suffix in SUFFIXES for file in path.glob(f"{stem}*{suffix}")}
     return sorted(file for file in matching if not file.is_dir())
 
 

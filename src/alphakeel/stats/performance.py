@@ -210,7 +210,8 @@ def turnover(weights: ArrayLike, previous: ArrayLike | None = None) -> Array:
     w = check_returns(weights, least=1, name="weights")
     if w.ndim != 2:
         raise DataError(f"weights must have shape (n_dates, n_assets), got {w.shape}.")
-    names, known = getattr(weights, "columns", None), getattr(previous, "index", None)
+    names: Any = getattr(weights, "columns", None)
+    known: Any = getattr(previous, "index", None)
     if hasattr(names, "equals") and hasattr(known, "equals") and not names.equals(known):
         raise DataError("weights and previous weights name other stocks, or in another order.")
     before = np.zeros(w.shape[1]) if previous is None else np.asarray(previous, dtype=np.float64)
@@ -266,11 +267,8 @@ def check_labels(**values: Any) -> None:
     >>> check_labels(returns=returns, benchmark=returns.to_numpy())
     """
     for axis in ("index", "columns"):
-        labelled = {
-            name: labels
-            for name, value in values.items()
-            if hasattr(labels := getattr(value, axis, None), "equals")
-        }
+        given: dict[str, Any] = {name: getattr(v, axis, None) for name, v in values.items()}
+        labelled = {name: labels for name, labels in given.items() if hasattr(labels, "equals")}
         names = list(labelled)
         for other in names[1:]:
             one, two = labelled[names[0]], labelled[other]
