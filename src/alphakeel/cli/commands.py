@@ -11,6 +11,7 @@ import typer
 from alphakeel.cli.printing import print_audit, print_check, print_study
 from alphakeel.cli.shell import (
     ConfigOption,
+    DataArgument,
     DataOption,
     FreshOption,
     JsonOption,
@@ -18,6 +19,7 @@ from alphakeel.cli.shell import (
     OverlayOption,
     QuietOption,
     announce_code,
+    data_given,
     listen,
     plain_errors,
     progress_bar,
@@ -35,12 +37,15 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
+    from skfolio.containers import AssetPanel
+
     from alphakeel.data.loading import DataReport
     from alphakeel.results import Study
     from alphakeel.selection.trial_log import TestSetUse, TrialLedger
 
 
 def run(
+    path: DataArgument = None,
     data: DataOption = None,
     config: ConfigOption = None,
     out: Annotated[Path, typer.Option("--out", help="Folder that keeps the runs.")] = Path("runs"),
@@ -56,7 +61,7 @@ def run(
     the same folder are taken where nothing that they read has changed.
     """
     with plain_errors() as kept:
-        settings = read_settings(data, config)
+        settings = read_settings(data_given(path, data), config)
         from alphakeel.provenance import load_data
         from alphakeel.selection.trial_log import TrialLedger, record_run
         from alphakeel.storage.checkpoints import DiskStore
@@ -142,8 +147,9 @@ def check(
 ) -> None:
     """Say how a file, folder or store of prices is understood, and what is wrong with it.
 
-    Exit code 0 when a study can run on it, 2 when it cannot. What is only doubtful (bad ticks,
-    splits that were missed, stale prices, missing days) is listed and changes nothing.
+    Exit code 0 when the data are right, 2 when they are not. What is only doubtful (bad ticks,
+    splits that were missed, stale prices, missing days) is listed and changes nothing. Where a
+    study with the default settings needs more than there is, the last line says so.
     """
     with plain_errors():
         from alphakeel.data.loading import inspect_path
@@ -151,10 +157,12 @@ def check(
         report = inspect_path(path, market=market)
         if table is not None:
             _write_findings(report, table)
+        lacking = "" if report.panel is None else _what_a_study_lacks(report.panel)
         if as_json:
-            typer.echo(json.dumps(report.to_dict(), ensure_ascii=False))
+            document = {**report.to_dict(), "lacking": lacking}
+            typer.echo(json.dumps(document, ensure_ascii=False))
         elif not quiet:
-            print_check(report)
+            print_check(report, lacking)
         if report.problems:
             raise typer.Exit(2)
 
@@ -175,7 +183,21 @@ def _write_findings(report: DataReport, path: Path) -> None:
         raise ConfigError(f"cannot write {path}: {error.strerror}.") from error
 
 
+def _what_a_study_lacks(panel: AssetPanel) -> str:
+    """Why `run` with the default settings would refuse data that are right in themselves."""
+    from alphakeel.config import StudyConfig
+    from alphakeel.errors import AlphakeelError
+    from alphakeel.pipeline.plan import Plan
+
+    try:
+        Plan.of(panel, StudyConfig(), "data")
+    except AlphakeelError as error:
+        return str(error)
+    return ""
+
+
 def audit(
+    path: DataArgument = None,
     data: DataOption = None,
     config: ConfigOption = None,
     earlier: Annotated[
@@ -201,7 +223,7 @@ def audit(
     Exit code 3 when a leak is found; 0 otherwise, warnings or not.
     """
     with plain_errors():
-        settings = read_settings(data, config)
+        settings = read_settings(data_given(path, data), config)
         from alphakeel.audit import run_audit
         from alphakeel.data.loading import load_panel, read_reports
         from alphakeel.provenance import load_data

@@ -25,19 +25,24 @@ from alphakeel.data.assembly import (
     check_counts,
     with_adjusted_close,
 )
+from alphakeel.data.cleaning import find_jumps
 from alphakeel.data.columns import WORDS, field_of, normalised_name
 from alphakeel.data.grid import Grid, check_grid
+from alphakeel.data.jumps import describe_ends, describe_gaps, describe_jumps
 from alphakeel.data.layouts import (
     Reading,
     as_series,
+    first_values,
     kind_of,
     read_long,
     read_per_ticker,
     read_wide,
     refuse_one_stock,
 )
+from alphakeel.data.panel import universe_mask
 from alphakeel.data.parsing import parse_dates
 from alphakeel.data.plausibility import (
+    market_value_faults,
     moves_like_no_price,
     only_trading_days,
     spacing_fault,
@@ -77,6 +82,7 @@ __all__ = [
     "read_reports",
 ]
 
+OLD = 31  # days since the last date that are said
 _KNOWN = (
     "prices",
     "securities",
@@ -116,6 +122,14 @@ class DataReport:
     panel: AssetPanel | None  # None if there are problems
     findings: tuple[QualityFinding, ...] = ()  # doubtful, but usable; the gravest first
     counts: Mapping[str, int] = field(default_factory=dict)  # findings by kind, all of them
+    samples: dict[str, str] = field(default_factory=dict)  # a first value, by column of the file
+
+    @property
+    def unknown(self) -> tuple[str, ...]:
+        """Columns of the file that are taken for nothing."""
+        known = {column for column, _ in self.columns}
+        wide = any(meaning.endswith(" by ticker") for _, meaning in self.columns)
+        return () if wide else tuple(name for name in self.samples if name not in known)
 
     def to_dict(self) -> dict[str, Any]:
         """Everything but the panel, ready for JSON."""
@@ -123,6 +137,8 @@ class DataReport:
             "path": self.path,
             "layout": self.layout,
             "columns": [list(pair) for pair in self.columns],
+            "samples": {name: self.samples.get(name, "") for name, _ in self.columns},
+            "unknown_columns": list(self.unknown),
             "n_dates": self.n_dates,
             "n_assets": self.n_assets,
             "first_date": self.first_date,
@@ -250,12 +266,35 @@ def inspect_path(path: str | Path, *, market: str | None = None) -> DataReport:
         n_assets=len(grid.tickers),
         first_date=str(grid.dates[0]) if len(grid.dates) else "",
         last_date=str(grid.dates[-1]) if len(grid.dates) else "",
-        notes=(*reading.notes, *reading.cautions),
+        notes=(*reading.notes, *reading.cautions, *([] if panel is None else _doubts(panel))),
         problems=tuple(problems[:MAX_PROBLEMS]),
         panel=panel,
         findings=tuple(findings),
         counts=counts,
+        samples=reading.samples,
     )
+
+
+def _doubts(panel: AssetPanel) -> list[str]:
+    """What cleaning with the default settings would suspect, gaps, and lines that end."""
+    prices, dates = panel["adj_close"], panel.observations.astype("datetime64[D]")
+    jumps = find_jumps(prices, 8.0, 0.2, universe_mask(panel), max_gap=5)
+    tickers = panel.asset_names
+    return [
+        *describe_jumps(prices, jumps, dates, tickers),
+        *describe_gaps(prices, dates, tickers),
+        *describe_ends(prices, dates, tickers),
+        *_age(dates[-1]),
+    ]
+
+
+def _age(last: np.datetime64) -> list[str]:
+    """A note on data that do not reach the present."""
+    days = int((np.datetime64(dt.date.today()) - last).astype(np.int64))
+    if days <= OLD:
+        return []
+    age = f"{days} days" if days < 730 else f"{days / 365.25:.1f} years"
+    return [f"the last date is {last}, {age} ago: nothing later is in the data"]
 
 
 def _refuse_nothing(path: Path) -> None:
@@ -296,6 +335,7 @@ def _read_checked(path: Path) -> Reading:
     if not reading.problems:
         reading.problems += spacing_fault(reading.grid, path.name)
         _doubt_prices(reading, path.name)
+        reading.problems += market_value_faults(reading.grid, path.name, reading.cautions)
         reading.grid = only_trading_days(reading.grid, reading.cautions)
         problems, notes = tickers_alike(reading.grid, path.name)
         reading.problems += problems
@@ -428,8 +468,13 @@ def _drop_and_note(reading: Reading, where: str) -> None:
         text = str(error)
         close = [column for column, name in reading.columns if name == "close"]
         if reading.layout == "per-ticker" and len(reading.grid.tickers) == 1 and close:
+            unused = [
+                n.split(": ", 1)[1] for n in reading.notes if n.startswith("columns not used")
+            ]
+            rest = f" ({unused[0]} not used)" if unused else ""
             text = text.replace(
-                " are needed", f" are needed, and column {close[0]!r} was taken for its close"
+                " are needed",
+                f" are needed, and column {close[0]!r} was taken for its close{rest}",
             )
         reading.problems.append(Problem("", "", "adj_close", text))
         return
@@ -511,7 +556,9 @@ def _add_side_files(reading: Reading, path: Path) -> None:
     for stems, add in _SIDE_FILES:
         for file in filter(None, (_file(path, stem) for stem in stems)):
             try:
-                add(reading, read_table(file))
+                table = read_table(file)
+                reading.samples = {**first_values([table]), **reading.samples}
+                add(reading, table)
             except DataError as error:
                 reading.problems.append(Problem("", "", stems[0], str(error)))
             break
@@ -529,7 +576,7 @@ def _note_unused(reading: Reading, path: Path) -> None:
 
 def _files(path: Path, stem: str) -> list[Path]:
     """The tables whose name begins with a word, sorted."""
-    matching = (file for suffix in SUFFIXES for file in path.glob(f"{stem}*{suffix}"))
+    matching = {file for suffix in SUFFIXES for file in path.glob(f"{stem}*{suffix}")}
     return sorted(file for file in matching if not file.is_dir())
 
 

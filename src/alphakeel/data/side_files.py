@@ -123,9 +123,10 @@ def add_index(reading: Reading, table: Table) -> None:
         raise DataError(f"{table.name} has no date in common with the prices.")
     missing = np.flatnonzero(np.isnan(level))
     if len(missing):
-        reading.notes.append(
-            f"{table.name} has no value on {len(missing)} of {len(level)} dates of the prices, the "
-            f"first {reading.grid.dates[missing[0]]}: what needs all of it is left out"
+        reading.cautions.append(
+            f"{table.name} is missing on {len(missing)} of {len(level)} dates of the prices, the "
+            f"first {reading.grid.dates[missing[0]]}: no level is made up, and what needs all of "
+            "them (regimes, market shocks, beta of the test) is left out"
         )
     reading.grid = replace(reading.grid, index=level)
     reading.columns += ((wanted["close"], "market_index"),)
