@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -37,8 +37,6 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from skfolio.containers import AssetPanel
-
     from alphakeel.data.loading import DataReport
     from alphakeel.results import Study
     from alphakeel.selection.trial_log import TestSetUse, TrialLedger
@@ -183,7 +181,7 @@ def _write_findings(report: DataReport, path: Path) -> None:
         raise ConfigError(f"cannot write {path}: {error.strerror}.") from error
 
 
-def _what_a_study_lacks(panel: AssetPanel) -> str:
+def _what_a_study_lacks(panel: Any) -> str:
     """Why `run` with the default settings would refuse data that are right in themselves."""
     from alphakeel.config import StudyConfig
     from alphakeel.errors import AlphakeelError

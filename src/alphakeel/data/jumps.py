@@ -18,6 +18,7 @@ __all__ = ["describe_ends", "describe_gaps", "describe_jumps", "likely_cause"]
 
 Floats = NDArray[np.float64]
 Dates = NDArray[np.datetime64]
+Tickers = NDArray[np.str_]
 
 EXAMPLES = 3
 # Splits that companies make, as new shares for one old; also the other way round.
@@ -27,9 +28,7 @@ MOST_GAP = 5  # dates without a price that need no word
 FAILED, FAILED_OVER = 0.5, 60  # a fall of so much in so many dates before the last price
 
 
-def describe_jumps(
-    prices: Floats, jumps: Jumps, dates: Dates, tickers: Sequence[str] | NDArray[np.str_]
-) -> list[str]:
+def describe_jumps(prices: Floats, jumps: Jumps, dates: Dates, tickers: Tickers) -> list[str]:
     """What an analyst must know of the moves that cleaning does not believe, in at most two notes.
 
     Parameters
@@ -99,9 +98,7 @@ def likely_cause(move: float, later: float) -> str:
     return ""
 
 
-def describe_gaps(
-    prices: Floats, dates: Dates, tickers: Sequence[str] | NDArray[np.str_]
-) -> list[str]:
+def describe_gaps(prices: Floats, dates: Dates, tickers: Tickers) -> list[str]:
     """A note on dates without a price between two prices of a stock, where there are many."""
     row = np.arange(len(prices))[:, None]
     known = ~np.isnan(prices)
@@ -124,9 +121,7 @@ def describe_gaps(
     return [note]
 
 
-def describe_ends(
-    prices: Floats, dates: Dates, tickers: Sequence[str] | NDArray[np.str_]
-) -> list[str]:
+def describe_ends(prices: Floats, dates: Dates, tickers: Tickers) -> list[str]:
     """A note on stocks whose prices end before the data do, and on those that fell before."""
     known = ~np.isnan(prices)
     last = len(prices) - 1 - np.argmax(known[::-1], axis=0)

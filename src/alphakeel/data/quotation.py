@@ -161,7 +161,8 @@ def _by_daily_factor(frame: pd.DataFrame, where: str) -> tuple[pd.DataFrame, Quo
     moves = _steps(frame, np.log(frame["close"].to_numpy()))
     order = np.lexsort((frame["date"].to_numpy(), frame["ticker"].cat.codes.to_numpy()))
     codes = frame["ticker"].cat.codes.to_numpy()[order]
-    delayed = np.where(np.diff(codes, prepend=-2) == 0, np.roll(logs[order], 1), 0.0)
+    day_before = np.concatenate([[0.0], logs[order][:-1]])
+    delayed = np.where(np.diff(codes, prepend=-2) == 0, day_before, 0.0)
     later = np.empty(len(logs))
     later[order] = delayed
     away = []

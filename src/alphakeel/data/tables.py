@@ -205,7 +205,7 @@ def _unpacked(path: Path) -> bytes:
         return _bounded(file, path)
 
 
-def _bounded(file: IO[bytes], path: Path) -> bytes:
+def _bounded(file: IO[bytes] | gzip.GzipFile, path: Path) -> bytes:
     """What is in a compressed file; refused if it is longer than prices can be."""
     most = max(MOST_TIMES_GZIP * path.stat().st_size, ALWAYS_UNPACKED)
     raw = file.read(most + 1)
