@@ -206,15 +206,15 @@ def cash_statements(study: Study, tables: Mapping[str, pd.DataFrame]) -> tuple[s
     alloc = study.config.allocation
     if alloc.method == "top_quantile" and alloc.neutral is None:
         sentences += _capped(study)
-    for row in tables["decisions"].itertuples():
-        if row.status in _FORCED:
-            total = tables["decisions"]["decisions"][
-                tables["decisions"]["strategy"] == row.strategy
-            ]
-            limits = f" (limit: {row.conflict})" if row.conflict else ""
+    decisions = tables["decisions"]
+    columns = ("strategy", "status", "decisions", "conflict")
+    for strategy, status, number, conflict in zip(*(decisions[c] for c in columns), strict=True):
+        if status in _FORCED:
+            total = int(decisions["decisions"][decisions["strategy"] == strategy].sum())
+            limits = f" (limit: {conflict})" if conflict else ""
             sentences.append(
-                f"{row.strategy}: {row.decisions} of {int(total.sum())} decisions could satisfy "
-                f"their limits only {_FORCED[row.status]}{limits}."
+                f"{strategy}: {number} of {total} decisions could satisfy their limits only "
+                f"{_FORCED[status]}{limits}."
             )
     return tuple(sentences)
 
