@@ -204,15 +204,14 @@ def cash_statements(study: Study, tables: Mapping[str, pd.DataFrame]) -> tuple[s
     alloc = study.config.allocation
     if alloc.method == "top_quantile" and alloc.neutral is None:
         sentences += _capped(study)
-    for row in tables["decisions"].itertuples():
-        if row.status in _FORCED:
-            total = tables["decisions"]["decisions"][
-                tables["decisions"]["strategy"] == row.strategy
-            ]
-            limits = f" (limit: {row.conflict})" if row.conflict else ""
+    decided = tables["decisions"]
+    for row in decided.to_dict("records"):
+        if row["status"] in _FORCED:
+            total = decided["decisions"][decided["strategy"] == row["strategy"]].sum()
+            limits = f" (limit: {row['conflict']})" if row["conflict"] else ""
             sentences.append(
-                f"{row.strategy}: {row.decisions} of {int(total.sum())} decisions could satisfy "
-                f"their limits only {_FORCED[row.status]}{limits}."
+                f"{row['strategy']}: {row['decisions']} of {int(total)} decisions could satisfy "
+                f"their limits only {_FORCED[row['status']]}{limits}."
             )
     return tuple(sentences)
 
