@@ -218,23 +218,25 @@ class TestWhereTheyAreSaid:
         assert "S0003 +393% on 2012-09-10 (as a reverse split of 1:5)" in found[0].evidence
 
 
-class TestDaysOnWhichAResultHangs:
-    @pytest.fixture(scope="class")
-    def study(self) -> Study:
-        market = ak.simulate_market(n_assets=12, n_dates=700, seed=1).panel
-        prices = market["adj_close"].copy()
-        prices[600:, 2] *= 30.0
-        field = market.fields["adj_close"].with_values(prices)
-        panel = AssetPanel(
-            {**market.fields, "adj_close": field},
-            market.observations,
-            market.asset_names,
-            active_mask=market.active_mask,
-            estimation_mask=market.estimation_mask,
-        )
-        walk = {"test_start": str(panel.observations[460])[:10], "refit_every": 60}
-        return run_study(panel, tiny_config(walk_forward=walk))
+@pytest.fixture(scope="module")
+def study() -> Study:
+    """A study in which one stock rises by 30 times in a day."""
+    market = ak.simulate_market(n_assets=12, n_dates=700, seed=1).panel
+    prices = market["adj_close"].copy()
+    prices[600:, 2] *= 30.0
+    field = market.fields["adj_close"].with_values(prices)
+    panel = AssetPanel(
+        {**market.fields, "adj_close": field},
+        market.observations,
+        market.asset_names,
+        active_mask=market.active_mask,
+        estimation_mask=market.estimation_mask,
+    )
+    walk = {"test_start": str(panel.observations[460])[:10], "refit_every": 60}
+    return run_study(panel, tiny_config(walk_forward=walk))
 
+
+class TestDaysOnWhichAResultHangs:
     def test_it_is_the_first_note_and_first_in_the_report(self, study: Study) -> None:
         day = study.dates[600]
         assert study.notes[0].startswith(f"The results hang on one day: {day} makes ")
