@@ -252,19 +252,25 @@ def value_at_risk(returns: Tensor, *, level: float = 0.95) -> Tensor:
     return -torch.tensordot(weights, returns.sort(dim=0).values, dims=1)
 
 
-def drawdowns(returns: Tensor) -> Tensor:
+def drawdowns(returns: Tensor, *, days: int | None = None) -> Tensor:
     """Loss of compounded wealth since its highest point so far; the start counts as wealth 1.
 
-    A return of -1 or less counts as -0.999999: the path goes on, and ruin has a slope.
+    With `days` only the highest of the last so many closes counts, this one among them. A return
+    of -1 or less counts as -0.999999: the path goes on, and ruin has a slope.
     """
     log_wealth = torch.cumsum(torch.log1p(returns.clamp_min(-0.999999)), dim=0)
-    peak = torch.cummax(log_wealth, dim=0).values.clamp_min(0.0)
+    if days is None or days > len(returns):
+        peak = torch.cummax(log_wealth, dim=0).values.clamp_min(0.0)
+    else:
+        never = torch.full_like(returns[:1], -torch.inf).expand(days - 2, *returns.shape[1:])
+        begun = torch.cat([never, torch.zeros_like(returns[:1]), log_wealth])
+        peak = begun.unfold(0, days, 1).amax(dim=-1)
     return -torch.expm1(log_wealth - peak)
 
 
-def max_drawdown(returns: Tensor) -> Tensor:
+def max_drawdown(returns: Tensor, *, days: int | None = None) -> Tensor:
     """Largest of the `drawdowns`."""
-    return drawdowns(returns).amax(dim=0)
+    return drawdowns(returns, days=days).amax(dim=0)
 
 
 def _share(level: float) -> float:

@@ -39,6 +39,7 @@ from alphakeel.pipeline.plan import Plan
 from alphakeel.pipeline.screening import Screens
 from alphakeel.progress import Task, Tracker
 from alphakeel.stats.cross_section import ic, rank_ic
+from alphakeel.stats.exposure_rules import LIMITED
 from alphakeel.stats.splits import Fold
 
 __all__ = [
@@ -82,13 +83,16 @@ class Forecast:
     scores : ndarray of shape (n_decisions, n_assets)
         NaN where none can be made.
     weights : ndarray of shape (n_decisions, n_assets) or None
-        Of a model that allocates by itself.
+        Composition of a model that allocates by itself, fully invested.
+    safety : ndarray of shape (n_decisions, 4) or None
+        Its safety factors, in the order of `stats.exposure_rules.LIMITED`.
     forecaster : Forecaster or None
         None for the mean of several.
     """
 
     scores: Floats
     weights: Floats | None
+    safety: Floats | None = None
     forecaster: Forecaster | None = None
 
 
@@ -105,7 +109,7 @@ class FitResult:
     fitted : ModelState
         The model itself.
     weights : ndarray of shape (n_test, n_assets), optional
-        Target weights on the test decisions, of a model that allocates by itself.
+        Composition on the test decisions, of a model that allocates by itself.
     """
 
     scores: Floats
@@ -135,10 +139,13 @@ class ModelResult:
     drivers : tuple of Drivers
         Of the scores of each fold's test decisions.
     weights : ndarray of shape (n_decisions, n_assets), optional
-        Target weights of a model that allocates by itself; NaN before the test.
+        Composition of a model that allocates by itself, fully invested; NaN before the test. How
+        much of it is held depends on the wealth of its own path (`strategies.hold_under_limits`).
+    safety : ndarray of shape (n_decisions, 4), optional
+        Safety factors of its limits, in the order of `stats.exposure_rules.LIMITED`.
     limits : DataFrame, optional
-        Each limit of each fold on its training path: limit, trained (before the calibration of
-        exposure), value (after it), violation.
+        Each limit in each fold: limit, trained (on the path of the fit), promised (out of fold),
+        safety (factor on the forecast of its risk).
     members : ndarray of shape (n_seeds, n_decisions, n_assets), optional
         Scores of each network of an ensemble by itself, with `report.sensitivity`.
     """
@@ -153,6 +160,7 @@ class ModelResult:
     fitted: tuple[ModelState, ...] = ()
     drivers: tuple[Drivers, ...] = ()
     weights: Floats | None = None
+    safety: Floats | None = None
     limits: pd.DataFrame | None = None
     members: Floats | None = None
 
@@ -267,12 +275,19 @@ def fit_and_score(
     features = np.ascontiguousarray(features)
     known = {"mask": dataset.eligible[:until], "market": dataset.market[:until]}
     _fit(forecaster, dataset, features[train], train)
-    weights = None
+    weights = safety = None
     if isinstance(forecaster, ConstrainedForecaster):
         weights = forecaster.predict_weights(
             features[:until], volatility=dataset.volatility[:until], **known
         )
-    return Forecast(forecaster.predict(features[:until], **known), weights, forecaster)
+        safety = _factor_rows(forecaster, until)
+    return Forecast(forecaster.predict(features[:until], **known), weights, safety, forecaster)
+
+
+def _factor_rows(forecaster: ConstrainedForecaster, n_rows: int) -> Floats:
+    """A fit's safety factors on so many decisions, in the order of `LIMITED`; 1 without a limit."""
+    factors = [forecaster.safety_factors_.get(name, 1.0) for name in LIMITED]
+    return np.tile(np.asarray(factors, dtype=np.float64), (n_rows, 1))
 
 
 def _fit(forecaster: Forecaster, dataset: Dataset, features: Floats, train: Rows) -> None:
@@ -286,6 +301,8 @@ def _fit(forecaster: Forecaster, dataset: Dataset, features: Floats, train: Rows
     if isinstance(forecaster, ConstrainedForecaster):
         own["returns"] = dataset.holding_returns(train)[..., stocks]
         own["volatility"] = dataset.volatility[train][:, stocks]
+        own["days"] = dataset.decisions[train]
+        own["daily"] = dataset.returns[: int(own["days"][-1]) + 1, stocks]
     try:
         forecaster.fit(features[:, stocks], dataset.targets[train][:, stocks], **own)
     except ConvergenceError as error:
@@ -403,11 +420,14 @@ def _collect(
     """Join the folds of a model, and measure its scores against forward returns."""
     shape, forward = dataset.eligible.shape, dataset.forward
     scores = np.full(shape, np.nan, dtype=np.float32)
-    weights = np.full(shape, np.nan) if fits[0].weights is not None else None
+    weights = safety = None
+    if fits[0].weights is not None:
+        weights, safety = np.full(shape, np.nan), np.full((shape[0], len(LIMITED)), np.nan)
     for fold, fit in zip(folds, fits, strict=True):
         scores[fold.test] = fit.scores
-        if weights is not None and fit.weights is not None:
+        if weights is not None and safety is not None:
             weights[fold.test] = fit.weights
+            safety[fold.test] = _factor_rows(restore(fit.fitted), len(fit.scores))
     return ModelResult(
         name=model,
         label=LABELS[model],
@@ -418,12 +438,13 @@ def _collect(
         history=[entry for fit in fits for entry in fit.history],
         fitted=tuple(fit.fitted for fit in fits),
         weights=weights,
+        safety=safety,
         limits=_limits_table(fits) if weights is not None else None,
     )
 
 
 def _limits_table(fits: list[FitResult]) -> pd.DataFrame:
-    """Each limit in each fold in sample, before and after exposure was calibrated."""
+    """Each limit in each fold: allowed, trained, promised out of fold, and its safety factor."""
     rows = []
     for number, fit in enumerate(fits):
         model = restore(fit.fitted)
