@@ -32,6 +32,7 @@ from alphakeel.models.base import (
 )
 from alphakeel.models.constrained_training import Exposure, PathObjective, PathSampler, past_of
 from alphakeel.models.ensemble import shows_shared_parameters
+from alphakeel.models.losses import MIN_ASSETS
 from alphakeel.models.networks import (
     AttentionNetwork,
     CNNLSTMNetwork,
@@ -47,7 +48,7 @@ from alphakeel.models.sequence import SequenceForecaster
 from alphakeel.models.training import one_cycle, one_thread, training_dtype
 from alphakeel.stats.exposure_rules import LIMITED, WINDOW
 from alphakeel.stats.performance import PERIODS_PER_YEAR, held_path, sharpe
-from alphakeel.stats.splits import purged_kfold
+from alphakeel.stats.splits import PurgedFold, purged_kfold
 
 __all__ = [
     "ConstrainedForecaster",
@@ -239,28 +240,21 @@ class ConstrainedForecaster(SequenceForecaster):
         """Safety factors, and what the out-of-fold path realises with them.
 
         One network for each block of rows, fitted on the other rows, purged, with a share of the
-        steps that goes by the number of blocks. Factors of 1 and no promise without limits, with fewer than two blocks, or where a side is too short to fit on.
+        steps that goes by the number of blocks. Factors of 1 and no promise without limits, with
+        fewer than two blocks, or where a side is too short to fit on.
         """
-        limits, n_rows = self._limits(), data.n_priced
+        limits = self._limits()
         plain = {name: 1.0 for name in LIMITED if name in limits.active()}
-        least = self.burn_in + MIN_CHUNK
-        if not limits.active() or self.calibration_blocks < 2:
+        usable = np.isfinite(targets[: data.n_priced]).any(axis=2).sum(axis=1) >= MIN_ASSETS
+        begin = int(usable.argmax())
+        folds = self._calibration_folds(usable[begin:]) if limits.active() else ()
+        if not folds:
             return plain, None
-        if n_rows < self.calibration_blocks * (least + self.purge):
-            return plain, None
-        shares = np.zeros((n_rows, inputs.present.shape[1]))
-        for number, fold in enumerate(purged_kfold(n_rows, self.calibration_blocks, self.purge)):
-            rows = fold.train_rows()
-            if len(rows) < least:
-                return plain, None
-            model = clone(self).set_params(
-                n_seeds=1,
-                max_steps=-(-self.max_steps // self.calibration_blocks),
-                calibration_blocks=0,
-                validation_share=0.0,
-                on_progress=None,
-            )
-            model.store = None if self.store is None else Prefixed(self.store, f"block-{number}")
+        shares = np.zeros((data.n_priced, inputs.present.shape[1]))
+        held_out = np.asarray(volatility, dtype=np.float64)
+        for number, fold in enumerate(folds):
+            rows, until = begin + fold.train_rows(), slice(0, begin + fold.test.stop)
+            model = self._calibration_model(number)
             past = past_of(data)
             model.fit(
                 inputs.values[rows],
@@ -268,25 +262,45 @@ class ConstrainedForecaster(SequenceForecaster):
                 mask=inputs.present[rows],
                 market=inputs.market[rows],
                 returns=np.asarray(returns)[rows],
-                volatility=np.asarray(volatility)[rows],
+                volatility=held_out[rows],
                 daily=np.where(past.known, past.returns, np.nan)[WINDOW:],
                 days=past.days[rows] - WINDOW,
             )
-            until = slice(0, fold.test.stop)
             held = model.predict_weights(
                 inputs.values[until],
                 mask=inputs.present[until],
                 market=inputs.market[until],
-                volatility=np.asarray(volatility)[until],
+                volatility=held_out[until],
             )
-            shares[fold.test] = held[fold.test]
+            block = slice(begin + fold.test.start, begin + fold.test.stop)
+            shares[block] = held[block]
+        path = slice(begin, data.n_priced)
         return find_factors(
-            shares,
-            data.cut(slice(0, n_rows)),
-            limits,
-            lag=self.lag,
-            cost_per_side=self.cost_per_side,
+            shares[path], data.cut(path), limits, lag=self.lag, cost_per_side=self.cost_per_side
         )
+
+    def _calibration_folds(self, usable: NDArray[np.bool_]) -> tuple[PurgedFold, ...]:
+        """Blocks of the rows to hold out; none where a side has too few `usable` rows to fit on."""
+        least = self.burn_in + MIN_CHUNK
+        if self.calibration_blocks < 2 or len(usable) < self.calibration_blocks * (
+            least + self.purge
+        ):
+            return ()
+        folds = purged_kfold(len(usable), self.calibration_blocks, self.purge)
+        sides = [usable[fold.train_rows()][self.burn_in :].sum() for fold in folds]
+        return folds if min(sides) >= MIN_CHUNK else ()
+
+    def _calibration_model(self, number: int) -> Self:
+        """The estimator of one network that holds a block out: a share of the steps, one seed."""
+        model = clone(self).set_params(
+            n_seeds=1,
+            max_steps=-(-self.max_steps // self.calibration_blocks),
+            calibration_blocks=0,
+            validation_share=0.0,
+            on_progress=None,
+        )
+        model.store = None if self.store is None else Prefixed(self.store, f"block-{number}")
+        return cast(Self, model)
 
     def state(self) -> Any:
         """Class, parameters and everything learned; limits as a plain mapping."""

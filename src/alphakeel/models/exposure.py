@@ -52,17 +52,22 @@ class Past(NamedTuple):
 
 
 def composition_risk(shares: Tensor, past: Past) -> CompositionRisk:
-    """Risk of compositions (n_decisions, n_sequences, n_assets) from their returns on past days."""
+    """Risk of compositions (n_decisions, n_sequences, n_assets) from their returns on past days.
+
+    VaR and CVaR are volatility times the quantile and tail mean of filtered returns. Slopes go
+    through the volatility; the shape of the tail counts as given.
+    """
     own, known = _own_returns(shares, past)
     weight = known.to(own.dtype)
     count, kernel = weight.cumsum(dim=-1), _decay(own)
     squares = own * own
     mass = (weight @ kernel).clamp_min(1e-12)
-    deviation = torch.sqrt((squares @ kernel) / mass + FLOOR)
-    settled = count >= MIN_DAYS
-    shocks = own[..., 1:] / deviation[..., :-1]
-    var, cvar = _tail(shocks, known[..., 1:] & settled[..., :-1])
-    today, enough = deviation[..., -1], settled[..., -1]
+    today = torch.sqrt((squares @ kernel[:, -1]) / mass[..., -1] + FLOOR)
+    with torch.no_grad():
+        deviation = torch.sqrt((squares[..., :-1] @ kernel[:-1, :-1]) / mass[..., :-1] + FLOOR)
+        settled = count[..., :-1] >= MIN_DAYS
+        var, cvar = _tail(own[..., 1:] / deviation, known[..., 1:] & settled)
+    enough = count[..., -1] >= MIN_DAYS
     usual = torch.sqrt(squares.sum(dim=-1) / count[..., -1].clamp_min(1.0) + FLOOR)
     parts = (today, usual, today * var, today * cvar)
     unknown = torch.full_like(today, torch.nan)

@@ -2,7 +2,7 @@ r"""How much of a composition may be held: exposure that keeps limits by what is
 
 A composition (shares that sum to 1) is held at an exposure, the rest is cash:
 
-.. math:: e_t = g_t \min(1, A^{vol}_t, A^{VaR}_t, A^{CVaR}_t, A^{dd}_t)
+.. math:: e_t = \min(1, A^{vol}_t, A^{VaR}_t, A^{CVaR}_t, A^{dd}_t)
 
 Volatility and tail are those of today's composition on past days, so correlations are in them
 without a matrix; the drawdown is that of the portfolio's own wealth, in
@@ -111,7 +111,6 @@ def limit_exposure(
     *,
     limits: Mapping[str, float],
     factors: Mapping[str, Floats | float] | None = None,
-    gate: Floats | float = 1.0,
     lag: int = 1,
     cost_per_side: float = 0.0,
     end: int | None = None,
@@ -132,8 +131,6 @@ def limit_exposure(
     factors : mapping of str to ndarray of shape (n_decisions,) or float, optional
         By which a risk is taken to be larger than its forecast, by the name of its limit; 1 where
         left out.
-    gate : ndarray of shape (n_decisions,) or float, default=1.0
-        Further factor on exposure, in [0, 1].
     lag : int, default=1
         Rows between decision and trade.
     cost_per_side : float, default=0.0
@@ -165,8 +162,8 @@ def limit_exposure(
         raise DataError("decisions have to rise: each is made on a later day than the one before")
     applied = {name: np.ones(len(shares)) for name in limits} | dict(factors or {})
     risk = composition_risk(shares, returns, decisions)
-    ceiling = ceiling_of(np, risk, limits, applied) * gate
-    rate = drawdown_rate(np, risk, applied.get("max_drawdown", 1.0)) * gate
+    ceiling = ceiling_of(np, risk, limits, applied)
+    rate = drawdown_rate(np, risk, applied.get("max_drawdown", 1.0))
     growth, turnover, first = _held(shares, returns, decisions, lag, end)
     seen = np.minimum(first[:-1], np.maximum(decisions - decisions[0] - lag, 0))
     path = control_drawdown(
