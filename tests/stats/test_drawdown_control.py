@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,7 @@ def inputs_of(seed: int, *, n: int = 40, lag: int = 1, portfolios: int = 2) -> C
     rng = np.random.default_rng(seed)
     first = np.concatenate([[0], np.cumsum(rng.integers(1, 8, n))])
     growth = np.empty((first[-1], portfolios))
-    for a, b in zip(first[:-1], first[1:], strict=True):
+    for a, b in pairwise(first):
         daily = rng.normal(-0.001, 0.03, (b - a, portfolios))
         growth[a:b] = np.cumprod(1.0 + daily, axis=0) - 1.0
     return ControlInputs(
@@ -46,8 +47,8 @@ def by_hand(inputs: ControlInputs, column: int) -> list[float]:
         e = min(inputs.ceiling[t, column], cushion * inputs.rate[t, column])
         traded = abs(e - before) + min(e, before) * inputs.turnover[t, column]
         value = wealth[-1] * (1.0 - COST * traded)
-        for d in range(int(inputs.first[t]), int(inputs.first[t + 1])):
-            wealth.append(value * (1.0 + e * inputs.growth[d, column]))
+        days = slice(int(inputs.first[t]), int(inputs.first[t + 1]))
+        wealth += [value * (1.0 + e * gain) for gain in inputs.growth[days, column].tolist()]
         exposures.append(e)
         before = e
     return exposures

@@ -248,7 +248,7 @@ def path_risk(shares: Floats, data: PathData) -> CompositionRisk:
     """Risk of the composition of each row, (n_dates, 1), some rows at a time."""
     past, parts = past_of(data), []
     for start in range(0, len(shares), ROWS_AT_ONCE):
-        rows = slice(start, start + ROWS_AT_ONCE)
+        rows = slice(start, min(start + ROWS_AT_ONCE, len(shares)))
         returns, known, day = (torch.from_numpy(x)[None] for x in past.of_rows(rows))
         own = torch.from_numpy(shares[rows])[:, None]
         parts.append(composition_risk(own, Past(returns.to(own.dtype), known, day)))

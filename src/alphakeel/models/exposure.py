@@ -69,9 +69,12 @@ def composition_risk(shares: Tensor, past: Past) -> CompositionRisk:
         var, cvar = _tail(own[..., 1:] / deviation, known[..., 1:] & settled)
     enough = count[..., -1] >= MIN_DAYS
     usual = torch.sqrt(squares.sum(dim=-1) / count[..., -1].clamp_min(1.0) + FLOOR)
-    parts = (today, usual, today * var, today * cvar)
+    # NaN only at the end: times a slope of 0 it would still be NaN.
+    settled = enough & torch.isfinite(var)
+    tail = (today * torch.nan_to_num(part) for part in (var, cvar))
     unknown = torch.full_like(today, torch.nan)
-    return CompositionRisk(*(torch.where(enough, part, unknown) for part in parts))
+    known_parts = (torch.where(enough, part, unknown) for part in (today, usual))
+    return CompositionRisk(*known_parts, *(torch.where(settled, part, unknown) for part in tail))
 
 
 def _own_returns(shares: Tensor, past: Past) -> tuple[Tensor, Tensor]:
