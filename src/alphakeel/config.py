@@ -609,7 +609,8 @@ class StudyConfig(Section):
 
     models: tuple[str, ...] = common_option(
         ("linear", "lstm", "lstm_limited"),
-        f"models to compare: {', '.join(MODELS)} (linear always runs)",
+        "models to compare: linear (always), lstm, gru, attention, cnn_lstm (each also with "
+        "_limited), mlp, lightgbm, svr",
         choices=MODELS,
         question=_MODELS,
     )
