@@ -89,6 +89,7 @@ SHORT_FILES = {
     "factors/targets.py": "the only file that looks ahead",
     "models/restore.py": "knows every model, so that no model has to",
     "pipeline/screening.py": "the stage between the data set and the fits",
+    "stats/exposure_rules.py": "the formulas that a backtest and the training of networks share",
     "selection/deflation.py": "the correction for selection bias, shared by search and curve",
 }
 
