@@ -8,6 +8,7 @@ the recursion through the portfolio's own wealth that of `stats.drawdown_control
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, NamedTuple, cast
 
 import numpy as np
@@ -58,8 +59,9 @@ def composition_risk(shares: Tensor, past: Past) -> CompositionRisk:
     through the volatility; the shape of the tail counts as given.
     """
     own, known = _own_returns(shares, past)
-    weight = known.to(own.dtype)
-    count, kernel = weight.cumsum(dim=-1), _decay(own)
+    # Mostly all days are known of a composition, and one row serves all.
+    weight = torch.ones_like(own[:1, :1]) if bool(known.all()) else known.to(own.dtype)
+    count, kernel = weight.cumsum(dim=-1), _decay(own.dtype, own.device)
     squares = own * own
     mass = (weight @ kernel).clamp_min(1e-12)
     today = torch.sqrt((squares @ kernel[:, -1]) / mass[..., -1] + FLOOR)
@@ -93,11 +95,12 @@ def _own_returns(shares: Tensor, past: Past) -> tuple[Tensor, Tensor]:
     return taken.transpose(0, 1), seen.transpose(0, 1)
 
 
-def _decay(like: Tensor) -> Tensor:
+@lru_cache(maxsize=8)
+def _decay(dtype: torch.dtype, device: torch.device) -> Tensor:
     """Weight of day u (row) in the mean of day v (column): half for each `HALFLIFE` days."""
-    days = torch.arange(WINDOW, device=like.device)
+    days = torch.arange(WINDOW, device=device)
     lag = days[None, :] - days[:, None]
-    return torch.where(lag >= 0, 0.5 ** (lag.clamp_min(0) / HALFLIFE), 0.0).to(like.dtype)
+    return torch.where(lag >= 0, 0.5 ** (lag.clamp_min(0) / HALFLIFE), 0.0).to(dtype)
 
 
 def _tail(shocks: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:

@@ -264,8 +264,21 @@ def drawdowns(returns: Tensor, *, days: int | None = None) -> Tensor:
     else:
         never = torch.full_like(returns[:1], -torch.inf).expand(days - 2, *returns.shape[1:])
         begun = torch.cat([never, torch.zeros_like(returns[:1]), log_wealth])
-        peak = begun.unfold(0, days, 1).amax(dim=-1)
+        peak = _window_max(begun, days)
     return -torch.expm1(log_wealth - peak)
+
+
+def _window_max(x: Tensor, size: int) -> Tensor:
+    """Largest of each window of so many rows: the end of one block and the start of the next.
+
+    Two running maxima whatever the size (van Herk, 1992, doi:10.1016/0167-8655(92)90069-C).
+    """
+    n_windows, n_blocks = len(x) - size + 1, -(-len(x) // size)
+    fill = torch.full_like(x[:1], -torch.inf).expand(n_blocks * size - len(x), *x.shape[1:])
+    blocks = torch.cat([x, fill]).unflatten(0, (n_blocks, size))
+    from_start = blocks.cummax(dim=1).values.flatten(0, 1)
+    to_end = blocks.flip(1).cummax(dim=1).values.flip(1).flatten(0, 1)
+    return torch.maximum(to_end[:n_windows], from_start[size - 1 : size - 1 + n_windows])
 
 
 def max_drawdown(returns: Tensor, *, days: int | None = None) -> Tensor:
