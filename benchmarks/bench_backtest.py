@@ -1,4 +1,4 @@
-"""Daily-rebalanced backtest with costs and drift, 500 stocks x 2,770 days.
+"""Daily-rebalanced backtest with costs and drift, 500 stocks x 2,770 days; minimum variance.
 
 Run with ``python benchmarks/bench_backtest.py``; prints the measurements as JSON.
 """
@@ -12,6 +12,7 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
+from _backtest_stage import stage_seconds
 from alphakeel.backtest.costs import ProportionalCost
 from alphakeel.backtest.engine import run_backtest
 from alphakeel.backtest.market_rules import cn_market
@@ -161,12 +162,22 @@ def measure(seed: int = 0) -> list[dict[str, object]]:
             "CPU s",
         ),
     ]
-    for n_assets in (20, 500):
+    for n_assets in (20, 500, 1000, 3000):
         eligible = np.ones((1, n_assets), dtype=np.bool_)
         part = np.ascontiguousarray(returns[:, :n_assets])
-        seconds = cpu_seconds(lambda p=part, e=eligible: minimum_variance(p, last, e))  # type: ignore[misc]
+        if n_assets > N_ASSETS:
+            _, wide = make_inputs(seed, n_dates=253, n_assets=n_assets)
+            part, last = np.diff(wide, axis=0) / wide[:-1], np.array([251])
+        seconds = cpu_seconds(lambda p=part, d=last, e=eligible: minimum_variance(p, d, e))  # type: ignore[misc]
         lines.append(_line(f"minimum variance, {n_assets} stocks, one solve", seconds, "CPU s"))
-    return lines
+    return [*lines, stage_line(seed)]
+
+
+def stage_line(seed: int, n_assets: int = 3000) -> dict[str, object]:
+    """The backtest stage of a study, once: the machine's neighbours are in it."""
+    seconds, days, decisions = stage_seconds(seed, N_DATES, n_assets)
+    name = f"backtest stage of a study, {n_assets} x {N_DATES}"
+    return _line(name, seconds, "CPU s", note=f"{days} days tested, {decisions} decisions")
 
 
 if __name__ == "__main__":

@@ -156,7 +156,7 @@ class TestKeywords:
     [
         ({"sead": 1}, ["unknown setting sead", "seed"]),
         ({"network": {"drop_out": 0.1}}, ["network.drop_out", "network.dropout"]),
-        ({"rebalance_every": 3}, ["rebalance_every", "walk_forward.rebalance_every"]),
+        ({"rebalance": 3}, ["rebalance", "walk_forward.rebalance"]),
         ({"network": {"dropout": -0.1}}, ["network.dropout", "at least 0"]),
         ({"network": {"hidden": 3.5}}, ["network.hidden", "whole number"]),
         ({"network": {"hidden": True}}, ["network.hidden", "whole number"]),
@@ -224,6 +224,7 @@ def optional_settings() -> list[tuple[str, str]]:
                 (section.name, key.name)
                 for key in dataclasses.fields(own)
                 if isinstance(hints[key.name], types.UnionType)
+                and type(None) in hints[key.name].__args__
             ]
     return found
 

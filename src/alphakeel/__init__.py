@@ -72,6 +72,9 @@ _PUBLIC = {
     "run_study": "study",
     "run_audit": "audit",
     "save_run": "storage.runs",
+    "open_run": "storage.saved_runs",
+    "decide": "live.decision",
+    "monitor_run": "live.monitor",
     "write_report": "report.page",
 }
 
@@ -107,6 +110,8 @@ if TYPE_CHECKING:
     from alphakeel.factors.base import Factor, compute_factors
     from alphakeel.factors.custom import factor, load_factors
     from alphakeel.factors.screening import FactorScreen
+    from alphakeel.live.decision import decide
+    from alphakeel.live.monitor import monitor_run
     from alphakeel.models.importance import explain_score
     from alphakeel.models.linear import LinearForecaster
     from alphakeel.models.sequence import (
@@ -125,6 +130,7 @@ if TYPE_CHECKING:
     from alphakeel.skfolio_alpha import DeepAlpha
     from alphakeel.storage.datasets import load_dataset, save_dataset
     from alphakeel.storage.runs import save_run
+    from alphakeel.storage.saved_runs import open_run
     from alphakeel.study import run_study
 
 

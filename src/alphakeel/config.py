@@ -47,20 +47,9 @@ __all__ = [
     "load_config",
 ]
 
-MODELS = (
-    "linear",
-    "lstm",
-    "lstm_limited",
-    "gru_limited",
-    "attention_limited",
-    "cnn_lstm_limited",
-    "gru",
-    "attention",
-    "cnn_lstm",
-    "mlp",
-    "lightgbm",
-    "svr",
-)
+_LIMITED = ("lstm_limited", "gru_limited", "attention_limited", "cnn_lstm_limited")
+_NETWORKS = ("lstm", *_LIMITED, "gru", "attention", "cnn_lstm", "mlp")
+MODELS = ("linear", *_NETWORKS, "lightgbm", "svr")
 
 # The questions that a settings file answers, in its order.
 _MODELS = "Which models, and how hard are they trained?"
@@ -80,6 +69,7 @@ RENAMED = {
     "overlay.var_95": "overlay.var_cap",
     "costs.per_side": "costs.cost_per_side",
     "report.bootstrap": "report.n_bootstrap",
+    "walk_forward.rebalance_every": "walk_forward.rebalance",
 }
 
 
@@ -231,13 +221,25 @@ class WalkForwardConfig(Section):
 
     test_start: dt.date | None = common_option(
         None,
-        "first day of the test, as YYYY-MM-DD (default: 2010-01-01, or 60 % into shorter data)",
+        "first day of the test, as YYYY-MM-DD (default: a year's first, after 5 years of data; "
+        "sp500: 2010-01-01)",
     )
     test_end: dt.date | None = common_option(
-        None, "last day of the test, as YYYY-MM-DD (default: 2020-12-31, or the end of the data)"
+        None,
+        "last day of the test, as YYYY-MM-DD (default: the end of the data; sp500: 2020-12-31)",
     )
-    refit_every: int = common_option(504, "trading days between two fits", low=20)
-    rebalance_every: int = common_option(5, "trading days between two decisions", within=(1, 63))
+    refit_every: int | str = common_option(
+        504,
+        "trading days between two fits, from the start of the test on, or yearly or quarterly",
+        low=20,
+        choices=("yearly", "quarterly"),
+    )
+    rebalance: int | str = common_option(
+        "weekly",
+        "when portfolios are decided: weekly, monthly, or weekdays from one decision to the next",
+        within=(1, 63),
+        choices=("weekly", "monthly"),
+    )
     embargo: int = option(
         5, "trading days left out between training and test, besides those of the target", low=0
     )
@@ -543,15 +545,17 @@ class CostConfig(Section):
         0.1, "largest order, as a share of the day's traded value (us, cn)", within=(1e-4, 1)
     )
     impact: float = option(1.0, "strength of the square-root impact (us, cn)", within=(0, 10))
+    cash_rate: float | str = common_option(
+        0.0,
+        "annual interest on cash, a fraction, or data: the rate of each day that the data carry",
+        within=(-0.05, 0.5),
+        choices=("data",),
+    )
     financing_rate: float = option(
-        0.03,
-        "annual interest on borrowed cash, a fraction (read where overlay.max_exposure exceeds 1)",
-        within=(0, 0.5),
+        0.03, "annual interest on borrowed cash above cash_rate, a fraction", within=(0, 0.5)
     )
     borrow_rate: float = option(
-        0.01,
-        "annual fee on stocks sold short, a fraction (read with allocation.neutral only)",
-        within=(0, 1),
+        0.01, "annual fee on stocks sold short, a fraction (allocation.neutral)", within=(0, 1)
     )
 
 
@@ -562,6 +566,7 @@ class ReportConfig(Section):
     level: float = option(0.95, "confidence level of the intervals", within=(0.5, 0.999))
     drivers: bool = common_option(True, "explain which factors drive the scores, after the fits")
     n_bootstrap: int = option(1000, "block-bootstrap resamples behind each interval", low=100)
+    mlflow: str = option("", "SQLite database of MLflow that runs are logged in (empty: none)")
     zigzag: float = option(
         0.1,
         "fall of the index, a fraction, that makes a bear market in hindsight (Table II)",
@@ -656,19 +661,8 @@ class StudyConfig(Section):
 def load_config(path: str | Path) -> StudyConfig:
     """Read settings from a TOML file.
 
-    Parameters
-    ----------
-    path : str or Path
-        The file; keys that it leaves out keep their defaults.
-
-    Returns
-    -------
-    StudyConfig
-
-    Raises
-    ------
-    ConfigError
-        If the file cannot be read or parsed, or a key is unknown, mistyped or out of range.
+    Keys that the file leaves out keep their defaults. ConfigError if it cannot be read or parsed,
+    or a key is unknown, mistyped or out of range.
     """
     return config_from_dict(read_toml(path))
 
@@ -683,11 +677,14 @@ def config_to_dict(config: StudyConfig) -> dict[str, Any]:
     return typing.cast("dict[str, Any]", plain_values(config))
 
 
-def config_to_toml(config: StudyConfig | None = None, *, every: bool = True) -> str:
+def config_to_toml(
+    config: StudyConfig | None = None, *, every: bool = True, without: tuple[str, ...] = ()
+) -> str:
     """Settings as a TOML file in which every key is explained; by default all defaults.
 
     `every=False` leaves out the keys that few people change, unless they are not at their default.
-    Reading the text back gives the same settings; keys without a value are commented out.
+    Reading the text back gives the same settings; keys without a value are commented out, keys of
+    the root `without` which it is wanted are left out.
     """
     title = ["Settings of an alphakeel study."]
     if every:
@@ -697,4 +694,4 @@ def config_to_toml(config: StudyConfig | None = None, *, every: bool = True) -> 
         title.append(
             "A key that is left out keeps its default. All keys: alphakeel init --all all.toml"
         )
-    return to_toml(config or StudyConfig(), title, every=every)
+    return to_toml(config or StudyConfig(), title, every=every, without=without)

@@ -24,7 +24,6 @@ from alphakeel.models.sequence import (
     SequenceForecaster,
 )
 from alphakeel.models.tabular import LightGBMForecaster, SupportVectorForecaster, import_lightgbm
-from alphakeel.stats.splits import purge_length
 
 __all__ = [
     "BENCHMARKS",
@@ -110,7 +109,11 @@ def work_of(model: str, config: StudyConfig) -> float:
 
 
 def make_forecaster(
-    model: str, config: StudyConfig, on_progress: Callable[[int, int, int, float], object]
+    model: str,
+    config: StudyConfig,
+    on_progress: Callable[[int, int, int, float], object],
+    *,
+    purge: int = 0,
 ) -> Forecaster:
     """Build a model that is still to be fitted, by its name in `alphakeel.config.MODELS`.
 
@@ -118,7 +121,8 @@ def make_forecaster(
     vectors take the number of seeds. Networks under limits ignore six of its options
     (`learning_rate`, `weight_decay`, `mse_weight`, `validation_share`, `evaluate_every`,
     `patience`): `RiskLimitedLSTM` has values of its own. Networks report (member, step,
-    max_steps, loss) to `on_progress`.
+    max_steps, loss) to `on_progress`. `purge` is the number of decisions between training and
+    validation, for the models that validate.
 
     Examples
     --------
@@ -131,11 +135,6 @@ def make_forecaster(
     seeds: dict[str, Any] = {"n_seeds": network["n_seeds"], "seed": config.seed}
     if model == "svr":
         return SupportVectorForecaster(**seeds)
-    purge = purge_length(
-        lag=config.target.lag,
-        horizons=config.target.horizons,
-        step=config.walk_forward.rebalance_every,
-    )
     if model == "lightgbm":
         return LightGBMForecaster(**config.boosting.keywords(), purge=purge, **seeds)
     if model in LIMITED:

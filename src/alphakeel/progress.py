@@ -1,14 +1,38 @@
-"""Progress of a long computation, reported from any thread."""
+"""Progress of a long computation, reported from any thread; and the threads themselves.
+
+A thread cannot be ended from outside. One that goes on computing while the interpreter shuts down
+aborts the process, so a failure asks the other threads to end, and waits for them.
+"""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TypeVar
 
-__all__ = ["Clock", "Progress", "Task", "Tracker"]
+import joblib
+
+__all__ = [
+    "KEPT",
+    "CancelledError",
+    "Clock",
+    "Progress",
+    "Task",
+    "Tracker",
+    "raise_if_cancelled",
+    "run_in_threads",
+]
+
+T = TypeVar("T")
+
+# The stage of a `Progress` that says how much would outlive the process.
+KEPT = "kept"
+
+# Seconds that a failure waits for threads that do not ask whether to end.
+_PATIENCE = 10.0
 
 
 @dataclass(frozen=True)
@@ -63,6 +87,10 @@ class Tracker:
         yield task
         task.at(1.0)
 
+    def tell_kept(self, detail: str) -> None:
+        """Report what would outlive the process, in words."""
+        self._moved(KEPT, 0.0, detail)
+
     def _moved(self, stage: str, units: float, detail: str) -> None:
         with self._lock:
             self._done += units
@@ -82,6 +110,7 @@ class Task:
 
     def at(self, share: float, detail: str = "") -> None:
         """Report the finished share of this task; a smaller one than before counts as none."""
+        raise_if_cancelled()
         gained = max(0.0, share - self._share)
         self._share += gained
         text = ", ".join(part for part in (self._detail, detail) if part)
@@ -100,3 +129,82 @@ class Clock:
         start = time.perf_counter()
         yield
         self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
+
+
+class CancelledError(Exception):
+    """Ends a thread whose result nobody wants any more; never seen outside of `run_in_threads`."""
+
+
+class _Crew:
+    """Threads that work for one result: the first failure, and how many are at work."""
+
+    def __init__(self) -> None:
+        self.failure: BaseException | None = None
+        self.cancelled = False
+        self._at_work = 0
+        self._changed = threading.Condition()
+
+    def run(self, call: Callable[[], T]) -> T:
+        """Run one call in this thread."""
+        with self._changed:
+            if self.cancelled:
+                raise CancelledError
+            self._at_work += 1
+        before = getattr(_of_thread, "crew", None)
+        _of_thread.crew = self
+        try:
+            return call()
+        except BaseException as error:
+            self.fail(error)
+            raise
+        finally:
+            _of_thread.crew = before
+            with self._changed:
+                self._at_work -= 1
+                self._changed.notify_all()
+
+    def fail(self, error: BaseException) -> None:
+        """Remember the first failure, and ask every thread to end."""
+        with self._changed:
+            if self.failure is None:
+                self.failure = error
+            self.cancelled = True
+
+    def wait(self) -> None:
+        """Wait until no thread is at work, or patience ends."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._at_work == 0, _PATIENCE)
+
+
+_of_thread = threading.local()
+
+
+def raise_if_cancelled() -> None:
+    """End this thread if another one of its `run_in_threads` has failed; cheap, for loops."""
+    crew = getattr(_of_thread, "crew", None)
+    if crew is not None and crew.cancelled:
+        raise CancelledError
+
+
+def run_in_threads(calls: Iterable[Callable[[], T]], jobs: int) -> list[T]:
+    """Results of calls in their order, `jobs` at a time.
+
+    Where one fails, the others end at their next report of progress or `raise_if_cancelled`; they
+    are waited for, some seconds at most, and then the first failure is raised.
+
+    Examples
+    --------
+    >>> run_in_threads([lambda: 1, lambda: 2], jobs=2)
+    [1, 2]
+    """
+    crew = _Crew()
+    try:
+        parallel = joblib.Parallel(n_jobs=jobs, prefer="threads")
+        return list(parallel(joblib.delayed(crew.run)(call) for call in calls))
+    except BaseException as error:
+        crew.fail(error)
+        crew.wait()
+        first = crew.failure
+        if first is None or first is error or not isinstance(error, Exception):
+            raise
+        raise first from None

@@ -14,7 +14,7 @@ from skfolio.containers import AssetPanel
 
 from alphakeel.config import StudyConfig
 from alphakeel.data.bundled import BUNDLED, load_bundled
-from alphakeel.data.loading import load_panel
+from alphakeel.data.loading import read_panel
 from alphakeel.data.panel import market_index
 from alphakeel.errors import ConfigError
 from alphakeel.factors.base import FactorSet
@@ -22,7 +22,7 @@ from alphakeel.factors.base import FactorSet
 __all__ = ["cautions", "describe_fields", "hash_panel", "load_data", "versions_at_work"]
 
 
-def load_data(config: StudyConfig) -> tuple[AssetPanel, StudyConfig, str]:
+def load_data(config: StudyConfig) -> tuple[AssetPanel, StudyConfig, str, tuple[str, ...]]:
     """Load the panel that the settings name, and complete the settings with its test window.
 
     Returns
@@ -31,6 +31,8 @@ def load_data(config: StudyConfig) -> tuple[AssetPanel, StudyConfig, str]:
     config : StudyConfig
         With `walk_forward.test_start` and `test_end` filled in for bundled data.
     name : str
+    notes : tuple of str
+        How files were understood, where that moves numbers; sentences.
 
     Raises
     ------
@@ -48,11 +50,12 @@ def load_data(config: StudyConfig) -> tuple[AssetPanel, StudyConfig, str]:
             walk = config.walk_forward
             walk = replace(walk, test_start=walk.test_start or start, test_end=walk.test_end or end)
             config = replace(config, walk_forward=walk)
-        return panel, config, data.source
-    panel = load_panel(
+        return panel, config, data.source, ()
+    panel, notes = read_panel(
         data.source, start=data.start, end=data.end, universe=data.universe, top=data.top or None
     )
-    return panel, config, data.source.rstrip("/").rsplit("/", 1)[-1]
+    name = data.source.rstrip("/").rsplit("/", 1)[-1]
+    return panel, config, name, tuple(f"{note[0].upper()}{note[1:]}." for note in notes)
 
 
 def _between(panel: AssetPanel, start: dt.date | None, end: dt.date | None) -> AssetPanel:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -17,6 +18,7 @@ from alphakeel.data.panel import market_index
 from alphakeel.evaluation import attribution, risk
 from alphakeel.evaluation import performance as performance_tables
 from alphakeel.evaluation.performance import HasReturns, return_series
+from alphakeel.evaluation.recommendation import Recommendation, recommend, recommendation_table
 from alphakeel.evaluation.regimes import MarketRegimes, agreement_table, lag_table, regime_table
 from alphakeel.evaluation.risk import Stress
 from alphakeel.model_factory import EQUAL_WEIGHT, LABELS, under_overlay
@@ -210,6 +212,10 @@ class Study:
         """Maximum drawdown, Sharpe ratio and VaR of every strategy, with intervals."""
         return self.tables()["table_1"]
 
+    def recommendation(self) -> Recommendation:
+        """Which strategy to hold, and why: `evaluation.recommendation` has the rule."""
+        return recommend(self._tables["recommendation"])
+
     def tables(self) -> dict[str, pd.DataFrame]:
         """Every table of the study by name; all values are fractions."""
         return {name: table.copy() for name, table in self._tables.items()}
@@ -241,8 +247,9 @@ def _boot(study: Study) -> dict[str, Any]:
     return {"level": report.level, "n_bootstrap": report.n_bootstrap, "seed": study.config.seed}
 
 
-def _step(study: Study) -> int:
-    return study.config.walk_forward.rebalance_every
+def _lags(study: Study, horizons: Sequence[int]) -> list[int]:
+    """For each horizon in days the decisions of the test whose forward returns overlap."""
+    return [study.dataset.rows_ahead(h, study.plan.tested) for h in horizons]
 
 
 def _performance_tables(study: Study) -> dict[str, pd.DataFrame]:
@@ -263,6 +270,12 @@ def _performance_tables(study: Study) -> dict[str, pd.DataFrame]:
         "by_year": performance_tables.by_year_table(every, days),
         "periods": performance_tables.period_table(every, days, cuts=_cuts(study)),
         "costs": performance_tables.cost_table(every),
+        "recommendation": recommendation_table(
+            every,
+            [name for name in every if name != EQUAL_WEIGHT],
+            benchmark=EQUAL_WEIGHT,
+            **_boot(study),
+        ),
     }
 
 
@@ -323,7 +336,8 @@ def _regime_tables(study: Study) -> dict[str, pd.DataFrame]:
     if study.regimes is None:
         return {}
     net = {name: ledger.net_returns for name, ledger in study.every_ledger().items()}
-    boot = {"baseline": LABELS["linear"], **_boot(study)}
+    cash = study.strategies[EQUAL_WEIGHT].riskless
+    boot = {"baseline": LABELS["linear"], "riskless": cash, **_boot(study)}
     causal = {
         rule: regime_table(net, label_of_day(labels)[study.test], **boot)
         for rule, labels in study.regimes.causal.items()
@@ -354,14 +368,15 @@ def _score_tables(study: Study) -> dict[str, pd.DataFrame]:
     series = {model.label: (model.ic, model.rank_ic) for model in study.models.values()}
     drivers = {model.label: model.drivers for model in study.models.values()}
     decay = {model.label: model.decay for model in study.models.values()}
-    horizons, step = study.config.target.horizons, _step(study)
+    horizons = study.config.target.horizons
+    lags = _lags(study, horizons)
     return {
-        "ic": performance_tables.ic_table(series, horizons, step=step, **_boot(study)),
+        "ic": performance_tables.ic_table(series, horizons, lags=lags, **_boot(study)),
         "seeds": performance_tables.seed_table(study.portfolios.members, _member_rank_ic(study)),
-        "decay": performance_tables.decay_table(decay, DECAY, step=step, **_boot(study)),
-        "drivers": performance_tables.importance_table(
-            drivers, lags=-(-max(horizons) // step), **_boot(study)
+        "decay": performance_tables.decay_table(
+            decay, DECAY, lags=_lags(study, DECAY), **_boot(study)
         ),
+        "drivers": performance_tables.importance_table(drivers, lags=max(lags), **_boot(study)),
     }
 
 
@@ -390,11 +405,11 @@ def _limits_table(study: Study) -> pd.DataFrame:
         if model.limits is None or model.limits.empty:
             continue
         own = model.limits.rename(columns={"limit": "allowed", "limit_name": "limit"})
-        rows += (
-            own.assign(model=model.label, period=[f"fold {fold}" for fold in own["fold"]])
-            .drop(columns="fold")
-            .to_dict("records")
-        )
+        in_folds = own.assign(model=model.label, period=[f"fold {fold}" for fold in own["fold"]])
+        rows += [
+            {str(name): value for name, value in record.items()}
+            for record in in_folds.drop(columns="fold").to_dict("records")
+        ]
         rows += _realised_limits(study, model.label, own)
     table = pd.DataFrame(rows, columns=columns)
     return table.assign(excess=table["realised"] / table["allowed"] - 1.0)

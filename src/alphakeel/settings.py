@@ -193,15 +193,24 @@ def plain_values(value: Any) -> Any:
     return value.isoformat() if isinstance(value, dt.date) else value
 
 
-def to_toml(config: Section, title: Collection[str], *, every: bool = True) -> str:
+def to_toml(
+    config: Section,
+    title: Collection[str],
+    *,
+    every: bool = True,
+    without: Collection[str] = (),
+) -> str:
     """Settings as a TOML text, grouped by question, each key under the line that explains it.
 
     Without `every`, keys that are not common are left out unless they differ from their default,
     so that reading the text back gives the same settings. Keys without a value are commented out.
+    Keys of the root `without` which it is wanted are left out, too.
     The options of the root come first, as TOML has it, and so does their question.
     """
     groups: dict[str, list[str]] = {}
     for spec in dataclasses.fields(config):
+        if spec.name in without:
+            continue
         lines = groups.setdefault(spec.metadata["question"], [])
         value = getattr(config, spec.name)
         if not isinstance(value, Section):
@@ -260,9 +269,11 @@ def _section_name(cls: type[Section]) -> str:
 def _coerce(value: Any, hint: Any, where: str) -> Any:
     """Convert `value` to the declared type where no information is lost, else refuse it."""
     if isinstance(hint, types.UnionType):
-        if value is None or value == NONE:
+        kinds = [arg for arg in hint.__args__ if arg is not type(None)]
+        if len(kinds) < len(hint.__args__) and (value is None or value == NONE):
             return None
-        hint = next(arg for arg in hint.__args__ if arg is not type(None))
+        # Of several types a text is kept as it is: its choices are checked with the range.
+        hint = str if str in kinds and isinstance(value, str) else kinds[0]
     if typing.get_origin(hint) is tuple:
         if isinstance(value, str) or not isinstance(value, (list, tuple)):
             raise ConfigError(f"{where} must be a list, not {value!r}.")
@@ -294,11 +305,15 @@ def _check_range(value: Any, meta: Mapping[str, Any], where: str) -> None:
     low, high, choices = meta["low"], meta["high"], meta["choices"]
     if value is None:
         return
+    if choices and not (low is not None and isinstance(value, (int, float))):
+        if value not in choices:
+            near = difflib.get_close_matches(str(value), choices, 1)
+            hint = f"; did you mean {near[0]}?" if near else "."
+            most = "" if low is None else ", or a number"
+            words = f"{', '.join(choices)}{most}"
+            raise ConfigError(f"{where} must be one of {words}, not {value!r}{hint}")
+        return
     if low is not None and value < low:
         raise ConfigError(f"{where} must be at least {low:g}, not {value!r}.")
     if high is not None and value > high:
         raise ConfigError(f"{where} must be at most {high:g}, not {value!r}.")
-    if choices and value not in choices:
-        near = difflib.get_close_matches(str(value), choices, 1)
-        hint = f"; did you mean {near[0]}?" if near else "."
-        raise ConfigError(f"{where} must be one of {', '.join(choices)}, not {value!r}{hint}")

@@ -161,7 +161,6 @@ class DeepAlpha(BaseAlpha):
             volatility=volatility,
             sample=universe,
             decisions=np.arange((len(price) - 1) % self.step, len(price), self.step),
-            step=self.step,
             lag=self.lag,
             horizons=horizons,
         )

@@ -14,8 +14,9 @@ each fold reads its own past only:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 
 from skfolio.containers import AssetPanel
 
@@ -64,8 +65,10 @@ def run_study(
     config: StudyConfig | None = None,
     *,
     name: str = "panel",
+    notes: Sequence[str] = (),
     on_progress: Callable[[Progress], None] | None = None,
     store: Store | None = None,
+    finished: Store | None = None,
 ) -> Study:
     """Run the whole study on a panel.
 
@@ -77,12 +80,18 @@ def run_study(
         Settings; the defaults suit daily data of a few dozen stocks or more.
     name : str
         Of the data, in the report.
+    notes : sequence of str
+        What a reader must know about the data, before what the study notes itself.
     on_progress : callable, optional
         Called with a `Progress` now and then, possibly from several threads.
     store : Store, optional
         Checkpoints every fit, such as `alphakeel.storage.checkpoints.DiskStore`. A killed study
         resumes from there when it is run again on the same data with the same settings, to the same
-        numbers; checkpoints of other studies do not count.
+        numbers. A fit counts whatever study it was made for if all that it reads is the same, so
+        that more days, or a longer test, fit only what is new.
+    finished : Store, optional
+        Fits of finished runs, such as `alphakeel.storage.saved_models.SavedFits`, which count in
+        the same way.
 
     Returns
     -------
@@ -113,11 +122,14 @@ def run_study(
     plan = Plan.of(panel, config or StudyConfig(), name)
     run = _Run(plan, on_progress)
     key = study_key(plan.panel_hash, config_to_dict(plan.config), plan.versions)
-    cache = FitCache(store, key)
+    cache = FitCache(store, key, finished)
     resumed = cache.begin()
 
     with run.stage("prepare"):
         dataset = prepare_dataset(panel, plan, run.tracker)
+        if notes and dataset.provenance is not None:
+            known = replace(dataset.provenance, cautions=(*notes, *dataset.provenance.cautions))
+            dataset = replace(dataset, provenance=known)
     with run.stage("screen"):
         trains = [fold.train for fold in plan.folds]
         screens = screen_factors(dataset, trains, plan.config, plan.models, run.screening)

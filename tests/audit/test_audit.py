@@ -46,7 +46,7 @@ QUICK = StudyConfig(
     models=("linear",),
     factors=FEW,
     cleaning=CleaningConfig(min_history=60),
-    walk_forward=WalkForwardConfig(refit_every=100, rebalance_every=10),
+    walk_forward=WalkForwardConfig(refit_every=100, rebalance=10),
     target=TargetConfig(horizons=(5,)),
     jobs=1,
 )
@@ -472,7 +472,7 @@ class TestSeededMachinery:
     def test_training_on_the_test_learns_shuffled_labels(self, panel: AssetPanel) -> None:
         from alphakeel.audit import evidence
 
-        walk = WalkForwardConfig(refit_every=1000, rebalance_every=5)
+        walk = WalkForwardConfig(refit_every=1000, rebalance=5)
         base = prepare_study(panel, replace(QUICK, walk_forward=walk), FACTORS)
         folds = tuple(replace(f, train=f.test) for f in base.plan.folds)
         cheating = replace(base, plan=replace(base.plan, folds=folds))
@@ -538,7 +538,7 @@ models = ["linear"]
 min_history = 60
 [walk_forward]
 refit_every = 100
-rebalance_every = 10
+rebalance = 10
 [target]
 horizons = [5]
 """

@@ -91,6 +91,12 @@ class TestNothingMoves:
         study = study_of(panel, models=["lstm"], network=NETWORK)
         assert moved(study, panel, "scramble") == ""
 
+    @pytest.mark.parametrize("models", [["linear"], ["lstm"]])
+    def test_when_a_later_split_rescales_adjusted_prices(
+        self, panel: AssetPanel, models: list[str]
+    ) -> None:
+        assert moved(study_of(panel, models=models, network=NETWORK), panel, "split") == ""
+
     def test_the_cut_takes_stocks_away(self, panel: AssetPanel) -> None:
         past, columns = cut_off(panel, CUT)
         assert past.active_mask.shape == (CUT + 1, len(columns))

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from skfolio import Portfolio
 
 from alphakeel.backtest.costs import ProportionalCost
-from alphakeel.backtest.engine import run_backtest
+from alphakeel.backtest.engine import check_prices, run_backtest
 from alphakeel.backtest.ledger import Ledger
 from alphakeel.errors import AlphakeelError, ConfigError, DataError
 from helpers import ledger_arrays
@@ -267,6 +267,16 @@ class TestAccounting:
         fast = run_backtest(targets, prices)
         np.testing.assert_allclose(careful.wealth, fast.wealth, rtol=1e-13)
         np.testing.assert_allclose(careful.weights[:, :-1], fast.weights, atol=1e-13)
+
+    @pytest.mark.parametrize("rough", [False, True])
+    def test_prices_checked_once_serve_every_backtest(self, rough: bool) -> None:
+        targets, prices, tradable = random_market(4, rough=rough)
+        checked = check_prices(prices)
+        for rate in (0.0, 0.002, 0.001):
+            terms = {"tradable": tradable, "cost": ProportionalCost(rate)}
+            one, other = (run_backtest(targets, p, **terms) for p in (prices, checked))
+            for name in ("weights", "trades", "wealth", "costs", "forced_sales"):
+                np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
 
     def test_initial_wealth_is_only_a_unit(self) -> None:
         targets, prices, tradable = random_market(5)

@@ -32,7 +32,7 @@ from alphakeel.risk.stress import portfolio_shock_table
 from alphakeel.study import run_study
 from helpers import assert_same_until, run_command, scrambled_after, tiny_config
 
-BASE = tiny_config(walk_forward={"refit_every": 200})
+BASE = tiny_config(walk_forward={"refit_every": 200, "test_start": "2011-10-04"})
 ONLY_VOLATILITY = OverlayConfig(target_volatility=0.16, var_cap=None, brake_start=None)
 
 

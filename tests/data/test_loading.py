@@ -10,10 +10,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from alphakeel.data.columns import field_of
 from alphakeel.data.loading import inspect_path, load_panel
 from alphakeel.data.panel import panel_from_long, panel_to_long
 from alphakeel.data.parsing import parse_dates, read_numbers
-from alphakeel.data.tables import field_of
 from alphakeel.errors import ConfigError, DataError
 
 DAYS = pd.bdate_range("2015-01-01", periods=70, name="date")
@@ -320,7 +320,7 @@ class TestOurFolder:
         pd.DataFrame({"a": [1]}).to_csv(folder / "fundamentals.csv")
         notes = " ".join(inspect_path(folder).notes)
         assert "extra.csv" in notes
-        assert "fundamentals is not used" in notes
+        assert "fundamentals.csv is not used" in notes
 
 
 class TestWindow:
@@ -411,6 +411,9 @@ class TestParsing:
             (["1 234,5", "99"], [1234.5, 99]),
             (["1'234.50", "99"], [1234.5, 99]),
             (["", "NA", " - "], [np.nan] * 3),
+            (["103.27M", "2.5k", "1B", "7", "-"], [103.27e6, 2500, 1e9, 7, np.nan]),
+            (["1,5K", "31,77M"], [1500, 31.77e6]),
+            (["$3204.4", " $3,204.50", "-$1"], [3204.4, 3204.5, -1]),
         ],
     )
     def test_numbers(self, texts: list[str], numbers: list[float]) -> None:

@@ -27,7 +27,9 @@ def portfolios() -> dict[str, ReturnSeries]:
     for name, beta, noise in (("Linear", 1.0, 0.003), ("LSTM", 0.6, 0.004), ("Other", 1.3, 0.002)):
         net = beta * market + noise * rng.standard_normal(600)
         turnover = rng.uniform(0.0, 0.1, 600)
-        found[name] = ReturnSeries(net, net + 0.001 * turnover, turnover, np.ones(600))
+        found[name] = ReturnSeries(
+            net, net + 0.001 * turnover, np.zeros(600), turnover, np.ones(600)
+        )
     return found
 
 

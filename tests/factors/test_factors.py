@@ -12,6 +12,7 @@ import pytest
 from scipy.stats import rankdata, skew
 from skfolio.containers import AssetPanel, FieldCategorical
 
+from alphakeel.data.validation import REPORT_FIELDS
 from alphakeel.errors import ConfigError, DataError
 from alphakeel.factors import FACTORS, Factor, FactorSet, compute_factors, standardise
 from alphakeel.factors.base import factor_table
@@ -47,6 +48,8 @@ def market_fields(seed: int = 0) -> Fields:
         "earnings_to_price": rng.normal(0.05, 0.05, shape),
         "book_to_price": rng.uniform(0.2, 1.5, shape),
     }
+    later = np.random.default_rng(seed + 1)  # leaves the numbers before as they are
+    fields |= {name: later.normal(0.1, 0.1, shape) for name in REPORT_FIELDS}
     gaps = rng.random(shape) < 0.003
     for values in fields.values():
         values[gaps] = np.nan
@@ -221,6 +224,8 @@ class TestReference:
         agree("book_yield_change_252", book_value - book_value.shift(252))
         agree("return_on_equity", earnings / book_value)
         agree("size", np.log(FIELDS["market_cap"]))
+        for name in REPORT_FIELDS:
+            agree(name, FIELDS[name])
         paid = returns() - np.log(pd.DataFrame(FIELDS["close"])).diff()
         paid = paid.where((paid > 0.001) & (paid < 0.15) | paid.isna(), 0.0)
         agree("dividend_yield_252", paid.rolling(252, min_periods=202).sum(), atol=1e-6)

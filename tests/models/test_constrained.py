@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -25,7 +25,8 @@ from alphakeel.models.constrained import (
 from alphakeel.models.networks import LSTMNetwork
 from alphakeel.models.restore import restore
 from alphakeel.portfolio.exposure import limit_exposure
-from alphakeel.stats.performance import held_path
+from alphakeel.stats.drawdown_control import window_drawdown
+from alphakeel.stats.performance import annual_volatility, held_path, value_at_risk
 
 TRUNKS = (RiskLimitedLSTM, RiskLimitedGRU, RiskLimitedAttention, RiskLimitedCNNLSTM)
 
@@ -479,3 +480,78 @@ def test_a_fixed_temperature_concentrates() -> None:
         weights = network.numpy_shares(heads, data)
         largest.append(weights.max())
     assert largest[0] > largest[1] > largest[2]
+
+
+def _day_by_day(weights: np.ndarray, returns: np.ndarray, cost: float) -> np.ndarray:
+    """Net returns of a path, one known day after another: an independent twin of `held_path`."""
+    wealth, stocks, path = 1.0, np.zeros(weights.shape[1]), []
+    for target, days in zip(weights, returns, strict=True):
+        before = wealth
+        wealth *= 1.0 - cost * np.abs(target - stocks / wealth).sum()
+        stocks, cash = target * wealth, wealth * (1.0 - target.sum())
+        for day in days[np.isfinite(days).any(axis=1)]:
+            stocks = stocks * (1.0 + np.nan_to_num(day))
+            wealth = stocks.sum() + cash
+            path.append(wealth / before - 1.0)
+            before = wealth
+    return np.array(path)
+
+
+class TestUnevenSteps:
+    """Weeks with a holiday are shorter: their risk is that of the days that there were."""
+
+    LIMITS: ClassVar[PathLimits] = PathLimits(
+        volatility=0.08, var_95=0.01, max_drawdown=0.06, turnover=40.0
+    )
+
+    def test_limits_are_measured_day_by_day(self, sample: dict[str, Any]) -> None:
+        returns = sample["returns"].copy()
+        returns[::3, 4] = np.nan
+        returns[::7, 2:] = np.nan
+        model = RiskLimitedLSTM(**SMALL, limits=self.LIMITS)
+        model.fit(**sample | {"returns": returns})
+        shares = model.predict_weights(**known(sample))[:-1]
+        there = np.isfinite(returns[:-1]).any(axis=2)
+        daily = np.concatenate([np.full((LEAD, N_ASSETS), np.nan), returns[:-1][there]])
+        days = LEAD - 2 + np.append(0, np.cumsum(there.sum(axis=1))[:-1])
+        assert set(np.diff(days)) == {2, 4, 5}
+        exposure = limit_exposure(
+            shares,
+            daily,
+            days,
+            limits=self.LIMITS.active(),
+            factors=model.safety_factors_,
+            cost_per_side=model.cost_per_side,
+        ).exposure
+        path = _day_by_day(shares * exposure[:, None], returns[:-1], model.cost_per_side)
+        assert len(path) == there.sum()
+        wanted = {
+            "volatility": annual_volatility(path),
+            "var_95": value_at_risk(path),
+            "max_drawdown": window_drawdown(path).max(),
+        }
+        for name, value in wanted.items():
+            assert model.limits_[name]["trained"] == pytest.approx(value, rel=1e-5)
+            assert np.isfinite(model.limits_[name]["promised"])
+            assert value <= getattr(self.LIMITS, name) * 1.1
+
+    def test_a_day_that_never_is_changes_nothing(self, sample: dict[str, Any]) -> None:
+        longer = np.concatenate(
+            [sample["returns"], np.full((N_DATES, 1, N_ASSETS), np.nan)], axis=1
+        )
+        plain = RiskLimitedLSTM(**SMALL, limits=self.LIMITS).fit(**sample)
+        padded = RiskLimitedLSTM(**SMALL, limits=self.LIMITS).fit(**sample | {"returns": longer})
+        np.testing.assert_allclose(
+            padded.predict_weights(**known(sample)),
+            plain.predict_weights(**known(sample)),
+            rtol=1e-3,
+            atol=1e-6,
+        )
+        for name, factor in plain.safety_factors_.items():
+            assert padded.safety_factors_[name] == pytest.approx(factor, rel=1e-3)
+
+    def test_a_day_in_the_middle_is_a_fault(self, sample: dict[str, Any]) -> None:
+        hole = sample["returns"].copy()
+        hole[40, 0] = np.nan
+        with pytest.raises(DataError, match="row 40 has a day on which no stock has a return"):
+            RiskLimitedLSTM(**SMALL).fit(**sample | {"returns": hole})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor
 
 from alphakeel.models.allocation_network import PastData, PathData
-from alphakeel.models.constrained_training import Exposure, path_risk
+from alphakeel.models.constrained_training import Exposure, growth_of, path_risk
 from alphakeel.models.exposure import Past, composition_risk, exposure_of, own_path
 from alphakeel.portfolio import exposure as twin
 from alphakeel.stats.exposure_rules import WINDOW, CompositionRisk
@@ -74,6 +75,58 @@ def test_exposure_is_that_of_the_backtest(seed: int, limits: dict[str, float]) -
     assert mine[5] == 0.0, "a composition without stocks has no risk that is known"
     assert (mine <= 1.0).all()
     assert mine.min() < 0.9 * mine.max()
+
+
+def uneven(seed: int) -> dict[str, np.ndarray]:
+    """`market` with weeks of two to five days; those after a shorter one are unknown."""
+    data, rng = market(seed), np.random.default_rng(seed)
+    spacing = rng.integers(2, STEP + 1, len(data["decisions"]))
+    spacing[-1] = STEP
+    data["decisions"] = BEFORE + np.append(0, np.cumsum(spacing)[:-1])
+    place = np.arange(STEP)
+    held = data["decisions"][:, None] + LAG + 1 + place
+    data["returns"] = np.where((place < spacing[:, None])[..., None], data["daily"][held], np.nan)
+    data["daily"] = data["daily"][: data["decisions"][-1] + LAG + STEP + 1]
+    return data
+
+
+@pytest.mark.parametrize("limits", EACH, ids="+".join)
+@pytest.mark.parametrize("lag", [1, 2])
+def test_uneven_steps_are_held_as_in_the_backtest(limits: dict[str, float], lag: int) -> None:
+    """Wealth, its peak and what is known of it go by the days that there were."""
+    data = uneven(4)
+    path = path_data(data)
+    assert path.held is not None
+    # A trade of row t is `LAG` days after its decision, whatever lag its knowledge has.
+    known = data["decisions"] - (lag - LAG)
+    theirs = twin.limit_exposure(
+        data["shares"],
+        data["daily"],
+        known,
+        limits=limits,
+        factors=FACTORS,
+        lag=lag,
+        cost_per_side=0.001,
+    )
+    past = PastData.of(data["daily"], known, len(known))
+    mine = Exposure(limits, FACTORS, lag, 0.001).of_path(data["shares"], replace(path, past=past))
+    np.testing.assert_allclose(mine, theirs.exposure, rtol=1e-6, atol=1e-9)
+    assert mine.min() < 0.9 * mine.max()
+
+
+def test_sequences_of_unequal_steps_are_held_as_each_alone() -> None:
+    runs = [uneven(seed) for seed in (1, 2)]
+    paths = [path_data(run) for run in runs]
+    shares = torch.tensor(np.stack([run["shares"] for run in runs], axis=1))
+    growth = torch.stack([growth_of(path.returns) for path in paths], dim=2)
+    held = torch.tensor(np.stack([path.held for path in paths], axis=2))
+    risks = [path_risk(run["shares"], path) for run, path in zip(runs, paths, strict=True)]
+    risk = CompositionRisk(*(torch.cat(part, dim=1) for part in zip(*risks, strict=True)))
+    terms: dict[str, Any] = {"limits": LIMITS, "factors": FACTORS, "lag": LAG, "from_cash": True}
+    both = exposure_of(risk, *own_path(shares, growth), cost_per_side=0.001, held=held, **terms)
+    for k, (run, path) in enumerate(zip(runs, paths, strict=True)):
+        alone = Exposure(LIMITS, FACTORS, LAG, 0.001).of_path(run["shares"], path)
+        np.testing.assert_allclose(both[:, k], alone, rtol=1e-12)
 
 
 def small_past(seed: int, n_decisions: int, n_sequences: int) -> tuple[Past, Tensor]:
@@ -143,3 +196,17 @@ def test_rows_that_follow_each_other_know_the_returns_of_those_before() -> None:
         seen = returns[: day[0] + 1][known[: day[0] + 1].any(axis=1)]
         expected = np.nan_to_num(data["returns"].reshape(-1, N_ASSETS)[: max(0, t * STEP - LAG)])
         np.testing.assert_allclose(seen, expected, atol=1e-7)
+
+
+def test_rows_after_shorter_ones_know_the_days_that_there_were() -> None:
+    data = uneven(0)
+    past = PastData.before(data["returns"], LAG)
+    days = data["returns"][np.isfinite(data["returns"]).any(axis=2)]
+    for t in (1, 7, 30):
+        returns, known, day = past.of_rows(slice(t, t + 1))
+        begun = int(data["decisions"][t] - data["decisions"][0])
+        expected = np.nan_to_num(days[: begun - LAG])[-WINDOW:]
+        np.testing.assert_allclose(
+            returns[day[0] + 1 - len(expected) : day[0] + 1], expected, atol=1e-7
+        )
+        assert int(known[: day[0] + 1].any(axis=1).sum()) == len(expected)

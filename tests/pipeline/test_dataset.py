@@ -18,10 +18,9 @@ from alphakeel.errors import DataError
 from alphakeel.factors.base import compute_factors, standardise
 from alphakeel.factors.targets import forward_returns, ranked_targets
 from alphakeel.pipeline.dataset import Dataset, prepare_dataset
-from alphakeel.pipeline.plan import Plan, purge_of
+from alphakeel.pipeline.plan import Plan, labels_of
 from alphakeel.results import Study
 from alphakeel.stats.rolling import ew_volatility, simple_returns
-from alphakeel.stats.splits import purge_length
 from helpers import scrambled_after
 
 
@@ -122,7 +121,8 @@ class TestCut:
         np.testing.assert_array_equal(part.holding_returns(rows), dataset.holding_returns(rows))
         first = dataset.decisions[3] + dataset.lag + 1
         np.testing.assert_array_equal(
-            dataset.holding_returns(slice(3, 4))[0], dataset.returns[first : first + dataset.step]
+            dataset.holding_returns(slice(3, 4))[0],
+            dataset.returns[first : dataset.decisions[4] + dataset.lag + 1],
         )
 
     def test_days_of_a_block_end_before_the_next_decision(self, dataset: Dataset) -> None:
@@ -153,18 +153,19 @@ class TestNoLookAhead:
 
 class TestPurge:
     @pytest.mark.parametrize(
-        ("lag", "horizons", "step", "rows"),
-        [(1, (5, 20), 5, 5), (1, (20,), 1, 21), (2, (3,), 5, 1)],
+        ("lag", "horizons", "days"), [(1, (5, 20), 21), (1, (20,), 21), (2, (3,), 7)]
     )
-    def test_it_is_the_reach_of_the_longest_label(
-        self, lag: int, horizons: tuple[int, ...], step: int, rows: int
+    def test_it_is_the_reach_of_the_longest_label_and_of_the_holding(
+        self, lag: int, horizons: tuple[int, ...], days: int
     ) -> None:
-        assert purge_length(lag=lag, horizons=horizons, step=step) == rows
         config = StudyConfig(
             target=TargetConfig(lag=lag, horizons=horizons),
-            walk_forward=WalkForwardConfig(rebalance_every=step, embargo=7),
+            walk_forward=WalkForwardConfig(embargo=7),
         )
-        assert purge_of(config) == {"purge": rows, "embargo": -(-7 // step)}
+        labels, embargo = labels_of(np.arange(0, 100, 5), config)
+        assert (labels.ends - labels.days)[:-1].tolist() == [days] * 19
+        assert embargo == 7
 
     def test_further_labels_lengthen_it(self) -> None:
-        assert purge_of(StudyConfig(), 60)["purge"] == 13
+        labels, _ = labels_of(np.arange(0, 100, 5), StudyConfig(), 60)
+        assert (labels.ends - labels.days).tolist() == [61] * 20

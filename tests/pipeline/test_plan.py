@@ -17,10 +17,10 @@ TICKERS = sorted(PRICES["ticker"].unique())
 REFUSED: dict[str, tuple[dict[str, dict[str, Any]], tuple[str, ...]]] = {
     "a test of nine days": (
         {"walk_forward": {"test_start": day(-9)}},
-        ("walk_forward", "9 test days", "at least 10"),
+        ("walk_forward", "6 test days and 2 decisions", "at least 10"),
     ),
     "two days, traded daily": (
-        {"walk_forward": {"test_start": day(-2), "rebalance_every": 1}},
+        {"walk_forward": {"test_start": day(-2), "rebalance": 1}},
         ("2 test days", "at least 10"),
     ),
     "nothing to confirm": (

@@ -5,11 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from alphakeel.backtest.costs import ProportionalCost
+from alphakeel.backtest.market_rules import Margin
 from alphakeel.config import OverlayConfig
 from alphakeel.data.bundled import load_bundled
 from alphakeel.data.panel import panel_from_long
+from alphakeel.pipeline.fitting import forecast_volatility
 from alphakeel.pipeline.simulator import Simulator
-from alphakeel.pipeline.strategies import apply_overlay
+from alphakeel.pipeline.strategies import allocate_scores, apply_overlay
 from alphakeel.risk.value_at_risk import TailForecast
 from alphakeel.study import run_study
 from helpers import assert_same_until, scrambled_after, tiny_config
@@ -25,11 +28,35 @@ def test_no_breach_is_a_loan() -> None:
         "weight_cap": 1.0,
     }
     study = run_study(
-        load_bundled("synthetic", n_assets=12, n_dates=700, seed=1), tiny_config(allocation=alloc)
+        load_bundled("synthetic", n_assets=12, n_dates=800, seed=1), tiny_config(allocation=alloc)
     )
     broken = [r.breached for r in study.portfolios.records["Linear"] if r.status == "least_breach"]
     assert broken
     assert not any("gross" in breached for breached in broken)
+
+
+def test_sweep_of_costs_is_a_backtest_at_each() -> None:
+    """Also at the study's own cost, which is not run again."""
+    study = study_of(PRICES, costs={"cost_per_side": 0.001}, report={"sensitivity": True})
+    simulator = Simulator.of(study.dataset, study.config, study.test)
+    ledger = study.strategies["Linear"]
+    decided = np.full(ledger.weights.shape, np.nan)
+    rows = simulator.decisions - simulator.start
+    model = study.models["linear"]
+    decided[rows] = allocate_scores(
+        model.scores[-len(rows) :],
+        forecast_volatility(study.dataset, study.plan)[-len(rows) :],
+        simulator,
+        study.config,
+    )[0]
+    sweep = study.portfolios.cost_sweep
+    assert len({rate for name, rate in sweep if name == "Linear"}) == 6
+    for (name, rate), swept in sweep.items():
+        if name == "Linear":
+            again = simulator.backtest_at_cost(
+                decided, cost=ProportionalCost(rate), margin=Margin()
+            )
+            np.testing.assert_array_equal(swept.net_returns, again.net_returns)
 
 
 class TestOverlay:

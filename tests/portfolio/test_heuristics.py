@@ -11,8 +11,9 @@ from skfolio import RiskMeasure
 from skfolio.moments import LedoitWolf
 from skfolio.optimization import MeanRisk, ObjectiveFunction
 from skfolio.prior import EmpiricalPrior
+from threadpoolctl import threadpool_limits
 
-from alphakeel.errors import ConfigError, DataError
+from alphakeel.errors import AlphakeelError, ConfigError, DataError
 from alphakeel.portfolio.heuristics import (
     cap_gross,
     capped_proportional,
@@ -22,7 +23,7 @@ from alphakeel.portfolio.heuristics import (
     scale_to_volatility,
     top_quantile,
 )
-from alphakeel.risk.covariance import ledoit_wolf_matrix
+from alphakeel.risk.covariance import ledoit_wolf_covariance
 from alphakeel.risk.volatility import ex_ante_volatility
 from helpers import noise_after, with_future_of
 
@@ -280,7 +281,7 @@ class TestMinimumVariance:
             min_weights=0.0,
             max_weights=cap,
         ).fit(returns)
-        matrix = ledoit_wolf_matrix(returns)[0]
+        matrix = ledoit_wolf_covariance(returns).matrix
         assert abs(ours @ matrix @ ours - model.weights_ @ matrix @ model.weights_) < 1e-8
         assert ours @ matrix @ ours <= (model.weights_ @ matrix @ model.weights_) * (1 + 1e-6)
         np.testing.assert_allclose(ours, model.weights_, atol=1e-4)
@@ -301,7 +302,7 @@ class TestMinimumVariance:
         assert (weights <= cap).all()
         assert weights.sum() == pytest.approx(min(1.0, cap * kept.size), abs=1e-7)
         if cap * kept.size > 1.0:
-            matrix = ledoit_wolf_matrix(returns[:, kept])[0]
+            matrix = ledoit_wolf_covariance(returns[:, kept]).matrix
             best = weights[kept] @ matrix @ weights[kept]
             raw = rng.exponential(size=(200, kept.size))
             other = capped_proportional(raw, cap=cap)
@@ -309,7 +310,7 @@ class TestMinimumVariance:
 
     def test_closed_form_for_two_stocks(self) -> None:
         returns = self.market(5, n_assets=2)
-        matrix = ledoit_wolf_matrix(returns)[0]
+        matrix = ledoit_wolf_covariance(returns).matrix
         share = (matrix[1, 1] - matrix[0, 1]) / (matrix[0, 0] + matrix[1, 1] - 2 * matrix[0, 1])
         weights = minimum_variance(
             returns, np.array([149]), np.ones((1, 2), dtype=bool), window=150, weight_cap=1.0
@@ -325,6 +326,36 @@ class TestMinimumVariance:
             flags[i + 1 :] = ~flags[i + 1 :]
             again = minimum_variance(other, decisions, flags, window=60, weight_cap=0.2)
             np.testing.assert_array_equal(again[: i + 1], base[: i + 1])
+
+    @pytest.mark.parametrize("n_assets", [20, 300])
+    def test_stocks_that_are_not_there_change_no_bit(self, n_assets: int) -> None:
+        returns, decisions = self.market(9, n_assets=n_assets), np.array([120, 149])
+        eligible = np.random.default_rng(0).random((2, n_assets)) < 0.9
+        base = minimum_variance(returns, decisions, eligible, window=100, weight_cap=0.08)
+        absent = np.sort(np.random.default_rng(1).permutation(n_assets + 61)[:61])
+        present = np.setdiff1d(np.arange(n_assets + 61), absent)
+        wider = np.full((150, n_assets + 61), np.nan)
+        wider[:, present] = returns
+        wider[:, absent[:20]] = 0.01 * np.random.default_rng(2).normal(size=(150, 20))
+        flags = np.zeros((2, n_assets + 61), dtype=bool)
+        flags[:, present], flags[:, absent[20:]] = eligible, True
+        again = minimum_variance(wider, decisions, flags, window=100, weight_cap=0.08)
+        np.testing.assert_array_equal(again[:, present], base)
+        assert not again[:, absent].any()
+
+    def test_number_of_threads_changes_no_bit(self) -> None:
+        returns, eligible = self.market(10, n_assets=400), np.ones((1, 400), dtype=bool)
+        found = []
+        for threads in (1, 2, 4):
+            with threadpool_limits(limits=threads, user_api="blas"):
+                found.append(minimum_variance(returns, np.array([149]), eligible, window=120))
+        np.testing.assert_array_equal(found[0], found[1])
+        np.testing.assert_array_equal(found[0], found[2])
+
+    def test_stocks_that_never_move_are_refused(self) -> None:
+        still, eligible = np.zeros((150, 20)), np.ones((1, 20), dtype=bool)
+        with pytest.raises(AlphakeelError, match=r"row 149: .* some return other than zero"):
+            minimum_variance(still, np.array([149]), eligible, window=100)
 
     def test_stocks_without_history_are_left_out(self) -> None:
         returns = self.market(7)

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import os
 import re
+import signal
+import subprocess
+import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -19,6 +23,7 @@ import pytest
 from alphakeel.config import CostConfig, OverlayConfig, ReportConfig, StudyConfig
 from alphakeel.errors import DataError
 from alphakeel.evaluation import attribution, performance, risk
+from alphakeel.evaluation.recommendation import Recommendation
 from alphakeel.evaluation.regimes import (
     MarketRegimes,
     agreement_table,
@@ -53,6 +58,8 @@ def fake_ledger(rng: np.random.Generator, n_dates: int, n_assets: int, drift: fl
         costs=costs,
         gross_returns=gross,
         net_returns=net,
+        riskless=np.zeros(n_dates),
+        excess_returns=net,
         cash=(1.0 - weights.sum(axis=1)) * np.cumprod(1.0 + net),
         wealth=np.cumprod(1.0 + net),
         initial=1.0,
@@ -159,7 +166,7 @@ def fake_portfolios(
         "attribution": attribution.attribution_table(steps),
         "cost_sweep": performance.sweep_table(cost, over="cost_per_side"),
         "capacity": performance.sweep_table(size, over="wealth"),
-        "decay": performance.decay_table({} if empty else ics, (1, 20), step=5, **BOOT),
+        "decay": performance.decay_table({} if empty else ics, (1, 20), lags=(1, 4), **BOOT),
         "periods": performance.period_table(every, dates),
         "decisions": decisions,
         "value_at_risk": risk.var_table(every, forecast),
@@ -291,6 +298,7 @@ def fake_study(
         versions={"alphakeel": "0.1.0", "numpy": "2.4"},
         data_hash="ab" * 32,
         tables=lambda: tables,
+        recommendation=lambda: Recommendation("Equal weight", "hold Equal weight: no proof."),
     )
     vars(study).update(changes)
     return study
@@ -488,10 +496,25 @@ class TestWriting:
         def full(*_: Any) -> None:
             raise OSError(28, "No space left on device")
 
-        monkeypatch.setattr(report_page.os, "replace", full)
+        monkeypatch.setattr(os, "replace", full)
         with pytest.raises(DataError, match="No space left"):
             report_page.write_report(ready, path)
         assert path.read_text() == "old"
+        assert [p.name for p in tmp_path.iterdir()] == ["report.html"]
+
+    @pytest.mark.skipif(os.name != "posix", reason="no process is killed by signal 9")
+    def test_what_a_killed_process_left_is_cleared(self, tmp_path: Path, ready: Any) -> None:
+        killed = (
+            "import os, signal, sys\n"
+            "from alphakeel.report import page\n"
+            "page.render_report = lambda *_: 'half a page'\n"
+            "os.replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
+            "page.write_report(None, 'report.html')\n"
+        )
+        done = subprocess.run([sys.executable, "-c", killed], cwd=tmp_path, check=False)
+        assert done.returncode == -signal.SIGKILL
+        assert len(list(tmp_path.iterdir())) == 1
+        report_page.write_report(ready, tmp_path / "report.html")
         assert [p.name for p in tmp_path.iterdir()] == ["report.html"]
 
     @pytest.mark.parametrize("name", ["", "report.txt", "file/report.html"])
@@ -518,6 +541,8 @@ class TestConsole:
             assert words in tables, words
         assert findings.conclusion(study.tables(), "LSTM").split(".")[0] in " ".join(tables.split())
         assert "runs/x/report.html" in end
+        assert "Hold Equal weight: no proof." in end
+        assert "alphakeel today runs/x" in end
 
 
 class TestFindings:
@@ -772,4 +797,4 @@ class TestFigures:
     def test_settings_travel_in_full(self, page: str) -> None:
         config = replace(fake_study().config, seed=987654)
         assert "seed = 987654" in report_page.render_report(fake_study(n_dates=120, config=config))
-        assert "rebalance_every" in re.sub(r"\s", "", page)
+        assert "rebalance" in re.sub(r"\s", "", page)

@@ -16,7 +16,7 @@ from alphakeel.risk.covariance import (
     ewma_covariance,
     factor_covariance,
     ledoit_wolf_covariance,
-    ledoit_wolf_matrix,
+    wide_ledoit_wolf_covariance,
 )
 
 
@@ -33,9 +33,21 @@ class TestAgainstReferences:
             ledoit_wolf_covariance(window).matrix, LedoitWolf().fit(window).covariance_, atol=1e-15
         )
         window[np.random.default_rng(1).random(window.shape) < 0.1] = np.nan
-        ours, (square, kept) = ledoit_wolf_covariance(window), ledoit_wolf_matrix(window)
-        np.testing.assert_allclose(ours.matrix, square, atol=1e-15)
-        np.testing.assert_array_equal(ours.kept, kept)
+        ours, wide = ledoit_wolf_covariance(window), wide_ledoit_wolf_covariance(window)
+        np.testing.assert_allclose(ours.matrix, wide.matrix, atol=1e-15)
+        np.testing.assert_array_equal(ours.kept, wide.kept)
+
+    @pytest.mark.parametrize("n_assets", [1, 2, 59, 60, 61, 500])
+    def test_sums_over_dates_are_those_over_stocks(self, n_assets: int) -> None:
+        window = correlated(3, 60, n_assets)
+        ours, wide = ledoit_wolf_covariance(window), wide_ledoit_wolf_covariance(window)
+        np.testing.assert_allclose(wide.specific, ours.specific, rtol=1e-12, atol=1e-20)
+        np.testing.assert_allclose(wide.loadings, ours.loadings, rtol=1e-12)
+
+    def test_nothing_to_shrink(self) -> None:
+        """Two dates with opposite returns: the sample matrix has no error and is kept."""
+        model = wide_ledoit_wolf_covariance(np.array([[0.5, 0.25, 0.5], [-0.5, -0.25, -0.5]]))
+        assert not model.specific.any()
 
     def test_ewma_by_a_loop(self) -> None:
         window = correlated(2, 60, 4)

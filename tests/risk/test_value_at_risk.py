@@ -299,3 +299,16 @@ def test_refusals(returns: Array, weights: Array) -> None:
         tracking_scale(returns, returns, rate=-0.1)
     with pytest.raises(DataError, match="rows run"):
         portfolio_var(weights, returns, np.zeros(400), first=5)
+
+
+@pytest.mark.parametrize("n_days", [1, 63, 64, 65, 66, 129])
+def test_a_day_that_is_alone_in_its_block_has_the_same_bits(n_days: int) -> None:
+    """Forecasts are made for 64 days at a time; the last block may have a single one."""
+    rng = np.random.default_rng(7)
+    returns = rng.normal(0.0, 0.01, (800, 8))
+    weights = rng.dirichlet(np.ones(8), 200)
+    earned = (weights * returns[600:]).sum(axis=1)
+    whole = portfolio_var(weights, returns, earned, first=600)
+    part = portfolio_var(weights[:n_days], returns[: 600 + n_days], earned[:n_days], first=600)
+    for name in ("var", "cvar"):
+        np.testing.assert_array_equal(getattr(part, name), getattr(whole, name)[:n_days])

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from skfolio.moments import LedoitWolf
 
 from alphakeel.errors import ConfigError, DataError
-from alphakeel.risk.covariance import ledoit_wolf_matrix
+from alphakeel.risk.covariance import wide_ledoit_wolf_covariance
 from alphakeel.risk.volatility import ew_volatility, ex_ante_volatility
 from helpers import noise_after
 
@@ -56,10 +56,15 @@ class TestVolatility:
             ew_volatility(np.array([[0.0], [np.inf]]))
 
 
+def ledoit_wolf(returns: np.ndarray, *, min_share: float = 0.8) -> tuple[np.ndarray, np.ndarray]:
+    model = wide_ledoit_wolf_covariance(returns, min_share=min_share)
+    return model.matrix, model.kept
+
+
 class TestCovariance:
     def test_without_gaps_it_is_skfolios_ledoit_wolf(self) -> None:
         returns = random_returns(3)
-        matrix, kept = ledoit_wolf_matrix(returns)
+        matrix, kept = ledoit_wolf(returns)
         np.testing.assert_allclose(
             matrix, LedoitWolf().fit(returns).covariance_, rtol=1e-10, atol=1e-18
         )
@@ -70,7 +75,7 @@ class TestCovariance:
     def test_is_positive_semi_definite_whatever_is_missing(self, seed: int, gaps: float) -> None:
         returns = random_returns(seed, n_dates=30, n_assets=40, gaps=gaps)
         copy = returns.copy()
-        matrix, kept = ledoit_wolf_matrix(returns, min_share=0.5)
+        matrix, kept = ledoit_wolf(returns, min_share=0.5)
         np.testing.assert_array_equal(returns, copy)
         n_kept = int(kept.sum())
         assert matrix.shape == (n_kept, n_kept)
@@ -81,22 +86,22 @@ class TestCovariance:
 
     def test_gaps_at_random_do_not_shift_variances(self) -> None:
         returns = np.random.default_rng(4).normal(0.0, 0.01, (4000, 3))
-        full = ledoit_wolf_matrix(returns)[0]
+        full = ledoit_wolf(returns)[0]
         returns[::3, 1] = np.nan
-        part = ledoit_wolf_matrix(returns, min_share=0.5)[0]
+        part = ledoit_wolf(returns, min_share=0.5)[0]
         np.testing.assert_allclose(np.diag(part), np.diag(full), rtol=0.05)
 
     def test_asset_order_does_not_matter(self) -> None:
         returns = random_returns(5, gaps=0.05)
         order = np.random.default_rng(0).permutation(returns.shape[1])
-        one, other = ledoit_wolf_matrix(returns)[0], ledoit_wolf_matrix(returns[:, order])[0]
+        one, other = ledoit_wolf(returns)[0], ledoit_wolf(returns[:, order])[0]
         np.testing.assert_allclose(other, one[np.ix_(order, order)], rtol=1e-10)
 
     def test_refusals(self) -> None:
         with pytest.raises(ConfigError, match="min_share"):
-            ledoit_wolf_matrix(random_returns(0), min_share=0.0)
+            ledoit_wolf(random_returns(0), min_share=0.0)
         with pytest.raises(DataError, match="at least two rows"):
-            ledoit_wolf_matrix(random_returns(0)[:1])
+            ledoit_wolf(random_returns(0)[:1])
 
 
 class TestPortfolioVolatility:

@@ -34,7 +34,8 @@ from alphakeel.provenance import hash_panel
 from alphakeel.report import findings
 from alphakeel.selection.cross_validation import limit_excess, make_splits, trade_block
 from alphakeel.selection.deflation import Deflation
-from alphakeel.selection.search import lock_folder, tune
+from alphakeel.selection.search import tune
+from alphakeel.selection.search_database import lock_folder
 from alphakeel.selection.search_space import (
     Choice,
     SearchPlan,

@@ -324,7 +324,7 @@ def test_an_interrupted_command_goes_on_and_writes_figure_and_numbers(
 ) -> None:
     small = partial(CurvePlan, steps=(1, 2), hidden=(2, 3))
     monkeypatch.setattr("alphakeel.selection.validation_curve_fits.CurvePlan", small)
-    monkeypatch.setattr("alphakeel.storage.checkpoints._made_by", lambda: "this code")
+    monkeypatch.setattr("alphakeel.storage.checkpoints.made_by", lambda: "this code")
     (tmp_path / "study.toml").write_text(config_to_toml(replace(CONFIG, jobs=1)))
     prices = write_prices(panel, tmp_path)
     out = tmp_path / "out"
@@ -346,7 +346,8 @@ def test_an_interrupted_command_goes_on_and_writes_figure_and_numbers(
         patch.setattr(CurveRunner, "forecast", interrupted)
         broken = degree()
     assert broken.exit_code == 130
-    assert broken.stderr == "alphakeel: interrupted; the same command resumes from here.\n"
+    kept = f"3 of 9 fits kept in {tmp_path / 'out' / '.resume'}"
+    assert broken.stderr.startswith(f"alphakeel: stopped by Ctrl-C with {kept}; the same command")
     assert [path.name for path in out.iterdir()] == [".resume"]
     done = degree()
     assert done.exit_code == 0, done.output

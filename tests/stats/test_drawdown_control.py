@@ -17,7 +17,7 @@ from alphakeel.stats.drawdown_control import (
 )
 from alphakeel.stats.performance import drawdown_series
 
-LIMIT, COST, WINDOW = 0.2, 0.002, 30
+LIMIT, COST, WINDOW, LAG = 0.2, 0.002, 30, 2
 
 
 def inputs_of(seed: int, *, n: int = 40, lag: int = 1, portfolios: int = 2) -> ControlInputs:
@@ -63,6 +63,64 @@ def test_is_a_plain_loop(seed: int, lag: int) -> None:
         np.testing.assert_allclose(
             path.exposure[:, column], by_hand(inputs, column), rtol=0, atol=1e-13
         )
+
+
+def side_by_side(one: ControlInputs, two: ControlInputs) -> ControlInputs:
+    """Two portfolios whose decisions are of unequal length, as one: shorter steps are filled up."""
+    longest = np.maximum(np.diff(one.first), np.diff(two.first))
+    first = np.append(0, np.cumsum(longest))
+    growth, held = np.zeros((first[-1], 2)), np.zeros((first[-1], 2), dtype=np.bool_)
+    for column, own in enumerate((one, two)):
+        for t, (a, b) in enumerate(pairwise(own.first)):
+            days = slice(int(first[t]), int(first[t + 1]))
+            growth[days, column] = own.growth[b - 1, 0]
+            growth[first[t] : first[t] + b - a, column] = own.growth[a:b, 0]
+            held[first[t] : first[t] + b - a, column] = True
+    own = {
+        name: np.concatenate([getattr(one, name), getattr(two, name)], axis=1)
+        for name in ("ceiling", "rate", "turnover")
+    }
+    seen = np.maximum(first[:-1] - LAG, 0)
+    return ControlInputs(growth=growth, first=first, seen=seen, held=held, **own)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_portfolios_of_unequal_steps_are_as_each_alone(seed: int) -> None:
+    """Days that a portfolio does not have count neither for the peak nor for what is known."""
+    alone = [inputs_of(seed + 10 * k, lag=LAG, portfolios=1) for k in range(2)]
+    both = side_by_side(*alone)
+    path = control_drawdown(both, LIMIT, cost_per_side=COST, peak_days=WINDOW)
+    for column, own in enumerate(alone):
+        expected = control_drawdown(own, LIMIT, cost_per_side=COST, peak_days=WINDOW)
+        np.testing.assert_array_equal(path.exposure[:, column], expected.exposure[:, 0])
+        np.testing.assert_array_equal(path.cushion[:, column], expected.cushion[:, 0])
+        own_days = path.wealth[1:, column][both.held[:, column]]
+        np.testing.assert_array_equal(own_days, expected.wealth[1:, 0])
+
+
+def test_slopes_of_unequal_steps_are_those_of_each_alone() -> None:
+    alone = [inputs_of(3 + k, n=14, lag=LAG, portfolios=1) for k in range(2)]
+    both = side_by_side(*alone)
+    slope = np.random.default_rng(0).normal(size=both.ceiling.shape)
+    path = control_drawdown(both, LIMIT, cost_per_side=COST)
+    found = drawdown_slopes(both, path, slope, LIMIT, cost_per_side=COST)
+    for column, own in enumerate(alone):
+        expected = drawdown_slopes(
+            own,
+            control_drawdown(own, LIMIT, cost_per_side=COST),
+            slope[:, [column]],
+            LIMIT,
+            cost_per_side=COST,
+        )
+        for name in ("ceiling", "rate", "turnover"):
+            np.testing.assert_allclose(
+                getattr(found, name)[:, column], getattr(expected, name)[:, 0], atol=1e-14
+            )
+        for t in range(len(own.ceiling)):  # the last growth stands on the days that are no days
+            mine = found.growth[both.first[t] : both.first[t + 1], column]
+            theirs = expected.growth[own.first[t] : own.first[t + 1], 0]
+            np.testing.assert_allclose(mine[: len(theirs) - 1], theirs[:-1], atol=1e-14)
+            assert mine[len(theirs) - 1 :].sum() == pytest.approx(theirs[-1], abs=1e-14)
 
 
 def test_without_a_limit_the_ceiling_is_held() -> None:

@@ -42,6 +42,7 @@ from alphakeel.provenance import load_data
 from alphakeel.report import page
 from alphakeel.storage import checkpoints
 from alphakeel.storage.checkpoints import DiskStore
+from alphakeel.storage.runs import TIMINGS
 from alphakeel.study import run_study
 from helpers import assert_same_state, model_sample, run_command, tiny_config, write_prices
 
@@ -305,7 +306,7 @@ class TestDiskStore:
     ) -> None:
         store = DiskStore(tmp_path)
         store.put("x", self.STATE)
-        monkeypatch.setattr("alphakeel.storage.checkpoints._made_by", lambda: "other code")
+        monkeypatch.setattr("alphakeel.storage.checkpoints.made_by", lambda: "other code")
         assert store.get("x") is None
 
     @pytest.mark.parametrize("key", ["", "..", "a/../b", "/a", "a b", "A", "a/"])
@@ -355,7 +356,7 @@ def run_in_child(args: list[str], made_by: str, writes: int, delay: float) -> No
 
     It takes the code to be that of the tests, also when somebody saves a file while they run.
     """
-    checkpoints._made_by = lambda: made_by  # type: ignore[assignment]
+    checkpoints.made_by = lambda: made_by  # type: ignore[assignment]
     put, left = DiskStore.put, itertools.count(writes - 1, -1)
     death = threading.Timer(delay, os.kill, (os.getpid(), signal.SIGKILL))
     death.daemon = True
@@ -375,30 +376,27 @@ def run_in_child(args: list[str], made_by: str, writes: int, delay: float) -> No
 
 def run_interrupted_in_the_report(args: list[str], made_by: str) -> None:
     """Run the command, and press Ctrl-C when half of the report is written."""
-    checkpoints._made_by = lambda: made_by  # type: ignore[assignment]
+    checkpoints.made_by = lambda: made_by  # type: ignore[assignment]
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-    def interrupted(target: Path, text: str) -> None:
-        target.write_text(text[: len(text) // 2])
+    def interrupted(target: Path, data: bytes, *, durable: bool) -> None:
+        target.write_bytes(data[: len(data) // 2])
         os.kill(os.getpid(), signal.SIGINT)
         time.sleep(60.0)
 
-    page._replace = interrupted
+    page.write_atomically = interrupted
     with open(os.devnull, "w") as nowhere:
         sys.stdout = sys.stderr = nowhere
         app(args)
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """All files of a run but its timings and the page that shows them."""
-    files = {
+    """All files of a run but its timings."""
+    return {
         str(path.relative_to(folder)): path.read_bytes()
         for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.name != "report.html"
+        if path.is_file() and path.name != TIMINGS
     }
-    plain = json.loads(files["run.json"])
-    del plain["seconds"]
-    return files | {"run.json": json.dumps(plain).encode()}
 
 
 @pytest.fixture(scope="module")
@@ -413,7 +411,7 @@ def spawner() -> Callable[..., Any]:
     """Starts the command in a fresh process; the libraries are imported once for all of them."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["alphakeel.report.page", "alphakeel.storage.runs", __name__])
-    made_by = checkpoints._made_by()
+    made_by = checkpoints.made_by()
     return lambda target, args, *when: context.Process(target=target, args=(args, made_by, *when))
 
 
@@ -479,7 +477,7 @@ class TestStudy:
                 raise Killed
 
         source = DataConfig(source=str(place / "prices.csv"))
-        panel, config, name = load_data(replace(CONFIG, jobs=1, data=source))
+        panel, config, name, _ = load_data(replace(CONFIG, jobs=1, data=source))
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(DiskStore, "put", until_the_first_network)
             with pytest.raises(Killed):

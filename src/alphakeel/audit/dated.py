@@ -65,14 +65,23 @@ def dated_arrays(study: Study, row: int, columns: Columns) -> Iterator[DatedArra
             yield DatedArray("regimes", (rule,), labels[: row + 1], days)
 
 
-def first_difference(one: DatedArray, other: DatedArray) -> tuple[int, int] | None:
-    """Row, and place on the second axis, of the first value that differs by a bit; else None."""
+def first_difference(
+    one: DatedArray, other: DatedArray, *, rounding: float = 0.0
+) -> tuple[int, int] | None:
+    """Row, and place on the second axis, of the first value that differs; None if none does.
+
+    By a bit, or by more than `rounding` times the largest value of its row.
+    """
     a, b = one.values, other.values
     if a.shape != b.shape:
         return 0, 0
     moved = a != b
     if np.issubdtype(a.dtype, np.floating):
         moved &= ~(np.isnan(a) & np.isnan(b))
+        if rounding:
+            largest = np.abs(np.nan_to_num(a.reshape(len(a), -1))).max(axis=1, initial=0.0)
+            slack = (rounding * largest).reshape(-1, *[1] * (a.ndim - 1))
+            moved &= ~(np.abs(a - b) <= slack)
     if not moved.any():
         return None
     flat = moved.reshape(len(moved), -1)

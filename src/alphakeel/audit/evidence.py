@@ -225,6 +225,6 @@ def _sharpe_text(study: Study) -> str:
             cost=ProportionalCost(study.config.costs.cost_per_side),
             margin=margin,
         )
-        before, after = (float(sharpe(x.net_returns)) for x in (ledger, later))
+        before, after = (float(sharpe(x.excess_returns)) for x in (ledger, later))
         parts.append(f"{model.label}'s Sharpe ratio {before:.2f} becomes {after:.2f}")
     return f"traded one day later, {' and '.join(parts)}: no collapse of the Rank IC."

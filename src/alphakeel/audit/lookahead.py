@@ -39,10 +39,12 @@ __all__ = [
     "cut_off",
     "factor_cuts",
     "linear_only",
+    "rounding_of",
     "unchanged",
     "prepare_study",
     "with_gaps",
     "with_noise",
+    "with_splits",
     "study_cuts",
     "ending_on",
 ]
@@ -53,10 +55,30 @@ _HOW = {
     "cut": "later days are removed",
     "holes": "later days are removed (tried with gaps in the data)",
     "scramble": "later days are replaced by noise",
+    "split": "a later split halves the adjusted prices of some stocks",
 }
+# What is in the unit of adjusted prices, and says nothing by its level.
+_LEVELS = frozenset({"adj_close", "accounting_close", "price", "last_price"})
+_SPLIT_SHARE = 0.3
 
+_ROUNDING = 1e-4
 _HOLE_ROWS = 3
 _HOLE_SHARE = 0.3
+
+
+def rounding_of(study: Study) -> float:
+    """How far numbers of a study may move with its number of stocks, as a share of the largest.
+
+    Nothing on a CPU. A user's own factor may sum over stocks in an order that depends on how many
+    there are, and a GPU does.
+    """
+    if study.plan.custom.factors:
+        return _ROUNDING
+    if study.plan.models == ("linear",):
+        return 0.0
+    from alphakeel.models.ensemble import choose_device  # imports torch
+
+    return 0.0 if choose_device(study.config.network.device).type == "cpu" else _ROUNDING
 
 
 def factor_cuts(n_dates: int, test_start: int) -> tuple[int, ...]:
@@ -71,13 +93,13 @@ def study_cuts(study: Study) -> tuple[tuple[str, int], ...]:
     The first decision of a test shows training labels that reach into it; a day of trading in the
     middle of a test shows everything else.
     """
-    step = study.config.walk_forward.rebalance_every
     starts = [int(np.searchsorted(study.dates, fold.test[0])) for fold in study.folds]
-    lag = study.config.target.lag
-    within = (study.test.stop - starts[-1]) // 2 // step * step
-    last = starts[-1] + within + lag
-    middle = max(starts[len(starts) // 2], study.test.start + 2 * step)
+    tested = study.decisions[study.decisions >= study.test.start]
+    within = tested[tested <= (starts[-1] + study.test.stop) // 2]
+    last = int(within[-1]) + study.config.target.lag
+    middle = max(starts[len(starts) // 2], int(tested[min(2, len(tested) - 1)]))
     plans = [("scramble", starts[0]), ("cut", middle), ("scramble", last), ("cut", last)]
+    plans += [("split", last)]
     fits = range(study.test.start, study.test.stop - 1)
     return tuple(dict.fromkeys(plan for plan in plans if plan[1] in fits))
 
@@ -95,11 +117,11 @@ def check_factor_values(
     `values`, (n_dates, n_assets, n_factors), are those on the whole cleaned panel.
     """
     findings: dict[str, Finding] = {}
-    for how, before, after in _variants(panel, factors, values, names, row, rng):
+    for how, of, before, after in _variants(panel, factors, values, names, row, rng):
         for k, name in enumerate(names):
             moved = differs(before[..., k], after[..., k])
             if name not in findings and moved.any():
-                findings[name] = _moved_factor(panel, name, moved, row, how)
+                findings[name] = _moved_factor(of, name, moved, row, how)
     return findings
 
 
@@ -110,17 +132,30 @@ def _variants(
     names: tuple[str, ...],
     row: int,
     rng: np.random.Generator,
-) -> Iterator[tuple[str, Floats, Floats]]:
-    """Values up to the row as they are, and with another future."""
+) -> Iterator[tuple[str, Any, Floats, Floats]]:
+    """Values up to the row as they are, and with another future; with the panel of the stocks.
+
+    Stocks that are listed after the row are no columns of a cut.
+    """
     rows = slice(0, row + 1)
-    yield "cut", values[rows], all_values(cut(panel, row), factors, names)
-    yield "scramble", values[rows], all_values(with_noise(panel, row, rng), factors, names)[rows]
+    past = _listed(cut(panel, row))
+    columns = np.isin(panel.asset_names, past.asset_names)
+    yield "cut", past, values[rows][:, columns], all_values(past, factors, names)
+    after = all_values(with_noise(panel, row, rng), factors, names)
+    yield "scramble", panel, values[rows], after[rows]
     holed = with_gaps(panel, row, rng)
+    past = _listed(cut(holed, row))
     try:
-        pair = all_values(holed, factors, names)[rows], all_values(cut(holed, row), factors, names)
+        before, after = all_values(holed, factors, names), all_values(past, factors, names)
     except AlphakeelError:
         return  # a user's function need not stand gaps that its data do not have
-    yield "holes", *pair
+    yield "holes", past, before[rows][:, columns], after
+
+
+def _listed(panel: Any) -> Any:
+    """The panel without columns of stocks that are listed on none of its days."""
+    listed = np.asarray(panel.active_mask).any(axis=0)
+    return panel if listed.all() else panel.isel(assets=np.flatnonzero(listed))
 
 
 def all_values(panel: Any, factors: tuple[Factor, ...], names: tuple[str, ...]) -> Floats:
@@ -194,24 +229,31 @@ def _moved_field(panel: Any, name: str, moved: NDArray[np.bool_], row: int, how:
 
 
 def check_study(
-    study: Study, panel: Any, how: str, row: int, rng: np.random.Generator
+    study: Study, panel: Any, how: str, row: int, rng: np.random.Generator, *, rounding: float = 0.0
 ) -> Finding | None:
     """Run the study with another future after a row; the finding on the first stage that moved.
 
     Removed is everything that came later: days, and the stocks that nobody could have known of.
-    What is left of every dated number has to be the same to the bit.
+    What is left of every dated number has to be the same to the bit, or to `rounding` times the
+    largest of its day. After a split, which rescales adjusted prices, it is always to rounding.
     """
     config, columns = study.config, np.arange(len(study.asset_names))
     if how == "cut":
         other_panel, columns = cut_off(panel, row)
         config = ending_on(config, study.dates[row])
+    elif how == "split":
+        other_panel, rounding = with_splits(panel, rng), _ROUNDING
     else:
         other_panel = with_noise(panel, row, rng)
     other = run_study(other_panel, config)
     again = {(x.stage, x.name): x for x in dated_arrays(other, row, np.arange(len(columns)))}
     for before in dated_arrays(study, row, columns):
+        if how == "split" and (before.stage == "fits" or before.name[0] in _LEVELS):
+            continue  # the trees of one fit may part where two stocks are equal but for rounding
         after = again.get((before.stage, before.name))
-        place = (0, 0) if after is None else first_difference(before, after)
+        place: tuple[int, int] | None = (0, 0)
+        if after is not None:
+            place = first_difference(before, after, rounding=rounding)
         if place is not None:
             return _moved_stage(before, place, f"{_HOW[how]} after {day_text(study.dates[row])}")
     return None
@@ -349,10 +391,20 @@ def with_noise(panel: Any, row: int, rng: np.random.Generator) -> Any:
             values[row + 1 :] = np.where(np.isnan(future), np.nan, drawn)
         else:
             noise = np.exp(rng.normal(0.0, 1.0, future.shape))
-            if name == "market_index":
+            if name in ("market_index", "riskless_rate"):
                 noise[:] = noise[:, :1]
             values[row + 1 :] = future * noise
         copy.fields[name] = field.with_values(values)
+    return copy
+
+
+def with_splits(panel: Any, rng: np.random.Generator) -> Any:
+    """The panel as downloaded after a split of some stocks: their adjusted prices are halved."""
+    copy = panel.copy(deep=True)
+    chosen = rng.random(panel.active_mask.shape[1]) < _SPLIT_SHARE
+    chosen[rng.integers(len(chosen))] = True
+    field = copy.fields["adj_close"]
+    copy.fields["adj_close"] = field.with_values(field.values * np.where(chosen, 0.5, 1.0))
     return copy
 
 
@@ -366,6 +418,7 @@ def with_gaps(panel: Any, row: int, rng: np.random.Generator) -> Any:
     for name, field in copy.fields.items():
         if np.issubdtype(field.values.dtype, np.floating) and name not in (
             "market_index",
+            "riskless_rate",
             "member",
         ):
             copy.fields[name] = field.with_values(np.where(holes, np.nan, field.values))

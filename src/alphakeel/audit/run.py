@@ -13,6 +13,13 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from alphakeel.audit import lookahead
+from alphakeel.audit.adjustment import adjusted_when, check_fields, check_levels
+from alphakeel.audit.coverage import (
+    DateCoverage,
+    check_every_date,
+    coverage_text,
+    panels_for,
+)
 from alphakeel.audit.evidence import (
     check_duplicates,
     check_lag,
@@ -21,12 +28,13 @@ from alphakeel.audit.evidence import (
 )
 from alphakeel.audit.findings import Audit, Finding, day_text, leak, ok, warn
 from alphakeel.audit.lookahead import Prepared, linear_only, prepare_study
+from alphakeel.audit.messages import check_joins, check_missing, check_sectors
 from alphakeel.audit.survivorship import check_members, check_publication, check_restated
 from alphakeel.config import StudyConfig
 from alphakeel.data.cleaning import INTERPOLATED, CleanResult, clean
 from alphakeel.errors import LookAheadWarning
 from alphakeel.factors.base import Factor
-from alphakeel.factors.custom import CustomFactors, fault_of, source_location
+from alphakeel.factors.custom import CustomFactors, fault_of, own_values, source_location
 from alphakeel.pipeline.plan import Plan
 from alphakeel.progress import Progress, Tracker
 from alphakeel.results import Study
@@ -44,6 +52,8 @@ Floats = NDArray[np.floating[Any]]
 
 # Work of the parts on the progress bar, about in seconds on the bundled data.
 _PREPARE, _FACTOR_CUT, _STUDY, _EVIDENCE = 1.0, 2.0, 3.0, 4.0
+# Panels on which the built-in factors are tried on further dates: their code does not change.
+_BUILT_IN_PANELS = 8
 
 
 def run_audit(
@@ -72,7 +82,8 @@ def run_audit(
         The same data as downloaded earlier, to find values that were restated since.
     full : bool
         Rerun the study with its own models; by default with the linear one, which goes through
-        the same stages in seconds.
+        the same stages in seconds. Try every factor on every date, where by default the finding
+        says on what share of the dates a read of the future would show.
     on_progress : callable, optional
         Called with a `Progress` now and then.
 
@@ -103,16 +114,18 @@ def run_audit(
     plan = Plan.of(panel, config, name)
     custom, factors = plan.custom, plan.library
     rng = np.random.default_rng([config.seed, 0xA0D17])
-    plans = 4
+    plans = 5
     tracker = Tracker(
-        on_progress, _PREPARE + 5 * _FACTOR_CUT + (1 + plans) * _STUDY + 2 * _EVIDENCE
+        on_progress, _PREPARE + 7 * _FACTOR_CUT + (1 + plans) * _STUDY + 2 * _EVIDENCE
     )
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", LookAheadWarning)  # a finding of its own
         with tracker.task("preparing", _PREPARE):
             everything = prepare_study(panel, config, factors)
-        findings = [check_members(panel), *check_publication(panel, fundamentals)]
+        findings = [check_members(panel), *check_joins(panel), *check_sectors(panel)]
+        findings += check_missing(panel)
+        findings += check_publication(panel, fundamentals)
         if earlier is not None:
             findings += check_restated(panel, earlier)
         findings += _cleaning(everything, rng)
@@ -121,7 +134,17 @@ def run_audit(
         used = tuple(f for f in factors if f.name in names)
         values = lookahead.all_values(dataset.panel, used, names)
         leaky = _factors(everything, used, values, custom, rng, tracker)
-        findings += leaky.values() or [lookahead.unchanged("factors", f"{len(names)} factors", 5)]
+        others, coverage = _other_dates(
+            everything, used, values, custom, leaky, full=full, rng=rng, tracker=tracker
+        )
+        leaky |= others
+        findings += leaky.values() or [
+            ok(
+                "factors",
+                f"{len(names)} factors do not depend on later data: cut at 5 dates; {coverage}.",
+            )
+        ]
+        findings += _levels(everything, used, values, rng)
         with tracker.task("targets", _EVIDENCE):
             findings += check_targets(everything, values) + check_duplicates(everything)
         known = frozenset(f.test for f in findings if f.verdict == "leak")
@@ -176,6 +199,84 @@ def _factors(
     return {name: findings[name] for name in names if name in findings}
 
 
+def _other_dates(
+    base: Prepared,
+    used: tuple[Factor, ...],
+    values: Floats,
+    custom: CustomFactors,
+    leaky: dict[str, Finding],
+    *,
+    full: bool,
+    rng: np.random.Generator,
+    tracker: Tracker,
+) -> tuple[dict[str, Finding], str]:
+    """Findings on factors that read the future on a few dates only, and the dates covered."""
+    panel, names = base.dataset.panel, (*base.dataset.names, *base.dataset.market_names)
+    findings: dict[str, Finding] = {}
+    parts: dict[str, DateCoverage] = {}
+    mine = {f.name for f in custom.factors}
+    fine = [f for f in used if f.name not in leaky]
+    groups: list[tuple[str, tuple[Factor, ...]]]
+    groups = [("your own", (f,)) for f in fine if f.name in mine]
+    groups += [("the built-in ones", tuple(f for f in fine if f.name not in mine))]
+    for whose, group in groups:
+        with tracker.task("factors", 2.0 * _FACTOR_CUT / len(groups), f"{whose} on every date"):
+            if not group:
+                continue
+            found, covered = _on_every_date(panel, group, names, values, whose, full, rng)
+        findings |= found
+        parts[whose] = parts.get(whose, covered).with_less(covered)
+    shares = ", and ".join(f"on {coverage_text(c)} in {whose}" for whose, c in parts.items())
+    return findings, (f"a read of 1, 5 or 21 days ahead on a single date would show {shares}")
+
+
+def _on_every_date(
+    panel: Any,
+    group: tuple[Factor, ...],
+    names: tuple[str, ...],
+    values: Floats,
+    whose: str,
+    full: bool,
+    rng: np.random.Generator,
+) -> tuple[dict[str, Finding], DateCoverage]:
+    """A user's factor, or the built-in ones together, on as many panels as they are worth."""
+    labels = tuple(f.name for f in group)
+    n_panels = panels_for(panel.active_mask.shape, full=full)
+    if whose == "your own":
+
+        def compute(other: Any) -> Floats:
+            return own_values(group[0], other)[..., None]
+
+    else:
+        n_panels = n_panels if full else _BUILT_IN_PANELS
+
+        def compute(other: Any) -> Floats:
+            return lookahead.all_values(other, group, labels)
+
+    columns = [names.index(label) for label in labels]
+    lookback = max(f.lookback for f in group)
+    return check_every_date(panel, compute, values[..., columns], labels, lookback, n_panels, rng)
+
+
+def _levels(
+    base: Prepared, used: tuple[Factor, ...], values: Floats, rng: np.random.Generator
+) -> list[Finding]:
+    """Findings on factors and fields of the level of adjusted prices."""
+    names = (*base.dataset.names, *base.dataset.market_names)
+    findings = check_levels(
+        base.dataset.panel,
+        lambda p: lookahead.all_values(p, used, names),
+        values,
+        names,
+        adjusted_when(base.panel),
+        rng,
+    )
+    faults = [*findings.values(), *check_fields(base.panel)]
+    return [f for f in faults if f.verdict != "ok"] or [
+        ok("levels", "no factor or field is made of the level of adjusted prices.")
+    ]
+
+
 def _check_stages(
     panel: Any,
     config: StudyConfig,
@@ -203,8 +304,9 @@ def _check_stages(
         plans = ()  # interpolation itself reads the future
     moved: dict[str, Finding] = {}
     for how, row in plans:
-        with tracker.task("study", 4 * _STUDY / len(plans), f"{how} at {base.plan.dates[row]}"):
-            fault = lookahead.check_study(study, panel, how, row, rng)
+        with tracker.task("study", 5 * _STUDY / len(plans), f"{how} at {base.plan.dates[row]}"):
+            rounding = lookahead.rounding_of(study)
+            fault = lookahead.check_study(study, panel, how, row, rng, rounding=rounding)
             if fault is not None:
                 moved.setdefault(fault.test, fault)
     findings = _stage_verdicts(moved, len(plans), known) if plans else []

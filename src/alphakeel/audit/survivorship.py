@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from scipy.stats import binom, hypergeom
 
 from alphakeel.audit.findings import Finding, day_text, leak, ok, warn
 from alphakeel.errors import DataError
@@ -20,6 +21,7 @@ Floats = NDArray[np.floating[Any]]
 
 _SURE = 4.0
 _QUARTER_ENDS = (3, 6, 9, 12)
+_LEAST_CHANGES = 5
 
 
 def check_members(panel: Any) -> Finding:
@@ -48,7 +50,7 @@ def check_members(panel: Any) -> Finding:
             factor="member",
             date=day_text(days[0]),
         )
-    knowing = _knowing_members(panel, member)
+    knowing = _members_that_never_fail(panel, member, changes) or _knowing_members(panel, member)
     if knowing is not None:
         return knowing
     text = f"membership changes {int(changes.sum())} times"
@@ -61,6 +63,29 @@ def check_members(panel: Any) -> Finding:
         )
     gone = int((~active[-1]).sum())
     return ok("survivorship", f"{text}, and {gone} of {active.shape[1]} stocks leave.")
+
+
+def _members_that_never_fail(
+    panel: Any, member: Floats, changes: NDArray[np.bool_]
+) -> Finding | None:
+    """A fixed list without any of the stocks that leave was drawn up at the end."""
+    if changes.any():
+        return None
+    gone = ~panel.active_mask[-1] & panel.active_mask.any(axis=0)
+    listed = (np.nan_to_num(member, nan=0.0) > 0.5).any(axis=0)
+    n, left, inside = len(gone), int(gone.sum()), int(listed.sum())
+    chance = float(hypergeom.sf(0, n, left, inside))  # that one of them is on a list by lot
+    if (gone & listed).any() or 1.0 - chance > 1e-3:
+        return None
+    days = panel.observations
+    return leak(
+        "survivorship",
+        f"membership never changes, and none of the {left} of {n} stocks that leave is ever a "
+        f"member: the list is that of {day_text(days[-1])}, unknown on {day_text(days[0])}; give "
+        "each stock's spells.",
+        factor="member",
+        date=day_text(days[0]),
+    )
 
 
 def _knowing_members(panel: Any, member: Floats) -> Finding | None:
@@ -92,7 +117,11 @@ def check_publication(panel: Any, table: pd.DataFrame | None) -> list[Finding]:
         jumps = _jumps(panel, name)
         if jumps is None:
             continue
-        fault = _early(panel, name, jumps, table) or _together(panel, name, jumps)
+        fault = (
+            _early(panel, name, jumps, table)
+            or _together(panel, name, jumps)
+            or _at_period_end(panel, name, jumps)
+        )
         if fault is not None:
             findings.append(fault)
     if findings:
@@ -151,6 +180,41 @@ def _together(panel: Any, name: str, jumps: NDArray[np.bool_]) -> Finding | None
             **at,
         )
     return warn("fundamentals", f"{text}: the dates are not those of the filings.", **at)
+
+
+def _at_period_end(panel: Any, name: str, jumps: NDArray[np.bool_]) -> Finding | None:
+    """Stocks, be they few, whose figures change as their quarters end, time and again.
+
+    Filings spread over weeks: of a stock's changes a twentieth falls on the last day of a quarter
+    or the two after it, and in real filings never half.
+    """
+    days = pd.DatetimeIndex(panel.observations.astype("datetime64[s]"))
+    quarter = np.asarray(days.quarter)
+    opens = np.concatenate([[False], quarter[1:] != quarter[:-1]])
+    near = opens | np.concatenate([opens[1:], [False]]) | np.concatenate([[False], opens[:-1]])
+    number, at_end = jumps.sum(axis=0), (jumps & near[:, None]).sum(axis=0)
+    chance = binom.sf(at_end - 1, number, near.mean()) * len(number)
+    often = at_end > 0.7 * np.maximum(number, 1)
+    dated = np.flatnonzero((number >= _LEAST_CHANGES) & often & (chance < 1e-3))
+    if not len(dated):
+        return None
+    moved = np.flatnonzero(jumps[:, dated].any(axis=1) & near)
+    ended = set(quarter[np.maximum(moved - 2, 0)].tolist())
+    names = [str(stock) for stock in panel.asset_names[dated[:3]]]
+    more = f" and {len(dated) - 3} others" if len(dated) > 3 else ""
+    first = int(np.argmax(jumps[:, dated[0]] & near))
+    day = day_text(panel.observations[first])
+    # Half-years filed 90 days later fall on quarter ends too, but never on those of December.
+    found = leak if len(ended) > 2 or 4 in ended else warn
+    return found(
+        "fundamentals",
+        f"{name} of {', '.join(names)}{more} changes as quarters end on {at_end[dated].sum()} of "
+        f"{number[dated].sum()} occasions, first on {day}, where filings come weeks later: date "
+        "it by available_date.",
+        factor=name,
+        date=day,
+        ticker=names[0],
+    )
 
 
 def _early(

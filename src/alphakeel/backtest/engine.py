@@ -13,6 +13,8 @@ operations, so that a result does not depend on the rows that follow.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import numpy.typing as npt
 
@@ -23,7 +25,7 @@ from alphakeel.backtest.market_rules import Margin, TradingConstraints
 from alphakeel.errors import AlphakeelError, ConfigError, DataError
 from alphakeel.stats.cross_section import column_sums, row_sums
 
-__all__ = ["run_backtest"]
+__all__ = ["CheckedPrices", "check_prices", "run_backtest"]
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
@@ -41,7 +43,7 @@ ROWS_AT_ONCE = 64
 
 def run_backtest(
     target_weights: FloatArray,
-    prices: FloatArray,
+    prices: FloatArray | CheckedPrices,
     *,
     tradable: BoolArray | None = None,
     lag: int = 1,
@@ -49,6 +51,7 @@ def run_backtest(
     constraints: TradingConstraints | None = None,
     margin: Margin | None = None,
     initial: float = 1.0,
+    riskless: FloatArray | None = None,
 ) -> Ledger:
     """Trade target weights against prices and record every date.
 
@@ -56,11 +59,12 @@ def run_backtest(
     ----------
     target_weights : ndarray of shape (n_dates, n_assets)
         Long-only weights decided at each close, as fractions of the wealth that is left after
-        costs; a row sums to at most 1 and the rest is cash (earning nothing). A row of NaN
-        decides nothing: holdings drift.
+        costs; a row sums to at most 1 and the rest is cash. A row of NaN decides nothing:
+        holdings drift.
     prices : ndarray of shape (n_dates, n_assets)
         Accounting closes: total-return prices, NaN before listing and from delisting on. A
-        missing price in between is refused; carry the last one over it.
+        missing price in between is refused; carry the last one over it. For many backtests on
+        the same prices, give :func:`check_prices` of them.
     tradable : ndarray of shape (n_dates, n_assets) of bool, optional
         False where a stock could not be traded at that close (suspended): its shares are kept
         and the order is dropped, not retried until the next rebalance. All True by default.
@@ -74,6 +78,10 @@ def run_backtest(
         Leave to borrow cash and stock; long-only without leverage by default.
     initial : float, default=1.0
         Wealth before the first row, all in cash.
+    riskless : ndarray of shape (n_dates,), optional
+        Return of cash from the row before to each row, a fraction known on the row before: cash
+        earns it, and borrowed cash costs it besides the margin's financing rate. The first is 0.
+        By default cash earns nothing.
 
     Returns
     -------
@@ -85,7 +93,7 @@ def run_backtest(
     DataError
         If prices or weights have the wrong shape or impossible values; names row and column.
     ConfigError
-        If `lag` or `initial` is out of range.
+        If `lag` or `initial` is out of range, or `riskless` is not one return for each row.
 
     Notes
     -----
@@ -108,15 +116,17 @@ def run_backtest(
     if not 0.0 < initial < np.inf:
         raise ConfigError(f"initial wealth is {initial!r}; give a positive amount")
     constraints, margin = constraints or TradingConstraints(), margin or Margin()
-    values, priced = _check_prices(np.ascontiguousarray(prices, dtype=np.float64))
+    values, priced = prices if isinstance(prices, CheckedPrices) else check_prices(prices)
     targets, decided = _check_targets(
         np.ascontiguousarray(target_weights, dtype=np.float64), values.shape, margin
     )
     free = _check_tradable(tradable, priced, values.shape)
     constraints.check(values.shape)
     cost = cost or ProportionalCost()
-    holdings = Holdings(values, cost, constraints, margin, float(initial))
+    riskless = None if riskless is None else _check_riskless(riskless, len(values))
+    holdings = Holdings(values, cost, constraints, margin, float(initial), riskless)
     plain = isinstance(cost, ProportionalCost) and margin.default and not constraints.binds
+    plain = plain and not holdings.earns
     blocks = (
         _BlockRebalancer(holdings, cost.cost_per_side)
         if plain and isinstance(cost, ProportionalCost)
@@ -140,7 +150,7 @@ def _trade(
     trades_on = np.zeros(n_dates, dtype=np.bool_)
     trades_on[lag:] = decided[: n_dates - lag] if lag < n_dates else False
     events = np.union1d(np.flatnonzero(trades_on), np.fromiter(exits, dtype=np.int64))
-    if holdings.margin.carries:
+    if holdings.margin.carries or holdings.earns:
         events = np.arange(n_dates)
     holdings.begin(events)
     bounds = [*events.tolist(), n_dates]
@@ -195,12 +205,20 @@ def _hindered(
     return hindered
 
 
-def _check_prices(prices: FloatArray) -> tuple[FloatArray, BoolArray | None]:
+class CheckedPrices(NamedTuple):
     """Finite values for every cell, and where a true price stands (None: everywhere)."""
+
+    values: FloatArray
+    priced: BoolArray | None
+
+
+def check_prices(prices: FloatArray) -> CheckedPrices:
+    """Prices as every backtest on them needs them, refused as by :func:`run_backtest`."""
+    prices = np.ascontiguousarray(prices, dtype=np.float64)
     if prices.ndim != 2 or prices.shape[0] < 1 or prices.shape[1] < 1:
         raise DataError(f"prices have shape {prices.shape}; give (n_dates, n_assets)")
     if prices.min() > 0.0 and prices.max() < np.inf:
-        return prices, None
+        return CheckedPrices(prices, None)
     priced = prices > 0.0
     if np.fmax.reduce(prices, axis=None) == np.inf:
         row, column = np.argwhere(np.isposinf(prices))[0]
@@ -215,7 +233,7 @@ def _check_prices(prices: FloatArray) -> tuple[FloatArray, BoolArray | None]:
     values = prices.copy()
     for column in np.flatnonzero(~priced.all(axis=0)).tolist():
         values[:, column] = _fill_ends(prices[:, column], priced[:, column], column)
-    return values, priced
+    return CheckedPrices(values, priced)
 
 
 def _fill_ends(prices: FloatArray, priced: BoolArray, column: int) -> FloatArray:
@@ -291,6 +309,19 @@ def _check_tradable(
             f"tradable has shape {tradable.shape} and type {tradable.dtype}; give bool of {shape}"
         )
     return tradable if priced is None else tradable & priced
+
+
+def _check_riskless(riskless: FloatArray, n_dates: int) -> FloatArray:
+    """A copy of the returns of cash, which is nothing on the first row."""
+    values = np.array(riskless, dtype=np.float64)
+    if values.shape != (n_dates,) or not np.isfinite(values).all() or (values <= -1.0).any():
+        raise ConfigError(
+            f"riskless has shape {values.shape}; give a return above -1 for each of the "
+            f"{n_dates} rows"
+        )
+    if values[0] != 0.0:
+        raise ConfigError(f"riskless[0] is {values[0]}; cash earns nothing before the first row")
+    return values
 
 
 def _exits(priced: BoolArray | None, targets: FloatArray, lag: int) -> dict[int, IntArray]:

@@ -45,13 +45,16 @@ class Holdings:
         constraints: TradingConstraints,
         margin: Margin,
         initial: float,
+        riskless: FloatArray | None = None,
     ) -> None:
         n_dates, n_assets = values.shape
         self.values, self.charge, self.initial = values, cost.charge, initial
         self.constraints, self.margin = constraints, margin
         self.weights, self.trades = np.empty(values.shape), np.empty(values.shape)
         self.wealth_path, self.cash_path = np.full(n_dates, initial), np.full(n_dates, initial)
-        self.costs, self.carry, self.turnover = np.zeros((3, n_dates))
+        self.costs, self.carry, self.interest, self.turnover = np.zeros((4, n_dates))
+        self.earns = riskless is not None
+        self.riskless = np.zeros(n_dates) if riskless is None else riskless
         self.fill = np.ones(n_dates)
         self.counts = {name: np.zeros(n_dates, dtype=np.int64) for name in REASONS}
         self.forced_sales = np.zeros(n_dates, dtype=np.int64)
@@ -74,11 +77,18 @@ class Holdings:
 
     def open(self, row: int) -> None:
         """Pay what the debts cost since the row before and value the holdings at the close."""
-        if row and self.margin.carries:
+        if row and (self.margin.carries or self.earns):
             debt = np.maximum(-self.now * self.price, 0.0)
             fee = float(row_sums(debt * self.margin.borrow_rate)) if self.margin.short else 0.0
-            fee += max(-self.cash, 0.0) * self.margin.financing_rate
+            borrowed = max(-self.cash, 0.0)
+            fee += borrowed * self.margin.financing_rate
             self.carry[row] = fee / DAYS_PER_YEAR
+            if self.earns:
+                self.carry[row] += borrowed * self.riskless[row]
+                # Proceeds of short sales lie with the lender of the stock.
+                free = self.cash - (float(row_sums(debt)) if self.margin.short else 0.0)
+                self.interest[row] = max(free, 0.0) * self.riskless[row]
+                self.cash += self.interest[row]
             self.cash -= self.carry[row]
         self.price, self.order = self.values[row], self.trades[row]
         self.order.fill(0.0)
@@ -325,6 +335,8 @@ class Holdings:
             trades=self.trades,
             costs=self.costs,
             carry=self.carry,
+            interest=self.interest,
+            riskless=self.riskless,
             gross_returns=(wealth + self.costs + self.carry) / before - 1.0,
             net_returns=wealth / before - 1.0,
             cash=self.cash_path,

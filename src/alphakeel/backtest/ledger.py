@@ -37,9 +37,13 @@ class Ledger:
         Trading costs paid, in currency.
     carry : ndarray of shape (n_dates,)
         Interest on borrowed cash and fees for borrowed stock since the row before, in currency.
+    interest : ndarray of shape (n_dates,)
+        What cash earned since the row before, in currency.
+    riskless : ndarray of shape (n_dates,)
+        Return of cash since the row before, a fraction: 0 where cash earns nothing.
     gross_returns, net_returns : ndarray of shape (n_dates,)
-        Simple returns of the day before and after that day's costs and carry, as fractions. Row
-        0 is measured from `initial`, so it holds only costs.
+        Simple returns of the day before and after that day's costs and carry, as fractions, with
+        the interest on cash. Row 0 is measured from `initial`, so it holds only costs.
     cash, wealth : ndarray of shape (n_dates,)
         Cash, and cash plus holdings, after trades and costs, in currency.
     turnover : ndarray of shape (n_dates,)
@@ -66,13 +70,16 @@ class Ledger:
     Notes
     -----
     On every date, to rounding, ``cash + sum(weights) * wealth = wealth`` and the change of
-    wealth is yesterday's holdings times today's returns, less today's costs and carry.
+    wealth is yesterday's holdings times today's returns and the interest that yesterday's cash
+    earned, less today's costs and carry.
     """
 
     weights: FloatArray
     trades: FloatArray
     costs: FloatArray
     carry: FloatArray
+    interest: FloatArray
+    riskless: FloatArray
     gross_returns: FloatArray
     net_returns: FloatArray
     cash: FloatArray
@@ -99,6 +106,11 @@ class Ledger:
         """Share of wealth in stocks after each day's trades, shape (n_dates,)."""
         return np.asarray(1.0 - self.cash / self.wealth)
 
+    @property
+    def excess_returns(self) -> FloatArray:
+        """Net returns less those of cash: what a Sharpe ratio is of, shape (n_dates,)."""
+        return np.asarray(self.net_returns - self.riskless)
+
     def hindrances(self) -> dict[str, int]:
         """Orders stopped or made smaller over all dates, by reason in words; see `REASONS`."""
         return {words: int(getattr(self, name).sum()) for name, words in REASONS.items()}
@@ -118,5 +130,5 @@ class Ledger:
         before = np.concatenate([[self.initial], self.wealth[:-1]])
         earned = np.concatenate([[0.0], np.sum(holdings[:-1] * returns[1:], axis=1)])
         stock = np.abs(holdings.sum(axis=1) + self.cash - self.wealth)
-        flow = np.abs(self.wealth - before - earned + self.costs + self.carry)
+        flow = np.abs(self.wealth - before - earned - self.interest + self.costs + self.carry)
         return np.asarray(np.maximum(stock, flow) / self.wealth)

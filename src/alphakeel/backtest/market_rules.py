@@ -359,7 +359,7 @@ class Margin:
     short : bool, default=False
         Whether weights may be negative.
     financing_rate : float, default=0.0
-        Annual rate on negative cash, as a fraction.
+        Annual rate on negative cash, as a fraction, on top of what cash earns.
     borrow_rate : float or ndarray of shape (n_assets,), default=0.0
         Annual fee on the value of short positions, as a fraction.
 
@@ -367,7 +367,7 @@ class Margin:
     -----
     Interest and fees accrue a 252nd part of the annual rate on every row that a debt is held,
     on its value after the trades of the row before. Proceeds of short sales lie in cash
-    and earn nothing.
+    and earn nothing, whatever other cash earns.
     """
 
     max_gross: float = 1.0

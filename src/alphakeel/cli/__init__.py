@@ -1,7 +1,8 @@
 """The command line: commands, one progress bar, exit codes.
 
 Exit codes: 0 done; 1 a bug; 2 bad input or settings, named in one sentence; 3 the audit found
-a leak; 130 interrupted.
+a leak; 4 reality does not agree with the backtest (monitor, daily); 5 another process does the
+daily job; 130 stopped by Ctrl-C, 143 by SIGTERM.
 Heavy libraries are imported inside the commands, so that ``--help`` returns at once.
 """
 
@@ -9,13 +10,18 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
+from contextlib import suppress
 from typing import Annotated
 
 import typer
 
 from alphakeel import __version__
 from alphakeel.cli.commands import audit, check, degree, init, run, tune
-from alphakeel.cli.shell import INTERRUPTED
+from alphakeel.cli.fetch import fetch
+from alphakeel.cli.live_commands import daily, monitor, today
+from alphakeel.cli.run_commands import runs
+from alphakeel.cli.shell import Stopped, catch_signals, ignore_signals
 
 __all__ = ["app", "main"]
 
@@ -27,20 +33,39 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for command in (run, check, audit, init, tune, degree):
+for command in (
+    fetch,
+    check,
+    run,
+    today,
+    monitor,
+    daily,
+    runs,
+    audit,
+    init,
+    tune,
+    degree,
+):
     app.command()(command)
 
 
 def main() -> None:
     """Run the command line; the entry point of the `alphakeel` command."""
+    catch_signals()
     try:
         app()
     except SystemExit as end:
-        if end.code == INTERRUPTED:
-            # Threads may still be fitting, and a normal exit would abort on them.
+        code = end.code
+    except Stopped as stop:  # outside of a command
+        typer.echo(f"alphakeel: stopped by {stop.name}.", err=True)
+        code = stop.exit_code
+    ignore_signals()
+    if code and threading.active_count() > 1:
+        # A thread that did not end in time is still at work, and a normal exit aborts on it.
+        with suppress(OSError):
             sys.stdout.flush()
-            os._exit(INTERRUPTED)
-        raise
+        os._exit(code if isinstance(code, int) else 1)
+    sys.exit(code)
 
 
 def _print_version(wanted: bool) -> None:

@@ -17,7 +17,8 @@ from alphakeel.cli.shell import (
     LedgerOption,
     OverlayOption,
     QuietOption,
-    announce_resumption,
+    announce_code,
+    listen,
     plain_errors,
     progress_bar,
     read_settings,
@@ -50,47 +51,66 @@ def run(
     """Run the study: data, cleaning, factors, screen, models, backtest, report.
 
     Without options it takes the bundled real prices of 20 S&P 500 stocks and tests 2010 to 2020.
-    A run that was killed resumes when the same command is given again.
+    A run that was killed resumes when the same command is given again, and fits of finished runs in
+    the same folder are taken where nothing that they read has changed.
     """
-    with plain_errors(resumes=True):
+    with plain_errors() as kept:
         settings = read_settings(data, config)
         from alphakeel.provenance import load_data
+        from alphakeel.selection.trial_log import TrialLedger, record_run
         from alphakeel.storage.checkpoints import DiskStore
         from alphakeel.storage.runs import forget_progress, save_run, summary_json
+        from alphakeel.storage.saved_models import SavedFits
         from alphakeel.study import run_study
 
+        store = DiskStore(out / ".resume", fresh=fresh)
+        kept.folder = store.folder
+        if settings.report.mlflow:
+            from alphakeel.storage.mlflow_log import require_mlflow
+
+            require_mlflow()
         with progress_bar(hidden=quiet or as_json) as on_progress:
-            panel, settings, name = load_data(settings)
-            store = DiskStore(out / ".resume", fresh=fresh)
-            listener = on_progress if quiet else announce_resumption(on_progress)
-            study = run_study(panel, settings, name=name, on_progress=listener, store=store)
-        use = _log_run(study, ledger or out / "trials.jsonl")
+            # A test that cannot be counted is not looked at.
+            trials_seen = TrialLedger(ledger or out / "trials.jsonl")
+            trials_seen.check_writable()
+            panel, settings, name, notes = load_data(settings)
+            announce_code(settings, quiet=quiet)
+            listener = listen(on_progress, kept, quiet=quiet)
+            study = run_study(
+                panel,
+                settings,
+                name=name,
+                notes=notes,
+                on_progress=listener,
+                store=store,
+                finished=None if fresh else SavedFits(out),
+            )
+        use = record_run(study, trials_seen)
+        _warn_of_unread(trials_seen)
         folder = save_run(study, out, more=lambda place: _write_report(study, place, use))
+        kept.saved = folder
         forget_progress(study, store)
+        _log_to_mlflow(folder, settings.report.mlflow)
         report = (folder / "report.html").resolve()
         if as_json:
-            trials = None if use is None else use.to_dict()
             places = {"run": str(folder), "report": str(report)}
-            document = {**summary_json(study), "trials": trials, **places}
+            document = {**summary_json(study), "trials": use.to_dict(), **places}
             typer.echo(json.dumps(document, ensure_ascii=False))
         elif not quiet:
             print_study(study, folder, report, use)
 
 
-def _log_run(study: Study, path: Path) -> TestSetUse | None:
-    """Write the study into the ledger of trials; warn and return None where that fails."""
-    from alphakeel.selection.trial_log import TrialLedger, record_run
+def _log_to_mlflow(folder: Path, database: str) -> None:
+    """Log a saved run into MLflow where the settings name a database; warn where that fails."""
+    if not database:
+        return
+    from alphakeel.storage.mlflow_log import log_run
+    from alphakeel.storage.saved_runs import open_run
 
     try:
-        ledger = TrialLedger(path)
-        use = record_run(study, ledger)
+        log_run(open_run(folder), database)
     except AlphakeelError as error:
-        typer.echo(
-            f"warning: this run is not counted among the studies of its data: {error}", err=True
-        )
-        return None
-    _warn_of_unread(ledger)
-    return use
+        typer.echo(f"warning: {error}", err=True)
 
 
 def _warn_of_unread(ledger: TrialLedger) -> None:
@@ -98,14 +118,13 @@ def _warn_of_unread(ledger: TrialLedger) -> None:
         typer.echo(f"warning: {note}.", err=True)
 
 
-def _write_report(study: Study, folder: Path, use: TestSetUse | None) -> None:
+def _write_report(study: Study, folder: Path, use: TestSetUse) -> None:
     """Write the report, and the count of trials in it, into the folder of a run."""
     from alphakeel.report.page import write_report
 
     write_report(study, folder / "report.html", use)
-    if use is not None:
-        text = json.dumps(use.to_dict(), indent=1, allow_nan=False)
-        (folder / "trials.json").write_text(text, encoding="utf-8")
+    text = json.dumps(use.to_dict(), indent=1, allow_nan=False)
+    (folder / "trials.json").write_text(text, encoding="utf-8")
 
 
 def check(
@@ -140,7 +159,12 @@ def audit(
         ),
     ] = None,
     full: Annotated[
-        bool, typer.Option("--full", help="Rerun the study's own models, not the linear one only.")
+        bool,
+        typer.Option(
+            "--full",
+            help="Try every factor on every date, and rerun the study's own models, not the "
+            "linear one only.",
+        ),
     ] = False,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
@@ -156,7 +180,8 @@ def audit(
         from alphakeel.provenance import load_data
 
         with progress_bar(hidden=quiet or as_json) as on_progress:
-            panel, settings, name = load_data(settings)
+            panel, settings, name, notes = load_data(settings)
+            announce_code(settings, quiet=quiet)
             result = run_audit(
                 panel,
                 settings,
@@ -167,9 +192,10 @@ def audit(
                 on_progress=on_progress,
             )
         if as_json:
-            typer.echo(json.dumps(result.to_dict(), ensure_ascii=False))
+            document = {**result.to_dict(), "notes": list(notes)}
+            typer.echo(json.dumps(document, ensure_ascii=False))
         elif not quiet:
-            print_audit(result)
+            print_audit(result, notes)
         if result.verdict == "leak":
             raise typer.Exit(3)
 
@@ -231,7 +257,7 @@ def tune(
     A search that was killed resumes when the same command is given again; more trials are added
     to those there are. The best settings are in best.toml, ready to run.
     """
-    with plain_errors(resumes=True):
+    with plain_errors() as kept:
         settings = read_settings(data, config, jobs)
         from alphakeel.provenance import load_data
         from alphakeel.selection.search import tune as search
@@ -248,9 +274,11 @@ def tune(
             n_seeds=seeds,
             overlay=overlay,
         )
+        kept.folder = out
         with progress_bar(hidden=quiet or as_json) as on_progress:
-            panel, settings, name = load_data(settings)
+            panel, settings, name, _ = load_data(settings)
             trials_seen = TrialLedger(ledger or out / "trials.jsonl")
+            announce_code(settings, quiet=quiet)
             result = search(
                 panel,
                 settings,
@@ -258,7 +286,7 @@ def tune(
                 folder=out,
                 ledger=trials_seen,
                 name=name,
-                on_progress=on_progress,
+                on_progress=listen(on_progress, kept, quiet=quiet),
             )
         _warn_of_unread(trials_seen)
         best = write_tuning(result, out)
@@ -289,7 +317,7 @@ def degree(
     The paper's Figure 2: a few minutes on the bundled prices. A run that was killed resumes when
     the same command is given again.
     """
-    with plain_errors(resumes=True):
+    with plain_errors() as kept:
         settings = read_settings(data, config, jobs)
         from alphakeel.provenance import load_data
         from alphakeel.report.validation_curve import write_curve_page
@@ -299,9 +327,11 @@ def degree(
         from alphakeel.storage.checkpoints import DiskStore
 
         plan = CurvePlan(model=model, n_trials=trials, n_seeds=seeds, overlay=overlay)
+        store = DiskStore(out / ".resume", fresh=fresh)
+        kept.folder = store.folder
         with progress_bar(hidden=quiet or as_json) as on_progress:
-            panel, settings, name = load_data(settings)
-            store = DiskStore(out / ".resume", fresh=fresh)
+            panel, settings, name, _ = load_data(settings)
+            announce_code(settings, quiet=quiet)
             trials_seen = TrialLedger(ledger or out / "trials.jsonl")
             curve = run_validation_curve(
                 panel,
@@ -309,12 +339,13 @@ def degree(
                 plan,
                 ledger=trials_seen,
                 name=name,
-                on_progress=on_progress if quiet else announce_resumption(on_progress),
+                on_progress=listen(on_progress, kept, quiet=quiet),
                 store=store,
             )
         _warn_of_unread(trials_seen)
         write_degrees(curve, out)
         page = write_curve_page(curve, out / "degrees.html")
+        kept.saved = page
         store.discard(curve.key)
         if as_json:
             typer.echo(json.dumps({**curve.summary(), "page": str(page)}, ensure_ascii=False))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
 __all__ = [
+    "next_steps",
     "print_audit",
     "print_check",
     "print_study",
@@ -48,6 +50,20 @@ def print_study(study: Study, folder: Path, report: Path, use: TestSetUse | None
     console.print(f"\nReport  {escape(str(report))}", soft_wrap=True)
     console.print(f"Open    {escape(report.resolve().as_uri())}", soft_wrap=True)
     console.print(f"Numbers {escape(str(folder))}", soft_wrap=True)
+    reason = study.recommendation().reason
+    console.print(f"\n{escape(reason[:1].upper() + reason[1:])}", highlight=False)
+    for command, what in next_steps(folder):
+        console.print(f"[bold]{escape(command)}[/]  {what}", soft_wrap=True, highlight=False)
+
+
+def next_steps(folder: Path) -> tuple[tuple[str, str], ...]:
+    """Commands that go on from a run, and what each says."""
+    name = str(folder)
+    return (
+        (f"alphakeel today {name}", "what to hold tomorrow"),
+        ("alphakeel audit", "whether the study looks ahead; give it the same --data and --config"),
+        (f"alphakeel monitor {name}", "later: whether reality agrees with the backtest"),
+    )
 
 
 def _performance(table: Any, level: float, *, wide: bool) -> Table:
@@ -143,8 +159,8 @@ def _forecasts(table: Any, level: float) -> Table:
     return shown
 
 
-def print_audit(audit: Audit) -> None:
-    """Print every finding with its verdict and evidence, and their number."""
+def print_audit(audit: Audit, notes: Sequence[str] = ()) -> None:
+    """Print every finding with its verdict and evidence, their number, and notes on the data."""
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.markup import escape
@@ -166,6 +182,8 @@ def print_audit(audit: Audit) -> None:
         f"{escape(audit.name)}: {leak_text}, {warned} warning{'' if warned == 1 else 's'}, "
         f"{len(audit.findings)} findings in {audit.seconds:.0f} s."
     )
+    for note in notes:
+        console.print(f"Note: {escape(note)}")
 
 
 def print_check(report: Any) -> None:
@@ -199,4 +217,5 @@ def print_check(report: Any) -> None:
     hidden = len(report.problems) - 50
     if hidden > 0:
         console.print(f"... and {hidden} more; --json prints them all.")
-    typer.echo(f"alphakeel: {len(report.problems)} problems found.", err=True)
+    counted = "1 problem" if len(report.problems) == 1 else f"{len(report.problems)} problems"
+    typer.echo(f"alphakeel: {counted} found.", err=True)

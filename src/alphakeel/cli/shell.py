@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import signal
+import sys
 import tempfile
+import threading
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -19,22 +25,26 @@ if TYPE_CHECKING:
     from alphakeel.progress import Progress
 
 __all__ = [
-    "INTERRUPTED",
     "ConfigOption",
     "DataOption",
     "FreshOption",
     "JsonOption",
+    "Kept",
     "LedgerOption",
     "OverlayOption",
     "QuietOption",
+    "Stopped",
+    "announce_code",
+    "catch_signals",
+    "ignore_signals",
+    "listen",
     "plain_errors",
     "progress_bar",
     "read_settings",
-    "announce_resumption",
 ]
 
-# The exit code of a program that Ctrl-C has ended.
-INTERRUPTED = 130
+# Where a file cannot grow, through no fault of the program.
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 DataOption = Annotated[
     str | None,
@@ -79,9 +89,89 @@ def read_settings(data: str | None, config: Path | None, jobs: int | None = None
     return settings if jobs is None else replace(settings, jobs=jobs)
 
 
+class Stopped(BaseException):
+    """A signal asks the command to end."""
+
+    def __init__(self, number: int = signal.SIGINT) -> None:
+        super().__init__(number)
+        self.name = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
+        self.exit_code = 128 + number
+
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+# The signal that was caught; a second one ends the process at once.
+_caught: list[int] = []
+
+
+def catch_signals() -> None:
+    """Turn Ctrl-C and SIGTERM into `Stopped`, raised wherever the command is."""
+    for number in _SIGNALS:
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
+            signal.signal(number, _stop)
+    sys.unraisablehook = _send_again
+
+
+def ignore_signals() -> None:
+    """Let nothing stop a process whose exit code is known."""
+    for number in _SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+
+
+def _stop(number: int, _frame: object) -> None:
+    if _caught:
+        os._exit(128 + number)
+    _caught.append(number)
+    raise Stopped(number)
+
+
+def _send_again(ignored: Any) -> None:
+    """Python drops what is raised in a finalizer: there a signal would be lost."""
+    if not isinstance(ignored.exc_value, Stopped):
+        sys.__unraisablehook__(ignored)
+        return
+    number = _caught.pop()
+    again = threading.Timer(0.01, os.kill, (os.getpid(), number))
+    again.daemon = True
+    again.start()
+
+
+@dataclass
+class Kept:
+    """What of a command outlives its process.
+
+    Attributes
+    ----------
+    folder : Path, optional
+        Of the progress that the same command goes on from; None for a command that cannot.
+    progress : str
+        What is in it, in words; "" if nothing is known to be.
+    saved : Path, optional
+        Of the finished result.
+    """
+
+    folder: Path | None = None
+    progress: str = ""
+    saved: Path | None = None
+
+    def describe(self) -> str:
+        """The end of the sentence that says why the command ended."""
+        if self.saved is not None:
+            return f"; the result is saved in {self.saved}"
+        if self.folder is None:
+            return ""
+        if self.progress:
+            return (
+                f" with {self.progress} kept in {self.folder}; the same command goes on from there"
+            )
+        if self.folder.exists():
+            return f"; the same command goes on from what is in {self.folder}"
+        return " before anything was done that could be kept"
+
+
 @contextmanager
-def plain_errors(*, resumes: bool = False) -> Iterator[None]:
-    """Turn exceptions into one sentence and an exit code; `resumes`: the command can resume."""
+def plain_errors() -> Iterator[Kept]:
+    """Turn exceptions into one sentence and an exit code; the command says what it keeps."""
+    kept = Kept()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         warnings.simplefilter("always", LookAheadWarning)
@@ -90,30 +180,38 @@ def plain_errors(*, resumes: bool = False) -> Iterator[None]:
             f"warning: {message}", err=True
         )
         try:
-            yield
-        except ConvergenceError as error:
-            typer.echo(f"alphakeel: the fit failed: {error}", err=True)
-            raise typer.Exit(1) from error
-        except AlphakeelError as error:
-            typer.echo(f"alphakeel: {error}", err=True)
-            raise typer.Exit(2) from error
-        except KeyboardInterrupt:
-            again = "; the same command resumes from here" if resumes else ""
-            typer.echo(f"alphakeel: interrupted{again}.", err=True)
-            raise typer.Exit(INTERRUPTED) from None
+            yield kept
         except (typer.Exit, typer.Abort):
             raise
-        except Exception as error:
-            with tempfile.NamedTemporaryFile(
-                "w", prefix="alphakeel-", suffix=".log", delete=False, encoding="utf-8"
-            ) as log:
-                traceback.print_exc(file=log)
-            typer.echo(
-                f"alphakeel: this is a bug in alphakeel: {type(error).__name__}: {error}. "
-                f"Please report it with {log.name}",
-                err=True,
-            )
-            raise typer.Exit(1) from error
+        except (Exception, KeyboardInterrupt, Stopped) as error:
+            sentence, code = _explain(error, kept)
+            with suppress(OSError):
+                typer.echo(f"alphakeel: {sentence}", err=True)
+            raise typer.Exit(code) from error
+
+
+def _explain(error: BaseException, kept: Kept) -> tuple[str, int]:
+    """An error in one sentence, and its exit code."""
+    if _caught or not isinstance(error, Exception):
+        # Whatever it is, it came of the signal: a library may turn one exception into another.
+        stop = Stopped(_caught[0]) if _caught else Stopped()
+        return f"stopped by {stop.name}{kept.describe()}.", stop.exit_code
+    if isinstance(error, ConvergenceError):
+        return f"the fit failed: {error}", 1
+    if isinstance(error, AlphakeelError):
+        return str(error), 2
+    if isinstance(error, OSError) and error.errno in _NO_ROOM:
+        where = "" if error.filename is None else f" {error.filename}"
+        return f"cannot write{where}: {error.strerror}{kept.describe()}.", 2
+    bug = f"this is a bug in alphakeel: {type(error).__name__}: {error}. Please report it"
+    try:
+        with tempfile.NamedTemporaryFile(
+            "w", prefix="alphakeel-", suffix=".log", delete=False, encoding="utf-8"
+        ) as log:
+            traceback.print_exception(error, file=log)
+    except OSError:
+        return bug, 1
+    return f"{bug} with {log.name}", 1
 
 
 @contextmanager
@@ -149,13 +247,16 @@ def progress_bar(*, hidden: bool) -> Iterator[Callable[[Progress], None] | None]
         yield lambda p: bar.update(task, completed=p.share, description=p.detail, stage=p.stage)
 
 
-def announce_resumption(
-    on_progress: Callable[[Progress], None] | None,
+def listen(
+    on_progress: Callable[[Progress], None] | None, kept: Kept, *, quiet: bool
 ) -> Callable[[Progress], None]:
-    """Print in one line what a killed run has left; pass everything else on."""
+    """Print in one line what a killed run has left, note what is kept, and pass the rest on."""
+    from alphakeel.progress import KEPT
 
     def listener(progress: Progress) -> None:
-        if progress.stage == "resuming":
+        if progress.stage == KEPT:
+            kept.progress = progress.detail
+        elif progress.stage == "resuming" and not quiet:
             # Every task calls twice, when it begins and when it ends.
             if progress.detail not in announced:
                 typer.echo(f"resuming: {progress.detail}", err=True)
@@ -165,3 +266,10 @@ def announce_resumption(
 
     announced: set[str] = set()
     return listener
+
+
+def announce_code(settings: StudyConfig, *, quiet: bool) -> None:
+    """Say which file of the user's is about to be run."""
+    if settings.factors.custom and not quiet:
+        path = Path(settings.factors.custom).resolve()
+        typer.echo(f"runs code of yours: {path}", err=True)

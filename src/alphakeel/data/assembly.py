@@ -18,6 +18,7 @@ from skfolio.containers import AssetPanel, Field2D, FieldCategorical, InactivePo
 
 from alphakeel.data.grid import Grid, Matrix, check_grid, numeric
 from alphakeel.data.parsing import parse_dates
+from alphakeel.data.tickers import match_tickers
 from alphakeel.data.validation import PANEL_FIELDS, place, previous_valid, raise_first
 from alphakeel.errors import DataError
 
@@ -30,10 +31,14 @@ __all__ = [
     "member_grid",
     "panel_from_grid",
     "place_rows",
+    "rates_on_dates",
     "sector_grid",
     "traded_mask",
     "with_adjusted_close",
 ]
+
+# A rate of cash counts for so many days after its date: a quarter, and no longer.
+RATE_DAYS = 92
 
 
 def panel_from_grid(
@@ -76,6 +81,9 @@ def assemble(grid: Grid, *, delisting_gap: int = 20, source: str = "") -> AssetP
     if grid.index is not None:
         level = np.broadcast_to(grid.index[:, None], active.shape)
         contents["market_index"] = Field2D(level, inactive_policy=InactivePolicy.IGNORE)
+    if grid.riskless is not None:
+        rate = np.broadcast_to(grid.riskless[:, None], active.shape)
+        contents["riskless_rate"] = Field2D(rate, inactive_policy=InactivePolicy.IGNORE)
     if grid.member is not None:
         contents["member"] = Field2D(np.where(active, grid.member, np.nan))
     return AssetPanel(
@@ -159,6 +167,43 @@ def index_on_dates(index: pd.Series, dates: NDArray[np.datetime64]) -> NDArray[n
     return np.asarray(pd.Series(values, index=days).reindex(dates), dtype=np.float64)
 
 
+def rates_on_dates(rates: pd.Series, dates: NDArray[np.datetime64]) -> NDArray[np.float64]:
+    """Annual rate of cash per panel date: the last one known by then, at most `RATE_DAYS` old.
+
+    NaN before the first and beyond that age. Dates of the rates are those on which they are known.
+
+    Examples
+    --------
+    >>> rates = pd.Series([0.05, 0.04], index=["2024-01-01", "2024-01-04"])
+    >>> days = np.array(["2023-12-29", "2024-01-03", "2024-01-04"], dtype="datetime64[D]")
+    >>> rates_on_dates(rates, days)
+    array([ nan, 0.05, 0.04])
+    """
+    days, faults = parse_dates(rates.index)
+    if faults:
+        raise DataError(
+            f"the riskless rate has a date in row {faults[0][0] + 1} that {faults[0][1]}."
+        )
+    days = days.astype("datetime64[D]")
+    if (np.diff(days.astype(np.int64)) <= 0).any():
+        row = int(np.argmax(np.diff(days.astype(np.int64)) <= 0)) + 1
+        raise DataError(
+            f"the riskless rate has {days[row]} in row {row + 1} after {days[row - 1]}: keep one "
+            "row per date, in order."
+        )
+    values, bad = numeric(rates)
+    if bad:
+        raise DataError(f"the riskless rate has in row {bad[0][0] + 1} {bad[0][1]}.")
+    known = ~np.isnan(values)
+    days, values = days[known], values[known]
+    latest = np.searchsorted(days, dates, side="right") - 1
+    out = np.full(len(dates), np.nan)
+    found = latest >= 0
+    age = (dates[found] - days[latest[found]]).astype(np.int64)
+    out[found] = np.where(age <= RATE_DAYS, values[latest[found]], np.nan)
+    return out
+
+
 def member_grid(
     spells: pd.DataFrame, dates: NDArray[np.datetime64], tickers: NDArray[np.str_]
 ) -> Matrix:
@@ -230,7 +275,9 @@ def join_asof(
     panel : AssetPanel
     fundamentals : DataFrame
         `ticker`, `available_date` and the columns asked for, in any order of rows; of rows with
-        the same date (and period) the last one counts. Stocks not in the panel are left out.
+        the same date (and period) the last one counts. Stocks not in the panel are left out;
+        tickers may be written without the exchange or leading zeros, and a table in which fewer
+        than half of the stocks (or of its own tickers) are found is refused.
     columns : sequence of str
         Names of numeric columns.
     max_age_days : int
@@ -262,8 +309,10 @@ def join_asof(
         table[name], bad = numeric(fundamentals[name])
         if bad:
             raise DataError(f"{name} in row {bad[0][0] + 1} of the fundamentals is {bad[0][1]}.")
+    symbols = fundamentals["ticker"].astype(str)
+    match = match_tickers(symbols, panel.asset_names, what="the table of fundamentals")
     table["code"] = pd.Index(panel.asset_names).get_indexer(
-        pd.Index(fundamentals["ticker"].astype(str))
+        pd.Index(symbols.map(match.ticker_of).astype(str))
     )
     table["available"] = available.astype(np.int64)
     keys = ["code", "available"]

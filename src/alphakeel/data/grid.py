@@ -36,6 +36,8 @@ __all__ = [
 ]
 
 Matrix = NDArray[np.float64]
+# A rate above it was given in per cent.
+MAX_RATE = 0.5
 MAX_CELLS = 400_000_000  # 3 GB a field
 
 
@@ -50,6 +52,7 @@ class Grid:
     sectors: NDArray[np.int32] | None = None  # codes into `sector_levels`, -1 where unknown
     index: NDArray[np.float64] | None = None  # (n_dates,) level of the market index
     member: Matrix | None = None  # 1.0 in the index, 0.0 not, NaN unknown
+    riskless: NDArray[np.float64] | None = None  # (n_dates,) annual rate of cash, a fraction
 
     def rows(self, keep: slice | NDArray[np.bool_]) -> Grid:
         """The grid with some of its dates; a slice copies nothing."""
@@ -61,6 +64,7 @@ class Grid:
             None if self.sectors is None else self.sectors[keep],
             None if self.index is None else self.index[keep],
             None if self.member is None else self.member[keep],
+            None if self.riskless is None else self.riskless[keep],
         )
 
     def columns(self, keep: Any) -> Grid:
@@ -73,6 +77,7 @@ class Grid:
             None if self.sectors is None else self.sectors[:, keep],
             self.index,
             None if self.member is None else self.member[:, keep],
+            self.riskless,
         )
 
 
@@ -90,16 +95,25 @@ def check_grid(grid: Grid, *, today: dt.date, where: str) -> list[Problem]:
                 f"positive and finite: correct it or leave it empty{place(where)}."
             )
             problems.append(Problem("", day, "market_index", text))
+    if grid.riskless is not None:
+        wrong = (np.abs(grid.riskless) > MAX_RATE) | np.isinf(grid.riskless)
+        for row in np.flatnonzero(wrong)[:MAX_PROBLEMS]:
+            day = str(grid.dates[row])
+            text = (
+                f"riskless_rate on {day} is {grid.riskless[row]:.6g}, but an annual rate is a "
+                f"fraction (5.25 % is 0.0525), at most {MAX_RATE:g}: correct it{place(where)}."
+            )
+            problems.append(Problem("", day, "riskless_rate", text))
     return problems[:MAX_PROBLEMS]
 
 
 def grid_from_long(frame: pd.DataFrame, *, where: str) -> tuple[Grid, list[Problem]]:
     """Place the rows of a long table (one per date and stock).
 
-    Columns are `date`, `ticker` and any of `PANEL_FIELDS`, `member`, `market_index`, `sector`;
-    `where` names the source in messages. The problems are rows that could not be placed, or that
-    were placed twice (the last one stays). Rows out of order are in their place, and reported with
-    ``field="order"``.
+    Columns are `date`, `ticker` and any of `PANEL_FIELDS`, `member`, `market_index`,
+    `riskless_rate`, `sector`; `where` names the source in messages. The problems are rows that
+    could not be placed, or that were placed twice (the last one stays). Rows out of order are in
+    their place, and reported with ``field="order"``.
     """
     for needed in ("date", "ticker"):
         if needed not in frame.columns:
@@ -125,13 +139,14 @@ def grid_from_long(frame: pd.DataFrame, *, where: str) -> tuple[Grid, list[Probl
     problems += _repeats(cells, calendar, tickers, where)
 
     fields: dict[str, Matrix] = {}
-    for name in (*PANEL_FIELDS, "member", "market_index"):
+    for name in (*PANEL_FIELDS, "member", "market_index", "riskless_rate"):
         if name in frame.columns:
             values, bad = numeric(frame[name])
             problems += [_row_problem(where, row, text, name) for row, text in bad]
             fields[name] = np.full(shape, np.nan)
             fields[name].ravel()[cells] = values
     member, level = fields.pop("member", None), fields.pop("market_index", None)
+    rate = fields.pop("riskless_rate", None)
     if member is not None:
         member = _carried(member, ~np.isnan(member))
     levels, codes = np.empty(0, dtype=np.str_), None
@@ -145,7 +160,9 @@ def grid_from_long(frame: pd.DataFrame, *, where: str) -> tuple[Grid, list[Probl
         codes.ravel()[cells] = sector_codes
         codes = _carried(codes, codes >= 0)
     index = None if level is None else _one_per_date(level)
-    return Grid(calendar, tickers, fields, levels, codes, index, member), problems[:MAX_PROBLEMS]
+    riskless = None if rate is None else _one_per_date(rate)
+    grid = Grid(calendar, tickers, fields, levels, codes, index, member, riskless)
+    return grid, problems[:MAX_PROBLEMS]
 
 
 def grid_from_wide(frames: Mapping[str, pd.DataFrame], *, where: str) -> tuple[Grid, list[Problem]]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,9 +12,22 @@ import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from alphakeel.data.columns import (
+    MOST_COLUMNS,
+    NEVER_TICKERS,
+    WORDS,
+    bars_by_values,
+    field_of,
+    is_bar,
+    normalised_name,
+    recognise,
+    stock_and_field,
+)
 from alphakeel.data.grid import Grid, grid_from_long, grid_from_wide
 from alphakeel.data.parsing import looks_like_dates, parse_dates, read_numbers
-from alphakeel.data.tables import Table, field_of, normalised_name, recognise, stock_and_field
+from alphakeel.data.quotation import CODED, TOLD, hints_in, in_our_units
+from alphakeel.data.tables import Table
+from alphakeel.data.tickers import read_tickers
 from alphakeel.data.validation import PANEL_FIELDS, Problem, place
 from alphakeel.errors import DataError
 
@@ -25,11 +39,13 @@ __all__ = [
     "read_long",
     "read_per_ticker",
     "read_wide",
+    "refuse_one_stock",
     "rows_of",
 ]
 
 _NUMERIC = (*PANEL_FIELDS, "pe", "pb", "member")
-_INDEX_NAMES = ("", "index", "unnamed0", "date")
+_COUNTERS = ("", "index", "unnamed0", "rowid")  # names of a column that numbers the rows
+_SAMPLE = 400  # rows that are looked at to tell how a table is laid out
 
 
 @dataclass(eq=False)
@@ -40,27 +56,93 @@ class Reading:
     columns: tuple[tuple[str, str], ...]  # column of the file, and the field it stands for
     grid: Grid
     notes: list[str] = field(default_factory=list)  # choices made; sentences without full stop
+    cautions: list[str] = field(default_factory=list)  # those that move the numbers of a study
     problems: list[Problem] = field(default_factory=list)
+    adjusted: str = ""  # why the close is adjusted without an `adj_close`; empty: it is as traded
 
 
 def kind_of(table: Table) -> str:
-    """What one file holds: "long", "wide" or "single" (one stock)."""
+    """What one file holds: "long", "wide" or "single" (one stock).
+
+    Names that are also tickers (LOW, LAST, CODE) count as fields only where the numbers agree: a
+    high that is the highest, a ticker that repeats or is no price.
+    """
     if table.levels:
         return "wide"
     understood, unused = recognise(list(table.columns), where=table.name)
     if "ticker" in understood and understood.keys() & {"date", *PANEL_FIELDS}:
-        return "long"
-    priced = understood.keys() & {"close", "adj_close"}
-    numeric = len(understood.keys() & set(_NUMERIC))
-    return "single" if priced and len(unused) <= 3 * numeric else "wide"
+        if _holds_tickers(table, understood):
+            return "long"
+        understood.pop("ticker")
+    return "single" if _is_one_stock(table, understood, unused) else "wide"
+
+
+def _holds_tickers(table: Table, understood: dict[str, str]) -> bool:
+    """Whether a column with a ticker's name holds tickers; prices of a stock of that name do not.
+
+    Tickers are words, or one number on all rows, or numbers on dates that occur more than once.
+    """
+    column = table.columns[understood["ticker"]].slice(0, _SAMPLE)
+    numbers = _sampled(table, [understood["ticker"]]).get(understood["ticker"])
+    word = normalised_name(understood["ticker"]) in WORDS
+    if numbers is None or not len(column) or np.isfinite(numbers).mean() <= 0.5:
+        return not word or _repeats(table, understood)
+    distinct = len(np.unique(numbers[np.isfinite(numbers)]))
+    return len(column) < 2 or distinct == 1 or _repeats(table, understood)
+
+
+def _repeats(table: Table, understood: dict[str, str]) -> bool:
+    """Whether a date occurs more than once in a table."""
+    date = understood.get("date", next(iter(table.columns)))
+    return bool(as_series(table.columns[date]).duplicated().any())
+
+
+def _is_one_stock(table: Table, understood: dict[str, str], unused: list[str]) -> bool:
+    """Whether columns that are named like fields are those of one stock."""
+    closes = [understood[name] for name in ("close", "adj_close") if name in understood]
+    of_day = ("open", "high", "low")
+    bars: dict[str, str] = {name: understood[name] for name in of_day if name in understood}
+    if not closes:
+        return False
+    if "close" in understood and len(bars) >= 2:
+        numbers = _sampled(table, [*bars.values(), understood["close"]])
+        if len(numbers) == len(bars) + 1:
+            bars["close"] = understood["close"]
+            return is_bar({name: numbers[column] for name, column in bars.items()})
+    if any(normalised_name(column) not in WORDS for column in closes):
+        return True
+    # "last" or "price" alone: other columns that could be prices make it a ticker.
+    others = _sampled(table, unused).values()
+    return not any(np.isfinite(v).any() and np.nanmin(v) > 0 for v in others)
+
+
+def _sampled(table: Table, columns: Sequence[str]) -> dict[str, NDArray[np.float64]]:
+    """The first numbers of columns; without columns that hold mostly text, or can be read twice."""
+    chosen = {name: table.columns[name].slice(0, _SAMPLE) for name in columns}
+    numbers = {}
+    for name, column in chosen.items():
+        if pa.types.is_nested(column.type):
+            continue
+        try:
+            found, faults, _ = read_numbers({name: column}, where="", delimiter=table.delimiter)
+        except DataError:
+            continue
+        if len(faults.get(name, ())) <= len(column) // 2:
+            numbers[name] = found[name]
+    return numbers
 
 
 def rows_of(
-    table: Table, understood: dict[str, str], *, ticker: str | None = None
+    table: Table,
+    understood: dict[str, str],
+    *,
+    ticker: str | None = None,
+    hints: Mapping[str, str] | None = None,
 ) -> tuple[pd.DataFrame, list[Problem], list[str]]:
     """Read the understood columns of a table with one row per date (and stock).
 
-    `understood` gives the column by field, `ticker` the stock of a file that holds only one. The
+    `understood` gives the column by field, `ticker` the stock of a file that holds only one,
+    `hints` further columns to keep under their own names if they hold numbers throughout. The
     frame's columns are named by field; rows without a readable date or ticker are left out.
     """
     for needed in ("date",) if ticker else ("date", "ticker"):
@@ -69,14 +151,15 @@ def rows_of(
             raise DataError(f"no column of {table.name} is recognised as the {needed}: {have}.")
     tail = place(table.name)
     problems = list(table.problems)
-    days, faults = parse_dates(as_series(table.columns[understood["date"]]))
+    days, faults = _daily(table, understood["date"])
     problems += [
         Problem("", "", "date", f"row {row + table.first_row}: date {fault}{tail}.")
         for row, fault in faults
     ]
     frame: dict[str, Any] = {"date": days}
     if ticker is None:
-        frame["ticker"] = _tickers(table.columns[understood["ticker"]])
+        symbols = table.columns[understood["ticker"]]
+        frame["ticker"] = read_tickers(symbols, table.name, table.first_row)
         problems += [
             Problem("", "", "ticker", f"row {row + table.first_row}: ticker is missing{tail}.")
             for row in np.flatnonzero(frame["ticker"].isna())
@@ -84,24 +167,44 @@ def rows_of(
     else:
         frame["ticker"] = pd.Series([ticker] * len(days), dtype="category")
     named = {column: name for name, column in understood.items() if name in _NUMERIC}
+    told = {column: name for name, column in (hints or {}).items()}
     numbers, wrong, note = read_numbers(
-        {column: table.columns[column] for column in named},
+        {column: table.columns[column] for column in (*named, *told)},
         where=table.name,
         flags=[column for column, name in named.items() if name == "st"],
+        delimiter=table.delimiter,
+        first_row=table.first_row,
+        beside={
+            column: values
+            for column, values in table.columns.items()
+            if column not in understood.values()
+        },
     )
-    for column, entries in wrong.items():
-        for row, text in entries:
+    for column in told.keys() & wrong.keys():
+        if told[column] not in CODED:
+            numbers.pop(column)
+    for column in named.keys() & wrong.keys():
+        for row, text in wrong[column]:
             stock, day = str(frame["ticker"].iloc[row]), str(days[row])
             message = (
                 f"row {row + table.first_row}: {named[column]} of {stock} on {day} is "
                 f"{text[:40]!r}, not {_kind(named[column])}{tail}."
             )
             problems.append(Problem(stock, day, named[column], message))
-    frame.update({named[column]: values for column, values in numbers.items()})
+    frame.update({(named | told)[column]: values for column, values in numbers.items()})
+    if normalised_name(understood.get("close", "")) == "prc":
+        negative = int((frame["close"] < 0).sum())
+        frame["close"] = np.where(frame["close"] == 0, np.nan, np.abs(frame["close"]))
+        if negative:
+            counted = "1 negative price is a midpoint"
+            if negative > 1:
+                counted = f"{negative} negative prices are midpoints"
+            midpoints = f"{counted} of bid and ask, as CRSP marks them"
+            note = f"{note}; {midpoints}" if note else midpoints
     _invert(frame, "pe", "earnings_to_price")
     _invert(frame, "pb", "book_to_price")
     if "sector" in understood:
-        frame["sector"] = _tickers(table.columns[understood["sector"]])
+        frame["sector"] = _labels(table.columns[understood["sector"]])
     rows = pd.DataFrame(frame)
     usable = rows["date"].notna() & rows["ticker"].notna()
     return rows if usable.all() else rows[usable], problems, [note] if note else []
@@ -121,7 +224,10 @@ def long_rows(
                 understood.pop("ticker", None)
             _index_as_date(understood, table)
             stock = None if tickers is None else tickers[position]
-            frame, unreadable, remarks = rows_of(table, understood, ticker=stock)
+            hints = hints_in(unused) if tickers is not None or "ticker" in understood else {}
+            if normalised_name(understood.get("close", "")) != "prc":
+                hints = {name: column for name, column in hints.items() if name not in CODED}
+            frame, unreadable, remarks = rows_of(table, understood, ticker=stock, hints=hints)
         except DataError as error:
             problems.append(Problem("", "", "", str(error)))
             continue
@@ -129,6 +235,7 @@ def long_rows(
         problems += unreadable
         notes += [*table.notes, *remarks]
         columns |= {column: name for name, column in understood.items()}
+        columns |= {hints[name]: told for name, told in TOLD.items() if name in frame}
         ignored |= dict.fromkeys(name for name in unused if name not in columns)
     if ignored:
         notes.append(f"columns not used: {', '.join(name[:24] for name in list(ignored)[:20])}")
@@ -159,13 +266,16 @@ def read_wide(tables: Sequence[Table], names: Sequence[str | None], *, where: st
     frames: dict[str, pd.DataFrame] = {}
     problems: list[Problem] = []
     notes: list[str] = []
+    cautions: list[str] = []
     columns: dict[str, str] = {}
     for table, name in zip(tables, names, strict=True):
         date, stocks = _wide_axes(table)
         columns[date] = "date"
+        if _counts_rows(table, next(iter(table.columns))):
+            notes.append(f"the first column of {table.name} numbers its rows and is left out")
         problems += table.problems
         notes += table.notes
-        days, faults = parse_dates(as_series(table.columns[date]))
+        days, faults = _daily(table, date)
         problems += [
             Problem("", "", "date", f"row {row + table.first_row}: date {text}{place(table.name)}.")
             for row, text in faults
@@ -174,7 +284,12 @@ def read_wide(tables: Sequence[Table], names: Sequence[str | None], *, where: st
             {column: table.columns[column] for column in stocks},
             where=table.name,
             flags=[column for column in stocks if _field_in(table, column, name) == "st"],
+            delimiter=table.delimiter,
+            first_row=table.first_row,
         )
+        if name is None and not table.levels:
+            refuse_one_stock(table)
+            notes += _taken_for_tickers(table, stocks)
         notes += [note] if note else []
         problems += _text_cells(table, days, wrong, name)
         values = pd.DataFrame(numbers, index=pd.DatetimeIndex(days))[list(stocks)]
@@ -184,15 +299,18 @@ def read_wide(tables: Sequence[Table], names: Sequence[str | None], *, where: st
             columns |= {column: field_of(level[0]) or "" for column, level in table.levels.items()}
         else:
             parts = {name or "adj_close": values}
-            columns[f"{len(stocks)} other columns"] = f"{name or 'adj_close'} by ticker"
+            columns[_listed(stocks, table.name)] = f"{name or 'adj_close'} by ticker"
             if name is None:
-                notes.append(
+                cautions.append(
                     "the table is taken as prices adjusted for splits and dividends: nothing in "
                     "it says so"
                 )
-        frames |= parts
+        for field_name, part in parts.items():
+            _join(frames, field_name, part, table.name)
     grid, misplaced = grid_from_wide(frames, where=where)
-    reading = Reading("wide", tuple(columns.items()), grid, list(dict.fromkeys(notes)))
+    reading = Reading("wide", tuple(columns.items()), grid, list(dict.fromkeys(notes)), cautions)
+    if {"open", "high", "low", "close"} <= frames.keys() and all(t.levels for t in tables):
+        reading.adjusted = "no Adj Close stands beside it, as where yfinance adjusts by itself"
     _report_order(reading, problems + misplaced)
     return reading
 
@@ -200,11 +318,15 @@ def read_wide(tables: Sequence[Table], names: Sequence[str | None], *, where: st
 def _stacked(layout: str, read: tuple[Any, ...], where: str) -> Reading:
     """Place stacked rows; rows out of order are a note, not a problem."""
     frame, columns, problems, notes = read
+    cautions, adjusted = [], ""
+    if len(frame):
+        frame, found = in_our_units(frame, where)
+        cautions, adjusted = found.notes, found.adjusted
     if not len(frame):
         empty = Grid(np.empty(0, dtype="datetime64[D]"), np.empty(0, dtype=np.str_))
-        return Reading(layout, columns, empty, notes, problems)
+        return Reading(layout, columns, empty, notes, problems=problems)
     grid, misplaced = grid_from_long(frame, where=where)
-    reading = Reading(layout, columns, grid, notes)
+    reading = Reading(layout, columns, grid, notes, cautions, adjusted=adjusted)
     _report_order(reading, problems + misplaced)
     return reading
 
@@ -224,21 +346,45 @@ def as_series(column: Any) -> pd.Series:
     return pd.Series(column.to_pandas(date_as_object=False))
 
 
-def _tickers(column: Any) -> pd.Series:
-    """Text as categories, trimmed, missing where empty."""
-    if pa.types.is_floating(column.type):
-        column = column.cast(pa.int64(), safe=False)
-    if not pa.types.is_dictionary(column.type):
-        try:
-            column = column.cast(pa.string()).dictionary_encode()
-        except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-            raise DataError(f"a column holds {column.type} where text is needed.") from error
-    series = pd.Series(column.to_pandas())
-    categories = [str(name) for name in series.cat.categories]
-    if all(name and name == name.strip() for name in categories):
-        return series
-    trimmed = np.array([name.strip() or None for name in categories] + [None], dtype=object)
-    return pd.Series(pd.Categorical(trimmed[series.cat.codes]))
+def _labels(column: Any) -> pd.Series:
+    """Text as it stands, trimmed, missing where empty."""
+    series = as_series(column)
+    text = series.astype(object).map(lambda value: str(value).strip(), na_action="ignore")
+    return text.where(text != "", None).astype("category")
+
+
+def _daily(table: Table, column: str) -> tuple[NDArray[np.datetime64], list[tuple[int, str]]]:
+    """The days of a column of dates; refused if most of them hold several times of day."""
+    series = as_series(table.columns[column])
+    days, faults = parse_dates(series)
+    _refuse_shifted(series, days, table.name)
+    times = pd.DataFrame({"day": days[:_SAMPLE], "time": series[:_SAMPLE]}).dropna()
+    if len(times) and (":" in str(times["time"].iloc[0])):
+        times = times.drop_duplicates()
+        several = times["day"].duplicated(keep=False)
+        if times["day"][several].nunique() >= 0.5 * times["day"].nunique():
+            first, second = times["time"][several][:2]
+            raise DataError(
+                f"{table.name} holds several rows a day ({first} and {second}), but a study counts "
+                "days: give one row per date and stock, the last of the day."
+            )
+    return days, faults
+
+
+def _refuse_shifted(series: pd.Series, days: NDArray[np.datetime64], where: str) -> None:
+    """Refuse midnights of another zone that were converted to UTC: they are read a day early.
+
+    Sundays without Fridays, at an hour of the afternoon or evening, give them away.
+    """
+    weekday = (days[~np.isnat(days)].astype(np.int64) + 3) % 7
+    if not (weekday == 6).any() or (weekday == 4).any():
+        return
+    first = str(series.dropna().iloc[0])
+    if re.search(r"[T ](1[2-9]|2[0-3]):00(:00)?(\.0+)?([+]00:?00|Z| UTC)$", first):
+        raise DataError(
+            f"the dates of {where} are midnights of another time zone in UTC ({first}), by which "
+            "Mondays are Sundays: write the dates of the exchange itself."
+        )
 
 
 def _invert(frame: dict[str, Any], ratio: str, name: str) -> None:
@@ -254,17 +400,23 @@ def _invert(frame: dict[str, Any], ratio: str, name: str) -> None:
 def _index_as_date(understood: dict[str, str], table: Table) -> None:
     """Take a first column without a telling name as the date, if it holds dates."""
     first = next(iter(table.columns))
-    unnamed = "date" not in understood and normalised_name(first) in _INDEX_NAMES
-    if unnamed and looks_like_dates(as_series(table.columns[first])):
+    unknown = "date" not in understood and first not in understood.values()
+    if unknown and looks_like_dates(as_series(table.columns[first])):
         understood["date"] = first
 
 
 def _wide_axes(table: Table) -> tuple[str, list[str]]:
     """The date column and the stock columns of a wide table."""
     names = list(table.columns)
-    date = next((name for name in names if field_of(name) == "date"), names[0])
-    stocks = [name for name in names if name != date]
+    date = names[0]
     if not looks_like_dates(as_series(table.columns[date])):
+        date = next((name for name in names if field_of(name) == "date"), date)
+    stocks = [name for name in names if name != date and not _counts_rows(table, name)]
+    faults = parse_dates(as_series(table.columns[date].slice(0, 50)))[1]
+    if 2 * len(faults) > min(50, len(table.columns[date])):
+        if field_of(date) == "date" and len(stocks) > 1:
+            row, fault = faults[0]
+            raise DataError(f"row {row + table.first_row}: date {fault}{place(table.name)}.")
         kinds = ", ".join(name[:24] for name in names[:12])
         raise DataError(
             f"the columns of {table.name} are not understood ({kinds}): name a date, a ticker "
@@ -279,6 +431,75 @@ def _wide_axes(table: Table) -> tuple[str, list[str]]:
     if not stocks:
         raise DataError(f"{table.name} has dates but no prices.")
     return date, stocks
+
+
+def _counts_rows(table: Table, name: str) -> bool:
+    """Whether a first column without a name numbers the rows from 0 or 1, as pandas writes it."""
+    if name != next(iter(table.columns)) or normalised_name(name) not in _COUNTERS:
+        return False
+    numbers = _sampled(table, [name]).get(name)
+    if numbers is None or not len(numbers):
+        return False
+    return bool(np.array_equal(numbers - numbers[0], np.arange(len(numbers))))
+
+
+def refuse_one_stock(table: Table) -> None:
+    """Refuse a table whose columns are the prices and volume of one stock, not several stocks."""
+    escape = "or, if they are several stocks, name the file adj_close and put it in a folder"
+    date, stocks = _wide_axes(table)
+    days, _ = parse_dates(as_series(table.columns[date].slice(0, _SAMPLE)))
+    order = np.argsort(days, kind="stable")
+    numbers = _sampled(table, stocks) if len(stocks) <= MOST_COLUMNS else {}
+    bars = bars_by_values({name: values[order] for name, values in numbers.items()})
+    if bars:
+        rest = sorted(bars[2:], key=list(stocks).index)
+        raise DataError(
+            f"the columns of {table.name} look like the prices of one stock, in every row "
+            f"{bars[0][:24]!r} the highest and {bars[1][:24]!r} the lowest of them beside "
+            f"{' and '.join(repr(name[:24]) for name in rest)}: name them high, low, open and "
+            f"close, {escape}."
+        )
+    named = [name for name in stocks if field_of(name) in NEVER_TICKERS]
+    named = [name for name in named if normalised_name(name) not in WORDS]
+    if named:
+        others = [name[:24] for name in stocks if name not in named][:4]
+        raise DataError(
+            f"column {named[0]!r} of {table.name} is no ticker, so this is not a table of several "
+            f"stocks, but {', '.join(map(repr, others)) or 'nothing beside it'} is not understood: "
+            "name the columns date, open, high, low, close and volume."
+        )
+
+
+def _listed(stocks: Sequence[str], where: str) -> str:
+    """The stock columns of a table in a few words."""
+    first = ", ".join(name[:24] for name in stocks[:3])
+    more = ", ..." if len(stocks) > 3 else ""
+    counted = "1 column" if len(stocks) == 1 else f"{len(stocks)} columns"
+    return f"{counted} of {where} ({first}{more})"
+
+
+def _taken_for_tickers(table: Table, stocks: Sequence[str]) -> list[str]:
+    """A note on columns that have a field's name and were taken for stocks."""
+    words = [name for name in stocks if field_of(name) not in (None, "date")]
+    if not words:
+        return []
+    one = len(words) == 1
+    named = f"column {words[0]}" if one else f"columns {', '.join(words[:6])}"
+    taken = "is taken for the ticker of a stock" if one else "are taken for the tickers of stocks"
+    return [f"{named} of {table.name} {taken}, as the numbers in the table say"]
+
+
+def _join(frames: dict[str, pd.DataFrame], name: str, part: pd.DataFrame, where: str) -> None:
+    """Put a field's further stocks beside those that other files hold."""
+    if name in frames:
+        for frame in (frames[name], part):
+            for day in frame.index[frame.index.duplicated()][:1]:
+                raise DataError(f"date {day:%Y-%m-%d} occurs more than once (in {where}).")
+        twice = frames[name].columns.intersection(part.columns)
+        if len(twice):
+            raise DataError(f"{name} of {twice[0]} is in two files, {where} one of them: keep one.")
+        part = pd.concat([frames[name], part], axis=1)
+    frames[name] = part
 
 
 def _field_in(table: Table, column: str, name: str | None) -> str | None:

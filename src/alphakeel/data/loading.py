@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import datetime as dt
 import re
+import unicodedata
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,12 +22,9 @@ from skfolio.containers import AssetPanel
 from alphakeel.data.assembly import (
     assemble,
     check_counts,
-    index_on_dates,
-    member_grid,
-    place_rows,
-    sector_grid,
     with_adjusted_close,
 )
+from alphakeel.data.columns import WORDS, field_of, normalised_name
 from alphakeel.data.grid import Grid, check_grid
 from alphakeel.data.layouts import (
     Reading,
@@ -35,19 +33,36 @@ from alphakeel.data.layouts import (
     read_long,
     read_per_ticker,
     read_wide,
-    rows_of,
+    refuse_one_stock,
 )
 from alphakeel.data.parsing import parse_dates
+from alphakeel.data.plausibility import (
+    moves_like_no_price,
+    only_trading_days,
+    spacing_fault,
+    without_index,
+)
+from alphakeel.data.side_files import (
+    add_index,
+    add_members,
+    add_reports,
+    add_riskless,
+    add_sectors,
+    add_valuations,
+)
+from alphakeel.data.store import is_store
+from alphakeel.data.store_panel import read_store
 from alphakeel.data.tables import (
     PACKED_SUFFIXES,
     SUFFIXES,
     Table,
-    field_of,
+    is_table,
     read_table,
-    recognise,
+    stem_of,
 )
+from alphakeel.data.tickers import tickers_alike
 from alphakeel.data.universe import most_traded, only_members, without_empty
-from alphakeel.data.validation import MAX_PROBLEMS, Problem, raise_first
+from alphakeel.data.validation import MAX_PROBLEMS, PANEL_FIELDS, Problem, raise_first
 from alphakeel.errors import ConfigError, DataError
 
 __all__ = [
@@ -56,18 +71,30 @@ __all__ = [
     "is_folder_format",
     "load_panel",
     "read_folder_format",
+    "read_panel",
     "read_reports",
 ]
 
-_YIELDS = ("market_cap", "earnings_to_price", "book_to_price")
 _KNOWN = (
     "prices",
     "securities",
+    "sectors",
     "valuation_daily",
     "fundamentals",
     "index",
     "index_membership",
+    "members",
+    "riskless",
     "corporate_actions",
+)
+# What may lie beside prices of any layout, under the first of its names that is there.
+_SIDE_FILES = (
+    (("valuation_daily",), add_valuations),
+    (("securities", "sectors"), add_sectors),
+    (("index",), add_index),
+    (("index_membership", "members"), add_members),
+    (("riskless",), add_riskless),
+    (("fundamentals",), add_reports),
 )
 
 
@@ -76,7 +103,7 @@ class DataReport:
     """How a file or folder was understood, and what is wrong with it."""
 
     path: str
-    layout: str  # "long", "wide", "per-ticker" or "folder"; empty if nothing could be read
+    layout: str  # "long", "wide", "per-ticker", "folder" or "store"; empty if nothing could be read
     columns: tuple[tuple[str, str], ...]  # column of the file, and the field it stands for
     n_dates: int
     n_assets: int
@@ -116,7 +143,7 @@ def load_panel(
     path : str or Path
         A CSV or Parquet file (one row per date and stock, or dates down and stocks across), a
         folder of such files, a folder with one file per stock, or a folder in our own format
-        (`docs/data-format.md`).
+        (`docs/data-format.md`), or a store made by `alphakeel fetch` (`docs/data.md`).
     start, end : str or date, optional
         First and last date to keep; nothing after `end` has any influence.
     universe : str
@@ -149,6 +176,18 @@ def load_panel(
     array([[10., 20.],
            [11., 19.]])
     """
+    return read_panel(path, start=start, end=end, universe=universe, top=top)[0]
+
+
+def read_panel(
+    path: str | Path,
+    *,
+    start: str | dt.date | None = None,
+    end: str | dt.date | None = None,
+    universe: str = "members",
+    top: int | None = None,
+) -> tuple[AssetPanel, tuple[str, ...]]:
+    """What `load_panel` returns, and what a reader of its numbers must know about the files."""
     if universe not in ("members", "all"):
         raise ConfigError(f"universe is {universe!r}, but must be 'members' or 'all'.")
     reading = _read_checked(Path(path))
@@ -162,7 +201,7 @@ def load_panel(
     # Dates on which nobody in this universe traded say nothing about it.
     grid = without_empty(grid, [], least=1)
     check_counts(grid, 2, 2, Path(path).name)
-    return assemble(grid, source=Path(path).name)
+    return assemble(grid, source=Path(path).name), tuple(reading.cautions)
 
 
 def inspect_path(path: str | Path) -> DataReport:
@@ -194,7 +233,7 @@ def inspect_path(path: str | Path) -> DataReport:
         n_assets=len(grid.tickers),
         first_date=str(grid.dates[0]) if len(grid.dates) else "",
         last_date=str(grid.dates[-1]) if len(grid.dates) else "",
-        notes=tuple(reading.notes),
+        notes=(*reading.notes, *reading.cautions),
         problems=tuple(problems[:MAX_PROBLEMS]),
         panel=panel,
     )
@@ -214,7 +253,7 @@ def _read_checked(path: Path) -> Reading:
     """Read a path and collect everything that is wrong with what it holds."""
     _refuse_nothing(path)
     try:
-        reading = _read_folder(path) if path.is_dir() else _read_file(path)
+        reading = _read_path(path)
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror}.") from error
     if not len(reading.grid.dates) or not len(reading.grid.tickers):
@@ -222,15 +261,34 @@ def _read_checked(path: Path) -> Reading:
             raise DataError(f"{path.name} holds no row that can be used.")
         return reading
     if "adj_close" not in reading.grid.fields and "close" in reading.grid.fields:
-        reading.notes.append(
-            "there is no adjusted close: returns are those of the close, without dividends, and "
-            "wrong at splits"
+        why = reading.adjusted
+        reading.cautions.append(
+            f"close is taken as adjusted already ({why}): returns are those of the close, and "
+            "prices as traded are not known"
+            if why
+            else "there is no adjusted close: returns are those of the close, without dividends, "
+            "and wrong at splits"
         )
     reading.grid = with_adjusted_close(reading.grid, path.name)
     reading.problems += check_grid(reading.grid, today=dt.date.today(), where=path.name)
     if not reading.problems:
+        reading.grid = without_index(reading.grid, reading.cautions)
         _drop_and_note(reading, path.name)
+    if not reading.problems:
+        reading.problems += spacing_fault(reading.grid, path.name)
+        _doubt_prices(reading, path.name)
+        reading.grid = only_trading_days(reading.grid, reading.cautions)
+        problems, notes = tickers_alike(reading.grid, path.name)
+        reading.problems += problems
+        reading.cautions += notes
     return reading
+
+
+def _read_path(path: Path) -> Reading:
+    """Read a store, a folder of files or a file."""
+    if not path.is_dir():
+        return _read_file(path)
+    return read_store(path) if is_store(path) else _read_folder(path)
 
 
 def _read_file(path: Path) -> Reading:
@@ -238,25 +296,48 @@ def _read_file(path: Path) -> Reading:
     table = read_table(path)
     kind = kind_of(table)
     if kind == "wide":
-        return read_wide([table], [None], where=path.name)
+        return read_wide([table], [_field_named(stem_of(path.name), table)], where=path.name)
     if kind == "single":
-        return read_per_ticker([table], [path.stem], where=path.name)
+        return read_per_ticker([table], [_stock_named(stem_of(path.name))], where=path.name)
     return read_long([table], where=path.name)
+
+
+def _field_named(stem: str, table: Table) -> str | None:
+    """The field that a file of dates and stocks is named after; None: prices, or two headers."""
+    name = field_of(stem)
+    known = name in PANEL_FIELDS and normalised_name(stem) not in WORDS
+    return name if known and not table.levels else None
+
+
+def _stock_named(stem: str) -> str:
+    """The stock that a file is named after, without what investing.com adds."""
+    stock = unicodedata.normalize("NFC", stem)
+    return re.sub(r" Historical Data( \(\d+\))?$", "", stock)
 
 
 def _read_folder(path: Path) -> Reading:
     """Read a folder by what its files have in common."""
     if is_folder_format(path):
         return read_folder_format(path)
+    beside = {stem for stems, _ in _SIDE_FILES for stem in stems} | {"fundamentals"}
     files = sorted(
         file
         for file in path.iterdir()
-        if file.suffix.lower() in SUFFIXES and not file.is_dir() and not file.name.startswith(".")
+        if is_table(file)
+        and not file.is_dir()
+        and not file.name.startswith(".")
+        and stem_of(file.name) not in beside
     )
     if not files:
         raise DataError(_no_table(path))
-    if len(files) == 1:
-        return _read_file(files[0])
+    reading = _read_file(files[0]) if len(files) == 1 else _read_together(files, path)
+    if len(reading.grid.dates):
+        _add_side_files(reading, path)
+    return reading
+
+
+def _read_together(files: list[Path], path: Path) -> Reading:
+    """Read the files of a folder that hold the prices."""
     tables: list[Table] = []
     problems: list[Problem] = []
     for file in files:
@@ -284,14 +365,27 @@ def _no_table(path: Path) -> str:
 def _by_kind(tables: list[Table], path: Path) -> Reading:
     """Read several tables that must be of one kind."""
     kinds = {table.name: kind_of(table) for table in tables}
-    stems = [Path(table.name).stem for table in tables]
+    stems = [stem_of(table.name) for table in tables]
     if set(kinds.values()) == {"long"}:
         return read_long(tables, where=path.name)
     if set(kinds.values()) == {"single"}:
-        return read_per_ticker(tables, stems, where=path.name)
-    fields = [field_of(stem) for stem in stems]
-    if set(kinds.values()) == {"wide"} and all(fields):
-        return read_wide(tables, fields, where=path.name)
+        return read_per_ticker(tables, [_stock_named(stem) for stem in stems], where=path.name)
+    named = [field_of(stem) for stem in stems]
+    fields = [name if name in PANEL_FIELDS else None for name in named]
+    if set(kinds.values()) == {"wide"}:
+        if all(fields):
+            return read_wide(tables, fields, where=path.name)
+        if all(table.levels for table in tables):
+            return read_wide(tables, [None] * len(tables), where=path.name)
+        for table in tables:
+            if not table.levels:
+                refuse_one_stock(table)
+        unknown = next(t.name for t, name in zip(tables, fields, strict=True) if name is None)
+        raise DataError(
+            f"the {len(tables)} files in {path.name} hold dates and several columns each, and the "
+            f"name of {unknown} is no field: name each file after what it holds (adj_close.csv, "
+            "volume.csv), or put all prices into one."
+        )
     described = {
         "long": "has a ticker column",
         "single": "holds one stock",
@@ -312,7 +406,13 @@ def _drop_and_note(reading: Reading, where: str) -> None:
         reading.grid = grid
         check_counts(grid, 2, 2, where)
     except DataError as error:
-        reading.problems.append(Problem("", "", "adj_close", str(error)))
+        text = str(error)
+        close = [column for column, name in reading.columns if name == "close"]
+        if reading.layout == "per-ticker" and len(reading.grid.tickers) == 1 and close:
+            text = text.replace(
+                " are needed", f" are needed, and column {close[0]!r} was taken for its close"
+            )
+        reading.problems.append(Problem("", "", "adj_close", text))
         return
     prices = grid.fields["adj_close"]
     constant = np.nanmax(prices, axis=0) == np.nanmin(prices, axis=0)
@@ -325,6 +425,25 @@ def _drop_and_note(reading: Reading, where: str) -> None:
         reading.notes.append(f"the price of {listed} never changes")
     if "volume" in grid.fields and not (grid.fields["volume"] > 0).any():
         reading.notes.append("volume is zero or missing throughout")
+
+
+def _doubt_prices(reading: Reading, where: str) -> None:
+    """Refuse numbers that move like no price where nothing calls them one; else note it."""
+    fault = moves_like_no_price(reading.grid)
+    if not fault:
+        return
+    if reading.layout == "wide" and any(
+        name == "adj_close by ticker" for _, name in reading.columns
+    ):
+        text = (
+            f"the table {fault}, and nothing in it says that it holds prices: if it does, name the "
+            f"file adj_close (in {where})."
+        )
+        named = field_of(stem_of(where)) == "adj_close"
+        if not named:
+            reading.problems.append(Problem("", "", "adj_close", text))
+            return
+    reading.cautions.append(f"adj_close {fault}: make sure that it holds prices")
 
 
 def _between(grid: Grid, start: str | dt.date | None, end: str | dt.date | None) -> Grid:
@@ -356,155 +475,35 @@ def is_folder_format(path: Path) -> bool:
 def read_folder_format(path: Path) -> Reading:
     """Read a folder in our format; faults of files beside the prices become problems."""
     tables = [read_table(file) for file in _files(path, "prices")]
-    reading = read_long(tables, where=path.name)
+    if len(tables) == 1 and kind_of(tables[0]) == "wide":
+        reading = read_wide(tables, [None], where=path.name)
+    else:
+        reading = read_long(tables, where=path.name)
     reading.layout = "folder"
     if not len(reading.grid.dates):
         return reading
-    steps = (
-        ("valuation_daily", _add_valuations),
-        ("securities", _add_sectors),
-        ("index", _add_index),
-        ("index_membership", _add_members),
-    )
-    for stem, add in steps:
-        file = _file(path, stem)
-        if file is None:
-            continue
-        try:
-            add(reading, read_table(file))
-        except DataError as error:
-            reading.problems.append(Problem("", "", stem, str(error)))
+    _add_side_files(reading, path)
     _note_unused(reading, path)
     return reading
 
 
-def _add_valuations(reading: Reading, table: Table) -> None:
-    """Place market value, earnings yield and book yield on the dates they are stated for."""
-    understood, _ = recognise(list(table.columns), where=table.name)
-    wanted = ("date", "ticker", *_YIELDS, "pe", "pb")
-    understood = {name: column for name, column in understood.items() if name in wanted}
-    frame, problems, notes = rows_of(table, understood)
-    reading.problems += problems
-    reading.notes += notes
-    reading.columns += tuple(
-        (column, name) for name, column in understood.items() if name not in ("date", "ticker")
-    )
-    days = frame["date"].to_numpy().astype("datetime64[D]")
-    twice = frame.duplicated(["date", "ticker"])
-    if twice.any():
-        at = int(np.flatnonzero(twice)[0])
-        raise DataError(
-            f"{table.name} has two rows for {frame['ticker'].iloc[at]} on {days[at]}: keep one."
-        )
-    values = {name: frame[name].to_numpy() for name in _YIELDS if name in frame.columns}
-    placed = place_rows(values, days, frame["ticker"], reading.grid)
-    reading.grid = replace(reading.grid, fields={**reading.grid.fields, **placed})
-
-
-def _add_sectors(reading: Reading, table: Table) -> None:
-    """Label each stock; a newer dated list overrides an older one."""
-    understood, _ = recognise(list(table.columns), where=table.name)
-    if "ticker" not in understood:
-        raise DataError(f"no column of {table.name} is recognised as the ticker.")
-    tickers = as_series(table.columns[understood["ticker"]]).astype(str)
-    dated = sorted(name for name in table.columns if re.fullmatch(r"sector_\d{4}", name))
-    sources = [*dated, *([understood["sector"]] if "sector" in understood else [])]
-    labels: dict[str, str] = {}
-    for column in sources:
-        listed = dict(zip(tickers, as_series(table.columns[column]).astype(object), strict=True))
-        new = {
-            ticker: str(label)
-            for ticker, label in listed.items()
-            if ticker not in labels and not pd.isna(label) and str(label).strip()
-        }
-        labels |= new
-        reading.columns += ((column, "sector"),)
-        reading.notes.append(
-            f"sector of {len(new)} stocks is column {column} of {table.name}, one label for all "
-            "dates"
-        )
-    if labels:
-        grid = reading.grid
-        levels, codes = sector_grid(grid.tickers, labels, len(grid.dates))
-        reading.grid = replace(grid, sector_levels=levels, sectors=codes)
-
-
-def _add_index(reading: Reading, table: Table) -> None:
-    """Put the index level on the panel's dates."""
-    understood, _ = recognise(list(table.columns), where=table.name)
-    wanted: dict[str, str] = {}
-    wanted |= {name: understood[name] for name in ("date", "close") if name in understood}
-    if "close" not in wanted and "adj_close" in understood:
-        wanted["close"] = understood["adj_close"]
-    if "close" not in wanted:
-        raise DataError(f"no column of {table.name} is recognised as the close.")
-    frame, problems, notes = rows_of(table, wanted, ticker="index")
-    reading.problems += problems
-    reading.notes += notes
-    if "ticker" in understood:
-        symbols = as_series(table.columns[understood["ticker"]]).astype(str)
-        first = str(symbols.iloc[0])
-        if symbols.nunique() > 1:
-            reading.notes.append(f"market index is {first}, the first of several in {table.name}")
-        frame = frame[symbols.loc[frame.index] == first]
-    level = index_on_dates(frame.set_index("date")["close"], reading.grid.dates)
-    if np.isnan(level).all():
-        raise DataError(f"{table.name} has no date in common with the prices.")
-    reading.grid = replace(reading.grid, index=level)
-    reading.columns += ((wanted["close"], "market_index"),)
-
-
-def _add_members(reading: Reading, table: Table) -> None:
-    """Mark who was in the index on each date, and note how many of them have no prices."""
-    names = {name.lower(): name for name in table.columns}
-    # Where both are given, `symbol` is the name used in the prices.
-    ticker = names.get("symbol", names.get("ticker"))
-    if ticker is None or not {"start_date", "end_date"} <= names.keys():
-        raise DataError(f"{table.name} needs the columns symbol, start_date and end_date.")
-    spells = pd.DataFrame(
-        {
-            "ticker": as_series(table.columns[ticker]),
-            "start_date": as_series(table.columns[names["start_date"]]),
-            "end_date": as_series(table.columns[names["end_date"]]),
-        }
-    )
-    grid = reading.grid
-    member = member_grid(spells, grid.dates, grid.tickers)
-    reading.grid = replace(grid, member=member)
-    reading.columns += ((ticker, "member"),)
-    everyone = spells.assign(ticker=[f"spell {row}" for row in range(len(spells))])
-    all_members = member_grid(everyone, grid.dates, np.asarray(everyone["ticker"], dtype=np.str_))
-    reading.notes.append(_survivors(grid, member, all_members))
-
-
-def _survivors(grid: Grid, member: NDArray[np.float64], all_members: NDArray[np.float64]) -> str:
-    """Say how many members have prices at the start and at the end."""
-    price = grid.fields.get("adj_close", grid.fields.get("close"))
-    parts = []
-    for row in (0, len(grid.dates) - 1):
-        total = int(np.nansum(all_members[row]))
-        priced = (
-            member[row] == 1.0 if price is None else (member[row] == 1.0) & ~np.isnan(price[row])
-        )
-        parts.append(f"{int(priced.sum())} of {total} members on {grid.dates[row]}")
-    return f"prices are there for {' and '.join(parts)}: missing ones bias results upwards"
+def _add_side_files(reading: Reading, path: Path) -> None:
+    """Join what lies beside the prices; faults of these files become problems."""
+    for stems, add in _SIDE_FILES:
+        for file in filter(None, (_file(path, stem) for stem in stems)):
+            try:
+                add(reading, read_table(file))
+            except DataError as error:
+                reading.problems.append(Problem("", "", stems[0], str(error)))
+            break
 
 
 def _note_unused(reading: Reading, path: Path) -> None:
     """Name what lies in the folder and is not used."""
-    if _file(path, "fundamentals") is not None:
-        reading.notes.append(
-            "fundamentals is not used by itself: yields come from valuation_daily, and "
-            "alphakeel.data.panel.join_asof joins further figures"
-        )
     if _files(path, "corporate_actions") and "adj_close" in reading.grid.fields:
         reading.notes.append("corporate_actions is not used: adj_close holds splits and dividends")
     known = {file for stem in _KNOWN for file in _files(path, stem)}
-    others = [
-        file.name
-        for file in sorted(path.iterdir())
-        if file.suffix.lower() in SUFFIXES and file not in known
-    ]
+    others = [file.name for file in sorted(path.iterdir()) if is_table(file) and file not in known]
     if others:
         reading.notes.append(f"files not used: {', '.join(others[:20])}")
 
@@ -517,7 +516,7 @@ def _files(path: Path, stem: str) -> list[Path]:
 
 def _file(path: Path, stem: str) -> Path | None:
     """The one table of a name."""
-    return next((file for file in _files(path, stem) if file.stem == stem), None)
+    return next((file for file in _files(path, stem) if stem_of(file.name) == stem), None)
 
 
 def read_reports(source: str | Path) -> pd.DataFrame | None:

@@ -31,6 +31,7 @@ __all__ = [
     "panel_from_wide",
     "panel_to_long",
     "panel_to_wide",
+    "riskless_rate",
     "sector_codes",
     "universe_mask",
     "validate",
@@ -56,8 +57,8 @@ def panel_from_long(
     frame : DataFrame
         Columns `date`, `ticker`, `adj_close` (or `close`) and any other of `open`, `high`, `low`,
         `close`, `volume`, `market_cap`, `earnings_to_price`, `book_to_price`, `st` (true or 1 on
-        days of special treatment), `sector`, `member`, `market_index`. Dates increase within each
-        stock. Missing rows mean not traded.
+        days of special treatment), `sector`, `member`, `market_index`, `riskless_rate` (annual, a
+        fraction). Dates increase within each stock. Missing rows mean not traded.
     securities : DataFrame, optional
         Columns `ticker` and `sector`: one label per stock for all dates.
     index : Series, optional
@@ -95,7 +96,7 @@ def panel_from_long(
     >>> panel_from_long(frame)
     AssetPanel(n_observations=2, n_assets=2, n_fields=1)
     """
-    known = {*PANEL_FIELDS, "date", "ticker", "sector", "member", "market_index"}
+    known = {*PANEL_FIELDS, "date", "ticker", "sector", "member", "market_index", "riskless_rate"}
     strange = [str(name) for name in frame.columns if name not in known]
     if strange:
         raise DataError(
@@ -183,7 +184,8 @@ def panel_to_long(panel: AssetPanel) -> pd.DataFrame:
     Columns are `date`, `ticker` and the fields, `sector` as text; `panel_from_long` reads it back.
     """
     fields = {name: panel.get_field(name) for name in panel.keys()}  # noqa: SIM118
-    per_stock = [name for name in fields if name not in ("sector", "member", "market_index", "st")]
+    shared = ("sector", "member", "market_index", "riskless_rate", "st")
+    per_stock = [name for name in fields if name not in shared]
     known = np.zeros(panel.active_mask.shape, dtype=bool)
     for name in per_stock:
         known |= ~fields[name].missing_mask
@@ -227,6 +229,11 @@ def market_index(panel: AssetPanel) -> NDArray[np.float64] | None:
     return np.array(panel["market_index"][:, 0]) if "market_index" in panel else None
 
 
+def riskless_rate(panel: AssetPanel) -> NDArray[np.float64] | None:
+    """Annual rate of cash of shape (n_dates,), NaN where not known; None if absent."""
+    return np.array(panel["riskless_rate"][:, 0]) if "riskless_rate" in panel else None
+
+
 def sector_codes(panel: AssetPanel) -> NDArray[np.int32] | None:
     """Sector codes of shape (n_dates, n_assets), -1 where unknown; None if absent."""
     return np.asarray(panel["sector"]) if "sector" in panel else None
@@ -247,6 +254,7 @@ def validate(panel: AssetPanel, *, today: dt.date | None = None) -> None:
         panel.asset_names,
         fields,
         index=market_index(panel),
+        riskless=riskless_rate(panel),
     )
     raise_first(check_grid(grid, today=today or dt.date.today(), where=""))
 
@@ -265,4 +273,5 @@ def _completed(
     member = grid.member
     if membership is not None:
         member = member_grid(membership, grid.dates, grid.tickers)
-    return Grid(grid.dates, grid.tickers, grid.fields, levels, sectors, level, member)
+    own = (levels, sectors, level, member, grid.riskless)
+    return Grid(grid.dates, grid.tickers, grid.fields, *own)

@@ -47,6 +47,10 @@ _COMMA_STYLE = (
 )
 # "1,234" alone: either.
 _EITHER = r"^[+-]?[1-9]\d{0,2},\d{3}$"
+_EITHER_POINT = r"^[+-]?[1-9]\d{0,2}\.\d{3}$"
+
+# "103.27M": thousands, millions, (US) billions and trillions, as investing.com writes them.
+_SCALED = r"(?i)^([+-]?[\d.,]*\d)\s?[KMBT]$"
 
 Numbers = dict[str, NDArray[np.float64]]
 Faults = list[tuple[int, str]]  # row, and its text or what is wrong with it
@@ -60,14 +64,22 @@ _MONTH_NAMED = ("%b %d, %Y", "%B %d, %Y", "%d %b %Y", "%d-%b-%Y", "%d-%b-%y", "%
 
 
 def read_numbers(
-    columns: Mapping[str, Any], *, where: str, flags: Collection[str] = ()
+    columns: Mapping[str, Any],
+    *,
+    where: str,
+    flags: Collection[str] = (),
+    delimiter: str = ",",
+    first_row: int = 1,
+    beside: Mapping[str, Any] | None = None,
 ) -> tuple[Numbers, dict[str, Faults], str]:
     """Read all numeric columns of one file: numbers, faults, and how decimals were read.
 
     Numbers are NaN where missing ("", "NA", "null", "-" and the like) or faulty. Faults are row and
     text of every entry that is not a number, by column. The note is empty unless the file has a
     decimal comma. Columns in `flags` say yes or no: the words of `as_flags` are read as 1 and 0. A
-    file that writes decimals in two ways, or so that they can be read in two, is refused.
+    file that writes decimals in two ways, or so that they can be read in two, is refused. So is
+    `5.000` in a file whose cells no comma separates, unless another number of the file, in these
+    columns or in those `beside` them, says whether it is five or five thousand.
 
     Examples
     --------
@@ -92,13 +104,24 @@ def read_numbers(
                     f"column {name!r} holds {column.type} where numbers are needed{place(where)}."
                 ) from error
             hard = True
-    if not hard:
+    doubtful = _thousands_in_doubt(texts, delimiter)
+    if not hard and not doubtful:
         return numbers, faults, ""
     # One odd column decides how all text in the file is read.
     texts = {name: _closed_up(text) for name, text in texts.items()}
-    comma = _decimal_comma(texts, where)
+    scales = {name: _scale(text) for name, text in texts.items()}
+    texts = {
+        name: pc.replace_substring_regex(text, _SCALED, r"\1") if scales[name] is not None else text
+        for name, text in texts.items()
+    }
+    comma = _decimal_comma(texts, where) if hard else False
+    if doubtful and not comma:
+        comma = _points_are_thousands(texts, beside or {}, where, first_row)
     for name, text in texts.items():
         numbers[name], bad = _converted(text, comma)
+        scale = scales[name]
+        if scale is not None:
+            numbers[name] = numbers[name] * scale
         if len(bad):
             originals = columns[name].take(pa.array(bad[:MAX_PROBLEMS])).to_pylist()
             faults[name] = [
@@ -137,9 +160,22 @@ def _without_missing(column: Any) -> Any:
 
 
 def _closed_up(text: Any) -> Any:
-    """Take out spaces and apostrophes between digits."""
+    """Take out spaces and apostrophes between digits, and the sign of a currency before them."""
+    text = pc.replace_substring_regex(text, r"^([+-]?)[$€£¥₹₩]\s*([\d.,])", r"\1\2")
     inner = pc.match_substring_regex(text, rf"^[+-]?\d{{1,3}}({_SPACES}\d{{3}})+([.,]\d*)?$")
     return pc.if_else(inner, pc.replace_substring_regex(text, _SPACES, ""), text)
+
+
+def _scale(text: Any) -> NDArray[np.float64] | None:
+    """What the letter behind each number stands for (`1.5M`); None if there is none."""
+    scale = None
+    for letter, factor in (("K", 1e3), ("M", 1e6), ("B", 1e9), ("T", 1e12)):
+        pattern = rf"(?i)^[+-]?[\d.,]*\d\s?{letter}$"
+        hits = pc.fill_null(pc.match_substring_regex(text, pattern), False).to_numpy()
+        if hits.any():
+            scale = np.ones(len(hits)) if scale is None else scale
+            scale[hits] = factor
+    return scale
 
 
 def _floats(column: Any) -> NDArray[np.float64]:
@@ -164,6 +200,47 @@ def _decimal_comma(texts: Mapping[str, Any], where: str) -> bool:
             f"thousands{tail}."
         )
     return bool(comma)
+
+
+def _thousands_in_doubt(texts: Mapping[str, Any], delimiter: str) -> bool:
+    """Whether a number like `5.000` occurs where a comma could be the decimal sign."""
+    return delimiter not in (",", "") and bool(_first_match(texts, _EITHER_POINT))
+
+
+def _points_are_thousands(
+    texts: Mapping[str, Any], beside: Mapping[str, Any], where: str, first_row: int
+) -> bool:
+    """Decide from all numbers of a file what `5.000` means; refuse it where none of them tells."""
+    other = {}
+    for name, column in beside.items():
+        if _is_text(column.type):
+            text = _closed_up(_without_missing(column.cast(pa.string())))
+            number = pc.match_substring_regex(text, r"^[+-]?[\d.,]+$")
+            if pc.sum(number).as_py() == len(text) - text.null_count:
+                other[name] = text
+    everything = {**texts, **other}
+    decimal = (
+        _first_match(texts, _POINT_STYLE)
+        or _first_match(texts, _POINT_DECIMAL)
+        or _first_match(other, _POINT_STYLE)
+        or _first_match(other, _POINT_DECIMAL)
+    )
+    if decimal:
+        return False
+    if _first_match(everything, _COMMA_STYLE):
+        return True
+    # Who writes points between thousands writes them in 51252600 as well.
+    if _first_match(texts, r"^[+-]?\d{4,}$"):
+        return False
+    for name, text in texts.items():
+        hits = pc.fill_null(pc.match_substring_regex(text, _EITHER_POINT), False).to_numpy()
+        for row in np.flatnonzero(hits)[:1]:
+            raise DataError(
+                f"row {row + first_row}: {name} {text[int(row)].as_py()!r} can mean a decimal or "
+                "thousands, and no other number of the file tells which: write numbers without "
+                f"marks between thousands{place(where)}."
+            )
+    return False
 
 
 def _first_match(texts: Mapping[str, Any], pattern: str) -> str:
@@ -196,7 +273,8 @@ def parse_dates(values: Any) -> tuple[NDArray[np.datetime64], Faults]:
 
     Accepted are datetimes (with a time zone: the day on that zone's wall clock), `2015-01-31`,
     `2015/01/31`, `20150131`, `31.01.2015`, `Jan 31, 2015` and, where at least one day above 12
-    settles the order, `31/01/2015` or `01/31/2015`; a time of day is dropped. A fault is the
+    settles the order, `31/01/2015` or `01/31/2015`; a time of day is dropped. A column of whole
+    numbers may count seconds (or thousandths, ...) from 1970, or days as Excel does. A fault is the
     position of an entry and what is wrong with it (to follow the word "date").
 
     Examples
@@ -227,6 +305,8 @@ def looks_like_dates(values: Any) -> bool:
     sample = pd.Series(values).head(50)
     if pd.api.types.is_float_dtype(sample.dtype) or sample.empty:
         return False
+    if _counted_days([str(value).strip() for value in sample.dropna()]) is not None:
+        return False  # prices may look like that as well; a column called date is taken as one
     return len(parse_dates(sample)[1]) <= len(sample) // 2
 
 
@@ -235,6 +315,9 @@ def _parse_texts(texts: Sequence[str]) -> tuple[NDArray[np.datetime64], dict[int
     wrong: dict[int, str] = {}
     days: list[dt.date | None] = []
     zones: list[str | None] = []
+    counted = _counted_days(texts)
+    if counted is not None:
+        return counted, wrong
     day_first = _day_comes_first(texts)
     for position, text in enumerate(texts):
         day, zone, fault = _parse_one(text, day_first)
@@ -250,6 +333,29 @@ def _parse_texts(texts: Sequence[str]) -> tuple[NDArray[np.datetime64], dict[int
                 "write all dates in the exchange's own time"
             )
     return np.array(days, dtype="datetime64[D]"), wrong
+
+
+def _counted_days(texts: Sequence[str]) -> NDArray[np.datetime64] | None:
+    """Days of a column that counts from 1970 in (milli-, micro-, nano-) seconds, or as Excel does.
+
+    Excel's days are taken only where none is a Saturday or Sunday: another base would show there.
+    """
+    if not texts or not all(
+        re.fullmatch(r"\d{5}|\d{9,10}|\d{12,13}|\d{15,16}|\d{18,19}", t) for t in texts
+    ):
+        return None
+    counts = np.array([int(text) for text in texts], dtype=np.int64)
+    if (counts < 100_000).all():
+        days = np.datetime64("1899-12-30") + counts
+        weekend = (days.astype(np.int64) + 3) % 7 >= 5
+        plausible = len(days) >= 5 and not weekend.any() and (counts > 20_000).all()
+        return days if plausible else None
+    digits = {len(text) for text in texts}
+    for low, unit in ((9, "s"), (12, "ms"), (15, "us"), (18, "ns")):
+        if digits <= {low, low + 1}:
+            days = counts.astype(f"datetime64[{unit}]").astype("datetime64[D]")
+            return days if (days >= np.datetime64("1973-01-01")).all() else None
+    return None
 
 
 def _parse_one(text: str, day_first: bool | None) -> tuple[dt.date | None, str | None, str]:

@@ -1,12 +1,13 @@
-"""One file to one table of its own columns, and which column is which field.
-
-Encoding, delimiter and shape are read here; fields are known by the spellings that vendors use.
-"""
+"""One file to one table of its own columns: encoding, delimiter, the lines before the header."""
 
 from __future__ import annotations
 
 import csv
+import gzip
 import io
+import re
+import unicodedata
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ import pyarrow as pa
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
+from alphakeel.data.columns import check_unique, field_of
 from alphakeel.data.parsing import looks_like_dates
 from alphakeel.data.validation import MAX_PROBLEMS, Problem, place
 from alphakeel.errors import DataError
@@ -23,18 +25,15 @@ from alphakeel.files import regular_file
 
 __all__ = [
     "PACKED_SUFFIXES",
-    "SPELLINGS",
     "SUFFIXES",
     "Table",
-    "check_unique",
-    "field_of",
-    "normalised_name",
+    "is_table",
     "read_table",
-    "recognise",
-    "stock_and_field",
+    "stem_of",
 ]
 
-SUFFIXES = (".csv", ".txt", ".tsv", ".parquet", ".pq")
+_GZIPPED = (".csv.gz", ".txt.gz", ".tsv.gz")
+SUFFIXES = (".csv", ".txt", ".tsv", ".parquet", ".pq", *_GZIPPED)
 PACKED_SUFFIXES = (".gz", ".bz2", ".xz", ".zst", ".lz4", ".zip", ".7z")
 # First bytes of compressed files: what is in them may be a thousand times as long.
 _PACKED = {
@@ -45,44 +44,28 @@ _PACKED = {
     b"\x04\x22\x4d\x18": "lz4",
     b"7z\xbc\xaf\x27\x1c": "7z",
 }
+# First bytes of files that are often given the name of a table.
+_OTHER_FILES = {
+    b"PK\x03\x04": "a zip archive or an Excel workbook",
+    b"\xd0\xcf\x11\xe0": "an Excel workbook",
+    b"%PDF": "a PDF document",
+    b"PAR1": "a Parquet file under another name",
+    b"\x89HDF": "an HDF5 file",
+    b"ARROW1": "an Arrow file",
+    b"\x80\x04": "a Python pickle",
+    b"\x80\x05": "a Python pickle",
+}
 # A Parquet file is refused if reading it takes more than both: prices take 12 times its size.
 MOST_TIMES_ITS_SIZE = 200
 ALWAYS_READ = 2**28  # bytes
+# And a text in gzip: prices take a third to a twentieth of their size.
+MOST_TIMES_GZIP = 60
+ALWAYS_UNPACKED = 2**24  # bytes
 DELIMITERS = (",", ";", "\t", "|")
+# Encodings of text that is not UTF-8: the one in which most column names are known is taken.
+ENCODINGS = ("latin-1", "gb18030", "big5", "cp949", "cp932", "cp1250", "cp1251", "cp1254")
+MOST_LINES_BEFORE_HEADER = 30
 _HEADS = ("price", "ticker", "attributes", "symbols", "")
-
-# Compared without case, spaces and punctuation; of several columns for one field the first
-# spelling in its row wins.
-SPELLINGS: dict[str, tuple[str, ...]] = {
-    "date": (
-        *("date", "tradedate", "tradingdate", "tradingday", "datetime", "timestamp"),
-        *("caldt", "day", "time", "日期", "交易日期"),
-    ),
-    "ticker": (
-        *("ticker", "symbol", "tscode", "code", "tic", "instrument", "secucode", "permno"),
-        *("asset", "stock", "stockcode", "股票代码", "证券代码", "代码"),
-    ),
-    "open": ("open", "openprice", "openprc", "开盘", "开盘价"),
-    "high": ("high", "highprice", "askhi", "最高", "最高价"),
-    "low": ("low", "lowprice", "bidlo", "最低", "最低价"),
-    "close": ("close", "closeprice", "closingprice", "prc", "last", "price", "收盘", "收盘价"),
-    "adj_close": (
-        *("adjclose", "adjcloseprice", "adjustedclose", "adjustedcloseprice", "closeadj"),
-        *("adjustedclosingprice", "adjprice", "adjustedprice"),
-    ),
-    "volume": ("volume", "vol", "sharestraded", "tradingvolume", "成交量"),
-    "market_cap": (
-        *("marketcap", "mktcap", "marketcapitalization", "marketcapitalisation", "totalmv"),
-        *("mcap", "marketvalue", "总市值"),
-    ),
-    "earnings_to_price": ("earningstoprice", "earningsyield", "ep"),
-    "book_to_price": ("booktoprice", "booktomarket", "bp", "bm"),
-    "st": ("st", "isst", "specialtreatment", "是否st"),
-    "pe": ("pe", "pettm", "peratio", "pricetoearnings", "trailingpe", "priceearningsratio"),
-    "pb": ("pb", "pbmrq", "pbratio", "pricetobook", "pricebookratio"),
-    "sector": ("sector", "gicssector", "industry", "gics", "gicsindustry", "行业", "所属行业"),
-}
-_FIELD_OF = {spelling: name for name, row in SPELLINGS.items() for spelling in row}
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,30 +78,52 @@ class Table:
     first_row: int  # line of the first data row in the file, for messages
     notes: tuple[str, ...] = ()
     problems: tuple[Problem, ...] = ()  # rows that do not fit the header, left out of `columns`
+    delimiter: str = ""  # between the cells of a text file
+
+
+def is_table(path: Path) -> bool:
+    """Whether a file's name ends like that of a table."""
+    return path.name.lower().endswith(SUFFIXES)
+
+
+def stem_of(name: str) -> str:
+    """A file's name without the ending of a table."""
+    endings = sorted(SUFFIXES, key=len, reverse=True)
+    found = next((ending for ending in endings if name.lower().endswith(ending)), "")
+    return name[: len(name) - len(found)] if found else Path(name).stem
 
 
 def read_table(path: Path) -> Table:
     """Read a CSV or Parquet file; what is not a table is refused by name."""
     try:
         regular_file(path)
+        if path.name.lower().endswith(_GZIPPED) and _head(path).startswith(b"\x1f\x8b"):
+            return _read_text(path, _unpacked(path))
         _refuse_packed(path)
         if path.suffix.lower() in (".parquet", ".pq"):
             return _read_parquet(path)
-        return _read_text(path)
+        return _read_text(path, path.read_bytes())
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise DataError(f"{path.name} is damaged gzip: download it again.") from error
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror or error}.") from error
 
 
 def _refuse_packed(path: Path) -> None:
     """Refuse a compressed file by its first bytes, before anything of it is unpacked."""
-    with path.open("rb") as file:
-        head = file.read(8)
+    head = _head(path)
     for mark, kind in _PACKED.items():
         if head.startswith(mark):
             raise DataError(
-                f"{path.name} is compressed ({kind}), and only uncompressed text and Parquet are "
-                "read: unpack it."
+                f"{path.name} is compressed ({kind}), and of compressed files only .csv.gz and "
+                "Parquet are read: unpack it."
             )
+
+
+def _head(path: Path) -> bytes:
+    """The first bytes of a file, by which its kind is known."""
+    with path.open("rb") as file:
+        return file.read(8)
 
 
 def _refuse_bomb(path: Path, about: pq.FileMetaData) -> None:
@@ -151,12 +156,12 @@ def _read_parquet(path: Path) -> Table:
     check_unique(names, where=path.name)
     if table.num_rows == 0:
         raise DataError(f"{path.name} has columns but no rows: export the data again.")
-    if any(name.startswith("('") for name in names):
-        raise DataError(
-            f"columns of {path.name} are pairs such as {names[1]}: write one row per date and "
-            "stock instead."
-        )
     columns = {name: table.column(name) for name in names}
+    levels = _pairs_of_names(names, path.name)
+    if levels:
+        pairs = {column: f"{' '.join(levels[column])}" for column in levels}
+        columns = {pairs.get(name, name): values for name, values in columns.items()}
+        levels = {pairs[column]: level for column, level in levels.items()}
     # A frame's unnamed index: its dates, or just row numbers.
     index = next((name for name in names if name.startswith("__index_level_")), None)
     if index is not None:
@@ -165,22 +170,57 @@ def _read_parquet(path: Path) -> Table:
             values.to_pandas(date_as_object=False)
         ):
             columns = {"date": values, **columns}
-    return Table(path.name, columns, {}, 1)
+    return Table(path.name, columns, levels, 1)
 
 
-def _read_text(path: Path) -> Table:
-    text, notes = _decoded(path.read_bytes(), path.name)
-    text = text.replace("\r\n", "\n").replace("\r", "\n").lstrip("\n")
+def _pairs_of_names(names: Sequence[str], where: str) -> dict[str, tuple[str, str]]:
+    """Field and ticker by column of a frame with two rows of names, as pandas stores it."""
+    levels = {}
+    for name in names:
+        found = re.fullmatch(r"\('(.*)', '(.+)'\)", name)
+        if not found:
+            continue
+        first, second = found.groups()
+        if field_of(first) not in (None, "date"):
+            levels[name] = (first, second)
+        elif field_of(second) is not None:
+            levels[name] = (second, first)
+        else:
+            raise DataError(
+                f"columns of {where} are pairs such as {name}, neither part of which is a field: "
+                "write one row per date and stock instead."
+            )
+    return levels
+
+
+def _unpacked(path: Path) -> bytes:
+    """The text in a gzip file, as far as it is no longer than prices can be."""
+    most = max(MOST_TIMES_GZIP * path.stat().st_size, ALWAYS_UNPACKED)
+    with gzip.open(path) as file:
+        raw = file.read(most + 1)
+    if len(raw) > most:
+        raise DataError(
+            f"{path.name} unpacks to more than {MOST_TIMES_GZIP} times its size: it cannot hold "
+            "prices; write it again from the data."
+        )
+    return raw
+
+
+def _read_text(path: Path, raw: bytes) -> Table:
+    text, notes = _decoded(raw, path.name)
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
     if not text.strip():
         raise DataError(f"{path.name} is empty: export the data again.")
     _refuse_other_formats(text, path.name)
+    text, above, remark = _from_header(text, path.name)
     try:
         delimiter = _sniffed(text, path.name)
+        _refuse_open_quote(text, delimiter, above, path.name)
         cells = csv.reader(io.StringIO(text[:200_000]), delimiter=delimiter)
         first_rows = [row for row in cells if row][:4]
     except csv.Error as error:
         raise DataError(f"{path.name} cannot be read as a table: {error}.") from error
-    header = [cell.strip() for cell in first_rows[0]]
+    header = [unicodedata.normalize("NFC", cell.strip()) for cell in first_rows[0]]
     levels, skip = _two_header_rows(first_rows)
     if levels:
         header = ["date", *(f"{name} {ticker}" for name, ticker in levels[1:])]
@@ -190,14 +230,16 @@ def _read_text(path: Path) -> Table:
         )
     _refuse_odd_names(header, path.name)
     check_unique(header, where=path.name)
-    table, problems = _arrow_csv(text, header, delimiter, skip, path.name)
+    table, problems = _arrow_csv(text, header, delimiter, skip, above, path.name)
     if table.num_rows == 0 and not problems:
         raise DataError(f"{path.name} has a header but no rows: export the data again.")
     columns = {name: table.column(name) for name in header}
     pairs = dict(zip(header[1:], levels[1:], strict=True)) if levels else {}
+    notes += remark
     if delimiter != ",":
         notes += (f"cells of {path.name} are separated by {delimiter!r}",)
-    return Table(path.name, columns, pairs, skip + 1, notes, tuple(problems))
+    first_row = above + skip + 1
+    return Table(path.name, columns, pairs, first_row, notes, tuple(problems), delimiter)
 
 
 def _decoded(raw: bytes, name: str) -> tuple[str, tuple[str, ...]]:
@@ -210,24 +252,91 @@ def _decoded(raw: bytes, name: str) -> tuple[str, tuple[str, ...]]:
         encoding = "utf-16-le" if raw[1] == 0 else "utf-16-be"
     else:
         encoding = "utf-8-sig"
+    for mark, kind in _OTHER_FILES.items():
+        if raw.startswith(mark):
+            raise DataError(f"{name} is {kind}, not text: save the table in it as CSV in UTF-8.")
     try:
         return raw.decode(encoding), ()
     except UnicodeDecodeError as error:
         if encoding.startswith("utf-16") or b"\0" in raw[:4000]:
             raise DataError(f"{name} is not text: save it as CSV in UTF-8.") from error
-    return raw.decode("latin-1"), (f"{name} is not UTF-8; it is read as Latin-1",)
+    best, text, most = "latin-1", raw.decode("latin-1"), 0
+    for encoding in ENCODINGS:
+        try:
+            decoded = raw.decode(encoding)
+        except UnicodeDecodeError:
+            continue
+        known = _known_names(decoded)
+        if known > most:
+            best, text, most = encoding, decoded, known
+    label = "Latin-1" if best == "latin-1" else best.upper()
+    return text, (f"{name} is not UTF-8; it is read as {label}",)
+
+
+def _known_names(text: str) -> int:
+    """How many column names beyond ASCII in the first lines are known."""
+    lines = text[:20_000].splitlines()[:3]
+    cells = (cell for line in lines for mark in DELIMITERS for cell in line.split(mark))
+    return sum(not cell.isascii() and field_of(cell) is not None for cell in cells)
 
 
 def _refuse_other_formats(text: str, name: str) -> None:
     """Name formats that are often saved under a wrong ending."""
     head = text[:2000].lstrip().lower()
-    if head.startswith("<"):
+    if head.startswith("<") and not head.startswith(("<ticker>", "<date>", "<dtyyyymmdd>")):
         kind = "an HTML page" if "<html" in head or "<!doctype html" in head else "markup"
         raise DataError(f"{name} holds {kind}, not a table: download the data again as CSV.")
     if head.startswith(("{", "[")):
         raise DataError(f"{name} holds JSON, not a table: save it as CSV.")
-    if head.startswith(("pk\x03\x04", "par1")) or "\0" in head:
+    if "\0" in head:
         raise DataError(f"{name} is not text: save it as CSV in UTF-8, or name it .parquet.")
+
+
+def _from_header(text: str, name: str) -> tuple[str, int, tuple[str, ...]]:
+    """The text from its header on, the lines above it, and a note where some of them say something.
+
+    Above a header may stand blank lines, comments (`# ...`), and lines of one cell: a title, the
+    address that the file came from. A comment of as many cells as the row below it is the header.
+    """
+    lines = text.split("\n", MOST_LINES_BEFORE_HEADER + 1)[: MOST_LINES_BEFORE_HEADER + 1]
+    above, comment = 0, ""
+    while above < len(lines) and (lines[above].startswith("#") or _cells(lines[above]) < 2):
+        comment = lines[above] if lines[above].startswith("#") else ""
+        above += 1
+    if above == len(lines) or not above:
+        return text.lstrip("\n"), len(text) - len(text.lstrip("\n")), ()
+    said = [line for line in lines[:above] if line.strip(" ,;|\t")]
+    offset = sum(len(line) + 1 for line in lines[:above])
+    if _cells(comment) == _cells(lines[above]) and _starts_with_date(lines[above]):
+        offset -= len(comment) + 1
+        return text[offset:].lstrip("# "), above - 1, ()
+    if not said:
+        return text[offset:], above, ()
+    lines_above = f"the first {above} lines stand" if above > 1 else "the first line stands"
+    note = f"in {name} {lines_above} above the header, not read: {said[0][:60]!r}"
+    return text[offset:], above, (note,)
+
+
+def _cells(line: str) -> int:
+    """The most cells with something in them that any delimiter makes of a line."""
+    return max(sum(1 for cell in line.split(mark) if cell.strip()) for mark in DELIMITERS)
+
+
+def _starts_with_date(line: str) -> bool:
+    return any(looks_like_dates([line.split(mark)[0].strip('" ')]) for mark in DELIMITERS)
+
+
+def _refuse_open_quote(text: str, delimiter: str, above: int, name: str) -> None:
+    """Refuse a quote that opens a cell and is never closed: it would swallow the rows below."""
+    if text.count('"') % 2 == 0:
+        return
+    for number, line in enumerate(text.split("\n"), start=above + 1):
+        opened = line.startswith('"') or f'{delimiter}"' in line
+        if line.count('"') % 2 and opened:
+            raise DataError(
+                f"row {number} of {name} opens a quote that is never closed "
+                f"({line.strip()[:40]!r}): close it or take it out."
+            )
 
 
 def _refuse_odd_names(header: Sequence[str], name: str) -> None:
@@ -270,14 +379,14 @@ def _two_header_rows(rows: Sequence[Sequence[str]]) -> tuple[list[tuple[str, str
 
 
 def _arrow_csv(
-    text: str, header: list[str], delimiter: str, skip: int, name: str
+    text: str, header: list[str], delimiter: str, skip: int, above: int, name: str
 ) -> tuple[Any, list[Problem]]:
     """Read every cell as text; rows of the wrong width become problems."""
     problems: list[Problem] = []
 
     def ragged(row: Any) -> str:
         if len(problems) < MAX_PROBLEMS:
-            line = f"row {row.number}" if row.number else f"the row {row.text[:40]!r}"
+            line = f"row {row.number + above}" if row.number else f"the row {row.text[:40]!r}"
             plural = "" if row.actual_columns == 1 else "s"
             problems.append(
                 Problem(
@@ -306,57 +415,3 @@ def _arrow_csv(
             raise DataError(f"{name} has a header but no rows: export the data again.") from error
         raise DataError(f"{name} cannot be read as a table: {str(error)[:120]!r}.") from error
     return table, problems
-
-
-def normalised_name(column: str) -> str:
-    """A column's name without case, spaces and punctuation."""
-    return "".join(letter for letter in column.casefold() if letter.isalnum())
-
-
-def field_of(column: str) -> str | None:
-    """The field that a column's name stands for, or None."""
-    return _FIELD_OF.get(normalised_name(column))
-
-
-def recognise(columns: Sequence[str], *, where: str) -> tuple[dict[str, str], list[str]]:
-    """Assign columns to fields: the column by field, and the other columns."""
-    check_unique(columns, where=where)
-    understood: dict[str, str] = {}
-    for name, spellings in SPELLINGS.items():
-        ranked = {spelling: rank for rank, spelling in enumerate(spellings)}
-        candidates = sorted(
-            (ranked[normalised_name(column)], column)
-            for column in columns
-            if normalised_name(column) in ranked
-        )
-        if len(candidates) > 1 and candidates[0][0] == candidates[1][0]:
-            raise DataError(
-                f"columns {candidates[0][1]!r} and {candidates[1][1]!r} both stand for {name}: "
-                f"keep one{place(where)}."
-            )
-        if candidates:
-            understood[name] = candidates[0][1]
-    unused = [column for column in columns if column not in understood.values()]
-    return understood, unused
-
-
-def check_unique(columns: Sequence[str], *, where: str) -> None:
-    """Refuse two columns of one name."""
-    seen: set[str] = set()
-    for column in columns:
-        if column in seen:
-            short = column if len(column) <= 40 else f"{column[:40]}..."
-            raise DataError(f"column {short!r} occurs twice: keep one{place(where)}.")
-        seen.add(column)
-
-
-def stock_and_field(columns: Sequence[str]) -> list[str]:
-    """Columns such as `AAPL_volume` or `Close AAPL`, which name stock and field at once."""
-    matching = []
-    for column in columns:
-        for mark in ("_", " ", ":", "|", "/"):
-            first, _, last = column.rpartition(mark)
-            if first and last and (field_of(first) or field_of(last)):
-                matching.append(column)
-                break
-    return matching

@@ -80,7 +80,9 @@ def without_empty(grid: Grid, notes: list[str], *, least: int = 2) -> Grid:
     if not priced.all():
         names = [str(ticker) for ticker in grid.tickers[~priced]]
         listed = ", ".join(names[:5]) + (" and others" if len(names) > 5 else "")
-        notes.append(f"{len(names)} stocks without any price are left out: {listed}")
+        counted = "1 stock" if len(names) == 1 else f"{len(names)} stocks"
+        verb = "is" if len(names) == 1 else "are"
+        notes.append(f"{counted} without any price {verb} left out: {listed}")
         grid = grid.columns(priced)
     if len(grid.tickers) < least:
         return grid
@@ -88,9 +90,10 @@ def without_empty(grid: Grid, notes: list[str], *, least: int = 2) -> Grid:
     if thin.any():
         days = [str(day) for day in grid.dates[thin]]
         listed = ", ".join(days[:5]) + (" and others" if len(days) > 5 else "")
-        notes.append(
-            f"{len(days)} dates on which fewer than {least} stocks traded are left out: {listed}"
-        )
+        counted = "1 date" if len(days) == 1 else f"{len(days)} dates"
+        verb = "is" if len(days) == 1 else "are"
+        few = "no stock" if least == 1 else f"fewer than {least} stocks"
+        notes.append(f"{counted} on which {few} traded {verb} left out: {listed}")
         grid = grid.rows(~thin)
         # A stock whose only prices lay on such dates is now empty.
         return without_empty(grid, notes, least=least) if len(grid.dates) else grid

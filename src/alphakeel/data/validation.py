@@ -21,6 +21,7 @@ __all__ = [
     "MAX_PROBLEMS",
     "PANEL_FIELDS",
     "PRICE_FIELDS",
+    "REPORT_FIELDS",
     "Problem",
     "check_dates",
     "check_tickers",
@@ -32,7 +33,20 @@ __all__ = [
 ]
 
 PRICE_FIELDS = ("open", "high", "low", "close", "adj_close")
-PANEL_FIELDS = (*PRICE_FIELDS, "volume", "market_cap", "earnings_to_price", "book_to_price", "st")
+# Ratios of what companies reported, as known on each date.
+REPORT_FIELDS = (
+    "net_margin",
+    "earnings_growth",
+    "revenue_growth",
+    "accruals",
+    "gross_profitability",
+    "leverage",
+)
+PANEL_FIELDS = (
+    *PRICE_FIELDS,
+    *("volume", "market_cap", "earnings_to_price", "book_to_price", "st"),
+    *REPORT_FIELDS,
+)
 
 FIRST_DATE = np.datetime64("1900-01-01")
 MAX_PROBLEMS = 1000
@@ -40,6 +54,8 @@ MAX_TICKER_LENGTH = 64
 # No currency quotes a share at a million million; back-adjusted prices of stocks with many
 # reverse splits do reach thousands of millions.
 MAX_PRICE = 1e12
+# The other end: below it, squares of prices come near the smallest number that can be stored.
+MIN_PRICE = 1e-12
 MAX_GROWTH = 101.0  # + 10,000 % between two prices
 MIN_GROWTH = 1e-4  # - 99.99 %
 
@@ -152,7 +168,8 @@ def check_values(
             return
         for t, i in np.argwhere(bad)[: MAX_PROBLEMS - len(problems)]:
             ticker, day = str(tickers[i]), str(dates[t])
-            text = f"{name} of {ticker} on {day} is {values[t, i]:.6g}, {fault}{tail}."
+            told = fault.replace("{ticker}", ticker)
+            text = f"{name} of {ticker} on {day} is {values[t, i]:.6g}, {told}{tail}."
             problems.append(Problem(ticker, day, name, text))
 
     for name, values in fields.items():
@@ -161,8 +178,10 @@ def check_values(
         infinite = np.isinf(values)
         add(name, infinite, values, "not a finite number: correct it or leave it empty")
         if name in PRICE_FIELDS:
-            fault = "but a price must be positive: correct it or leave it empty"
-            add(name, (values <= 0) & ~infinite, values, fault)
+            bad = (values <= 0) & ~infinite
+            share = bad.sum() / max(int(np.isfinite(values).sum()), 1)
+            fault = f"but a price must be positive: {_advice(values[bad], share)}"
+            add(name, bad, values, fault)
             fault = f"above {MAX_PRICE:.0e}, which no price reaches: correct it or leave it empty"
             add(name, (values > MAX_PRICE) & ~infinite, values, fault)
         elif name == "volume":
@@ -176,7 +195,26 @@ def check_values(
             add(name, ~np.isin(values, (0.0, 1.0)) & np.isfinite(values), values, fault)
     if not problems and "adj_close" in fields:
         problems += _check_growth(dates, tickers, fields["adj_close"], tail)
+    for name in PRICE_FIELDS if not problems else ():
+        if name in fields and not (name == "adj_close" and fields.get("close") is fields[name]):
+            fault = (
+                f"below {MIN_PRICE:.0e}, which no price reaches: multiply all prices of {{ticker}} "
+                "by one number, or leave it out"
+            )
+            add(name, fields[name] < MIN_PRICE, fields[name], fault)
     return problems
+
+
+def _advice(bad: NDArray[np.float64], share: float) -> str:
+    """What to do about prices of 0 or less: a loss must not be erased, returns are no prices."""
+    if share >= 0.1 and (bad < 0).any():
+        return f"{share:.0%} of the numbers are not, as if they were returns; give prices"
+    if (bad == 0).any():
+        return (
+            "if the shares became worthless, write a ten-thousandth of the price before (a blank "
+            "would hide the loss), otherwise correct it"
+        )
+    return "correct it"
 
 
 def previous_valid(values: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -200,8 +238,7 @@ def _check_growth(
         before, after = previous[t, i], prices[t, i]
         text = (
             f"adj_close of {ticker} goes from {before:.6g} to {after:.6g} on {day}, a return of "
-            f"{after / before - 1:.4g}, outside -0.9999 to 100: correct the price or leave it "
-            f"empty{tail}."
+            f"{after / before - 1:.4g}, outside -0.9999 to 100: correct the price{tail}."
         )
         problems.append(Problem(ticker, day, "adj_close", text))
     return problems

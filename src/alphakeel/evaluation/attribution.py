@@ -61,8 +61,8 @@ def ladder_table(
             ends = dict.fromkeys(("low", "high", "p"), np.nan)
             if before is not None:
                 (test,) = sharpe_differences(
-                    ledger.net_returns,
-                    before.net_returns,
+                    ledger.excess_returns,
+                    before.excess_returns,
                     level=level,
                     n_bootstrap=n_bootstrap,
                     seed=seed,
@@ -77,7 +77,8 @@ def ladder_table(
 
 
 def _figures(ledger: HasReturns) -> dict[str, float]:
-    return {name: float(figure(ledger.net_returns)) for name, figure in _FIGURES.items()}
+    figures = {name: float(figure(ledger.net_returns)) for name, figure in _FIGURES.items()}
+    return figures | {"sharpe": float(performance.sharpe(ledger.excess_returns))}
 
 
 def attribution_table(ladder: pd.DataFrame) -> pd.DataFrame:

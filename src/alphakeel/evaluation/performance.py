@@ -1,9 +1,10 @@
 """Performance tables of a study: strategies, Rank ICs, importance, seeds, years, costs, sweeps.
 
 Fractions are fractions (0.01 is 1 %), a year has 252 days, VaR is the historical one of one day at
-95 %. Intervals of Sharpe ratios are studentised block-bootstrap ones (`stats.sharpe`), those of VaR
-come from the slow waves of its exceedances (`stats.var_intervals`), the others are percentiles of a
-block bootstrap. Strategies share the days, resampled or not, so that differences are paired.
+95 %. Sharpe ratios are of returns above those of cash. Their intervals are studentised
+block-bootstrap ones (`stats.sharpe`), those of VaR come from the slow waves of its exceedances
+(`stats.var_intervals`), the others are percentiles of a block bootstrap. Strategies share the days,
+resampled or not, so that differences are paired.
 """
 
 from __future__ import annotations
@@ -81,11 +82,12 @@ def strategy_tables(
     """
     names = list(ledgers)
     returns = np.column_stack([ledger.net_returns for ledger in ledgers.values()])
+    excess = np.column_stack([ledger.excess_returns for ledger in ledgers.values()])
     tails = ((1.0 - level) / 2.0, (1.0 + level) / 2.0)
     drawn = resampled_drawdowns(returns, n_bootstrap=n_bootstrap, seed=seed)
     limits = {
         "sharpe": _limits(
-            sharpe_intervals(returns, level=level, n_bootstrap=n_bootstrap, seed=seed)
+            sharpe_intervals(excess, level=level, n_bootstrap=n_bootstrap, seed=seed)
         ),
         "max_drawdown": np.quantile(drawn, tails, axis=0),
         "var_95": _limits(value_at_risk_intervals(returns, level=level)),
@@ -101,9 +103,9 @@ def strategy_tables(
 
     base = names.index(baseline)
     tests = sharpe_differences(
-        returns, returns[:, base], level=level, n_bootstrap=n_bootstrap, seed=seed
+        excess, excess[:, base], level=level, n_bootstrap=n_bootstrap, seed=seed
     )
-    sharpe = np.asarray(metrics.sharpe(returns))
+    sharpe = np.asarray(metrics.sharpe(excess))
     drawdown = np.asarray(metrics.max_drawdown(returns))
     losses = value_at_risk_changes(returns, returns[:, base], level=level)
     rows = []
@@ -144,8 +146,7 @@ def _limits(intervals: Sequence[SharpeEstimate] | Sequence[bootstrap.Interval]) 
 
 
 def _performance(ledger: HasReturns, market_returns: Floats | None) -> dict[str, float]:
-    net = ledger.net_returns
-    figures = metrics.summary(net, benchmark=market_returns)
+    figures = metrics.summary(ledger.net_returns, market_returns, riskless=ledger.riskless)
     names = ("annual_return", "annual_volatility", "sharpe", "max_drawdown", "var_95", "cvar_95")
     return {
         **{name: figures[name] for name in (*names, "calmar", "sortino")},
@@ -185,7 +186,7 @@ def ic_table(
     series: Mapping[str, tuple[Floats, Floats]],
     horizons: tuple[int, ...],
     *,
-    step: int,
+    lags: Sequence[int],
     level: float,
     n_bootstrap: int,
     seed: int,
@@ -198,9 +199,9 @@ def ic_table(
         Each of shape (n_decisions, n_horizons); NaN where there is none.
     horizons : tuple of int
         In trading days.
-    step : int
-        Trading days between two decisions: the t statistic and the bootstrap blocks allow for
-        labels that overlap because they are longer.
+    lags : sequence of int
+        Of each horizon the number of decisions whose labels overlap: the t statistic and the
+        bootstrap blocks allow for them.
     level, n_bootstrap, seed
         As in `strategy_tables`.
 
@@ -219,7 +220,7 @@ def ic_table(
                 "ic": float(known.mean()) if len(known) else np.nan,
                 **ic_figures(
                     spearman[:, h],
-                    lags=-(-horizon // step),
+                    lags=lags[h],
                     level=level,
                     n_bootstrap=n_bootstrap,
                     seed=seed,
@@ -321,7 +322,7 @@ def seed_table(
     rows = []
     for (model, seed), run in runs.items():
         known = rank_ics[model, seed][np.isfinite(rank_ics[model, seed])]
-        figures = metrics.summary(run.net_returns)
+        figures = metrics.summary(run.net_returns, riskless=run.riskless)
         rows.append(
             {"model": model, "seed": seed, "rank_ic": float(known.mean()) if known.size else np.nan}
             | {name: figures[name] for name in columns}
@@ -350,7 +351,7 @@ def by_year_table(
                     "days": int(days.sum()),
                     "total_return": float(np.prod(1.0 + r) - 1.0),
                     "annual_volatility": _if_long(metrics.annual_volatility, r),
-                    "sharpe": _if_long(metrics.sharpe, r),
+                    "sharpe": _if_long(metrics.sharpe, ledger.excess_returns[days]),
                     "max_drawdown": float(falls[days].max()),
                 }
             )
@@ -402,7 +403,7 @@ def sweep_table(runs: Mapping[tuple[str, float], HasReturns], *, over: str) -> p
                 "strategy": strategy,
                 over: value,
                 "annual_return": net,
-                "sharpe": float(metrics.sharpe(run.net_returns)),
+                "sharpe": float(metrics.sharpe(run.excess_returns)),
                 "max_drawdown": float(metrics.max_drawdown(run.net_returns)),
                 "cost_drag": float(metrics.annual_return(run.gross_returns)) - net,
                 "annual_turnover": float(run.turnover.mean() * metrics.PERIODS_PER_YEAR / 2.0),
@@ -416,7 +417,7 @@ def decay_table(
     series: Mapping[str, Floats],
     horizons: tuple[int, ...],
     *,
-    step: int,
+    lags: Sequence[int],
     level: float,
     n_bootstrap: int,
     seed: int,
@@ -430,7 +431,7 @@ def decay_table(
         for h, horizon in enumerate(horizons):
             figures = ic_figures(
                 rank_ics[:, h],
-                lags=-(-horizon // step),
+                lags=lags[h],
                 level=level,
                 n_bootstrap=n_bootstrap,
                 seed=seed,
@@ -465,7 +466,7 @@ def period_table(
                     "last": str(dates[days[-1]]),
                     "annual_return": float(metrics.annual_return(r)),
                     "annual_volatility": float(metrics.annual_volatility(r)),
-                    "sharpe": float(metrics.sharpe(r)),
+                    "sharpe": float(metrics.sharpe(ledger.excess_returns[days])),
                     "var_95": float(metrics.value_at_risk(r)),
                     "max_drawdown": float(falls[days].max()),
                 }
@@ -487,6 +488,16 @@ class HasReturns(Protocol):
         ...
 
     @property
+    def riskless(self) -> Floats:
+        """Return of cash of each day."""
+        ...
+
+    @property
+    def excess_returns(self) -> Floats:
+        """Net returns less those of cash: what a Sharpe ratio is of."""
+        ...
+
+    @property
     def turnover(self) -> Floats:
         """Value bought plus sold, over wealth."""
         ...
@@ -499,12 +510,18 @@ class HasReturns(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class ReturnSeries:
-    """Returns, turnover and share invested, (n_days,) each: a backtest without its holdings."""
+    """Returns, of cash as well, turnover and share invested, (n_days,) each: no holdings."""
 
     net_returns: Floats
     gross_returns: Floats
+    riskless: Floats
     turnover: Floats
     invested: Floats
+
+    @property
+    def excess_returns(self) -> Floats:
+        """Net returns less those of cash: what a Sharpe ratio is of."""
+        return np.asarray(self.net_returns - self.riskless)
 
 
 def return_series(ledger: HasReturns, days: slice = slice(None)) -> ReturnSeries:
@@ -512,6 +529,7 @@ def return_series(ledger: HasReturns, days: slice = slice(None)) -> ReturnSeries
     return ReturnSeries(
         ledger.net_returns[days],
         ledger.gross_returns[days],
+        ledger.riskless[days],
         ledger.turnover[days],
         ledger.invested[days],
     )

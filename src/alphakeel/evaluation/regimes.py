@@ -82,6 +82,7 @@ def regime_table(
     level: float,
     n_bootstrap: int,
     seed: int,
+    riskless: Floats | None = None,
 ) -> pd.DataFrame:
     """Every strategy in every regime.
 
@@ -94,6 +95,8 @@ def regime_table(
         `label_of_day`.
     baseline, level, n_bootstrap, seed
         As in `strategy_tables`.
+    riskless : ndarray of shape (n_days,), optional
+        Return of cash of each day: Sharpe ratios are of the returns above it.
 
     Returns
     -------
@@ -132,7 +135,8 @@ def regime_table(
     share_of = {kind.text: kind for kind in kinds}
     rows: dict[tuple[str, str], dict[str, Any]] = {}
     for regime, days in groups.items():
-        figures = _figures(columns[days], names.index(baseline), level, n_bootstrap, seed)
+        cash = np.zeros(int(days.sum())) if riskless is None else riskless[days]
+        figures = _figures(columns[days], cash, names.index(baseline), level, n_bootstrap, seed)
         for i, name in enumerate(names):
             part = shares[name].get(share_of[regime], 0.0) if regime != "all" else 1.0
             rows[regime, name] = figures[i] | {
@@ -172,20 +176,21 @@ def drawdown_shares(returns: Floats, labels: Labels) -> dict[Regime, float]:
 
 
 def _figures(
-    returns: Floats, base: int, level: float, n_bootstrap: int, seed: int
+    returns: Floats, riskless: Floats, base: int, level: float, n_bootstrap: int, seed: int
 ) -> list[dict[str, Any]]:
     """Figures of the days of one regime by strategy, (n_days, n_strategies) in."""
+    excess = returns - riskless[:, None]
     n_days, n_strategies = returns.shape
     if n_days < LEAST_DAYS:
         return [{"days": n_days} | dict.fromkeys(_COLUMNS, np.nan)] * n_strategies
     mean = returns.mean(axis=0)
     annual = np.asarray(performance.annual_return(returns))
-    sharpe = np.asarray(performance.sharpe(returns))
+    sharpe = np.asarray(performance.sharpe(excess))
     var = np.asarray(performance.value_at_risk(returns))
     drawn = _resampled_means(returns, n_bootstrap, seed)
-    own = sharpe_intervals(returns, level=level, n_bootstrap=n_bootstrap, seed=seed)
+    own = sharpe_intervals(excess, level=level, n_bootstrap=n_bootstrap, seed=seed)
     gaps = sharpe_differences(
-        returns, returns[:, base], level=level, n_bootstrap=n_bootstrap, seed=seed
+        excess, excess[:, base], level=level, n_bootstrap=n_bootstrap, seed=seed
     )
     tails = ((1.0 - level) / 2.0, (1.0 + level) / 2.0)
     rows: list[dict[str, Any]] = []

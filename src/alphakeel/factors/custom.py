@@ -35,6 +35,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from alphakeel.data.panel import sector_codes
 from alphakeel.data.validation import PANEL_FIELDS
 from alphakeel.errors import ConfigError
 from alphakeel.factors import FACTORS
@@ -50,6 +51,7 @@ __all__ = [
     "fault_of",
     "line_of_error",
     "load_factors",
+    "own_values",
     "source_location",
 ]
 
@@ -360,6 +362,24 @@ def differs(a: Floats, b: Floats) -> NDArray[np.bool_]:
     scale = np.abs(a0).max(axis=-1, keepdims=True, initial=0.0)
     rounding = _TOLERANCE * (np.abs(a0) + 0.01 * scale)
     return (np.isfinite(a) != np.isfinite(b)) | (np.abs(a0 - b0) > rounding)
+
+
+def own_values(own: Factor, panel: Any) -> Floats:
+    """Values of a user's factor, (n_dates, n_assets), as `compute_factors` would give them.
+
+    Without the market series that a user's factor cannot read, which cost more than the factor.
+    """
+    fields = {
+        name: np.ascontiguousarray(panel[name], dtype=np.float64)
+        for name in own.fields
+        if name != "sector"
+    }
+    sectors = sector_codes(panel) if "sector" in own.fields else None
+    active = np.asarray(panel.active_mask)
+    with np.errstate(all="ignore"):
+        out = own.func(PanelArrays(fields, active, sectors)).astype(np.float32)
+    np.copyto(out, np.nan, where=np.isinf(out) | ~active)
+    return out
 
 
 def _last_values(own: Factor, view: Any) -> Floats:

@@ -11,16 +11,15 @@ every pair of masks anew: it is the reference, and the tests bound the differenc
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits
 
 from alphakeel.errors import DataError
+from alphakeel.stats.blas_threads import one_blas_thread
 from alphakeel.stats.cross_section import centred_ranks, date_blocks, order_dates, row_sums
 from alphakeel.stats.newey_west import default_lags, false_discovery_q_values, newey_west_tstat
 
@@ -52,9 +51,6 @@ DISCOVERY_METHODS: dict[str, Literal["bh", "by"]] = {
 }
 # Below this share of unexplained variance a factor counts as a combination of the others.
 MIN_UNEXPLAINED = 1e-6
-# The number of BLAS threads is a setting of the process: two passes at once would put back
-# each other's.
-_blas_lock = threading.Lock()
 
 
 @dataclass(frozen=True, eq=False)
@@ -215,8 +211,7 @@ def cross_sections(
         min_assets=min_assets,
     )
     step = max(1, BLOCK_VALUES // (len(columns) * n_assets))
-    # The products are small: threads that share one wait for each other longer than they work.
-    with _blas_lock, threadpool_limits(limits=1, user_api="blas"):
+    with one_blas_thread():
         for start in range(0, n_dates, step):
             block = slice(start, start + step)
             rows = _stock_rows(values[block], targets[block], mask[block])

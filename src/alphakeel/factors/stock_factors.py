@@ -302,6 +302,36 @@ def return_on_equity(arrays: PanelArrays) -> Array:
     return arrays["earnings_to_price"] / positive(arrays["book_to_price"])
 
 
+def net_margin(arrays: PanelArrays) -> Array:
+    """Net income of the last four quarters over their revenue."""
+    return arrays["net_margin"]
+
+
+def gross_profitability(arrays: PanelArrays) -> Array:
+    """Gross profit of the last four quarters over total assets."""
+    return arrays["gross_profitability"]
+
+
+def accruals(arrays: PanelArrays) -> Array:
+    """Net income less operating cash flow of the last four quarters, over total assets."""
+    return arrays["accruals"]
+
+
+def leverage(arrays: PanelArrays) -> Array:
+    """Liabilities over total assets."""
+    return arrays["leverage"]
+
+
+def earnings_growth(arrays: PanelArrays) -> Array:
+    """Change of a year's net income from the year before, over book value."""
+    return arrays["earnings_growth"]
+
+
+def revenue_growth(arrays: PanelArrays) -> Array:
+    """Growth of a year's revenue over the year before."""
+    return arrays["revenue_growth"]
+
+
 def size(arrays: PanelArrays) -> Array:
     """Log of the market capitalisation."""
     return np.log(positive(arrays["market_cap"]))
@@ -332,6 +362,24 @@ FUNDAMENTAL_FACTORS: tuple[Factor, ...] = (
            "B/P[t] - B/P[t-252]", "Gerakos & Linnainmaa 2018, doi:10.1093/rfs/hhx101"),
     Factor("return_on_equity", "quality", 1, (*_EP, *_BP), return_on_equity,
            "E/P[t] / B/P[t]", "Haugen & Baker 1996, doi:10.1016/0304-405X(95)00868-F"),
+    Factor("net_margin", "quality", 1, ("net_margin",), net_margin,
+           "net income / revenue, trailing year, as filed up to t - 1",
+           "Soliman 2008, doi:10.2308/accr.2008.83.3.823"),
+    Factor("gross_profitability", "quality", 1, ("gross_profitability",), gross_profitability,
+           "gross profit / assets, as filed up to t - 1",
+           "Novy-Marx 2013, doi:10.1016/j.jfineco.2013.01.003"),
+    Factor("accruals", "quality", 1, ("accruals",), accruals,
+           "(net income - operating cash flow) / assets, as filed up to t - 1",
+           "Sloan 1996, The Accounting Review 71(3)"),
+    Factor("leverage", "quality", 1, ("leverage",), leverage,
+           "liabilities / assets, as filed up to t - 1",
+           "Bhandari 1988, doi:10.1111/j.1540-6261.1988.tb03952.x"),
+    Factor("earnings_growth", "growth", 1, ("earnings_growth",), earnings_growth,
+           "(net income - net income a year ago) / book value, as filed up to t - 1",
+           "Foster, Olsen & Shevlin 1984, The Accounting Review 59(4)"),
+    Factor("revenue_growth", "growth", 1, ("revenue_growth",), revenue_growth,
+           "revenue / revenue a year ago - 1, as filed up to t - 1",
+           "Lakonishok, Shleifer & Vishny 1994, doi:10.1111/j.1540-6261.1994.tb04772.x"),
     Factor("size", "size", 1, ("market_cap",), size, "log(market_cap[t])",
            "Banz 1981, doi:10.1016/0304-405X(81)90018-0"),
     Factor("dividend_yield_252", "value", 253, ("adj_close", "close"), dividend_yield_252,

@@ -77,22 +77,28 @@ def ranked_targets(
 
 
 def holding_returns(
-    returns: Array, decisions: NDArray[np.intp], *, lag: int = 1, days: int
+    returns: Array, decisions: NDArray[np.intp], until: NDArray[np.intp], *, lag: int = 1
 ) -> NDArray[np.float64]:
-    """Daily returns of each decision's holding period, (n_decisions, days, n_assets).
+    """Daily returns of each decision's holding period, (n_decisions, longest period, n_assets).
 
-    ``returns[decision + lag + 1 : decision + lag + 1 + days]``; NaN beyond the last date.
+    ``returns[decision + lag + 1 : until + lag + 1]``, `until` being the day of the next decision;
+    NaN on the days after a shorter period, and throughout where a period ends after the last date.
 
     Examples
     --------
     >>> daily = np.array([[np.nan], [0.1], [0.2], [0.3]])
-    >>> holding_returns(daily, np.array([0, 1]), days=2)[..., 0]
-    array([[0.2, 0.3],
+    >>> holding_returns(daily, np.array([0, 1]), np.array([1, 2]), lag=0)[..., 0]
+    array([[0.1],
+           [0.2]])
+    >>> holding_returns(daily, np.array([0, 2]), np.array([2, 3]), lag=0)[..., 0]
+    array([[0.1, 0.2],
            [0.3, nan]])
     """
-    days_held = decisions[:, None] + lag + 1 + np.arange(days)
+    longest = int(np.max(until - decisions, initial=1))
+    days_held = decisions[:, None] + lag + 1 + np.arange(longest)
     out = np.asarray(returns, dtype=np.float64)[np.minimum(days_held, len(returns) - 1)]
-    out[days_held >= len(returns)] = np.nan
+    last = until + lag
+    out[(days_held > last[:, None]) | (last >= len(returns))[:, None]] = np.nan
     return out
 
 

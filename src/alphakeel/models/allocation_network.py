@@ -108,9 +108,9 @@ class PastData:
         But for the last `lag` days of the row just before, which are still to come.
         """
         held = np.asarray(returns)
-        n_dates, n_days, n_assets = held.shape
-        days = np.maximum(np.arange(n_dates) * n_days - 1 - lag, -1)
-        return cls.of(held.reshape(-1, n_assets), days, n_dates)
+        there = np.isfinite(held).any(axis=2)  # not the days after a step shorter than the longest
+        before = np.cumsum(there.sum(axis=1)) - there.sum(axis=1)
+        return cls.of(held[there], np.maximum(before - 1 - lag, -1), len(held))
 
     def of_rows(
         self, rows: slice, assets: slice | NDArray[np.intp] = slice(None)
@@ -128,13 +128,16 @@ class PathData:
 
     `returns` (n_priced, n_days, n_assets) are simple and per day, 0 where not priced, without
     rows where only weights are asked for; `log_volatility` (n_dates, n_assets) is 0 where not
-    `investable` (present, with a known volatility); `past` is what exposure is decided by.
+    `investable` (present, with a known volatility); `held` (n_priced, n_days) is False on the days
+    after a step that is shorter than the longest, and None where all are as long; `past` is what
+    exposure is decided by.
     """
 
     returns: Floats
     log_volatility: Floats32
     investable: Bools
     n_priced: int
+    held: Bools | None = None
     past: PastData | None = None
 
     @classmethod
@@ -164,25 +167,30 @@ class PathData:
                 f"{present.shape[0]} dates and {present.shape[1]} assets"
             )
         finite = np.isfinite(daily)
-        priced: Bools = np.all(np.any(finite, axis=2), axis=1)
+        known: Bools = np.any(finite, axis=2)
+        held: Bools = np.logical_and.accumulate(known, axis=1)
+        priced: Bools = held[:, 0] & (held == known).all(axis=1)
         n_priced = int(priced.sum())
-        if not priced[:n_priced].all() or n_priced == 0:
+        if not priced[:n_priced].all() or n_priced == 0 or known[n_priced:].any():
             raise DataError(
-                f"row {int(np.argmin(priced))} has a day on which no stock has a return; only the "
-                "last rows may be unknown"
+                f"row {int(np.argmin(priced))} has a day on which no stock has a return, before "
+                "one that has; only the last rows, and the days after a shorter step, may be "
+                "unknown"
             )
+        held = held[:n_priced]
         daily = np.where(finite, daily, 0.0)[:n_priced]
         if daily.min() < -1.0:
             row = int(np.argwhere(daily < -1.0)[0][0])
             raise DataError(f"returns fall below -1 at row {row}: a stock cannot lose more")
-        return cls(daily, log_volatility, investable, n_priced, past)
+        shorter = None if held.all() else held
+        return cls(daily, log_volatility, investable, n_priced, shorter, past)
 
     def cut(self, rows: slice) -> Self:
         """The same data on some of its rows."""
-        returns = self.returns[rows]
+        returns, held = self.returns[rows], None if self.held is None else self.held[rows]
         past = None if self.past is None else replace(self.past, days=self.past.days[rows])
         own = (self.log_volatility[rows], self.investable[rows])
-        return type(self)(returns, *own, len(returns), past)
+        return type(self)(returns, *own, len(returns), held, past)
 
 
 class AllocationNetwork(SequenceNetwork):

@@ -48,7 +48,7 @@ from alphakeel.models.sequence import SequenceForecaster
 from alphakeel.models.training import one_cycle, one_thread, training_dtype
 from alphakeel.stats.exposure_rules import LIMITED, WINDOW
 from alphakeel.stats.performance import PERIODS_PER_YEAR, held_path, sharpe
-from alphakeel.stats.splits import PurgedFold, purged_kfold
+from alphakeel.stats.splits import Labels, PurgedFold, purged_kfold
 
 __all__ = [
     "ConstrainedForecaster",
@@ -142,10 +142,11 @@ class ConstrainedForecaster(SequenceForecaster):
             As in `Forecaster.fit`; the targets feed the IC term.
         returns : array of shape (n_dates, n_days, n_assets)
             Simple returns per day, fractions, of the days from the trade that row t decides to the
-            trade that row t + 1 decides: labels, like the targets. With n_days days a step all
-            risk is measured on daily returns, whatever the step. A stock's NaN counts as 0 (not
-            priced: it keeps its value). The last rows may be NaN throughout: they are not known
-            yet, and are not trained on.
+            trade that row t + 1 decides: labels, like the targets. All risk is measured on daily
+            returns, whatever the steps: of a step shorter than n_days the last days are NaN for
+            all stocks, and do not count. Elsewhere a stock's NaN counts as 0 (not priced: it keeps
+            its value). The last rows may be NaN throughout: they are not known yet, and are not
+            trained on.
         volatility : array of shape (n_dates, n_assets)
             Volatility of each stock known at each row, any unit; a stock whose volatility is not
             a number above 0 gets no weight on that row.
@@ -174,7 +175,8 @@ class ConstrainedForecaster(SequenceForecaster):
         self.safety_factors_ = factors
         sample = self._sample(inputs, targets, min(len(targets), data.n_priced))
         fit_data = (sample.features, sample.series, targets, sample.n_fit)
-        read = (data.returns, data.log_volatility, past.returns, past.days, factors)
+        path_data = (data.returns, data.log_volatility, data.held)
+        read = (*path_data, past.returns, past.known, past.days, factors)
         shares = np.zeros((data.n_priced, inputs.present.shape[1]))
         with one_thread():
             for member in self._new_members(device, *fit_data, *read):
@@ -228,6 +230,11 @@ class ConstrainedForecaster(SequenceForecaster):
             for network in self.members_:
                 shares += self._member_shares(network, inputs.values, series, data)
         return shares / len(self.members_)
+
+    def factor_rows(self, n_dates: int) -> Floats:
+        """Safety factors on so many rows, (n_dates, 4), in the order of `LIMITED`; 1: no limit."""
+        factors = [self.safety_factors_.get(name, 1.0) for name in LIMITED]
+        return np.tile(np.asarray(factors, dtype=np.float64), (n_dates, 1))
 
     def _cross_fit(
         self,
@@ -286,7 +293,8 @@ class ConstrainedForecaster(SequenceForecaster):
             least + self.purge
         ):
             return ()
-        folds = purged_kfold(len(usable), self.calibration_blocks, self.purge)
+        labels = Labels.even(len(usable), self.purge)
+        folds = purged_kfold(labels, self.calibration_blocks)
         sides = [usable[fold.train_rows()][self.burn_in :].sum() for fold in folds]
         return folds if min(sides) >= MIN_CHUNK else ()
 
@@ -406,7 +414,9 @@ class ConstrainedForecaster(SequenceForecaster):
         """Weights of compositions under the limits, their daily net returns, and trades."""
         own = shares[: data.n_priced]
         weights = own * self._exposure().of_path(own, data)[:, None]
-        path, traded = held_path(weights, data.returns, cost_per_side=self.cost_per_side)
+        path, traded = held_path(
+            weights, data.returns, cost_per_side=self.cost_per_side, held=data.held
+        )
         return weights, path, traded
 
     def _pace(self, evaluation: int) -> float:

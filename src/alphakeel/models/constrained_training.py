@@ -47,13 +47,15 @@ class PathBatch(Batch):
 
     First axes (n_steps, n_sequences): `log_volatility`, `investable`; and `growth` (n_steps,
     n_days, n_sequences, n_assets), the cumulative simple return since the trade; `past` is what
-    was known of the stocks before each step.
+    was known of the stocks before each step. `held` (n_steps, n_days, n_sequences) is False on the
+    days after a shorter step; None where all steps are as long.
     """
 
     growth: Tensor
     log_volatility: Tensor
     investable: Tensor
     past: Past
+    held: Tensor | None = None
 
     def loss(self, outputs: Tensor, loss_function: Callable[..., LossParts]) -> LossParts:
         """Loss of the path as well as of the cross-sections."""
@@ -78,9 +80,12 @@ class PathSampler(ChunkSampler):
     def draw(self) -> PathBatch:
         """Draw the next batch."""
         parts: list[tuple[NDArray[Any], ...]] = []
+        held: list[NDArray[Any]] = []
         for start in self.rng.choice(self.starts, size=self.n_sequences):
             first, stop = start + self.burn_in, start + self.burn_in + self.chunk
             assets = self._assets(slice(first, stop))
+            if self.data.held is not None:
+                held.append(self.data.held[first:stop])
             parts.append(
                 (
                     assemble(self.features[start:stop, assets], self.market[start:stop]),
@@ -106,6 +111,7 @@ class PathSampler(ChunkSampler):
             side_by_side(log_volatility, 1),
             side_by_side(investable, 1),
             Past(*(side_by_side(_as_long(pieces), 0) for pieces in past)),
+            side_by_side(tuple(held), 2) if held else None,
         )
 
 
@@ -160,13 +166,16 @@ class PathObjective:
         returns, traded = losses.held_path(
             weights, batch.growth, cost_per_side=self.exposure.cost_per_side, from_cash=False
         )
-        total = parts.total + self.sharpe_weight * losses.negative_sharpe(returns).mean()
-        total = total - self.return_weight * losses.mean_annual_return(returns).mean()
+        paths = _paths(returns, traded, batch.held)
+        sharpe = [losses.negative_sharpe(path).mean() for path, _ in paths]
+        earned = [losses.mean_annual_return(path).mean() for path, _ in paths]
+        total = parts.total + self.sharpe_weight * _mean(sharpe)
+        total = total - self.return_weight * _mean(earned)
         multipliers = self.network.multipliers
         if multipliers.limits:
             threshold = self.network.threshold()
-            risks = smooth_risks(multipliers.limits, returns, traded, threshold)
-            total = total + multipliers.penalty(risks)
+            risks = [smooth_risks(multipliers.limits, *path, threshold) for path in paths]
+            total = total + _mean([multipliers.penalty(own) for own in risks])
         return LossParts(total, parts.ic)
 
     def evaluate(self) -> float:
@@ -193,6 +202,18 @@ class PathObjective:
         self.records = list(state["records"])
 
 
+def _paths(returns: Tensor, traded: Tensor, held: Tensor | None) -> list[tuple[Tensor, Tensor]]:
+    """Paths of daily returns, each with what it trades: one by one where they differ in length."""
+    if held is None:
+        return [(returns, traded)]
+    days = held.flatten(0, 1)
+    return [(returns[days[:, k], k], traded[:, k]) for k in range(days.shape[1])]
+
+
+def _mean(values: list[Tensor]) -> Tensor:
+    return values[0] if len(values) == 1 else torch.stack(values).mean()
+
+
 @dataclass(frozen=True)
 class Exposure:
     """How compositions are held under limits, in training: limits, safety factors, lag and cost."""
@@ -207,7 +228,8 @@ class Exposure:
         if not self.limits:
             return torch.ones(shares.shape[:-1], device=shares.device)
         growth, turnover = own_path(shares, batch.growth)
-        return self._of(composition_risk(shares, batch.past), growth, turnover, from_cash=False)
+        risk = composition_risk(shares, batch.past)
+        return self._of(risk, growth, turnover, from_cash=False, held=batch.held)
 
     def of_path(self, shares: Floats, data: PathData) -> Floats:
         """Exposure of each row of a path that starts in cash, (n_dates,)."""
@@ -215,10 +237,17 @@ class Exposure:
             return np.ones(len(shares))
         risk = path_risk(shares, data)
         own = own_path(torch.from_numpy(shares)[:, None], growth_of(data.returns)[:, :, None])
-        return np.asarray(self._of(risk, *own, from_cash=True)[:, 0].numpy())
+        held = None if data.held is None else torch.from_numpy(data.held)[:, :, None]
+        return np.asarray(self._of(risk, *own, from_cash=True, held=held)[:, 0].numpy())
 
     def _of(
-        self, risk: CompositionRisk, growth: Tensor, turnover: Tensor, *, from_cash: bool
+        self,
+        risk: CompositionRisk,
+        growth: Tensor,
+        turnover: Tensor,
+        *,
+        from_cash: bool,
+        held: Tensor | None,
     ) -> Tensor:
         return exposure_of(
             risk,
@@ -229,6 +258,7 @@ class Exposure:
             lag=self.lag,
             cost_per_side=self.cost_per_side,
             from_cash=from_cash,
+            held=held,
         )
 
 

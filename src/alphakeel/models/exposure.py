@@ -145,10 +145,12 @@ def exposure_of(
     lag: int,
     cost_per_side: float,
     from_cash: bool = False,
+    held: Tensor | None = None,
 ) -> Tensor:
     """Exposure of each decision, (n_decisions, n_sequences), with slopes in everything.
 
-    `growth` and `turnover` as `own_path` gives them; the rest as in
+    `growth` and `turnover` as `own_path` gives them; `held` (n_decisions, n_days, n_sequences) is
+    False on the days after a shorter step, with the growth of its last day; the rest as in
     `portfolio.exposure.limit_exposure`. The portfolio's wealth starts with the first decision.
     """
     ceiling = ceiling_of(torch, risk, limits, factors)
@@ -156,7 +158,8 @@ def exposure_of(
     if limit is None:
         return ceiling
     rate = drawdown_rate(torch, risk, factors.get("max_drawdown", 1.0))
-    terms = (limit, lag, cost_per_side, from_cash)
+    days = None if held is None else held.flatten(0, 1).cpu().numpy()
+    terms = (limit, lag, cost_per_side, from_cash, days)
     return cast(Tensor, _Control.apply(ceiling, rate, growth, turnover, terms))
 
 
@@ -170,14 +173,16 @@ class _Control(torch.autograd.Function):
         rate: Tensor,
         growth: Tensor,
         turnover: Tensor,
-        terms: tuple[float, int, float, bool],
+        terms: tuple[float, int, float, bool, NDArray[np.bool_] | None],
     ) -> Tensor:
         """Exposures; see `exposure_of`."""
-        limit, lag, cost_per_side, from_cash = terms
+        limit, lag, cost_per_side, from_cash, held = terms
         n_decisions, n_days, _ = growth.shape
         first = np.arange(n_decisions + 1) * n_days
-        given = (_array(x) for x in (ceiling, rate, growth.flatten(0, 1), turnover))
-        inputs = ControlInputs(*given, first, np.maximum(first[:-1] - lag, 0))
+        days = growth.flatten(0, 1)
+        own, bears, gains, trades = (_array(x) for x in (ceiling, rate, days, turnover))
+        seen = np.maximum(first[:-1] - lag, 0)
+        inputs = ControlInputs(own, bears, gains, trades, first, seen, held)
         path = control_drawdown(inputs, limit, cost_per_side=cost_per_side, from_cash=from_cash)
         ctx.run, ctx.terms, ctx.like, ctx.n_days = (inputs, path), terms, ceiling, n_days
         return torch.from_numpy(path.exposure).to(ceiling)
@@ -186,7 +191,7 @@ class _Control(torch.autograd.Function):
     def backward(ctx: Any, *slopes: Tensor) -> tuple[Tensor | None, ...]:
         """Slopes in the four arrays."""
         inputs, path = cast("tuple[ControlInputs, ControlledPath]", ctx.run)
-        limit, _, cost_per_side, from_cash = ctx.terms
+        limit, _, cost_per_side, from_cash, _ = ctx.terms
         found = drawdown_slopes(
             inputs, path, _array(slopes[0]), limit, cost_per_side=cost_per_side, from_cash=from_cash
         )

@@ -194,8 +194,9 @@ def held_path(
     and the return of a day is :math:`V_{td} / V_{t,d-1} - 1`, the first of a step with
     :math:`V_{t0} = 1 / (1 - c \tau_t)`, c the `cost_per_side`. Weights (n_steps, ..., n_assets)
     are fractions of wealth, the rest is cash, which earns nothing; `growth` is G - 1 with days
-    as its second axis. Without `from_cash` the first weights are held already, as in a piece of
-    a longer path. Gives returns (n_steps * n_days, ...) and turnover (n_steps, ...), both
+    as its second axis, which after a shorter step stays as on its last day: the returns there are
+    0, and no days of the path. Without `from_cash` the first weights are held already, as in a
+    piece of a longer path. Gives returns (n_steps * n_days, ...) and turnover (n_steps, ...), both
     sides. Twin: `alphakeel.stats.performance.held_path`.
     """
     # Clamped: a portfolio that lost everything has no weights, but must not stop a training.

@@ -54,12 +54,12 @@ def find_factors(
     daily = _fully_held(shares, data)
     for name in factors:
         if name != "max_drawdown":
-            factors[name] = _tail_factor(name, daily, risk)
+            factors[name] = _tail_factor(name, daily, risk, data.held)
 
     def realised(**changed: float) -> tuple[Floats, Floats]:
         exposure = Exposure(active, {**factors, **changed}, lag, cost_per_side)
         weights = shares * exposure.of_path(shares, data)[:, None]
-        return held_path(weights, data.returns, cost_per_side=cost_per_side)
+        return held_path(weights, data.returns, cost_per_side=cost_per_side, held=data.held)
 
     def worst_year(factor: float) -> float:
         path = realised(volatility=factor)[0]
@@ -80,17 +80,24 @@ def find_factors(
 
 
 def _fully_held(shares: Floats, data: PathData) -> Floats:
-    """Daily returns of the compositions without exposure or cost, (n_dates, n_days)."""
+    """Daily returns of the compositions without exposure or cost, (n_dates, n_days).
+
+    0 on the days after a shorter step.
+    """
     value = 1.0 + np.einsum("tdn,tn->td", growth_of(data.returns).numpy(), shares)
     before = np.concatenate([np.ones((len(value), 1)), value[:, :-1]], axis=1)
     return np.asarray(value / np.where(before > 0.0, before, 1.0) - 1.0)
 
 
-def _tail_factor(name: str, daily: Floats, risk: CompositionRisk) -> float:
+def _tail_factor(
+    name: str, daily: Floats, risk: CompositionRisk, held: NDArray[np.bool_] | None
+) -> float:
     """Factor of a limit on volatility, VaR or CVaR, from returns in units of their forecast."""
     volatility, _, var, cvar = (np.asarray(part, dtype=np.float64)[:, None] for part in risk)
     known = np.isfinite(volatility) & (volatility > 0.0) & (var > 0.0) & (cvar > 0.0)
     days = np.repeat(known, daily.shape[1], axis=1)
+    if held is not None:
+        days &= held
     if not days.any():
         return LEAST
 

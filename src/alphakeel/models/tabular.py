@@ -31,6 +31,7 @@ from alphakeel.models.base import (
 )
 from alphakeel.models.persistence import Persistent, expect
 from alphakeel.models.sampling import MarketScale
+from alphakeel.progress import raise_if_cancelled
 from alphakeel.stats.cross_section import rank_ic
 from alphakeel.stats.splits import split_validation
 
@@ -322,6 +323,7 @@ class LightGBMForecaster(TabularForecaster):
         validation.restart()
         best, best_trees, grown = -np.inf, self.n_trees, 0
         while grown < self.n_trees:
+            raise_if_cancelled()
             trees = min(self.evaluate_every, self.n_trees - grown)
             for _ in range(trees):
                 booster.update()

@@ -30,6 +30,7 @@ from alphakeel.models.losses import LossParts
 from alphakeel.models.networks import SequenceNetwork
 from alphakeel.models.persistence import Checkpoint, Slot
 from alphakeel.models.sampling import Batch, ChunkSampler
+from alphakeel.progress import raise_if_cancelled
 
 __all__ = [
     "AdamW",
@@ -212,6 +213,7 @@ def train(
         first = max_steps + 1 if saved["finished"] else saved["step"] + 1
         report(member, first - 1, max_steps, result.history[-1]["train_loss"])
     for step in range(first, max_steps + 1):
+        raise_if_cancelled()
         batch = sampler.draw()
         with torch.autocast(batch.inputs.device.type, dtype, enabled=dtype != torch.float32):
             inputs = _disturbed(batch.inputs, sampler.features.shape[2], input_noise, noise)

@@ -28,6 +28,7 @@ from alphakeel.progress import Tracker
 from alphakeel.provenance import cautions, describe_fields
 from alphakeel.risk.volatility import ew_volatility
 from alphakeel.stats.rolling import simple_returns, trailing_beta
+from alphakeel.stats.splits import rows_ahead
 
 __all__ = ["Dataset", "assemble_dataset", "prepare_dataset"]
 
@@ -88,7 +89,7 @@ class Dataset:
     returns : ndarray of shape (n_dates, n_assets)
         Simple daily returns of `price`, fractions; NaN where either price is missing.
     decisions : ndarray of shape (n_decisions,) of int
-        Days of the decisions, as rows of the panel, evenly spaced.
+        Days of the decisions, as rows of the panel, in order.
     features : float32 ndarray of shape (n_decisions, n_assets, n_factors)
         Ranks of the factors over the sample with unit variance; 0 where missing.
     raw : float32 ndarray of shape (n_decisions, n_assets, n_factors)
@@ -107,8 +108,8 @@ class Dataset:
         Of the last axis of `features`.
     market_names : tuple of str
         Of the last axis of `market`.
-    lag, step : int
-        Days from decision to trade, and between two decisions.
+    lag : int
+        Days from decision to trade.
     horizons : tuple of int
         Days that targets span.
     provenance : Provenance or None
@@ -132,7 +133,6 @@ class Dataset:
     families: tuple[str, ...]
     market_names: tuple[str, ...]
     lag: int
-    step: int
     horizons: tuple[int, ...]
     provenance: Provenance | None = None
 
@@ -193,9 +193,17 @@ class Dataset:
         return [self.names.index(name) for name in names]
 
     def holding_returns(self, decisions: Rows | slice) -> Floats:
-        """Daily returns from a decision's trade to the next one's, (n, step, n_assets)."""
-        days = self.decisions[decisions]
-        return holding_returns(self.returns, days, lag=self.lag, days=self.step)
+        """Daily returns from a decision's trade to the next one's, (n, longest, n_assets).
+
+        NaN on the days after a shorter one, and throughout where the next one is not known.
+        """
+        rows = np.arange(len(self.decisions))[decisions]
+        following = np.append(self.decisions[1:], len(self.price))
+        return holding_returns(self.returns, self.decisions[rows], following[rows], lag=self.lag)
+
+    def rows_ahead(self, span: int, decisions: Rows | slice = slice(None)) -> int:
+        """Decisions until `span` days have passed, at most, among these."""
+        return rows_ahead(self.decisions[decisions], span)
 
     def days_of(self, block: slice) -> slice:
         """Days of a block of decisions: from its first to the day before the one after its last."""
@@ -286,7 +294,6 @@ def prepare_dataset(panel: AssetPanel, plan: Plan, tracker: Tracker | None = Non
         volatility=ew_volatility(returns, halflife=config.allocation.volatility_halflife),
         sample=cleaning.eligible & universe_mask(panel),
         decisions=plan.decisions,
-        step=config.walk_forward.rebalance_every,
         lag=config.target.lag,
         horizons=config.target.horizons,
         unit=config.target.unit,
@@ -295,7 +302,7 @@ def prepare_dataset(panel: AssetPanel, plan: Plan, tracker: Tracker | None = Non
             ledger=cleaning.ledger,
             quality=describe_fields(panel),
             omitted=factors.omitted,
-            cautions=cautions(panel, factors, plan.name, config),
+            cautions=(*cautions(panel, factors, plan.name, config), *plan.notes),
         ),
     )
     _refuse_thin_sample(dataset, plan)
@@ -311,7 +318,6 @@ def assemble_dataset(
     volatility: Floats,
     sample: Bools,
     decisions: Rows,
-    step: int,
     lag: int,
     horizons: Sequence[int],
     unit: str = "volatility",
@@ -346,7 +352,6 @@ def assemble_dataset(
         families=factors.families,
         market_names=factors.market_names,
         lag=lag,
-        step=step,
         horizons=tuple(horizons),
         provenance=provenance,
     )

@@ -1,16 +1,18 @@
 """The fits of a study: models on the training decisions of folds, their scores and drivers.
 
-A killed study resumes: every finished fit is a checkpoint under a fingerprint of data, settings and
-versions, so that none is shared with a study that differs in anything.
+A finished fit is kept under a fingerprint of all that it read: the features, targets and masks of
+its training decisions, its factors and parameters, and the versions of the libraries. So a killed
+study resumes, and a study with more days fits only what is new; scores are computed again.
 """
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
-import joblib
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
@@ -23,6 +25,7 @@ from alphakeel.models.base import Forecaster
 from alphakeel.models.constrained import ConstrainedForecaster
 from alphakeel.models.importance import Drivers, find_drivers
 from alphakeel.models.persistence import (
+    TRANSIENT,
     ModelState,
     Prefixed,
     Slot,
@@ -37,22 +40,26 @@ from alphakeel.models.sequence import SequenceForecaster
 from alphakeel.pipeline.dataset import Dataset
 from alphakeel.pipeline.plan import Plan
 from alphakeel.pipeline.screening import Screens
-from alphakeel.progress import Task, Tracker
+from alphakeel.progress import Task, Tracker, run_in_threads
+from alphakeel.provenance import versions_at_work
 from alphakeel.stats.cross_section import ic, rank_ic
-from alphakeel.stats.exposure_rules import LIMITED
+from alphakeel.stats.exposure_rules import LIMITED, WINDOW
 from alphakeel.stats.splits import Fold
 
 __all__ = [
     "DECAY",
+    "IDLE",
     "RISK_HORIZON",
     "Checkpoints",
     "FitCache",
     "FitResult",
     "Forecast",
+    "KeptFits",
     "ModelResult",
     "add_members",
     "explain_models",
     "fit_and_score",
+    "fit_key",
     "fit_models",
     "fold_text",
     "forecast_volatility",
@@ -66,6 +73,9 @@ Listener = Callable[[int, int, int, float], object]
 
 # Horizons in days of the decay of Rank IC.
 DECAY = (1, 2, 5, 10, 20, 40, 60)
+
+# Settings that no number and no file of a run depends on, but its timings.
+IDLE = ("jobs",)
 
 # Days ahead that the risk network forecasts.
 RISK_HORIZON = 20
@@ -108,14 +118,20 @@ class FitResult:
         One entry per validation of a network.
     fitted : ModelState
         The model itself.
+    key : str
+        Fingerprint of all that the fit read.
     weights : ndarray of shape (n_test, n_assets), optional
         Composition on the test decisions, of a model that allocates by itself.
+    safety : ndarray of shape (n_test, 4), optional
+        Its safety factors, as in `Forecast`.
     """
 
     scores: Floats
     history: list[dict[str, Any]]
     fitted: ModelState
+    key: str
     weights: Floats | None = None
+    safety: Floats | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,16 +152,17 @@ class ModelResult:
         For networks, one entry per validation: fold, seed, step, losses, validation Rank IC.
     fitted : tuple of ModelState
         The fitted model of each fold, for `alphakeel.models.restore`.
+    keys : tuple of str
+        Of each fold's fit, a fingerprint of all that it read.
     drivers : tuple of Drivers
         Of the scores of each fold's test decisions.
     weights : ndarray of shape (n_decisions, n_assets), optional
-        Composition of a model that allocates by itself, fully invested; NaN before the test. How
-        much of it is held depends on the wealth of its own path (`strategies.hold_under_limits`).
+        Fully invested composition of a model that allocates by itself; NaN before the test.
+        `strategies.hold_under_limits` says how much of it is held.
     safety : ndarray of shape (n_decisions, 4), optional
         Safety factors of its limits, in the order of `stats.exposure_rules.LIMITED`.
     limits : DataFrame, optional
-        Each limit in each fold: limit, trained (on the path of the fit), promised (out of fold),
-        safety (factor on the forecast of its risk).
+        Each limit in each fold: limit, trained (the fit's path), promised (out of fold), safety.
     members : ndarray of shape (n_seeds, n_decisions, n_assets), optional
         Scores of each network of an ensemble by itself, with `report.sensitivity`.
     """
@@ -158,6 +175,7 @@ class ModelResult:
     decay: Floats
     history: list[dict[str, Any]]
     fitted: tuple[ModelState, ...] = ()
+    keys: tuple[str, ...] = ()
     drivers: tuple[Drivers, ...] = ()
     weights: Floats | None = None
     safety: Floats | None = None
@@ -173,7 +191,7 @@ def study_key(data_hash: str, settings: dict[str, Any], versions: dict[str, str]
     >>> study_key("d", {"seed": 0, "jobs": 1}, {}) == study_key("d", {"seed": 0, "jobs": 2}, {})
     True
     """
-    deciding = {name: value for name, value in settings.items() if name != "jobs"}
+    deciding = {name: value for name, value in settings.items() if name not in IDLE}
     return fingerprint(data_hash, deciding, versions)[:16]
 
 
@@ -183,6 +201,11 @@ class Checkpoints:
     def __init__(self, store: Store | None, key: str) -> None:
         self._store = None if store is None else Prefixed(store, key)
         self._key = key
+
+    @property
+    def outlive(self) -> bool:
+        """Whether there is a store."""
+        return self._store is not None
 
     def begin(self) -> bool:
         """Mark the computation as begun; True if it was before."""
@@ -200,32 +223,54 @@ class Checkpoints:
             Slot(self._store, name, self._key).put(tree)
 
 
+class KeptFits:
+    """Tells how many of the fits of a computation have a checkpoint, if it has a store."""
+
+    def __init__(self, store: Checkpoints, tracker: Tracker, total: int, finished: int) -> None:
+        self._store, self._tracker = store, tracker
+        self._total, self._finished = total, finished
+        self._lock = threading.Lock()
+        self._tell()
+
+    def add_one(self) -> None:
+        """Count one more, from any thread."""
+        with self._lock:
+            self._finished += 1
+            self._tell()
+
+    def _tell(self) -> None:
+        if self._store.outlive:
+            self._tracker.tell_kept(f"{self._finished} of {self._total} fits")
+
+
 class FitCache(Checkpoints):
-    """Checkpoints of the finished fits of a study, and of those in progress."""
+    """Fits by their `fit_key`: checkpoints of this study, and the fits of finished runs.
 
-    def find_fit(self, model: str, fold: int) -> FitResult | None:
-        """The finished fit of a model on a fold, or None."""
-        tree = self.find(f"{model}-{fold}/fitted")
-        if tree is None:
-            return None
-        weights = tree["weights"] if tree["allocates"] else None
-        return FitResult(tree["scores"], tree["history"], pack(tree["fitted"]), weights)
+    `finished` is only read: a `Store` whose names are those of `keep_fit`.
+    """
 
-    def keep_fit(self, model: str, fold: int, result: FitResult) -> None:
+    def __init__(self, store: Store | None, key: str, finished: Store | None = None) -> None:
+        super().__init__(store, key)
+        self._fits, self._finished = store, finished
+
+    def find_fit(self, key: str) -> tuple[ModelState, list[dict[str, Any]]] | None:
+        """A fitted model and its history, or None."""
+        for store in (self._fits, self._finished):
+            tree = None if store is None else Slot(store, f"fit-{key}/fitted", key).get()
+            if tree is not None:
+                return pack(tree["fitted"]), tree["history"]
+        return None
+
+    def keep_fit(self, result: FitResult) -> None:
         """Write a finished fit."""
-        tree = {
-            "scores": result.scores,
-            "history": result.history,
-            "fitted": unpack(result.fitted),
-            "allocates": result.weights is not None,
-            "weights": np.empty(0) if result.weights is None else result.weights,
-        }
-        self.keep(f"{model}-{fold}/fitted", tree)
+        if self._fits is not None:
+            tree = {"history": result.history, "fitted": unpack(result.fitted)}
+            Slot(self._fits, f"fit-{result.key}/fitted", result.key).put(tree)
 
-    def attach(self, forecaster: Forecaster, model: str, fold: int) -> None:
+    def attach(self, forecaster: Forecaster, key: str) -> None:
         """Give a forecaster that trains step by step a store for its progress."""
-        if self._store is not None and hasattr(forecaster, "store"):
-            forecaster.store = Prefixed(self._store, f"{model}-{fold}")
+        if self._fits is not None and hasattr(forecaster, "store"):
+            forecaster.store = Prefixed(self._fits, f"fit-{key}")
 
 
 def fit_and_score(
@@ -267,27 +312,62 @@ def fit_and_score(
     ConvergenceError
         If a loss is not finite, with the numbers of factor and stock at fault.
     """
-    forecaster = make_forecaster(model, config, on_progress or _ignore_progress)
+    forecaster = _unfitted(dataset, train, model, config, on_progress or _ignore_progress)
     if prepare is not None:
         prepare(forecaster)
     last = train.stop if isinstance(train, slice) else int(train[-1]) + 1
     features = dataset.features[: max(last, until), :, dataset.columns(names)]
     features = np.ascontiguousarray(features)
-    known = {"mask": dataset.eligible[:until], "market": dataset.market[:until]}
     _fit(forecaster, dataset, features[train], train)
+    return _score(forecaster, dataset, features[:until])
+
+
+def _score(forecaster: Forecaster, dataset: Dataset, features: Floats) -> Forecast:
+    """Scores of a fitted model, and its weights, on the first decisions, by their features."""
+    until = slice(0, len(features))
+    known = {"mask": dataset.eligible[until], "market": dataset.market[until]}
     weights = safety = None
     if isinstance(forecaster, ConstrainedForecaster):
-        weights = forecaster.predict_weights(
-            features[:until], volatility=dataset.volatility[:until], **known
-        )
-        safety = _factor_rows(forecaster, until)
-    return Forecast(forecaster.predict(features[:until], **known), weights, safety, forecaster)
+        volatility = dataset.volatility[until]
+        weights = forecaster.predict_weights(features, volatility=volatility, **known)
+        safety = forecaster.factor_rows(len(features))
+    return Forecast(forecaster.predict(features, **known), weights, safety, forecaster)
 
 
-def _factor_rows(forecaster: ConstrainedForecaster, n_rows: int) -> Floats:
-    """A fit's safety factors on so many decisions, in the order of `LIMITED`; 1 without a limit."""
-    factors = [forecaster.safety_factors_.get(name, 1.0) for name in LIMITED]
-    return np.tile(np.asarray(factors, dtype=np.float64), (n_rows, 1))
+def fit_key(
+    dataset: Dataset,
+    train: Rows,
+    names: Sequence[str],
+    model: str,
+    config: StudyConfig,
+) -> str:
+    """Sixteen characters that stand for all that a fit reads, and for nothing else.
+
+    Days after the training decisions and their labels, stocks that are in none of them, and
+    settings of other parts of the study do not count. Arguments as in `fit_and_score`.
+    """
+    forecaster: Any = _unfitted(dataset, train, model, config, _ignore_progress)
+    params = forecaster.get_params(deep=False)
+    stocks = np.flatnonzero(dataset.eligible[train].any(axis=0))
+    own = _labels_and_masks(forecaster, dataset, train, stocks)
+    return fingerprint(
+        type(forecaster).__name__,
+        {name: value for name, value in params.items() if name not in TRANSIENT},
+        list(names),
+        versions_at_work(replace(config, models=(model,))),
+        dataset.features[train][:, stocks[:, None], dataset.columns(names)],
+        dataset.targets[train][:, stocks],
+        *(part for name in sorted(own) for part in (name, own[name])),
+    )[:16]
+
+
+def _unfitted(
+    dataset: Dataset, train: Rows, model: str, config: StudyConfig, on_progress: Listener
+) -> Forecaster:
+    """A model still to be fitted, with the purge that the labels of its training decisions need."""
+    reach = dataset.lag + max(dataset.horizons)
+    purge = dataset.rows_ahead(reach, train)
+    return make_forecaster(model, config, on_progress, purge=purge)
 
 
 def _fit(forecaster: Forecaster, dataset: Dataset, features: Floats, train: Rows) -> None:
@@ -297,17 +377,30 @@ def _fit(forecaster: Forecaster, dataset: Dataset, features: Floats, train: Rows
     later must not.
     """
     stocks = np.flatnonzero(dataset.eligible[train].any(axis=0))
-    own = {"mask": dataset.eligible[train][:, stocks], "market": dataset.market[train]}
-    if isinstance(forecaster, ConstrainedForecaster):
-        own["returns"] = dataset.holding_returns(train)[..., stocks]
-        own["volatility"] = dataset.volatility[train][:, stocks]
-        own["days"] = dataset.decisions[train]
-        own["daily"] = dataset.returns[: int(own["days"][-1]) + 1, stocks]
+    own = _labels_and_masks(forecaster, dataset, train, stocks)
     try:
         forecaster.fit(features[:, stocks], dataset.targets[train][:, stocks], **own)
     except ConvergenceError as error:
         stock = None if error.asset is None else int(stocks[error.asset])
         raise ConvergenceError(str(error), factor=error.factor, asset=stock) from error
+
+
+def _labels_and_masks(
+    forecaster: Forecaster, dataset: Dataset, train: Rows, stocks: npt.NDArray[np.intp]
+) -> dict[str, npt.NDArray[Any]]:
+    """What a fit reads beside features and targets, as its keywords."""
+    own: dict[str, npt.NDArray[Any]] = {
+        "mask": dataset.eligible[train][:, stocks],
+        "market": dataset.market[train],
+    }
+    if isinstance(forecaster, ConstrainedForecaster):
+        own["returns"] = dataset.holding_returns(train)[..., stocks]
+        own["volatility"] = dataset.volatility[train][:, stocks]
+        days = dataset.decisions[train]
+        first = max(0, int(days[0]) - WINDOW + 1)  # what the first row's forecast of risk reads
+        own["daily"] = dataset.returns[first : int(days[-1]) + 1, stocks]
+        own["days"] = days - first
+    return own
 
 
 def fit_models(
@@ -319,30 +412,39 @@ def fit_models(
     cache: FitCache,
     resumed: bool,
 ) -> dict[str, ModelResult]:
-    """Fit every model on every fold without a checkpoint, and measure the joined scores."""
+    """Fit every model on every fold whose fit is not known, and measure the joined scores."""
     folds = plan.folds
     pairs = [(model, number) for model in plan.models for number in range(len(folds))]
-    known = {pair: cache.find_fit(*pair) for pair in pairs}
-    if resumed:
-        finished = sum(fit is not None for fit in known.values())
+    keys = {
+        (model, number): fit_key(
+            dataset, folds[number].train, screens[number].names(model), model, plan.config
+        )
+        for model, number in pairs
+    }
+    known = {pair: cache.find_fit(key) for pair, key in keys.items()}
+    finished = sum(fit is not None for fit in known.values())
+    if resumed or finished:
         with tracker.task("resuming", 0.0, f"{finished} of {len(pairs)} fits done"):
             pass
+    kept = KeptFits(cache, tracker, len(pairs), finished)
 
     def fit(model: str, number: int) -> FitResult:
         text = f"{LABELS[model]}, {fold_text(number, folds)}"
         with tracker.task("fitting", work_of(model, plan.config), text) as task:
-            done = known[model, number]
-            if done is None:
-                names = screens[number].names(model)
-                try:
-                    done = _fit_fold(dataset, names, model, number, plan, task, cache)
-                except ConvergenceError as error:
-                    raise _named(error, text, names, plan.assets) from error
-                cache.keep_fit(model, number, done)
-            return done
+            key, done = keys[model, number], known[model, number]
+            names = screens[number].names(model)
+            if done is not None:
+                return _score_fold(dataset, names, folds[number], key, *done)
+            try:
+                result = _fit_fold(dataset, names, model, number, plan, task, cache, key)
+            except ConvergenceError as error:
+                raise _named(error, text, names, plan.assets) from error
+            cache.keep_fit(result)
+            kept.add_one()
+            return result
 
-    parallel = joblib.Parallel(n_jobs=plan.config.jobs, prefer="threads")
-    fits = _by_model(plan.models, parallel(joblib.delayed(fit)(*pair) for pair in pairs))
+    done = run_in_threads([partial(fit, *pair) for pair in pairs], plan.config.jobs)
+    fits = _by_model(plan.models, done)
     results = {name: _collect(name, dataset, folds, own) for name, own in fits.items()}
     return _with_decay(results, dataset)
 
@@ -355,6 +457,7 @@ def _fit_fold(
     plan: Plan,
     task: Task,
     cache: FitCache,
+    key: str,
 ) -> FitResult:
     """Fit one model on the training decisions of a fold, and score its test decisions."""
     fold, seeds = plan.folds[number], plan.config.network.n_seeds
@@ -371,13 +474,32 @@ def _fit_fold(
         model,
         plan.config,
         on_progress=on_progress,
-        prepare=lambda forecaster: cache.attach(forecaster, model, number),
+        prepare=lambda forecaster: cache.attach(forecaster, key),
     )
     fitted = forecast.forecaster
     assert fitted is not None  # noqa: S101  (fit_and_score gives the model that it fitted)
-    history = [{"fold": number, **_flat(entry)} for entry in getattr(fitted, "history_", [])]
-    weights = None if forecast.weights is None else forecast.weights[fold.test]
-    return FitResult(np.asarray(forecast.scores[fold.test]), history, fitted.state(), weights)
+    history = [_flat(entry) for entry in getattr(fitted, "history_", [])]
+    return _on_test(forecast, fold, key, fitted.state(), history)
+
+
+def _score_fold(
+    dataset: Dataset,
+    names: tuple[str, ...],
+    fold: Fold,
+    key: str,
+    fitted: ModelState,
+    history: list[dict[str, Any]],
+) -> FitResult:
+    """Score a fold's test decisions by a model that was fitted before."""
+    features = np.ascontiguousarray(dataset.features[: fold.test.stop, :, dataset.columns(names)])
+    return _on_test(_score(restore(fitted), dataset, features), fold, key, fitted, history)
+
+
+def _on_test(
+    forecast: Forecast, fold: Fold, key: str, fitted: ModelState, history: list[dict[str, Any]]
+) -> FitResult:
+    parts = (None if x is None else x[fold.test] for x in (forecast.weights, forecast.safety))
+    return FitResult(np.asarray(forecast.scores[fold.test]), history, fitted, key, *parts)
 
 
 def fold_text(number: int, folds: Sequence[Fold]) -> str:
@@ -427,7 +549,7 @@ def _collect(
         scores[fold.test] = fit.scores
         if weights is not None and safety is not None:
             weights[fold.test] = fit.weights
-            safety[fold.test] = _factor_rows(restore(fit.fitted), len(fit.scores))
+            safety[fold.test] = fit.safety
     return ModelResult(
         name=model,
         label=LABELS[model],
@@ -435,8 +557,9 @@ def _collect(
         ic=np.stack([ic(scores, forward[..., h]) for h in range(forward.shape[-1])], axis=-1),
         rank_ic=rank_ic(scores, forward),
         decay=np.full((len(scores), len(DECAY)), np.nan),
-        history=[entry for fit in fits for entry in fit.history],
+        history=[{"fold": k, **entry} for k, fit in enumerate(fits) for entry in fit.history],
         fitted=tuple(fit.fitted for fit in fits),
+        keys=tuple(fit.key for fit in fits),
         weights=weights,
         safety=safety,
         limits=_limits_table(fits) if weights is not None else None,
@@ -445,22 +568,20 @@ def _collect(
 
 def _limits_table(fits: list[FitResult]) -> pd.DataFrame:
     """Each limit in each fold: allowed, trained, promised out of fold, and its safety factor."""
-    rows = []
-    for number, fit in enumerate(fits):
-        model = restore(fit.fitted)
-        for name, record in model.limits_.items():
-            rows.append({"fold": number + 1, "limit_name": name, **record})
-    return pd.DataFrame(rows)
+    return pd.DataFrame(
+        {"fold": number, "limit_name": name, **record}
+        for number, fit in enumerate(fits, start=1)
+        for name, record in restore(fit.fitted).limits_.items()
+    )
 
 
 def _with_decay(models: dict[str, ModelResult], dataset: Dataset) -> dict[str, ModelResult]:
     """The results, with the Rank IC of every model's scores at each horizon of `DECAY`."""
     by_model = {name: np.empty_like(result.decay) for name, result in models.items()}
     for h, horizon in enumerate(DECAY):
-        whole = forward_returns(dataset.last_price, lag=dataset.lag, horizon=horizon)
-        forward = whole[dataset.decisions]
+        forward = forward_returns(dataset.last_price, lag=dataset.lag, horizon=horizon)
         for name, result in models.items():
-            by_model[name][:, h] = rank_ic(result.scores, forward)
+            by_model[name][:, h] = rank_ic(result.scores, forward[dataset.decisions])
     return {name: replace(result, decay=by_model[name]) for name, result in models.items()}
 
 
@@ -468,11 +589,13 @@ def explain_models(
     models: Mapping[str, ModelResult], dataset: Dataset, screens: Sequence[Screens], plan: Plan
 ) -> dict[str, ModelResult]:
     """The results, with the drivers of the scores of every fold."""
-    parallel = joblib.Parallel(n_jobs=plan.config.jobs, prefer="threads")
-    explained = parallel(
-        joblib.delayed(_explain_fit)(dataset, screens, plan, result, number)
-        for result in models.values()
-        for number in range(len(plan.folds))
+    explained = run_in_threads(
+        [
+            partial(_explain_fit, dataset, screens, plan, result, number)
+            for result in models.values()
+            for number in range(len(plan.folds))
+        ],
+        plan.config.jobs,
     )
     drivers = _by_model(tuple(models), explained)
     return {n: replace(result, drivers=tuple(drivers[n])) for n, result in models.items()}

@@ -12,16 +12,17 @@ import numpy.typing as npt
 from skfolio.containers import AssetPanel
 
 from alphakeel.config import StudyConfig
-from alphakeel.data.panel import market_index
+from alphakeel.data.panel import market_index, riskless_rate
 from alphakeel.errors import ConfigError, DataError
 from alphakeel.factors import FACTORS
 from alphakeel.factors.base import Factor
 from alphakeel.factors.custom import CustomFactors, load_factors
 from alphakeel.model_factory import check_models
+from alphakeel.pipeline.calendar import decision_days, default_test_start, refit_rows
 from alphakeel.provenance import hash_panel, versions_at_work
-from alphakeel.stats.splits import Fold, purge_length, walk_forward
+from alphakeel.stats.splits import Fold, Labels, walk_forward
 
-__all__ = ["Plan", "purge_of"]
+__all__ = ["Plan", "labels_of"]
 
 # Fewer days have no standard error of a Sharpe ratio.
 _LEAST_DAYS = 10
@@ -51,6 +52,8 @@ class Plan:
         Days at whose close there is a decision; the folds count these.
     folds : tuple of Fold
         Of the walk-forward, purged by the longest label and the embargo.
+    notes : tuple of str
+        On the calendar, for the reader.
     panel_hash : str
         SHA-256 of the whole panel as it was handed in.
     versions : dict of str to str
@@ -67,6 +70,7 @@ class Plan:
     test: slice
     decisions: npt.NDArray[np.intp]
     folds: tuple[Fold, ...]
+    notes: tuple[str, ...]
     panel_hash: str
     versions: dict[str, str]
 
@@ -79,11 +83,10 @@ class Plan:
         check_models(config)
         _refuse_lacking_fields(panel, config)
         dates = np.asarray(panel.observations, dtype="datetime64[D]")
-        test = _find_test(dates, config)
+        decisions = decision_days(dates, config.walk_forward.rebalance)
+        test, note = _find_test(dates, decisions, config)
         config = _with_test_dates(config, dates[test])
-        # The grid of decisions is anchored at the first test day, so that testing starts with one.
-        step = config.walk_forward.rebalance_every
-        decisions = np.arange(test.start % step, test.stop, step)
+        decisions = decisions[decisions < test.stop]
         return cls(
             config=config,
             name=name,
@@ -94,7 +97,8 @@ class Plan:
             dates=dates,
             test=test,
             decisions=decisions,
-            folds=_make_folds(decisions, test, config),
+            folds=_make_folds(decisions, dates, test, config),
+            notes=(note,) if note else (),
             panel_hash=hash_panel(panel),
             versions=versions_at_work(config) | custom.versions,
         )
@@ -115,52 +119,65 @@ class Plan:
         )
 
 
-def purge_of(config: StudyConfig, *further: int) -> dict[str, int]:
-    """Purge and embargo in decisions for `stats.splits`; `further` horizons of labels in days."""
-    step, horizons = config.walk_forward.rebalance_every, (*config.target.horizons, *further)
-    return {
-        "purge": purge_length(lag=config.target.lag, horizons=horizons, step=step),
-        "embargo": -(-config.walk_forward.embargo // step),
-    }
+def labels_of(
+    decisions: npt.NDArray[np.intp], config: StudyConfig, *further: int
+) -> tuple[Labels, int]:
+    """Labels of decisions for `stats.splits`, and the embargo, in days; `further` horizons in days.
+
+    A decision is judged by its forward returns, and by what is held until the next one is traded.
+    """
+    horizons = (*config.target.horizons, *further)
+    labels = Labels.of(decisions, lag=config.target.lag, horizons=horizons)
+    return labels, config.walk_forward.embargo
 
 
 def _make_folds(
-    decisions: npt.NDArray[np.intp], test: slice, config: StudyConfig
+    decisions: npt.NDArray[np.intp],
+    dates: npt.NDArray[np.datetime64],
+    test: slice,
+    config: StudyConfig,
 ) -> tuple[Fold, ...]:
     walk = config.walk_forward
+    first = int(np.searchsorted(decisions, test.start))
+    tested = decisions[first:]
+    labels, embargo = labels_of(decisions, config)
     return walk_forward(
-        len(decisions),
-        first_test=int(np.searchsorted(decisions, test.start)),
-        test_size=max(1, walk.refit_every // walk.rebalance_every),
-        train_size=walk.train_days // walk.rebalance_every or None,
-        **purge_of(config),
+        labels,
+        starts=[first + row for row in refit_rows(dates[tested], tested, walk.refit_every)],
+        embargo=embargo,
+        train_days=walk.train_days or None,
     )
 
 
-def _find_test(dates: npt.NDArray[np.datetime64], config: StudyConfig) -> slice:
-    """Days of the test; by default the last two fifths of the data."""
-    walk = config.walk_forward
-    start = int(0.6 * len(dates))
+def _find_test(
+    dates: npt.NDArray[np.datetime64], decisions: npt.NDArray[np.intp], config: StudyConfig
+) -> tuple[slice, str]:
+    """Days of the test, which begins with a decision, and a note on that."""
+    walk, note = config.walk_forward, ""
+    shortest = config.cleaning.min_history + 2 * (config.target.lag + max(config.target.horizons))
     if walk.test_start is not None:
         start = int(np.searchsorted(dates, np.datetime64(walk.test_start)))
+    else:
+        start, note = default_test_start(dates, shortest)
     stop = len(dates)
     if walk.test_end is not None:
         stop = int(np.searchsorted(dates, np.datetime64(walk.test_end), side="right"))
-    least = max(_LEAST_DAYS, 2 * walk.rebalance_every)
-    if stop - start < least:
+    tested = decisions[(decisions >= start) & (decisions < stop)]
+    begin = int(tested[0]) if len(tested) else stop
+    if stop - begin < _LEAST_DAYS or len(tested) < 2:
         raise ConfigError(
-            f"walk_forward leaves {max(0, stop - start)} test days between "
-            f"{walk.test_start or 'the default start'} and {walk.test_end or 'the end'}, and at "
-            f"least {least} are needed; the data run from {dates[0]} to {dates[-1]}."
+            f"walk_forward leaves {max(0, stop - begin)} test days and {len(tested)} decisions "
+            f"between {walk.test_start or 'the default start'} and {walk.test_end or 'the end'}, "
+            f"and at least {_LEAST_DAYS} days and 2 decisions are needed; the data run from "
+            f"{dates[0]} to {dates[-1]}."
         )
-    _check_confirmation(dates, slice(start, stop), config)
-    shortest = config.cleaning.min_history + 2 * (config.target.lag + max(config.target.horizons))
+    _check_confirmation(dates, slice(begin, stop), config)
     if start < shortest:
         raise DataError(
             f"only {start} days precede the test start {dates[start]}, and at least {shortest} "
             f"are needed to train on (data start {dates[0]}); start the test later or add history."
         )
-    return slice(start, stop)
+    return slice(begin, stop), note
 
 
 def _check_confirmation(
@@ -211,6 +228,12 @@ def _refuse_lacking_fields(panel: AssetPanel, config: StudyConfig) -> None:
         raise DataError(
             'costs.preset = "cn" needs the closes as traded, for price limits and lots: give the '
             'data a column `close` beside the adjusted one, or set costs.preset to "flat".'
+        )
+    if config.costs.cash_rate == "data" and riskless_rate(panel) is None:
+        raise DataError(
+            'costs.cash_rate = "data" needs a rate of cash by date, and the data have none: put '
+            "riskless.csv with the columns date and rate beside the prices (docs/data-format.md), "
+            "or give costs.cash_rate a number."
         )
     if config.overlay.bear_exposure is not None and (index is None or not np.isfinite(index).all()):
         raise DataError(

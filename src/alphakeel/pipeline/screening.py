@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-import joblib
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
@@ -16,6 +16,7 @@ from sklearn.base import clone
 from alphakeel.config import StudyConfig
 from alphakeel.factors.screening import FactorScreen
 from alphakeel.pipeline.dataset import Dataset
+from alphakeel.progress import run_in_threads
 
 __all__ = ["Screens", "screen_fold", "screen_factors"]
 
@@ -54,7 +55,7 @@ def screen_fold(
         "sections": dataset.sections.on(train),
         "names": dataset.names,
         "families": dataset.families,
-        "horizons": tuple(-(-horizon // dataset.step) for horizon in dataset.horizons),
+        "horizons": tuple(dataset.rows_ahead(horizon, train) for horizon in dataset.horizons),
     }
     linear = FactorScreen(**screen.keywords(without=("networks_keep_weak",)))
     linear.fit_cross_sections(**about)
@@ -85,6 +86,4 @@ def screen_factors(
             return screen_fold(dataset, trains[number], config, models)
 
     _ = dataset.sections  # computed before there are threads that would each compute them
-    parallel = joblib.Parallel(n_jobs=config.jobs, prefer="threads")
-    screens: list[Screens] = parallel(joblib.delayed(screen)(n) for n in range(len(trains)))
-    return screens
+    return run_in_threads([partial(screen, n) for n in range(len(trains))], config.jobs)

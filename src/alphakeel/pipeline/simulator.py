@@ -7,26 +7,31 @@ is a difference of decisions.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 from skfolio.containers import AssetPanel
 
 from alphakeel.backtest.costs import CostModel, ProportionalCost
-from alphakeel.backtest.engine import run_backtest
+from alphakeel.backtest.engine import CheckedPrices, check_prices, run_backtest
 from alphakeel.backtest.ledger import Ledger
 from alphakeel.backtest.market_rules import Margin, MarketRules, boards_of, cn_market, us_market
 from alphakeel.config import StudyConfig
+from alphakeel.data.assembly import RATE_DAYS
+from alphakeel.data.panel import riskless_rate
 from alphakeel.errors import DataError
 from alphakeel.pipeline.dataset import Dataset
 from alphakeel.risk.market_phases import Regime
 from alphakeel.risk.regimes import trend_volatility_regimes
 from alphakeel.stats.cross_section import row_sums
+from alphakeel.stats.performance import PERIODS_PER_YEAR
 
 __all__ = [
     "Portfolio",
     "Simulator",
     "describe_borrowing",
+    "describe_cash",
     "levered_margin",
     "market_of",
     "short_margin",
@@ -84,6 +89,8 @@ class Simulator:
         At the start.
     betas : ndarray of shape (n_decisions, n_assets), or None
         Market betas known at each decision; None unless portfolios are to be neutral in them.
+    riskless : ndarray of shape (n_days,), or None
+        Return of cash from the day before, by the rate known then; None where cash earns nothing.
     """
 
     returns: Floats
@@ -100,6 +107,7 @@ class Simulator:
     cost_per_side: float
     wealth: float
     betas: Floats | None = None
+    riskless: Floats | None = None
 
     @classmethod
     def of(cls, dataset: Dataset, config: StudyConfig, days: slice) -> Simulator:
@@ -127,7 +135,13 @@ class Simulator:
             cost_per_side=config.costs.cost_per_side,
             wealth=1.0 if flat else config.costs.wealth,
             betas=None if betas is None else betas[decisions],
+            riskless=_cash_returns(dataset, config, days),
         )
+
+    @cached_property
+    def checked_price(self) -> CheckedPrices:
+        """Prices as the backtests need them, checked once for all portfolios."""
+        return check_prices(self.price)
 
     def trade(self, decided: Floats, margin: Margin | None = None) -> Portfolio:
         """Backtest weights given by decision, (n_decisions, n_assets)."""
@@ -149,7 +163,13 @@ class Simulator:
     def backtest_at_cost(self, targets: Floats, *, cost: CostModel, margin: Margin) -> Ledger:
         """Backtest at a given cost, without market rules."""
         return run_backtest(
-            targets, self.price, tradable=self.tradable, lag=self.lag, cost=cost, margin=margin
+            targets,
+            self.checked_price,
+            tradable=self.tradable,
+            lag=self.lag,
+            cost=cost,
+            margin=margin,
+            riskless=self.riskless,
         )
 
     def backtest_in_market(
@@ -158,14 +178,47 @@ class Simulator:
         """Backtest in a given market, from a given wealth."""
         return run_backtest(
             targets,
-            self.price,
+            self.checked_price,
             tradable=self.tradable,
             lag=self.lag,
             cost=market.cost,
             constraints=market.constraints,
             margin=margin,
             initial=wealth,
+            riskless=self.riskless,
         )
+
+
+def _cash_returns(dataset: Dataset, config: StudyConfig, days: slice) -> Floats | None:
+    """Return of cash of each day: a 252nd part of the annual rate known the day before."""
+    rate = config.costs.cash_rate
+    if rate == 0.0:
+        return None
+    if isinstance(rate, float):
+        annual = np.full(days.stop - days.start, rate)
+    else:
+        known = riskless_rate(dataset.panel)
+        annual = np.empty(0) if known is None else known[days]
+        missing = np.flatnonzero(~np.isfinite(annual[:-1]))
+        if known is None or len(missing):
+            day = dataset.dates[days.start + (int(missing[0]) if len(missing) else 0)]
+            raise DataError(
+                f'costs.cash_rate = "data" needs a rate of cash on every day, and on {day} none is '
+                f"known that is at most {RATE_DAYS} days old: complete riskless.csv, or start the "
+                "test later."
+            )
+    returns = np.zeros(len(annual))
+    returns[1:] = annual[:-1] / PERIODS_PER_YEAR
+    return returns
+
+
+def describe_cash(config: StudyConfig) -> str:
+    """A sentence on what cash earns, and what Sharpe ratios are of; empty where it is nothing."""
+    rate = config.costs.cash_rate
+    if rate == 0.0:
+        return ""
+    earned = f"{100.0 * rate:g} % a year" if isinstance(rate, float) else "the rate of each day"
+    return f"Cash earns {earned} in every portfolio, and Sharpe ratios are of returns above it."
 
 
 def _bear_days(dataset: Dataset, days: slice) -> Bools:
@@ -219,6 +272,7 @@ def levered_margin(margin: Margin, exposure: float, financing_rate: float) -> Ma
 def describe_borrowing(config: StudyConfig) -> tuple[str, ...]:
     """Sentences on what is borrowed and what it costs; none where nothing is."""
     alloc, costs, text = config.allocation, config.costs, []
+    above = "" if costs.cash_rate == 0.0 else " above what cash earns"
     if alloc.neutral is not None:
         equal = {"dollar": "money", "beta": "market beta"}[alloc.neutral]
         text.append(
@@ -229,7 +283,7 @@ def describe_borrowing(config: StudyConfig) -> tuple[str, ...]:
     if config.overlay.max_exposure > 1.0:
         text.append(
             f"Under the overlay exposure goes up to {config.overlay.max_exposure:g}; borrowed cash "
-            f"costs {100.0 * costs.financing_rate:g} % a year, and a stock may weigh up to the "
-            "weight cap times the exposure."
+            f"costs {100.0 * costs.financing_rate:g} % a year{above}, and a stock may weigh "
+            "up to the weight cap times the exposure."
         )
     return tuple(text)

@@ -42,11 +42,15 @@ from alphakeel.stats.exposure_rules import LIMITED
 
 __all__ = [
     "Portfolios",
+    "Traded",
+    "benchmark_labels",
+    "benchmark_weights",
     "compute_weights",
     "forecast_risk",
     "apply_overlay",
     "trade_all",
     "trade_scores",
+    "trade_weights",
     "allocate_scores",
     "hold_under_limits",
 ]
@@ -105,6 +109,27 @@ class Portfolios:
         return {**self.strategies, **overlaid}
 
 
+@dataclass(frozen=True, eq=False)
+class Traded:
+    """One strategy, traded without and under the overlay, with the risk forecast of each."""
+
+    plain: Portfolio
+    risk: TailForecast
+    held: Portfolio
+    overlay: Overlay
+    held_risk: TailForecast
+
+
+def trade_weights(
+    weights: Floats, margin: Margin | None, simulator: Simulator, config: StudyConfig
+) -> Traded:
+    """Trade decided weights, (n_decisions, n_assets), as a study does; under the overlay too."""
+    plain = simulator.trade(weights, margin)
+    risk, rate = forecast_risk(plain, simulator), config.costs.financing_rate
+    held, plan = apply_overlay(plain, risk, simulator, config.overlay, financing_rate=rate)
+    return Traded(plain, risk, held, plan, forecast_risk(held, simulator))
+
+
 def trade_all(
     models: Mapping[str, ModelResult],
     volatility: Real,
@@ -128,19 +153,15 @@ def trade_all(
     tested = slice(len(volatility) - len(simulator.decisions), None)
     decided, records = compute_weights(models, volatility[tested], simulator, config)
     margins = _margins_of(models, config)
-    plain = {name: simulator.trade(weights, margins.get(name)) for name, weights in decided.items()}
-    risk = {name: forecast_risk(portfolio, simulator) for name, portfolio in plain.items()}
-    overlays, held = {}, {}
-    for name, portfolio in plain.items():
-        held[name], overlays[name] = apply_overlay(
-            portfolio,
-            risk[name],
-            simulator,
-            config.overlay,
-            financing_rate=config.costs.financing_rate,
-        )
+    traded = {
+        name: trade_weights(weights, margins.get(name), simulator, config)
+        for name, weights in decided.items()
+    }
+    plain = {name: own.plain for name, own in traded.items()}
+    held = {name: own.held for name, own in traded.items()}
+    risk = {name: own.risk for name, own in traded.items()}
     chosen = _scores_only(models, simulator, config)
-    risk |= {under_overlay(name): forecast_risk(own, simulator) for name, own in held.items()}
+    risk |= {under_overlay(name): own.held_risk for name, own in traded.items()}
     costs, sizes = {}, {}
     if config.report.sensitivity:
         both = {**plain, **{under_overlay(name): own for name, own in held.items()}}
@@ -150,7 +171,7 @@ def trade_all(
     return Portfolios(
         strategies={name: own.ledger for name, own in plain.items()},
         overlaid={name: own.ledger for name, own in held.items()},
-        overlays=overlays,
+        overlays={name: own.overlay for name, own in traded.items()},
         scores_only={name: simulator.trade(weights).ledger for name, weights in chosen.items()},
         records=records,
         value_at_risk=risk,
@@ -214,30 +235,10 @@ def compute_weights(
 
     Both by label. Volatility is an annual forecast of each stock on the simulator's decisions.
     """
-    alloc = config.allocation
     weights = {
-        EQUAL_WEIGHT: heuristics.equal_weight(simulator.eligible),
-        MINIMUM_VARIANCE: heuristics.minimum_variance(
-            simulator.returns,
-            simulator.decisions,
-            simulator.eligible,
-            window=alloc.covariance_window,
-            weight_cap=alloc.weight_cap,
-        ),
+        label: benchmark_weights(label, simulator, config) for label in benchmark_labels(config)
     }
     records: dict[str, tuple[Record, ...]] = {}
-    for method in alloc.benchmarks:
-        allocation = allocate(
-            method,
-            returns=simulator.returns,
-            decisions=simulator.decisions,
-            eligible=simulator.eligible,
-            limits=Limits(weight_cap=alloc.weight_cap),
-            window=alloc.covariance_window,
-            smoothing=1.0,
-            lag=simulator.lag,
-        )
-        weights[BENCHMARKS[method]] = allocation.weights
     tested = slice(-len(simulator.decisions), None)
     for result in models.values():
         if result.weights is not None:
@@ -277,6 +278,38 @@ def hold_under_limits(
         end=simulator.start + len(simulator.price) - 1,
     )
     return own * path.exposure[:, None]
+
+
+def benchmark_labels(config: StudyConfig) -> tuple[str, ...]:
+    """The strategies without scores, equal weight first."""
+    further = (BENCHMARKS[method] for method in config.allocation.benchmarks)
+    return (EQUAL_WEIGHT, MINIMUM_VARIANCE, *further)
+
+
+def benchmark_weights(label: str, simulator: Simulator, config: StudyConfig) -> Floats:
+    """Weights of one of `benchmark_labels`, (n_decisions, n_assets)."""
+    alloc = config.allocation
+    if label == EQUAL_WEIGHT:
+        return heuristics.equal_weight(simulator.eligible)
+    if label == MINIMUM_VARIANCE:
+        return heuristics.minimum_variance(
+            simulator.returns,
+            simulator.decisions,
+            simulator.eligible,
+            window=alloc.covariance_window,
+            weight_cap=alloc.weight_cap,
+        )
+    method = next(name for name in alloc.benchmarks if BENCHMARKS[name] == label)
+    return allocate(
+        method,
+        returns=simulator.returns,
+        decisions=simulator.decisions,
+        eligible=simulator.eligible,
+        limits=Limits(weight_cap=alloc.weight_cap),
+        window=alloc.covariance_window,
+        smoothing=1.0,
+        lag=simulator.lag,
+    ).weights
 
 
 def allocate_scores(
@@ -392,6 +425,7 @@ def apply_overlay(
         cost_per_side=simulator.cost_per_side,
         invested=row_sums(portfolio.ledger.weights),
         financing_rate=financing_rate,
+        riskless=simulator.riskless,
     )
     targets = overlay_targets(portfolio.targets, portfolio.ledger.weights, plan, lag=simulator.lag)
     if margin.short:  # shorts that lost have grown over wealth: a decision never adds to that
@@ -443,10 +477,15 @@ def _sweep_costs(
     portfolios: Mapping[str, Portfolio], simulator: Simulator
 ) -> dict[tuple[str, float], ReturnSeries]:
     """Repeat the same decisions at other costs of one side: by label and rate."""
+
+    def at(own: Portfolio, rate: float) -> Ledger:
+        if simulator.market is None and rate == simulator.cost_per_side:
+            return own.ledger  # what it was traded at
+        cost = ProportionalCost(rate)
+        return simulator.backtest_at_cost(own.targets, cost=cost, margin=own.margin)
+
     return {
-        (name, rate): return_series(
-            simulator.backtest_at_cost(own.targets, cost=ProportionalCost(rate), margin=own.margin)
-        )
+        (name, rate): return_series(at(own, rate))
         for name, own in portfolios.items()
         for rate in COST_SWEEP
     }

@@ -10,12 +10,9 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from functools import lru_cache
 
-import clarabel
 import numpy as np
 import numpy.typing as npt
-from scipy import sparse
 from skfolio.optimization import (
     HierarchicalRiskParity,
     InverseVolatility,
@@ -23,8 +20,10 @@ from skfolio.optimization import (
 )
 
 from alphakeel.errors import AlphakeelError, ConfigError, DataError
-from alphakeel.risk.covariance import ledoit_wolf_matrix
+from alphakeel.portfolio.active_set import least_variance
+from alphakeel.risk.covariance import wide_ledoit_wolf_covariance
 from alphakeel.risk.volatility import check_rows, ex_ante_volatility
+from alphakeel.stats.blas_threads import one_blas_thread
 from alphakeel.stats.cross_section import row_sums
 
 __all__ = [
@@ -45,8 +44,6 @@ BoolArray = npt.NDArray[np.bool_]
 
 # Weights under a basis point cost a ticket and change nothing.
 MIN_WEIGHT = 1e-4
-# Interior-point solutions carry dust of this size where the optimum is zero.
-SOLVER_DUST = 1e-9
 
 CLASSIC: dict[str, Callable[[], object]] = {
     "inverse_volatility": InverseVolatility,
@@ -196,21 +193,10 @@ def minimum_variance(
     eligible = _check_mask("eligible", eligible, (len(decisions), returns.shape[1]))
     decisions = check_rows("decision rows", decisions, len(eligible), len(returns))
     weights = np.zeros(eligible.shape)
-    for i, row in enumerate(decisions.tolist()):
-        past = returns[max(0, row - window + 1) : row + 1]
-        enough = (~np.isnan(past)).sum(axis=0) >= max(2.0, min_share * window)
-        columns = np.flatnonzero(eligible[i] & enough)
-        if columns.size * weight_cap <= 1.0:
-            weights[i, columns] = weight_cap
-            continue
-        matrix, has_history = ledoit_wolf_matrix(past[:, columns], min_share=min_share)
-        solution = _least_variance(matrix, weight_cap)
-        if solution is None:
-            raise AlphakeelError(
-                f"the solver found no minimum-variance portfolio on row {row}: check the returns "
-                f"of rows {max(0, row - window + 1)} to {row} for extreme values"
-            )
-        weights[i, columns[has_history]] = solution
+    with one_blas_thread():
+        for i, row in enumerate(decisions.tolist()):
+            past = returns[max(0, row - window + 1) : row + 1]
+            weights[i] = _least_variance(past, eligible[i], row, window, weight_cap, min_share)
     return weights
 
 
@@ -294,39 +280,31 @@ def _smooth(
     return weights
 
 
-def _least_variance(covariance: FloatArray, cap: float) -> FloatArray | None:
-    """Solve the quadratic programme, or None if the solver does not."""
-    n = len(covariance)
-    columns, upper = np.tril_indices(n)  # column-major upper triangle: column j, rows 0..j
-    pointers = np.concatenate([[0], np.cumsum(np.arange(1, n + 1))])
-    # In units of the mean variance the solver's absolute tolerances mean something.
-    entries = covariance[columns, upper] / np.trace(covariance) * n
-    quadratic = sparse.csc_matrix((entries, upper, pointers), shape=(n, n))
-    bounds = np.concatenate([[1.0], np.zeros(n), np.full(n, cap)])
-    settings = clarabel.DefaultSettings()
-    settings.verbose = False
-    settings.max_threads = 1
-    settings.tol_gap_abs = settings.tol_gap_rel = settings.tol_feas = 1e-10
-    cones = [clarabel.ZeroConeT(1), clarabel.NonnegativeConeT(2 * n)]
-    solver = clarabel.DefaultSolver(
-        quadratic, np.zeros(n), _budget_and_box(n), bounds, cones, settings
-    )
-    solution = solver.solve()
-    if solution.status not in (clarabel.SolverStatus.Solved, clarabel.SolverStatus.AlmostSolved):
-        return None
-    weights = np.clip(np.asarray(solution.x), 0.0, cap)
-    weights[weights < SOLVER_DUST] = 0.0
-    return np.asarray(weights / max(1.0, weights.sum()))
-
-
-@lru_cache(maxsize=8)
-def _budget_and_box(n: int) -> sparse.csc_matrix:
-    """Rows for ``sum w``, ``-w`` and ``w``; the same at every decision with `n` stocks."""
-    rows = np.column_stack([np.zeros(n), np.arange(1, n + 1), np.arange(n + 1, 2 * n + 1)])
-    entries = np.tile([1.0, -1.0, 1.0], n)
-    return sparse.csc_matrix(
-        (entries, rows.astype(np.int64).ravel(), np.arange(0, 3 * n + 1, 3)), shape=(2 * n + 1, n)
-    )
+def _least_variance(
+    past: FloatArray,
+    eligible: BoolArray,
+    row: int,
+    window: int,
+    weight_cap: float,
+    min_share: float,
+) -> FloatArray:
+    """Minimum-variance weights of one decision, from the returns up to its row."""
+    weights = np.zeros(len(eligible))
+    enough = (~np.isnan(past)).sum(axis=0) >= max(2.0, min_share * window)
+    columns = np.flatnonzero(eligible & enough)
+    if columns.size * weight_cap <= 1.0:
+        weights[columns] = weight_cap
+        return weights
+    covariance = wide_ledoit_wolf_covariance(past[:, columns], min_share=min_share)
+    solution = least_variance(covariance, weight_cap)
+    if solution is None:
+        raise AlphakeelError(
+            f"there is no minimum-variance portfolio on row {row}: give rows "
+            f"{row + 1 - len(past)} to {row} without extreme values and with some return "
+            "other than zero"
+        )
+    weights[columns] = solution / max(1.0, solution.sum())
+    return weights
 
 
 def _check_settings(**shares: float) -> None:

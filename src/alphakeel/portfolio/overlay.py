@@ -137,6 +137,7 @@ def overlay(
     cost_per_side: float = 0.001,
     invested: FloatArray | None = None,
     financing_rate: float = 0.0,
+    riskless: FloatArray | None = None,
 ) -> Overlay:
     """Decide at each close how much of wealth follows the portfolio.
 
@@ -181,7 +182,11 @@ def overlay(
         Share of the portfolio in stocks after each close's trades, longs less shorts (the sum of
         `Ledger.weights`); 1 by default. The rest is cash, and used before any is borrowed.
     financing_rate : float, default=0.0
-        Annual interest on borrowed cash, for `Overlay.wealth`: a 252nd part a row.
+        Annual interest on borrowed cash above that on cash, for `Overlay.wealth`: a 252nd part a
+        row.
+    riskless : ndarray of shape (n_dates,), optional
+        Return of cash from the row before to each row, which `returns` have in them already, for
+        `Overlay.wealth`: what does not follow the portfolio earns it. Nothing by default.
 
     Returns
     -------
@@ -243,8 +248,11 @@ def overlay(
     stocks = np.ones(n_dates)
     if invested is not None:
         stocks = np.nan_to_num(check_series("invested", invested, n_dates))
+    cash = np.zeros(n_dates)
+    if riskless is not None:
+        cash = check_series("riskless", riskless, n_dates)
     path = _Path(n_dates, brake, int(lag), cost_per_side, financing_rate / DAYS_PER_YEAR)
-    path.simulate(np.nan_to_num(returns), decided, caps, limits["volatility"], band, stocks)
+    path.simulate(np.nan_to_num(returns), decided, caps, limits["volatility"], band, stocks, cash)
     return Overlay(
         path.exposure, path.decided, path.effective, path.wealth, **limits, brake=path.factor
     )
@@ -274,6 +282,7 @@ class _Path:
         aims: FloatArray,
         band: float,
         stocks: FloatArray,
+        cash: FloatArray,
     ) -> None:
         """Earn, decide, trade: once for every close."""
         brake, lag = self.brake, self.lag
@@ -283,7 +292,7 @@ class _Path:
         latest = -lag - 1  # row of the latest decision
         debt = 0.0  # over wealth, after the trades of the row before
         for t, earned in enumerate(returns.tolist()):
-            growth = 1.0 + held * earned - debt * self.interest
+            growth = 1.0 + held * earned - debt * self.interest + (1.0 - held) * float(cash[t])
             if not growth > 0.0:
                 raise DataError(
                     f"at an exposure of {held:.2f} the return of {earned} on row {t} loses all "

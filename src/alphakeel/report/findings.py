@@ -11,7 +11,8 @@ import pandas as pd
 
 from alphakeel.evaluation.performance import strategy_tables
 from alphakeel.model_factory import EQUAL_WEIGHT, LABELS, LIMITED, under_overlay
-from alphakeel.pipeline.simulator import describe_borrowing
+from alphakeel.pipeline.calendar import rebalance_text
+from alphakeel.pipeline.simulator import describe_borrowing, describe_cash
 from alphakeel.report.table_cells import p_text, show
 from alphakeel.results import Study
 
@@ -81,9 +82,10 @@ def scope(study: Study) -> str:
     tested = (
         f"{study.name}: {len(study.asset_names)} stocks, tested out of sample from {days[0]} to "
         f"{days[-1]} ({len(days):,} days). Models are fitted {fitted}; portfolios are rebalanced "
-        f"every {study.config.walk_forward.rebalance_every} days; {paid}."
+        f"{rebalance_text(study.config.walk_forward.rebalance)}; {paid}."
     )
-    return " ".join((tested, *describe_borrowing(study.config)))
+    told = (tested, *describe_borrowing(study.config), describe_cash(study.config))
+    return " ".join(text for text in told if text)
 
 
 def conclusion(tables: Mapping[str, pd.DataFrame], focus: str) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import pandas as pd
 
 from alphakeel.config import StudyConfig, config_to_toml
+from alphakeel.pipeline.calendar import rebalance_text, refit_text
+from alphakeel.pipeline.fitting import IDLE
 from alphakeel.report.sections import ReportSection, TextBlock, View
 from alphakeel.report.table_cells import make_table, show
 
@@ -61,10 +63,37 @@ def _overlay(config: StudyConfig) -> str:
             f"; beyond a drawdown of {show(own.brake_start, 'whole')} it is reduced, down to "
             f"{show(own.brake_floor, 'whole')} of that at {show(own.brake_full, 'whole')}"
         )
-    text += ". The rest is cash, which earns nothing."
+    cash, above = config.costs.cash_rate, ""
+    if cash == 0.0:
+        text += ". The rest is cash, which earns nothing."
+    else:
+        text += f". The rest is cash, which earns {_cash_words(config)}."
+        above = " above that"
     if own.max_exposure > 1.0:
-        text += f" Borrowed cash costs {show(config.costs.financing_rate, 'percent2')} a year."
+        cost = show(config.costs.financing_rate, "percent2")
+        text += f" Borrowed cash costs {cost} a year{above}."
     return text + " Only past data are used."
+
+
+def _cash_words(config: StudyConfig) -> str:
+    """What cash earns."""
+    rate = config.costs.cash_rate
+    if isinstance(rate, float):
+        return f"{show(rate, 'percent2')} a year, a 252nd part a day"
+    return "the annual rate that was known the day before (riskless_rate), a 252nd part a day"
+
+
+def _sharpe_words(config: StudyConfig) -> str:
+    """What a Sharpe ratio is of."""
+    if config.costs.cash_rate == 0.0:
+        return (
+            "Mean over standard deviation of daily returns, times the square root of 252; "
+            "no risk-free rate is subtracted."
+        )
+    return (
+        "Mean over standard deviation of daily returns less those of cash, times the square root "
+        f"of 252. Cash earns {_cash_words(config)}, in every portfolio and benchmark."
+    )
 
 
 def conventions(config: StudyConfig) -> tuple[tuple[str, str], ...]:
@@ -81,13 +110,7 @@ def conventions(config: StudyConfig) -> tuple[tuple[str, str], ...]:
             ),
         ),
         ("Returns", "Simple daily returns after costs, compounded. A year has 252 days."),
-        (
-            "Sharpe ratio",
-            (
-                "Mean over standard deviation of daily returns, times the square root of 252; "
-                "no risk-free rate is subtracted."
-            ),
-        ),
+        ("Sharpe ratio", _sharpe_words(config)),
         ("Maximum drawdown", "Largest fall from a peak of compounded wealth, as a share of it."),
         (
             "VaR and CVaR",
@@ -140,8 +163,10 @@ def conventions(config: StudyConfig) -> tuple[tuple[str, str], ...]:
         (
             "Walk-forward",
             (
-                f"A fit every {walk.refit_every} days, on past data only. Training ends before any "
-                f"label could overlap the test, less an embargo of {walk.embargo} days."
+                f"Decisions {rebalance_text(walk.rebalance)}, by a rule of the calendar that a day "
+                f"more of data does not move. A fit {refit_text(walk.refit_every)}, on past data "
+                "only. Training ends before any label could overlap the test, less an embargo of "
+                f"{walk.embargo} days."
             ),
         ),
         ("Costs", f"{cost_sentence(config)} Between decisions the weights drift with prices."),
@@ -219,9 +244,6 @@ def method(view: View) -> ReportSection:
             },
         }
     ).set_index("fold")
-    seconds = pd.DataFrame(
-        {"stage": list(study.seconds), "seconds": list(study.seconds.values())}
-    ).set_index("stage")
     text = study.portfolios.market_text
     rules = (TextBlock("list", text, "Market rules and costs"),) if text else ()
     versions = (*study.versions.items(), ("data, SHA-256", study.data_hash))
@@ -233,9 +255,8 @@ def method(view: View) -> ReportSection:
             TextBlock("terms", conventions(study.config), "Conventions"),
             *rules,
             make_table(folds, "Walk-forward: training and test days of each fold"),
-            TextBlock("code", (config_to_toml(study.config),), "Settings"),
+            TextBlock("code", (config_to_toml(study.config, without=IDLE),), "Settings"),
             TextBlock("terms", versions, "Versions and data"),
-            make_table(seconds, "Wall time by stage"),
         ),
     )
 

@@ -139,7 +139,7 @@ def portfolio(view: View) -> ReportSection:
     """What was held."""
     study, ledger = view.study, view.ledger
     # Weights move little between decisions: one point per decision is what a reader can see.
-    decided = np.arange(0, len(view.dates), study.config.walk_forward.rebalance_every)
+    decided = study.decisions[study.decisions >= study.test.start] - study.test.start
     breadth = {n: _effective_names(b.weights) for n, b in study.strategies.items()}
     mean = {n: float(np.nanmean(v)) if np.isfinite(v).any() else 0.0 for n, v in breadth.items()}
     blocks: list[Block] = []

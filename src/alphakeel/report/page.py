@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +21,7 @@ from alphakeel.report import method, models, performance, risk
 from alphakeel.report.sections import Chart, ReportSection, View
 from alphakeel.report.style import swatch
 from alphakeel.results import Study
+from alphakeel.storage.checkpoints import write_atomically
 
 if TYPE_CHECKING:
     from alphakeel.selection.trial_log import TestSetUse
@@ -95,7 +94,8 @@ def write_report(study: Study, path: str | Path, seen: TestSetUse | None = None)
     page = render_report(study, seen)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        _replace(target, page)
+        # A name from data may hold half a surrogate pair, which UTF-8 cannot write.
+        write_atomically(target, page.encode("utf-8", "xmlcharrefreplace"), durable=False)
     except OSError as error:
         raise DataError(f"cannot write the report to {target}: {error.strerror}.") from error
     return target.resolve()
@@ -175,15 +175,3 @@ def _template() -> jinja2.Template:
         lstrip_blocks=True,
     )
     return environment.get_template("template.html")
-
-
-def _replace(target: Path, text: str) -> None:
-    """Write beside the target, then move over it: whole or not at all."""
-    scratch = target.with_name(f".{target.name[:80]}.{secrets.token_hex(6)}.part")
-    try:
-        # A name from data may hold half a surrogate pair, which UTF-8 cannot write.
-        with scratch.open("x", encoding="utf-8", errors="xmlcharrefreplace", newline="\n") as file:
-            file.write(text)
-        os.replace(scratch, target)
-    finally:
-        scratch.unlink(missing_ok=True)

@@ -129,7 +129,6 @@ COLUMNS: dict[str, Column] = {
     "lag_days": Column("Days late", "count"),
     "already": Column("Already labelled", "flag", "The label was left from an earlier leg"),
     "missed": Column("Move missed", "percent", "Of the index, before it was recognised"),
-    "seconds": Column("Seconds", "count1"),
     "rung": Column("Step", "text"),
 }
 

@@ -12,6 +12,7 @@ from alphakeel.errors import DataError
 from alphakeel.report.page import figures_json, plotly_script
 from alphakeel.report.style import BLUE, GREY, VERMILION, faint, layout, name_text, numbers
 from alphakeel.selection.validation_curve_fits import AXES, ValidationCurve
+from alphakeel.storage.checkpoints import write_atomically
 
 __all__ = ["curve_figure", "render_curve", "write_curve_page"]
 
@@ -91,7 +92,8 @@ def write_curve_page(study: ValidationCurve, path: str | Path) -> Path:
     target = Path(path)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(render_curve(study), encoding="utf-8", errors="xmlcharrefreplace")
+        text = render_curve(study).encode("utf-8", "xmlcharrefreplace")
+        write_atomically(target, text, durable=False)
     except OSError as error:
         raise DataError(f"cannot write the page to {target}: {error.strerror}.") from error
     return target.resolve()

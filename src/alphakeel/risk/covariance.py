@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.covariance import ledoit_wolf, ledoit_wolf_shrinkage
+from sklearn.covariance import ledoit_wolf_shrinkage
 
 from alphakeel.errors import ConfigError, DataError
 
@@ -27,7 +27,7 @@ __all__ = [
     "ewma_covariance",
     "factor_covariance",
     "ledoit_wolf_covariance",
-    "ledoit_wolf_matrix",
+    "wide_ledoit_wolf_covariance",
 ]
 
 FloatArray = npt.NDArray[np.float64]
@@ -94,34 +94,42 @@ def ewma_covariance(
 
 
 def ledoit_wolf_covariance(returns: FloatArray, *, min_share: float = 0.8) -> FactorCovariance:
-    """Ledoit-Wolf shrinkage towards a scaled identity: `ledoit_wolf_matrix` in factor form.
+    """Ledoit-Wolf shrinkage towards a scaled identity.
 
     O. Ledoit, M. Wolf (2004), doi:10.1016/S0047-259X(03)00096-4.
     """
     window, kept = _centred(returns, min_share)
-    n_dates, n_kept = window.shape
-    if n_kept == 0:
+    if not kept.any():
         return FactorCovariance(window.T, np.zeros(0), kept)
-    shrinkage = float(ledoit_wolf_shrinkage(window, assume_centered=True))
+    return _shrunk(window, kept, float(ledoit_wolf_shrinkage(window, assume_centered=True)))
+
+
+def wide_ledoit_wolf_covariance(returns: FloatArray, *, min_share: float = 0.8) -> FactorCovariance:
+    """The same to rounding, for many more stocks than dates: its cost grows with the stocks.
+
+    scikit-learn sums over pairs of stocks, this over pairs of dates where these are fewer.
+    """
+    window, kept = _centred(returns, min_share)
+    n_dates, n_kept = window.shape
+    if not n_kept:
+        return FactorCovariance(window.T, np.zeros(0), kept)
+    product = window @ window.T if n_dates < n_kept else window.T @ window
+    # Of the sample covariance S, of mean variance m: |S|^2, |S - m I|^2, and the error of S.
+    total = float(np.vdot(product, product)) / n_dates**2
+    away = total - float((window**2).sum() / n_dates) ** 2 / n_kept
+    error = (float((np.vecdot(window, window) ** 2).sum()) / n_dates - total) / n_dates
+    return _shrunk(window, kept, min(error / away, 1.0) if min(error, away) > 0.0 else 0.0)
+
+
+def _shrunk(window: FloatArray, kept: BoolArray, shrinkage: float) -> FactorCovariance:
+    """From centred returns, a share of the way to their mean variance on the diagonal."""
+    n_dates, n_kept = window.shape
     mean_variance = float((window**2).sum() / (n_dates * n_kept))
     return FactorCovariance(
         np.sqrt((1.0 - shrinkage) / n_dates) * window.T,
         np.full(n_kept, shrinkage * mean_variance),
         kept,
     )
-
-
-def ledoit_wolf_matrix(
-    returns: FloatArray, *, min_share: float = 0.8
-) -> tuple[FloatArray, BoolArray]:
-    """Square matrix of `ledoit_wolf_covariance`, and which stocks it is about, for solvers.
-
-    scikit-learn's sums, without the rounding of a detour over factors.
-    """
-    window, kept = _centred(returns, min_share)
-    if not kept.any():
-        return np.empty((0, 0)), kept
-    return np.asarray(ledoit_wolf(window, assume_centered=True)[0]), kept
 
 
 def clipped_covariance(returns: FloatArray, *, min_share: float = 0.8) -> FactorCovariance:

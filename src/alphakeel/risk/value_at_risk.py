@@ -123,7 +123,7 @@ def scenario_var(
         held = w[members]
         if volatility is None:
             past = weighted_returns(held, r, rows[members], length)
-            squares = weighted_returns(np.abs(held), r * r, rows[members], length)
+            squares = weighted_returns(np.abs(held), r, rows[members], length, squared=True)
             tail = _filtered_tail(past, squares, window, share, min_count)
         else:
             scaled = _scaled_weights(held, today[rows[members]])
@@ -222,7 +222,9 @@ def _smooth(x: FloatArray, halflife: float) -> FloatArray:
     return x
 
 
-def weighted_returns(weights: FloatArray, x: FloatArray, rows: IntArray, length: int) -> FloatArray:
+def weighted_returns(
+    weights: FloatArray, x: FloatArray, rows: IntArray, length: int, *, squared: bool = False
+) -> FloatArray:
     """Weighted sums of the stocks over the `length` rows up to each row, (n_rows, length).
 
     Missing stocks count as the weighted mean of the others; NaN where half of the weight or more
@@ -231,6 +233,8 @@ def weighted_returns(weights: FloatArray, x: FloatArray, rows: IntArray, length:
     start = max(0, int(rows.min()) - length + 1)
     held = _by_first_day(weights != 0.0)
     part, w = x[start : int(rows.max()) + 1, held], weights[:, held]
+    if squared:
+        part *= part
     known = ~np.isnan(part)
     total = row_sums(np.abs(w))[:, None]
     covered = _product(np.abs(w), known.astype(np.float64))
@@ -251,8 +255,11 @@ def _product(weights: FloatArray, x: FloatArray) -> FloatArray:
     """``weights @ x.T``, some stocks at a time.
 
     A matrix product adds up the stocks in their order as long as they are few; so those that a
-    row does not hold and that come after its own, with weights of zero, change no bit of it.
+    row does not hold and that come after its own, with weights of zero, change no bit of it. A
+    single row would be a product of vectors, which adds up in another order: it is never alone.
     """
+    if len(weights) == 1:
+        return _product(np.repeat(weights, 2, axis=0), x)[:1]
     out = np.zeros((len(weights), len(x)))
     for first in range(0, weights.shape[1], STOCKS_AT_ONCE):
         stocks = slice(first, first + STOCKS_AT_ONCE)

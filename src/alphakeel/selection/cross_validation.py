@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
-import joblib
 import numpy as np
 import numpy.typing as npt
 
@@ -25,10 +25,11 @@ from alphakeel.pipeline.fitting import (
     fit_and_score,
     volatility_of_block,
 )
-from alphakeel.pipeline.plan import Plan, purge_of
+from alphakeel.pipeline.plan import Plan, labels_of
 from alphakeel.pipeline.screening import screen_factors
 from alphakeel.pipeline.simulator import Simulator
 from alphakeel.pipeline.strategies import trade_scores
+from alphakeel.progress import run_in_threads
 from alphakeel.selection.search_space import SearchPlan, settings_at
 from alphakeel.selection.trial_log import TrialLedger, TrialRecord, rounded_returns
 from alphakeel.stats import performance
@@ -65,10 +66,11 @@ class Split:
 
 @dataclass(frozen=True, eq=False)
 class BlockReturns:
-    """A block's portfolio: its days, and its net simple returns and turnover a day."""
+    """A block's portfolio: its days, net simple returns, those above cash, and turnover a day."""
 
     days: slice
     returns: Floats
+    excess: Floats
     turnover: Floats
 
 
@@ -77,12 +79,13 @@ def make_splits(dataset: Dataset, config: StudyConfig, plan: SearchPlan) -> tupl
     shift = dataset.first
     # Training rows lie before a block too, so that labels of the risk network are purged as well.
     risk = (RISK_HORIZON,) if config.allocation.volatility == "network" else ()
-    n_decisions, gaps = len(dataset.decisions) - shift, purge_of(config, *risk)
+    labels, embargo = labels_of(dataset.decisions[shift:], config, *risk)
+    n_decisions = len(labels)
     made: Sequence[folds.PurgedFold | folds.CombinatorialFold]
     if plan.splitter == "kfold":
-        made = folds.purged_kfold(n_decisions, plan.blocks, **gaps)
+        made = folds.purged_kfold(labels, plan.blocks, embargo)
     else:
-        made = folds.combinatorial_purged(n_decisions, plan.blocks, plan.held_out, **gaps)
+        made = folds.combinatorial_purged(labels, plan.blocks, plan.held_out, embargo)
     splits = tuple(
         Split(
             fold.train_rows() + shift,
@@ -119,7 +122,7 @@ def mean_rank_ic(daily: Floats) -> float:
 
 
 def sharpe_or_zero(returns: Floats) -> float:
-    """Annual Sharpe ratio; 0 where it is not defined."""
+    """Annual Sharpe ratio of returns above cash; 0 where it is not defined."""
     value = float(performance.sharpe(returns))
     return value if np.isfinite(value) else 0.0
 
@@ -150,7 +153,7 @@ def trade_block(
         safety=None if forecast.safety is None else forecast.safety[block],
         under=overlay,
     )
-    return BlockReturns(days, ledger.net_returns, ledger.turnover)
+    return BlockReturns(days, ledger.net_returns, ledger.excess_returns, ledger.turnover)
 
 
 def limit_excess(
@@ -219,7 +222,8 @@ class CrossValidation:
     ) -> tuple[TrialRecord, bool]:
         """Run splits until `report(split, value so far)` says to stop.
 
-        Returns the trial, and False if it was in the ledger and was not fitted again.
+        Returns the trial, and False if it was in the ledger and was not fitted again; a new one
+        is not written into it.
         """
         key = self.key(params)
         known = self.ledger.find(key)
@@ -231,8 +235,10 @@ class CrossValidation:
         stopped = False
         for start in range(0, len(self.splits), jobs):
             batch = range(start, min(start + jobs, len(self.splits)))
-            fits = (joblib.delayed(self._run_split)(number, config) for number in batch)
-            for number, (correlation, blocks) in zip(batch, self._parallel()(fits), strict=True):
+            fits = [partial(self._run_split, number, config) for number in batch]
+            for number, (correlation, blocks) in zip(
+                batch, run_in_threads(fits, jobs), strict=True
+            ):
                 done.add(correlation, blocks)
                 last = number == len(self.splits) - 1
                 pruned = report(number, done.value(self.plan.objective))
@@ -242,7 +248,6 @@ class CrossValidation:
             if stopped:
                 break
         record = done.record(key, self.data_hash, self.plan.model, params, self.config)
-        self.ledger.add(record)
         return record, True
 
     def _may_be_feasible(self, done: _Validated) -> bool:
@@ -267,9 +272,6 @@ class CrossValidation:
             self.dataset, forecast, volatility, block, config, overlay=self.plan.overlay
         )
 
-    def _parallel(self) -> joblib.Parallel:
-        return joblib.Parallel(n_jobs=self.config.jobs, prefer="threads")
-
 
 class _Validated:
     """The splits of a trial that were run; a day in several blocks counts with their mean."""
@@ -277,23 +279,26 @@ class _Validated:
     def __init__(self, dataset: Dataset, n_splits: int) -> None:
         self.dates, self.n_splits = dataset.dates, n_splits
         self.correlations: list[float] = []
-        self.total, self.turnover = np.zeros(len(self.dates)), np.zeros(len(self.dates))
-        self.count = np.zeros(len(self.dates))
+        self.total, self.above, self.turnover, self.count = np.zeros((4, len(self.dates)))
 
     def add(self, correlation: float, blocks: list[BlockReturns]) -> None:
         self.correlations.append(correlation)
         for block in blocks:
             self.total[block.days] += block.returns
+            self.above[block.days] += block.excess
             self.turnover[block.days] += block.turnover
             self.count[block.days] += 1
 
     def returns(self) -> Floats:
         return self.total[self.count > 0] / self.count[self.count > 0]
 
+    def excess(self) -> Floats:
+        return self.above[self.count > 0] / self.count[self.count > 0]
+
     def value(self, objective: str) -> float:
         if objective == "rank_ic":
             return float(np.mean(self.correlations))
-        return sharpe_or_zero(self.returns())
+        return sharpe_or_zero(self.excess())
 
     def over(self, config: StudyConfig) -> dict[str, float]:
         """Excess over the limits of the settings."""
@@ -307,7 +312,7 @@ class _Validated:
         days = np.flatnonzero(validated)
         span = slice(int(days[0]), int(days[-1]) + 1)
         daily = np.full(len(validated), np.nan)
-        daily[validated] = self.returns()
+        daily[validated] = self.excess()
         return TrialRecord(
             key=key,
             data=data,

@@ -8,9 +8,7 @@ side; they are evaluated in order, and no number depends on it.
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,18 +16,26 @@ from typing import Any
 import numpy as np
 import optuna
 import pandas as pd
-from optuna.storages import BaseStorage, InMemoryStorage, RDBStorage
 from optuna.trial import FrozenTrial, Trial, TrialState
 from skfolio.containers import AssetPanel
 
 from alphakeel.config import StudyConfig
 from alphakeel.errors import ConfigError, ConvergenceError, DataError
-from alphakeel.models.persistence import fingerprint
 from alphakeel.pipeline.dataset import prepare_dataset
 from alphakeel.pipeline.plan import Plan
-from alphakeel.progress import Progress
+from alphakeel.progress import KEPT, Progress
 from alphakeel.selection.cross_validation import CrossValidation, make_splits
 from alphakeel.selection.deflation import deflate
+from alphakeel.selection.search_database import (
+    STARTUP,
+    check_trials,
+    is_finished,
+    lock_folder,
+    open_study,
+    plain_database_errors,
+    study_name,
+    value_of,
+)
 from alphakeel.selection.search_space import (
     OBJECTIVES,
     Choice,
@@ -39,20 +45,11 @@ from alphakeel.selection.search_space import (
     default_space,
     settings_at,
 )
-from alphakeel.selection.trial_log import TrialLedger, TrialRecord
+from alphakeel.selection.trial_log import TrialLedger
 
-__all__ = [
-    "STARTUP",
-    "lock_folder",
-    "open_study",
-    "study_name",
-    "tune",
-]
+__all__ = ["tune"]
 
 Listener = Callable[[Progress], None]
-
-# Trials drawn at random, and never pruned, before anything is learned from them.
-STARTUP = 5
 
 
 def tune(
@@ -115,19 +112,27 @@ def tune(
     cv = CrossValidation(dataset, splits, config, plan, study_plan, ledger)
     with lock_folder(folder):
         study = open_study(folder, study_name(cv.key({}), plan, space), plan, len(splits))
-        trials = _run(study, cv, space, on_progress)
+        if folder is not None:
+            check_trials(study, cv, space, Path(folder) / "study.db")
+        with plain_database_errors(folder):
+            trials = _run(study, cv, space, on_progress, outlives=folder is not None)
     return _result(trials, cv, space, name)
 
 
 def _run(
-    study: optuna.Study, cv: CrossValidation, space: Space, on_progress: Listener | None
+    study: optuna.Study,
+    cv: CrossValidation,
+    space: Space,
+    on_progress: Listener | None,
+    *,
+    outlives: bool,
 ) -> list[FrozenTrial]:
     """Propose, run and report until the plan's number of trials is done."""
     plan = cv.plan
     for stale in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         study.tell(stale.number, state=TrialState.FAIL)
     while len(finished := _finished(study)) < plan.n_trials:
-        _tell_progress(on_progress, finished, plan)
+        _tell_progress(on_progress, finished, plan, outlives=outlives)
         seed = np.random.SeedSequence([cv.config.seed, len(finished)]).generate_state(1)[0]
         study.sampler = optuna.samplers.TPESampler(
             seed=int(seed), n_startup_trials=STARTUP, multivariate=False
@@ -145,27 +150,24 @@ def _run(
             trial.set_user_attr("reason", str(error))
             study.tell(trial, state=TrialState.FAIL)
             continue
-        trial.set_user_attr("reason", "" if fitted else "known from the ledger")
+        if fitted:
+            cv.ledger.add(record)
         trial.set_user_attr("key", record.key)
+        trial.set_user_attr("reason", "" if fitted else "known from the ledger")
         if not record.complete:
             study.tell(trial, state=TrialState.PRUNED)
             continue
         if plan.objective == "sharpe":
             for limit, excess in record.over.items():
                 trial.set_constraint(limit, excess)
-        study.tell(trial, _value(record, plan))
-    _tell_progress(on_progress, finished, plan)
+        study.tell(trial, value_of(record, plan))
+    _tell_progress(on_progress, finished, plan, outlives=outlives)
     return finished
 
 
 def _finished(study: optuna.Study) -> list[FrozenTrial]:
     """Trials that were not killed; one that was is proposed again."""
-    return [t for t in study.get_trials(deepcopy=False) if "reason" in t.user_attrs]
-
-
-def _value(record: TrialRecord, plan: SearchPlan) -> float:
-    value = record.rank_ic if plan.objective == "rank_ic" else record.sharpe
-    return value if np.isfinite(value) else 0.0
+    return [t for t in study.get_trials(deepcopy=False) if is_finished(t)]
 
 
 def _suggest(trial: Trial, space: Space) -> dict[str, Any]:
@@ -191,7 +193,11 @@ def _any_value(part: Any) -> Any:
 
 
 def _tell_progress(
-    on_progress: Listener | None, finished: list[FrozenTrial], plan: SearchPlan
+    on_progress: Listener | None,
+    finished: list[FrozenTrial],
+    plan: SearchPlan,
+    *,
+    outlives: bool,
 ) -> None:
     if on_progress is None:
         return
@@ -200,7 +206,10 @@ def _tell_progress(
     if complete:
         best = max(complete, key=_rank)
         detail += f", best {OBJECTIVES[plan.objective]} {best.value:.3f} (trial {best.number})"
-    on_progress(Progress("tuning", min(1.0, len(finished) / plan.n_trials), detail))
+    share = min(1.0, len(finished) / plan.n_trials)
+    on_progress(Progress("tuning", share, detail))
+    if outlives:
+        on_progress(Progress(KEPT, share, f"{len(finished)} of {plan.n_trials} trials"))
 
 
 def _rank(trial: FrozenTrial) -> tuple[float, float]:
@@ -265,65 +274,3 @@ def _trials_table(trials: list[FrozenTrial], cv: CrossValidation, space: Space) 
         row |= {part.name: trial.params.get(part.name) for part in space}
         rows.append({**row, "reason": trial.user_attrs["reason"]})
     return pd.DataFrame(rows)
-
-
-def study_name(key: str, plan: SearchPlan, space: Space) -> str:
-    """Name of a search: a fingerprint of all that decides it but the number of trials."""
-    parts = [repr(part) for part in space]
-    digest = fingerprint(key, plan.objective, plan.pruner, parts)[:12]
-    return f"{plan.model}-{plan.objective}-{plan.splitter}-{digest}"
-
-
-def open_study(
-    folder: str | Path | None, name: str, plan: SearchPlan, n_splits: int
-) -> optuna.Study:
-    """Open the study of this name, or create it."""
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    pruners: dict[str, Callable[[], optuna.pruners.BasePruner]] = {
-        "median": lambda: optuna.pruners.MedianPruner(n_startup_trials=STARTUP),
-        "hyperband": lambda: optuna.pruners.HyperbandPruner(
-            min_resource=1, max_resource=n_splits, reduction_factor=2
-        ),
-        "none": optuna.pruners.NopPruner,
-    }
-    storage: BaseStorage = InMemoryStorage()
-    try:
-        if folder is not None:
-            storage = RDBStorage(f"sqlite:///{Path(folder).resolve() / 'study.db'}")
-        return optuna.create_study(
-            study_name=name,
-            storage=storage,
-            direction="maximize",
-            pruner=pruners[plan.pruner](),
-            load_if_exists=True,
-        )
-    except Exception as error:  # SQLite and Optuna raise many kinds on a file that is no study
-        raise DataError(
-            f"{folder}/study.db cannot be used as a search's file ({type(error).__name__}); move "
-            "it away, or give another folder."
-        ) from error
-
-
-@contextmanager
-def lock_folder(folder: str | Path | None) -> Iterator[None]:
-    """Lock the folder for one search; a process that dies releases it."""
-    if folder is None:
-        yield
-        return
-    folder = Path(folder)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = sqlite3.connect(folder / ".lock", timeout=0.0, isolation_level=None)
-    except (OSError, sqlite3.Error) as error:
-        raise DataError(f"cannot use the folder {folder} for the search: {error}.") from error
-    try:
-        lock.execute("BEGIN EXCLUSIVE")
-    except sqlite3.Error as error:
-        lock.close()
-        raise DataError(
-            f"another search is at work in {folder}; wait for it, or give another folder."
-        ) from error
-    try:
-        yield
-    finally:
-        lock.close()

@@ -14,6 +14,7 @@ is compared with its own kind only.
 from __future__ import annotations
 
 import datetime as dt
+import errno
 import json
 import math
 import os
@@ -77,7 +78,8 @@ class TrialRecord:
     first, last : str
         First and last day of `returns`, ISO.
     returns : list of float
-        Net simple daily returns of the portfolio; NaN on days that no split validated.
+        Net simple daily returns of the portfolio above those of cash; NaN on days that no split
+        validated.
     study, date : str
         Of a run: fingerprint of data, settings and versions, and day of the first run, ISO.
     """
@@ -133,6 +135,26 @@ class TrialLedger:
         if self.path is not None:
             _append(self.path, _encoded(record))
         return True
+
+    def check_writable(self) -> None:
+        """Refuse a ledger that could not be appended to.
+
+        Raises
+        ------
+        DataError
+        """
+        if self.path is None:
+            return
+        place = self.path if self.path.exists() else self.path.parent
+        while not place.exists():
+            place = place.parent
+        if self.path.parent.exists() and not self.path.parent.is_dir():
+            reason = os.strerror(errno.ENOTDIR)
+        elif not os.access(place, os.W_OK):
+            reason = os.strerror(errno.EACCES)
+        else:
+            return
+        raise DataError(f"cannot write the trial to {self.path}: {reason}.")
 
     def find(self, key: str) -> TrialRecord | None:
         """The complete trial of this fingerprint, or None."""
@@ -234,7 +256,9 @@ def _append(path: Path, line: bytes) -> None:
         handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
         try:
             # One write to a file opened for appending: lines of two processes cannot mix.
-            os.write(handle, b"\n" + line if torn else line)
+            text = b"\n" + line if torn else line
+            if os.write(handle, text) < len(text):  # half a line, which says nothing of the rest
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             os.fsync(handle)
         finally:
             os.close(handle)
@@ -389,11 +413,11 @@ def _records(study: Study, date: str) -> list[TrialRecord]:
                     complete=True,
                     split_rank_ic=[correlation],
                     rank_ic=correlation,
-                    sharpe=float(performance.sharpe(ledger.net_returns)),
+                    sharpe=float(performance.sharpe(ledger.excess_returns)),
                     first=str(days[0]),
                     last=str(days[-1]),
-                    returns=rounded_returns(ledger.net_returns),
-                    gross_sharpe=float(performance.sharpe(ledger.gross_returns)),
+                    returns=rounded_returns(ledger.excess_returns),
+                    gross_sharpe=float(performance.sharpe(ledger.gross_returns - ledger.riskless)),
                     study=whole,
                     date=date,
                 )

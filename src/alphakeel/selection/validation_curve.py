@@ -20,9 +20,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, replace
+from functools import partial
 from typing import Any
 
-import joblib
 import numpy as np
 import pandas as pd
 from skfolio.containers import AssetPanel
@@ -31,9 +31,9 @@ from alphakeel.config import StudyConfig, config_to_dict
 from alphakeel.model_factory import LABELS
 from alphakeel.models.persistence import Store
 from alphakeel.pipeline.dataset import prepare_dataset
-from alphakeel.pipeline.fitting import Checkpoints, Forecast, study_key
+from alphakeel.pipeline.fitting import Checkpoints, Forecast, KeptFits, study_key
 from alphakeel.pipeline.plan import Plan
-from alphakeel.progress import Progress, Tracker
+from alphakeel.progress import Progress, Tracker, run_in_threads
 from alphakeel.selection.deflation import Deflation, deflate
 from alphakeel.selection.search_space import Space
 from alphakeel.selection.trial_log import TrialLedger
@@ -153,10 +153,11 @@ def _fit_points(
     pairs.sort(key=lambda pair: -points[pair[0]].work)
     resumed = checkpoints.begin()
     known = {pair: _load_fit(checkpoints, *pair) for pair in pairs}
+    finished = sum(forecasts is not None for forecasts in known.values())
     if resumed:
-        finished = sum(forecasts is not None for forecasts in known.values())
         with tracker.task("resuming", 0.0, f"{finished} of {len(pairs)} fits done"):
             pass
+    kept = KeptFits(checkpoints, tracker, len(pairs), finished)
 
     def run(number: int, seed: int) -> FitOutcome:
         point = points[number]
@@ -167,10 +168,10 @@ def _fit_points(
             if forecasts is None:
                 forecasts = runner.forecast(point.params, seed)
                 _save_fit(checkpoints, number, seed, forecasts)
+                kept.add_one()
             return runner.evaluate(forecasts)
 
-    parallel = joblib.Parallel(n_jobs=runner.config.jobs, prefer="threads")
-    done = parallel(joblib.delayed(run)(*pair) for pair in pairs)
+    done = run_in_threads([partial(run, *pair) for pair in pairs], runner.config.jobs)
     outcomes = dict(zip(pairs, done, strict=True))
     return [[outcomes[i, s] for s in range(point.seeds)] for i, point in enumerate(points)]
 
@@ -220,6 +221,7 @@ def _axis_table(
     for period in PERIODS:
         bands = ensemble(
             np.stack([mean.returns[period] for mean in own.values()], axis=1),
+            np.stack([mean.excess[period] for mean in own.values()], axis=1),
             np.stack([mean.correlations[period] for mean in own.values()], axis=1),
             **boot,
         )
@@ -278,7 +280,7 @@ def _deflation(
 ) -> Deflation:
     """Correct the best of an axis; trials have one network each, and are compared by one."""
     own = _outcomes_on(axis, points, [m[0] for m in members] if axis == "trials" else means)
-    returns = np.stack([outcome.returns[PERIODS[0]] for outcome in own.values()], axis=1)
+    returns = np.stack([outcome.excess[PERIODS[0]] for outcome in own.values()], axis=1)
     sharpes = [outcome.values(PERIODS[0])["sharpe"] for outcome in own.values()]
     return deflate(
         returns[:, int(np.argmax(sharpes))],

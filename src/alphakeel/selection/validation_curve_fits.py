@@ -19,7 +19,7 @@ from alphakeel.model_factory import LIMITED, NETWORKS
 from alphakeel.models.persistence import fingerprint
 from alphakeel.pipeline.dataset import Dataset
 from alphakeel.pipeline.fitting import Forecast, fit_and_score, volatility_of_block
-from alphakeel.pipeline.plan import Plan, purge_of
+from alphakeel.pipeline.plan import Plan, labels_of
 from alphakeel.pipeline.screening import screen_factors
 from alphakeel.selection.cross_validation import (
     deciding_settings,
@@ -82,13 +82,14 @@ class FitOutcome:
     forecast: dict[str, Forecast]
     correlations: dict[str, Floats]
     returns: dict[str, Floats]
+    excess: dict[str, Floats]
     turnover: dict[str, Floats]
 
     def values(self, period: str) -> dict[str, float]:
         """Mean Rank IC, annual Sharpe ratio and annual return; 0 where they are not defined."""
         return {
             "rank_ic": mean_rank_ic(self.correlations[period]),
-            "sharpe": sharpe_or_zero(self.returns[period]),
+            "sharpe": sharpe_or_zero(self.excess[period]),
             "annual_return": float(performance.annual_return(self.returns[period])),
         }
 
@@ -99,13 +100,17 @@ class CurveRunner:
     def __init__(self, dataset: Dataset, study: Plan, config: StudyConfig, plan: CurvePlan) -> None:
         self.dataset, self.config, self.plan = dataset, config, plan
         self.data_hash, self.versions = study.panel_hash, study.versions
-        gaps = purge_of(config)
+        labels, embargo = labels_of(dataset.decisions, config)
         n_decisions, first_test = len(dataset.decisions), study.tested.start
         # Labels of the last decisions before the test reach into it, so these validate nothing.
-        before = slice(dataset.first, first_test - gaps["purge"])
-        fit, block = split_validation(before, plan.validation_share, sum(gaps.values()))
+        before = slice(dataset.first, labels.known_before(labels.days[first_test]))
+        reach = dataset.lag + max(dataset.horizons) + embargo
+        fit, block = split_validation(
+            before, plan.validation_share, dataset.rows_ahead(reach, before)
+        )
         size = -(-(n_decisions - first_test) // plan.refits)
-        tested = walk_forward(n_decisions, first_test=first_test, test_size=size, **gaps)
+        starts = range(first_test, n_decisions, size)
+        tested = walk_forward(labels, starts=starts, embargo=embargo)
         self.blocks = {PERIODS[0]: block, PERIODS[1]: slice(first_test, n_decisions)}
         self.fits = [(PERIODS[0], slice(0, fit.stop), block)]
         self.fits += [(PERIODS[1], fold.train, fold.test) for fold in tested]
@@ -214,7 +219,7 @@ class CurveRunner:
             over=limit_excess(mean.returns[period], mean.turnover[period], limits),
             first=first,
             last=last,
-            returns=rounded_returns(mean.returns[period]),
+            returns=rounded_returns(mean.excess[period]),
         )
 
     def ends(self, period: str) -> tuple[str, str]:
@@ -242,6 +247,7 @@ class CurveRunner:
                 for p, block in self.blocks.items()
             },
             returns={p: own.returns for p, own in traded.items()},
+            excess={p: own.excess for p, own in traded.items()},
             turnover={p: own.turnover for p, own in traded.items()},
         )
 
@@ -336,18 +342,25 @@ def paired_gains(runs: pd.DataFrame, metric: str) -> tuple[list[int], Floats, Fl
 
 
 def ensemble(
-    returns: Floats, correlations: Floats, *, level: float, n_bootstrap: int, seed: int
+    returns: Floats,
+    excess: Floats,
+    correlations: Floats,
+    *,
+    level: float,
+    n_bootstrap: int,
+    seed: int,
 ) -> pd.DataFrame:
     """Block-bootstrap intervals of the ensembles' metrics, one row a degree.
 
-    Studentised for Sharpe ratios, percentiles for Rank IC and annual return. Simple returns are
-    (n_days, n_degrees), Rank ICs (n_decisions, n_degrees); decisions with a NaN are left out.
+    Studentised for Sharpe ratios, which are of the excess returns; percentiles for Rank IC and
+    annual return. Simple returns are (n_days, n_degrees), Rank ICs (n_decisions, n_degrees);
+    decisions with a NaN are left out.
     """
     known = correlations[np.isfinite(correlations).all(axis=1)]
     draws: dict[str, Any] = {"level": level, "n_bootstrap": n_bootstrap, "seed": seed}
     by_metric: dict[str, Sequence[bootstrap.Interval | SharpeEstimate]] = {
         "rank_ic": bootstrap.bootstrap_intervals(_mean, known, **draws),
-        "sharpe": sharpe_intervals(returns, **draws),
+        "sharpe": sharpe_intervals(excess, **draws),
         "annual_return": bootstrap.bootstrap_intervals(performance.annual_return, returns, **draws),
     }
     columns: dict[str, list[float]] = {}

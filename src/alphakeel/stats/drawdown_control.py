@@ -60,6 +60,11 @@ class ControlInputs:
         First day that each decision earns, as a row of `growth`; the last entry is the end.
     seen : ndarray of shape (n_decisions,) of int
         Days of `growth` that are known when the decision is made; at most `first`.
+    held : ndarray of shape (n_days, n_portfolios) of bool, optional
+        False on days that a portfolio does not have, where decisions of several portfolios side by
+        side are of unequal length: they follow its own days before the next decision, with the
+        growth of the last of those. Neither the days that are known nor those of the peak count
+        them: portfolios have as many days less to see as `seen` is before `first`.
     """
 
     ceiling: Floats
@@ -68,6 +73,7 @@ class ControlInputs:
     turnover: Floats
     first: Rows
     seen: Rows
+    held: NDArray[np.bool_] | None = None
 
     def __post_init__(self) -> None:
         """Refuse a decision that would know a day that it has not seen."""
@@ -82,6 +88,28 @@ class ControlInputs:
         if (self.seen > self.first[:-1]).any() or (self.seen < 0).any():
             row = int(np.argmax((self.seen > self.first[:-1]) | (self.seen < 0)))
             raise DataError(f"decision {row} knows days that it earns itself")
+        if self.held is not None and self.held.shape != np.shape(self.growth):
+            raise DataError(
+                f"held has shape {self.held.shape}; give that of growth, {np.shape(self.growth)}"
+            )
+
+    def windows(self, peak_days: int) -> tuple[Rows, Rows]:
+        """First and last known row of wealth in the window of each peak, by decision."""
+        if self.held is None:
+            last = np.asarray(self.seen, dtype=np.intp)[:, None]
+            return np.maximum(last - peak_days + 1, 0), last
+        # Wealth on a row is that after so many of the portfolio's own days.
+        own = np.zeros((len(self.held) + 1, self.held.shape[1]), dtype=np.intp)
+        np.cumsum(self.held, axis=0, out=own[1:])
+        first = np.asarray(self.first[:-1])
+        ends = np.maximum(own[first] - (first - self.seen)[:, None], 0)
+        columns = zip(own.T, ends.T, strict=True)
+        found = [
+            [np.searchsorted(days, np.maximum(row, 0)) for row in (end - peak_days + 1, end)]
+            for days, end in columns
+        ]
+        oldest, last = (np.stack(part, axis=1) for part in zip(*found, strict=True))
+        return oldest, last
 
 
 class ControlledPath(NamedTuple):
@@ -156,14 +184,14 @@ def control_drawdown(
     exposure, cushion = np.zeros_like(ceiling), np.ones_like(ceiling)
     peak = np.zeros(ceiling.shape, dtype=np.intp)
     columns, before = np.arange(n_portfolios), np.zeros(n_portfolios)
+    oldest, known = inputs.windows(peak_days)
     for t in range(n_decisions):
-        seen, start, stop = int(inputs.seen[t]), int(inputs.first[t]), int(inputs.first[t + 1])
+        start, stop = int(inputs.first[t]), int(inputs.first[t + 1])
         if limit is None:
             held = ceiling[t].copy()
         else:
-            oldest = max(0, seen - peak_days + 1)
-            peak[t] = oldest + wealth[oldest : seen + 1].argmax(axis=0)
-            now = np.maximum(wealth[seen], RUIN)
+            peak[t] = _highest(wealth, oldest[t], known[t])
+            now = np.maximum(wealth[known[t], columns], RUIN)
             cushion[t] = np.maximum(1.0 - (1.0 - limit) * wealth[peak[t], columns] / now, 0.0)
             held = np.minimum(ceiling[t], cushion[t] * rate[t])
         if t > 0 or from_cash:
@@ -174,6 +202,16 @@ def control_drawdown(
         wealth[start + 1 : stop + 1] = opening * (1.0 + held * growth[start:stop])
         exposure[t], before = held, held
     return ControlledPath(exposure, cushion, wealth, peak)
+
+
+def _highest(wealth: Floats, oldest: Rows, last: Rows) -> Rows:
+    """Row of the highest wealth of each portfolio's window; one window may serve all."""
+    low, high = int(oldest.min()), int(last.max())
+    span = wealth[low : high + 1]
+    if len(oldest) > 1:
+        rows = np.arange(low, high + 1)[:, None]
+        span = np.where((rows >= oldest) & (rows <= last), span, -np.inf)
+    return low + span.argmax(axis=0)
 
 
 def drawdown_slopes(
@@ -190,8 +228,8 @@ def drawdown_slopes(
     The chain rule backwards through every decision: what is risked today moves the wealth, and with
     it the exposure, of every later one. Other arguments as they were for `control_drawdown`.
     """
-    first, seen, growth, held = inputs.first, inputs.seen, inputs.growth, path.exposure
-    columns = np.arange(held.shape[1])
+    first, growth, held = inputs.first, inputs.growth, path.exposure
+    columns, known = np.arange(held.shape[1]), inputs.windows(PEAK_DAYS)[1]
     before = np.concatenate([np.zeros_like(held[:1]), held[:-1]])
     smaller, side, less = np.minimum(held, before), np.sign(held - before), held < before
     traded = np.abs(held - before) + smaller * inputs.turnover
@@ -218,7 +256,7 @@ def drawdown_slopes(
             of_held[t - 1] += of_traded[t] * again[t]
         if limit is not None:
             of_wealth[path.peak[t], columns] += of_held[t] * of_high[t]
-            of_wealth[int(seen[t])] += of_held[t] * of_now[t]
+            of_wealth[known[t], columns] += of_held[t] * of_now[t]
     return ControlSlopes(
         ceiling=np.where(capped, of_held, 0.0),
         rate=np.where(capped, 0.0, of_held * path.cushion),
@@ -236,7 +274,7 @@ def _cushion_slopes(
         return np.ones(none.shape, dtype=np.bool_), none, none
     capped = inputs.ceiling <= path.cushion * inputs.rate
     pressed = np.where(capped | (path.cushion <= 0.0), 0.0, inputs.rate) * (1.0 - limit)
-    wealth = path.wealth[inputs.seen]
+    wealth = np.take_along_axis(path.wealth, inputs.windows(PEAK_DAYS)[1], axis=0)
     now = np.maximum(wealth, RUIN)
     high = np.take_along_axis(path.wealth, path.peak, axis=0)
     return capped, np.where(wealth > RUIN, pressed * high / (now * now), 0.0), -pressed / now

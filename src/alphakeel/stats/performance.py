@@ -133,11 +133,16 @@ def information_ratio(
 
 
 def summary(
-    returns: ArrayLike, benchmark: ArrayLike | None = None, turnover: ArrayLike | None = None
+    returns: ArrayLike,
+    benchmark: ArrayLike | None = None,
+    turnover: ArrayLike | None = None,
+    *,
+    riskless: ArrayLike | None = None,
 ) -> dict[str, float]:
     """Every figure of one strategy, by name; a benchmark adds `beta` and `information_ratio`.
 
     `turnover` (the share of wealth traded per day) adds `annual_turnover`, its mean times 252.
+    The Sharpe ratio is of the returns less `riskless`, the return of cash of each day.
     """
     r = check_returns(returns)
     if r.ndim != 1:
@@ -145,7 +150,7 @@ def summary(
     figures: dict[str, Statistic] = {
         "annual_return": annual_return(r),
         "annual_volatility": annual_volatility(r),
-        "sharpe": sharpe(r),
+        "sharpe": sharpe(r if riskless is None else r - np.asarray(riskless)),
         "sortino": sortino(r),
         "max_drawdown": max_drawdown(r),
         "calmar": calmar(r),
@@ -214,14 +219,20 @@ def turnover(weights: ArrayLike, previous: ArrayLike | None = None) -> Array:
 
 
 def held_path(
-    weights: ArrayLike, returns: ArrayLike, *, cost_per_side: float = 0.0
+    weights: ArrayLike,
+    returns: ArrayLike,
+    *,
+    cost_per_side: float = 0.0,
+    held: NDArray[np.bool_] | None = None,
 ) -> tuple[Array, Array]:
     """Daily net returns of a portfolio that is rebalanced every few days and drifts in between.
 
     `weights` (n_steps, n_assets) are held after each step's trade, the rest is cash that earns
     nothing; `returns` are (n_steps, n_days, n_assets), NaN counts as 0. `cost_per_side` is taken
-    from wealth before the first day of a step. The turnover of a step is the sum of absolute trades
-    over wealth, both sides, against the weights as they drifted; the first trade comes from cash.
+    from wealth before the first day of a step. Of a step that is shorter than the longest the last
+    days do not count: there `held` (n_steps, n_days) is False, and returns are 0. The turnover of a
+    step is the sum of absolute trades over wealth, both sides, against the weights as they drifted;
+    the first trade comes from cash.
 
     Examples
     --------
@@ -244,7 +255,8 @@ def held_path(
     previous = np.concatenate([np.ones((len(value), 1)), value[:, :-1]], axis=1)
     gains = value / np.where(previous > 0.0, previous, 1.0)
     gains[:, 0] *= 1.0 - cost_per_side * traded
-    return (gains - 1.0).ravel(), traded
+    net = gains - 1.0
+    return (net.ravel() if held is None else net[held]), traded
 
 
 def check_level(level: float) -> None:

@@ -1,10 +1,10 @@
 """Which decision dates train and which test: integers only.
 
-Row t stands for a decision date. Its label is the return from row ``t + lag`` to row
-``t + lag + horizon``, known at row ``t + purge`` with ``purge = lag + horizon``, counted in rows
-and rounded up where rows are every fifth date, say. So **a training row t comes before the first
-test row s only if t + purge < s**: the last training label is known at row ``s - 1``. A smaller
-purge would let prices from inside the test into the training labels.
+A row stands for a decision, on some *day*; days count trading days, and rows may lie any number of
+days apart. What a row is judged by, its label, is known on the day `ends`: the forward return of a
+decision on day d from ``d + lag`` to ``d + lag + horizon``, say. So **a row trains for a test whose
+first row is decided on day s only if its label ends before s**. Anything later would let prices
+from inside the test into the training labels. An embargo leaves out further days.
 """
 
 from __future__ import annotations
@@ -21,22 +21,72 @@ from alphakeel.errors import ConfigError
 __all__ = [
     "CombinatorialFold",
     "Fold",
+    "Labels",
     "PurgedFold",
     "combinatorial_purged",
     "purge_length",
     "purged_kfold",
+    "rows_ahead",
     "split_validation",
     "walk_forward",
 ]
 
+Days = NDArray[np.intp]
+
+
+@dataclass(frozen=True, eq=False)
+class Labels:
+    """The day on which each row is decided, and the one on which all that it is judged by is known.
+
+    Attributes
+    ----------
+    days : ndarray of shape (n_rows,) of int
+        Increasing.
+    ends : ndarray of shape (n_rows,) of int
+    """
+
+    days: Days
+    ends: Days
+
+    @classmethod
+    def of(cls, days: Days, *, lag: int, horizons: Sequence[int]) -> Labels:
+        """Labels of decisions: the longest forward return, and what is held until the next trade.
+
+        Examples
+        --------
+        >>> Labels.of(np.array([0, 5, 30]), lag=1, horizons=(5, 20)).ends
+        array([21, 31, 51])
+        """
+        days = np.asarray(days, dtype=np.intp)
+        ends = days + (lag + max(horizons))
+        ends[:-1] = np.maximum(ends[:-1], days[1:] + lag)
+        return cls(days, ends)
+
+    @classmethod
+    def even(cls, n_rows: int, purge: int) -> Labels:
+        """A row on every day, each with a label that reaches `purge` days ahead."""
+        _at_least(purge=(purge, 0))
+        days = np.arange(n_rows, dtype=np.intp)
+        return cls(days, days + purge)
+
+    def __len__(self) -> int:
+        return len(self.days)
+
+    def since(self, row: int) -> Labels:
+        """The labels from a row on."""
+        return Labels(self.days[row:], self.ends[row:])
+
+    def known_before(self, day: int) -> int:
+        """Number of rows, from the first on, whose labels end before a day."""
+        return int(np.searchsorted(np.maximum.accumulate(self.ends), day))
+
 
 @dataclass(frozen=True)
 class Fold:
-    """A block of test rows and the rows that train for it; ``train.stop + purge <= test.start``."""
+    """A block of test rows and the rows that train for it: their labels end before it begins."""
 
     train: slice
     test: slice
-    purge: int
 
 
 @dataclass(frozen=True)
@@ -45,8 +95,6 @@ class PurgedFold:
 
     train: tuple[slice, ...]
     test: slice
-    purge: int
-    embargo: int
 
     def train_rows(self) -> NDArray[np.intp]:
         """Return the training rows as one increasing array of indices."""
@@ -60,8 +108,6 @@ class CombinatorialFold:
     train: tuple[slice, ...]
     test: tuple[slice, ...]  # neighbouring blocks are not joined
     blocks: tuple[int, ...]  # number of each test block among all, from 0
-    purge: int
-    embargo: int
 
     def train_rows(self) -> NDArray[np.intp]:
         """Return the training rows as one increasing array of indices."""
@@ -73,9 +119,9 @@ class CombinatorialFold:
 
 
 def purge_length(*, lag: int, horizons: Sequence[int], step: int = 1) -> int:
-    """Rows that a training label reaches ahead, rounded up: the one formula behind every purge.
+    """Rows that a label reaches ahead where rows lie `step` days apart, rounded up.
 
-    `lag` and the longest of `horizons` are in days, `step` in days between two rows.
+    `lag` and the longest of `horizons` are in days.
 
     Examples
     --------
@@ -85,86 +131,119 @@ def purge_length(*, lag: int, horizons: Sequence[int], step: int = 1) -> int:
     return -(-(lag + max(horizons)) // step)
 
 
-def walk_forward(
-    n_dates: int,
-    *,
-    first_test: int,
-    test_size: int,
-    purge: int,
-    embargo: int = 0,
-    train_size: int | None = None,
-) -> tuple[Fold, ...]:
-    """Consecutive test blocks from `first_test` to the last row, trained on the rows before them.
+def rows_ahead(days: Days, span: int) -> int:
+    """Rows until `span` days have passed, rounded up, where that takes the most of them.
 
-    Training stops at ``test.start - purge - embargo``. `train_size` caps its rows (rolling); by
-    default all the past trains (expanding). The last block may be shorter than `test_size`.
+    So many rows overlap at most in what they say of the next `span` days: the lags of a
+    Newey-West variance, and the purge of a model that knows no days.
 
     Examples
     --------
-    >>> for fold in walk_forward(10, first_test=6, test_size=3, purge=2):
+    >>> rows_ahead(np.arange(0, 100, 5), 21), rows_ahead(np.array([0, 5, 9, 10, 15, 20]), 5)
+    (5, 2)
+    """
+    days = np.asarray(days)
+    if not len(days):
+        return 1
+    reach = np.searchsorted(days, days + span) - np.arange(len(days))
+    return int(reach.max())
+
+
+def walk_forward(
+    labels: Labels,
+    *,
+    starts: Sequence[int],
+    embargo: int = 0,
+    train_days: int | None = None,
+) -> tuple[Fold, ...]:
+    """Consecutive test blocks up to the last row, each trained on the rows before it.
+
+    Parameters
+    ----------
+    labels : Labels
+        Of all rows.
+    starts : sequence of int
+        First row of each test block, in order.
+    embargo : int, default=0
+        Days left out between the end of the training labels and the first day of a test.
+    train_days : int, optional
+        Length of the training window (rolling); by default all the past trains (expanding).
+
+    Examples
+    --------
+    >>> for fold in walk_forward(Labels.even(10, purge=2), starts=(6, 9)):
     ...     print(fold.train, fold.test)
     slice(0, 4, None) slice(6, 9, None)
     slice(0, 7, None) slice(9, 10, None)
     """
-    _at_least(test_size=(test_size, 1), purge=(purge, 0), embargo=(embargo, 0))
-    if train_size is not None:
-        _at_least(train_size=(train_size, 1))
-    if not 0 < first_test < n_dates:
-        raise ConfigError(
-            f"the first test row {first_test} must lie after row 0 and before the last of "
-            f"{n_dates} rows; start the test earlier or bring more dates."
-        )
-    gap = purge + embargo
-    if first_test <= gap:
-        raise ConfigError(
-            f"no training rows: the test starts at row {first_test}, and the purge of {purge} and "
-            f"embargo of {embargo} rows leave nothing before it; start the test after row {gap}."
-        )
-    folds = []
-    for start in range(first_test, n_dates, test_size):
-        stop = start - gap
-        oldest = 0 if train_size is None else max(0, stop - train_size)
-        test = slice(start, min(start + test_size, n_dates))
-        folds.append(Fold(train=slice(oldest, stop), test=test, purge=purge))
+    _at_least(embargo=(embargo, 0))
+    if train_days is not None:
+        _at_least(train_days=(train_days, 1))
+    folds, n_rows = [], len(labels)
+    for start, stop in zip(starts, (*starts[1:], n_rows), strict=True):
+        if not 0 < start < stop <= n_rows:
+            raise ConfigError(
+                f"the test row {start} must lie after row 0 and before the last of {n_rows} rows; "
+                "start the test earlier or bring more dates."
+            )
+        first = labels.days[start]
+        last = labels.known_before(first - embargo)
+        if last < 1:
+            raise ConfigError(
+                f"no training rows: the test starts at row {start}, on day {first}, and labels "
+                f"that end by then, with an embargo of {embargo} days, leave nothing before it; "
+                f"start the test later (the first label ends on day {labels.ends[0]})."
+            )
+        oldest = 0
+        if train_days is not None:
+            since = labels.days[last - 1] - train_days
+            oldest = int(np.searchsorted(labels.days, since, side="right"))
+        folds.append(Fold(train=slice(oldest, last), test=slice(start, stop)))
     return tuple(folds)
 
 
-def purged_kfold(
-    n_dates: int, n_folds: int, purge: int, embargo: int = 0
-) -> tuple[PurgedFold, ...]:
+def purged_kfold(labels: Labels, n_folds: int, embargo: int = 0) -> tuple[PurgedFold, ...]:
     """Cut the rows into blocks; each is tested once, by what was trained on both sides of it.
 
     Training rows whose label overlaps a label of the test are left out: before the block those
-    with ``t + purge >= test.start``, after it those with ``t < test.stop + purge``. The embargo
-    leaves out further rows after that, against the serial correlation of features. López de Prado
-    (2018), Advances in Financial Machine Learning, Wiley, chapter 7.
+    whose label ends in it, after it those decided before the last label of the block has ended. The
+    embargo leaves out further days after that, against the serial correlation of features. López de
+    Prado (2018), Advances in Financial Machine Learning, Wiley, chapter 7.
 
     Examples
     --------
-    >>> purged_kfold(12, 3, purge=1, embargo=1)[1].train
+    >>> purged_kfold(Labels.even(12, purge=1), 3, embargo=1)[1].train
     (slice(0, 3, None), slice(10, 12, None))
     """
-    _at_least(n_folds=(n_folds, 2), purge=(purge, 0), embargo=(embargo, 0))
-    if n_dates < n_folds:
-        raise ConfigError(f"{n_dates} rows cannot be cut into {n_folds} blocks.")
-    edges = [n_dates * k // n_folds for k in range(n_folds + 1)]
+    _at_least(n_folds=(n_folds, 2), embargo=(embargo, 0))
+    n_rows = len(labels)
+    if n_rows < n_folds:
+        raise ConfigError(f"{n_rows} rows cannot be cut into {n_folds} blocks.")
+    edges = [n_rows * k // n_folds for k in range(n_folds + 1)]
     folds = []
     for number in range(n_folds):
         test = slice(edges[number], edges[number + 1])
-        sides = (slice(0, test.start - purge), slice(test.stop + purge + embargo, n_dates))
-        train = tuple(side for side in sides if side.start < side.stop)
+        before, after = _clear_of(labels, test, embargo)
+        train = tuple(s for s in (slice(0, before), slice(after, n_rows)) if s.start < s.stop)
         if not train:
             raise ConfigError(
                 f"block {number + 1} of {n_folds} (rows {test.start} to {test.stop - 1} of "
-                f"{n_dates}) has no training rows after a purge of {purge} and an embargo of "
-                f"{embargo}; use more blocks or more dates."
+                f"{n_rows}) has no training rows after the purge and an embargo of "
+                f"{embargo} days; use more blocks or more dates."
             )
-        folds.append(PurgedFold(train=train, test=test, purge=purge, embargo=embargo))
+        folds.append(PurgedFold(train=train, test=test))
     return tuple(folds)
 
 
+def _clear_of(labels: Labels, test: slice, embargo: int) -> tuple[int, int]:
+    """Rows that may train for a block: those before the first number, those from the second on."""
+    before = labels.known_before(labels.days[test.start])
+    known = labels.ends[test].max() + embargo
+    return before, int(np.searchsorted(labels.days, known, side="right"))
+
+
 def combinatorial_purged(
-    n_dates: int, n_blocks: int, n_test_blocks: int, purge: int, embargo: int = 0
+    labels: Labels, n_blocks: int, n_test_blocks: int, embargo: int = 0
 ) -> tuple[CombinatorialFold, ...]:
     """Cut the rows into blocks; every choice of a few of them is tested by what the rest trained.
 
@@ -173,16 +252,14 @@ def combinatorial_purged(
 
     Parameters
     ----------
-    n_dates : int
-        Rows in all.
+    labels : Labels
+        Of all rows.
     n_blocks : int
         Blocks, at least 2; their sizes differ by one row at most.
     n_test_blocks : int
         Blocks that test in each fold, from 1 to ``n_blocks - 1``.
-    purge : int
-        Rows that a label reaches ahead, ``lag + horizon``.
     embargo : int, default=0
-        Further rows left out after each test block.
+        Further days left out after each test block.
 
     Returns
     -------
@@ -200,8 +277,8 @@ def combinatorial_purged(
     Rows after a test block train for it, which no trader could have done: for choosing settings,
     never for stating a result.
 
-    `skfolio.model_selection.CombinatorialPurgedCV` gives the same folds where `n_dates` is a
-    multiple of `n_blocks` (a test compares them). Otherwise it adds the remainder to the last
+    `skfolio.model_selection.CombinatorialPurgedCV` gives the same folds where the number of rows is
+    a multiple of `n_blocks` (a test compares them). Otherwise it adds the remainder to the last
     block; it refuses a single test block, and it hands out folds without training rows.
 
     References
@@ -210,7 +287,7 @@ def combinatorial_purged(
 
     Examples
     --------
-    >>> for fold in combinatorial_purged(12, 3, 2, purge=1):
+    >>> for fold in combinatorial_purged(Labels.even(12, purge=1), 3, 2):
     ...     print(fold.blocks, fold.train_rows())
     (0, 1) [ 9 10 11]
     (0, 2) [5 6]
@@ -220,24 +297,25 @@ def combinatorial_purged(
         raise ConfigError(
             f"{n_test_blocks} test blocks of {n_blocks}: test at least one and train on one."
         )
-    if purge < 0 or embargo < 0:
-        raise ConfigError(f"purge and embargo must be at least 0, got {purge} and {embargo}.")
-    if n_dates < n_blocks:
-        raise ConfigError(f"{n_dates} rows cannot be cut into {n_blocks} blocks.")
-    edges = [n_dates * k // n_blocks for k in range(n_blocks + 1)]
+    _at_least(embargo=(embargo, 0))
+    n_rows = len(labels)
+    if n_rows < n_blocks:
+        raise ConfigError(f"{n_rows} rows cannot be cut into {n_blocks} blocks.")
+    edges = [n_rows * k // n_blocks for k in range(n_blocks + 1)]
     folds = []
     for blocks in combinations(range(n_blocks), n_test_blocks):
         test = tuple(slice(edges[k], edges[k + 1]) for k in blocks)
-        free = np.ones(n_dates, dtype=np.bool_)
+        free = np.ones(n_rows, dtype=np.bool_)
         for part in test:
-            free[max(0, part.start - purge) : part.stop + purge + embargo] = False
+            before, after = _clear_of(labels, part, embargo)
+            free[before:after] = False
         if not free.any():
             raise ConfigError(
                 f"testing blocks {', '.join(map(str, blocks))} of {n_blocks} leaves no training "
-                f"rows after a purge of {purge} and an embargo of {embargo}; use more blocks, "
+                f"rows after the purge and an embargo of {embargo} days; use more blocks, "
                 "fewer test blocks or more dates."
             )
-        folds.append(CombinatorialFold(_runs(free), test, blocks, purge, embargo))
+        folds.append(CombinatorialFold(_runs(free), test, blocks))
     return tuple(folds)
 
 

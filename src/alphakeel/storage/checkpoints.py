@@ -37,10 +37,12 @@ __all__ = [
     "folder_all_or_nothing",
     "from_json",
     "library_versions",
+    "made_by",
     "pack_arrays",
     "read_arrays",
     "to_json",
     "write_atomically",
+    "write_once",
 ]
 
 Arrays = Mapping[str, NDArray[Any]]
@@ -117,6 +119,32 @@ def write_atomically(path: Path, data: bytes, *, durable: bool) -> None:
     except BaseException:
         Path(scratch).unlink(missing_ok=True)
         raise
+
+
+def write_once(path: Path, data: bytes) -> bool:
+    """Write a file whole, unless there is one: False then. It survives a power cut.
+
+    Of several processes that write the same file at once, one does.
+    """
+    _clear_leftovers(path.parent)
+    handle, scratch = tempfile.mkstemp(prefix=_scratch("writing"), dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(scratch, 0o644)
+        try:
+            os.link(scratch, path)
+        except FileExistsError:
+            return False
+        except OSError:  # a file system without links
+            if path.exists():
+                return False
+            os.replace(scratch, path)
+        return True
+    finally:
+        Path(scratch).unlink(missing_ok=True)
 
 
 def _here() -> str:
@@ -223,7 +251,7 @@ def library_versions() -> dict[str, str]:
 
 
 @cache
-def _made_by() -> str:
+def made_by() -> str:
     """Fingerprint of code and library versions: checkpoints of others do not count."""
     digest = hashlib.sha256(_canonical(library_versions()))
     for path in sorted(Path(__file__).parents[1].rglob("*.py")):
@@ -292,7 +320,7 @@ class DiskStore:
         if not whole or header["key"] != key:
             _ignore(path, "its checksum does not match its content")
             return None
-        if header["format_version"] != FORMAT_VERSION or header["made_by"] != _made_by():
+        if header["format_version"] != FORMAT_VERSION or header["made_by"] != made_by():
             return None
         return ModelState(arrays, header["meta"])
 
@@ -301,7 +329,7 @@ class DiskStore:
         path = self._path(key)
         header = {
             "format_version": FORMAT_VERSION,
-            "made_by": _made_by(),
+            "made_by": made_by(),
             "key": key,
             "meta": state.meta,
         }

@@ -24,7 +24,7 @@ from alphakeel.storage.checkpoints import folder_all_or_nothing
 
 __all__ = ["load_dataset", "save_dataset"]
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 _ARRAYS = (
     "sample",
     "price",
@@ -84,7 +84,6 @@ def save_dataset(dataset: Dataset, folder: str | Path) -> Path:
         "families": list(dataset.families),
         "market_names": list(dataset.market_names),
         "lag": dataset.lag,
-        "step": dataset.step,
         "horizons": list(dataset.horizons),
         "shapes": {name: list(getattr(dataset, name).shape) for name in _ARRAYS},
         "provenance": {
@@ -153,7 +152,6 @@ def load_dataset(folder: str | Path) -> Dataset:
         market_names=tuple(about["market_names"]),
         horizons=tuple(about["horizons"]),
         lag=about["lag"],
-        step=about["step"],
         **arrays,
     )
 

@@ -1,4 +1,8 @@
-"""Run folders: settings, versions, data hash, tables, series and fitted models; never code."""
+"""Run folders: settings, versions, data hash, tables, series and fitted models; never code.
+
+Two equal runs give the same bytes in every file but `TIMINGS`, whatever interrupted them and
+however many fits ran at a time.
+"""
 
 from __future__ import annotations
 
@@ -14,22 +18,32 @@ import pandas as pd
 
 from alphakeel.config import config_to_dict, config_to_toml
 from alphakeel.data.spreadsheets import write_csv
-from alphakeel.pipeline.fitting import ModelResult, study_key
+from alphakeel.pipeline.fitting import IDLE, ModelResult, study_key
 from alphakeel.results import Study
-from alphakeel.storage.checkpoints import DiskStore, folder_all_or_nothing
+from alphakeel.storage.checkpoints import DiskStore, checksum, folder_all_or_nothing
 from alphakeel.storage.saved_models import save_model
 
 __all__ = [
+    "TIMINGS",
+    "CHECKSUMS",
+    "file_hash",
     "forget_progress",
     "run_id",
     "save_run",
+    "slug",
     "summary_json",
+    "write_checksums",
 ]
+
+# The one file that differs between equal runs.
+TIMINGS = "timings.json"
+# The file with the SHA-256 of the other files of a run.
+CHECKSUMS = "checksums.json"
 
 
 def run_id(study: Study) -> str:
     """Name of a run: the date, and eight characters of a hash of data, settings and versions."""
-    key = json.dumps([study.data_hash, config_to_dict(study.config), study.versions])
+    key = json.dumps([study.data_hash, _settings(study), study.versions])
     return f"{dt.date.today().isoformat()}-{hashlib.sha256(key.encode()).hexdigest()[:8]}"
 
 
@@ -57,9 +71,11 @@ def save_run(
     -------
     Path
         The folder of the run: ``study.toml`` (the settings, ready to run again), ``run.json``
-        (versions, data hash, dates, timings, notes), ``tables/`` (CSV, and one ``tables.json``),
+        (versions, data hash, dates, notes), ``timings.json`` (seconds of each stage, fits at a
+        time: the one file in which equal runs differ), ``tables/`` (CSV, and one ``tables.json``),
         ``series/`` (daily returns, wealth and weights of each strategy; scores and IC of each
-        model), ``models/`` (every fit, as `load_model` reads it) and ``cleaning_ledger.csv``.
+        model), ``models/`` (every fit, as `load_model` reads it), ``cleaning_ledger.csv`` and
+        ``checksums.json`` (SHA-256 of every other file, which `storage.saved_runs` checks).
 
     Raises
     ------
@@ -71,11 +87,15 @@ def save_run(
         _write(study, scratch)
         if more is not None:
             more(scratch)
+        write_checksums(scratch)
     return target
 
 
 def forget_progress(study: Study, store: DiskStore) -> None:
-    """Delete the checkpoints of a study whose run is saved."""
+    """Delete the checkpoints of a study whose run is saved: it has the fits itself."""
+    for model in study.models.values():
+        for key in model.keys:
+            store.discard(f"fit-{key}")
     store.discard(study_key(study.data_hash, config_to_dict(study.config), study.versions))
 
 
@@ -83,7 +103,7 @@ def summary_json(study: Study) -> dict[str, Any]:
     """The study in plain values for JSON: fractions, ISO dates, null for NaN."""
     return {
         "name": study.name,
-        "settings": config_to_dict(study.config),
+        "settings": _settings(study),
         "data_hash": study.data_hash,
         "versions": study.versions,
         "test_start": str(study.dates[study.test][0]),
@@ -100,6 +120,12 @@ def summary_json(study: Study) -> dict[str, Any]:
         "tables": {name: _records(table) for name, table in study.tables().items()},
         "notes": list(study.notes),
     }
+
+
+def _settings(study: Study) -> dict[str, Any]:
+    """The settings in plain values, without those that nothing but timings depend on."""
+    settings = config_to_dict(study.config)
+    return {name: value for name, value in settings.items() if name not in IDLE}
 
 
 def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
@@ -119,12 +145,19 @@ def _plain(value: Any) -> Any:
 
 
 def _write(study: Study, folder: Path) -> None:
-    (folder / "study.toml").write_text(config_to_toml(study.config), encoding="utf-8")
+    text = config_to_toml(study.config, without=IDLE)
+    (folder / "study.toml").write_text(text, encoding="utf-8")
     (folder / "tables").mkdir()
     (folder / "series").mkdir()
     summary = summary_json(study)
     records = summary.pop("tables")
-    _write_json({**summary, "seconds": study.seconds}, folder / "run.json")
+    data = {
+        "data_start": str(study.dates[0]),
+        "data_end": str(study.dates[-1]),
+        "assets": [str(name) for name in study.asset_names],
+    }
+    _write_json({**summary, **data}, folder / "run.json")
+    _write_json({"jobs": study.config.jobs, "seconds": study.seconds}, folder / TIMINGS)
     _write_json(records, folder / "tables" / "tables.json")
     for name, table in study.tables().items():
         named = any(level is not None for level in table.index.names)
@@ -146,19 +179,22 @@ def _write_portfolios(study: Study, folder: Path) -> None:
     write_csv(pd.DataFrame(exposure, index=days), folder / "exposure.csv", index=True)
     for label, ledger in ledgers.items():
         weights = pd.DataFrame(ledger.weights, index=days, columns=study.asset_names)
-        weights.to_parquet(folder / f"weights_{_slug(label)}.parquet")
+        weights.to_parquet(folder / f"weights_{slug(label)}.parquet")
 
 
 def _write_model(study: Study, model: ModelResult, folder: Path) -> None:
     """A model's fits, and its scores, Rank IC and training by decision."""
     decisions = pd.DatetimeIndex(study.dates[study.decisions], name="date")
-    for number, (fold, state) in enumerate(zip(study.folds, model.fitted, strict=False)):
+    for number, fold in enumerate(study.folds):
+        entries = (entry for entry in model.history if entry["fold"] == number)
+        own = [{name: x for name, x in entry.items() if name != "fold"} for entry in entries]
         save_model(
-            state,
+            model.fitted[number],
             folder / "models" / model.name / f"fold_{number}",
             factors=fold.selected[model.name],
             train_window=fold.train,
             data_hash=study.data_hash,
+            fit=(model.keys[number], own),
         )
     series, horizons = folder / "series", study.config.target.horizons
     scores = pd.DataFrame(model.scores, index=decisions, columns=study.asset_names)
@@ -170,7 +206,28 @@ def _write_model(study: Study, model: ModelResult, folder: Path) -> None:
         write_csv(history, series / f"training_{model.name}.csv", index=False)
 
 
-def _slug(label: str) -> str:
+def write_checksums(folder: Path) -> None:
+    """Write the SHA-256 of every file of a run but its timings, and their own."""
+    apart = (CHECKSUMS, TIMINGS)
+    files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name not in apart)
+    own = {path.relative_to(folder).as_posix(): file_hash(path) for path in files}
+    _write_json({"files": own, "sha256": checksum(own)}, folder / CHECKSUMS)
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def slug(label: str) -> str:
+    """A label as part of a file's name.
+
+    Examples
+    --------
+    >>> slug("LSTM + overlay")
+    'lstm___overlay'
+    """
     return "".join(c if c.isalnum() else "_" for c in label.lower())
 
 

@@ -4,27 +4,32 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
+import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from alphakeel.errors import ConfigError, DataError
+from alphakeel.errors import ConfigError, DataError, ResumeWarning
 from alphakeel.files import regular_file
 from alphakeel.models.base import Forecaster
-from alphakeel.models.persistence import ModelState, Persistent
+from alphakeel.models.persistence import ModelState, Persistent, pack, unpack
 from alphakeel.models.restore import restore
 from alphakeel.storage.checkpoints import (
     checksum,
     from_json,
     library_versions,
+    made_by,
     pack_arrays,
     read_arrays,
     to_json,
     write_atomically,
 )
 
-__all__ = ["ModelCard", "load_model", "read_card", "save_model"]
+__all__ = ["ModelCard", "SavedFits", "load_model", "read_card", "save_model"]
 
 # What every description has beside its checksum, with its type in JSON.
 _FIELDS: dict[str, type] = {
@@ -64,6 +69,7 @@ def save_model(
     factors: Sequence[str],
     train_window: tuple[Any, Any],
     data_hash: str,
+    fit: tuple[str, list[dict[str, Any]]] | None = None,
 ) -> Path:
     """Write a fitted model as ``model.safetensors`` (arrays) and ``model.json`` (the rest).
 
@@ -80,6 +86,8 @@ def save_model(
         First and last training date.
     data_hash : str
         SHA-256 of the panel, as in `Study.data_hash`.
+    fit : tuple of (str, list of dict), optional
+        Fingerprint of all that the fit read, and its history: `SavedFits` finds it by that.
 
     Returns
     -------
@@ -111,6 +119,8 @@ def save_model(
         "arrays": {k: [str(x.dtype), list(x.shape)] for k, x in sorted(state.arrays.items())},
         "arrays_sha256": hashlib.sha256(arrays).hexdigest(),
     }
+    if fit is not None:
+        card |= {"fit_key": fit[0], "made_by": made_by(), "history": fit[1]}
     card["sha256"] = checksum(card)
     text = json.dumps(to_json(card), indent=1, ensure_ascii=False, allow_nan=False)
     target = Path(folder)
@@ -162,18 +172,80 @@ def load_model(
             f"the model in {target} was fitted on the factors {known}, in this order, "
             f"but is given {', '.join(factors)}"
         )
+    return _restored(target, card, device)[0]
+
+
+def _restored(target: Path, card: dict[str, Any], device: str | None) -> tuple[Any, ModelState]:
+    """The model of a folder, by its checked description, and the state that it was made of."""
     path = target / "model.safetensors"
     data = _read(path)
     if hashlib.sha256(data).hexdigest() != card["arrays_sha256"]:
         raise DataError(f"{path} is not the file that was saved: its checksum differs")
     try:
         arrays, _ = read_arrays(data)
-        meta = {name: card[name] for name in ("class", "params", "learned")}
-        return restore(ModelState(arrays, meta), device=device)
+        state = ModelState(arrays, {name: card[name] for name in ("class", "params", "learned")})
+        return restore(state, device=device), state
     except ConfigError:
         raise  # of this machine, not of the file
     except (KeyError, ValueError) as error:
         raise DataError(f"cannot load the model of {target / 'model.json'}: {error}") from error
+
+
+class SavedFits:
+    """The fits of finished runs, by their fingerprints: a `Store` that is only read.
+
+    A fit counts if its two files are whole and by the same code; one that is not is reported as a
+    `ResumeWarning` and made again.
+
+    Parameters
+    ----------
+    folder : str or Path
+        Of the runs: their models are looked for when a fit is first asked for.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+
+    @cached_property
+    def _places(self) -> dict[str, Path]:
+        """Folder of each fit, of the newest run that has it."""
+        places: dict[str, Path] = {}
+        for path in sorted(self.folder.glob("*/models/*/fold_*/model.json")):
+            with suppress(OSError):
+                found = _FIT_KEY.search(regular_file(path).read_bytes())
+                if found is not None:
+                    places[found[1].decode()] = path.parent
+        return places
+
+    def get(self, key: str) -> ModelState | None:
+        """The fit under a name of `FitCache`, or None."""
+        wanted = _FIT_NAME.fullmatch(key)
+        place = None if wanted is None else self._places.get(wanted[1])
+        if wanted is None or place is None:
+            return None
+        try:
+            card = _read_card(place)
+            if card.get("fit_key") != wanted[1] or card.get("made_by") != made_by():
+                return None
+            _, state = _restored(place, card, None)
+        except (DataError, ConfigError) as error:
+            warnings.warn(
+                f"a saved fit cannot be used ({error}); it is fitted again",
+                ResumeWarning,
+                stacklevel=2,
+            )
+            return None
+        tree = {"history": card["history"], "fitted": unpack(state)}
+        return pack({"origin": wanted[1], "kept": tree})
+
+    def put(self, key: str, state: ModelState) -> None:  # noqa: ARG002
+        """Refuse: a run is saved as a whole."""
+        raise TypeError(f"fits of finished runs are only read, and {key} is not written")
+
+
+# How a description names its fit, and how `FitCache` asks for one.
+_FIT_KEY = re.compile(rb'"fit_key": "([0-9a-f]{16})"')
+_FIT_NAME = re.compile(r"fit-([0-9a-f]{16})/fitted")
 
 
 def read_card(folder: str | Path) -> ModelCard:

@@ -1,0 +1,155 @@
+"""Which strategy to hold, by a rule that uses intervals.
+
+1. **A strategy** is recommended over the benchmark only where the data prove it: the interval of
+   its paired difference of Sharpe ratios to the benchmark lies above zero, at a level that allows
+   for the number of strategies that were compared (Bonferroni). Among several the one with the
+   highest lower end is recommended.
+2. **The benchmark** (equal weight, without the overlay) otherwise: the burden of proof is on
+   whoever trades more.
+3. **Nothing** (cash) where the benchmark's own Sharpe ratio is not above zero.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from alphakeel.evaluation.performance import HasReturns
+from alphakeel.stats import performance as metrics
+from alphakeel.stats.sharpe import sharpe_differences, sharpe_intervals
+
+__all__ = ["NOTHING", "Recommendation", "recommend", "recommendation_table"]
+
+# What is held where nothing is recommended.
+NOTHING = "Cash"
+
+
+@dataclass(frozen=True)
+class Recommendation:
+    """What to hold, and why, in one sentence.
+
+    Attributes
+    ----------
+    strategy : str
+        Label of a strategy, of the benchmark, or `NOTHING`.
+    reason : str
+    """
+
+    strategy: str
+    reason: str
+
+
+def recommendation_table(
+    ledgers: Mapping[str, HasReturns],
+    candidates: Sequence[str],
+    *,
+    benchmark: str,
+    level: float,
+    n_bootstrap: int,
+    seed: int,
+) -> pd.DataFrame:
+    """What the rule looks at: each candidate's Sharpe ratio less the benchmark's.
+
+    Parameters
+    ----------
+    ledgers : mapping of str to HasReturns
+        By strategy, all over the same days.
+    candidates : sequence of str
+        Strategies that may be recommended, without the benchmark.
+    benchmark : str
+    level : float
+        Confidence of all intervals together: each has ``1 - (1 - level) / n_candidates``.
+    n_bootstrap, seed : int
+
+    Returns
+    -------
+    DataFrame indexed by strategy, the benchmark first
+        sharpe with _low and _high (of the benchmark alone, at `level`; else NaN), difference with
+        _low and _high (paired, of the candidates), level (of the row's interval).
+    """
+    base = np.asarray(ledgers[benchmark].net_returns)
+    own = sharpe_intervals(base[:, None], level=level, n_bootstrap=n_bootstrap, seed=seed)[0]
+    nan = float("nan")
+    rows = [
+        {
+            "sharpe": float(metrics.sharpe(base)),
+            "sharpe_low": own.low,
+            "sharpe_high": own.high,
+            **dict.fromkeys(("difference", "difference_low", "difference_high"), nan),
+            "level": level,
+        }
+    ]
+    if candidates:
+        each = 1.0 - (1.0 - level) / len(candidates)
+        returns = np.column_stack([ledgers[name].net_returns for name in candidates])
+        tests = sharpe_differences(returns, base, level=each, n_bootstrap=n_bootstrap, seed=seed)
+        sharpe = np.atleast_1d(metrics.sharpe(returns))
+        for k, test in enumerate(tests):
+            rows.append(
+                {
+                    "sharpe": float(sharpe[k]),
+                    "sharpe_low": nan,
+                    "sharpe_high": nan,
+                    "difference": float(sharpe[k]) - rows[0]["sharpe"],
+                    "difference_low": test.low,
+                    "difference_high": test.high,
+                    "level": each,
+                }
+            )
+    return pd.DataFrame(rows, index=pd.Index([benchmark, *candidates], name="strategy"))
+
+
+def recommend(table: pd.DataFrame) -> Recommendation:
+    """Apply the rule of this module to `recommendation_table`.
+
+    Examples
+    --------
+    >>> table = pd.DataFrame(
+    ...     {
+    ...         "sharpe": [0.5, 0.8],
+    ...         "sharpe_low": [0.1, np.nan],
+    ...         "sharpe_high": [0.9, np.nan],
+    ...         "difference": [np.nan, 0.3],
+    ...         "difference_low": [np.nan, -0.1],
+    ...         "difference_high": [np.nan, 0.7],
+    ...         "level": [0.95, 0.95],
+    ...     },
+    ...     index=["Equal weight", "LSTM + overlay"],
+    ... )
+    >>> recommend(table).strategy
+    'Equal weight'
+    """
+    benchmark, others = str(table.index[0]), table.iloc[1:]
+    own = table.iloc[0]
+    if not own["sharpe"] > 0.0:
+        return Recommendation(
+            NOTHING,
+            f"hold nothing: the Sharpe ratio of {benchmark} is {own['sharpe']:.2f} "
+            f"[{own['sharpe_low']:.2f}, {own['sharpe_high']:.2f}], not above zero, and no strategy "
+            "is a reason to hold stocks that have not paid.",
+        )
+    proven = others[others["difference_low"] > 0.0]
+    if len(proven):
+        name = str(proven["difference_low"].idxmax())
+        best = proven.loc[name]
+        return Recommendation(
+            name,
+            f"hold {name}: its Sharpe ratio exceeds that of {benchmark} by "
+            f"{best['difference']:.2f} [{best['difference_low']:.2f}, "
+            f"{best['difference_high']:.2f}], above zero at a level that allows for "
+            f"{len(others)} strategies compared.",
+        )
+    if not len(others) or not np.isfinite(others["difference"]).any():
+        return Recommendation(benchmark, f"hold {benchmark}: there is nothing to compare it with.")
+    name = str(others["difference"].idxmax())
+    best = others.loc[name]
+    return Recommendation(
+        benchmark,
+        f"hold {benchmark}: {name} came out best, {best['difference']:+.2f} "
+        f"[{best['difference_low']:.2f}, {best['difference_high']:.2f}] of Sharpe ratio against "
+        f"it, and that interval, which allows for {len(others)} strategies compared, includes "
+        "zero.",
+    )

@@ -1,0 +1,167 @@
+"""Why a decision is what it is: the factors behind each stock, and the limits before and after."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from alphakeel.evaluation.recommendation import NOTHING
+from alphakeel.live.replay import Replay
+from alphakeel.model_factory import EQUAL_WEIGHT, under_overlay
+from alphakeel.models.attribution import attribute
+from alphakeel.models.linear import LinearForecaster
+from alphakeel.risk.value_at_risk import scenario_var
+from alphakeel.risk.volatility import ex_ante_volatility
+
+__all__ = ["limits_table", "reasons_of", "volatility_of"]
+
+Floats = npt.NDArray[np.float64]
+
+# Stocks that are explained, those of the largest weight; the others are small.
+MOST_EXPLAINED = 100
+# Lags and points of the integral, as a study explains its models; rows that warm a network up.
+LAGS, POINTS, MEMORY = 26, 8, 104
+YEAR, HALFLIFE = 252, 20.0
+OPTIMISED = ("mean_variance", "mean_cvar")
+
+
+def reasons_of(
+    own: Replay, at: int, columns: npt.NDArray[np.intp]
+) -> dict[int, dict[tuple[str, int], str]]:
+    """The three factors that speak most for and against each stock, by column.
+
+    Contributions are in units of the score: coefficient times rank for the linear model, what
+    `models.attribution` gives for the others.
+    """
+    dataset = own.dataset
+    scored = columns[dataset.eligible[at, columns]][:MOST_EXPLAINED]
+    if not len(scored) or own.forecaster is None:
+        return {}
+    parts = _contributions(own, at, scored)
+    reasons: dict[int, dict[tuple[str, int], str]] = {}
+    for k, values in zip(scored.tolist(), parts, strict=True):
+        order = np.argsort(-values, kind="stable")
+        ups = [j for j in order if values[j] > 0.0][:3]
+        downs = [j for j in order[::-1] if values[j] < 0.0][:3]
+        reasons[k] = {
+            (side, n): f"{own.factors[j]} {values[j]:+.2f}"
+            for side, chosen in (("for", ups), ("against", downs))
+            for n, j in enumerate(chosen)
+        }
+    return reasons
+
+
+def _contributions(own: Replay, at: int, columns: npt.NDArray[np.intp]) -> Floats:
+    """Contribution of every factor to the score of some stocks, (n_columns, n_factors)."""
+    dataset, model = own.dataset, own.forecaster
+    chosen = dataset.columns(own.factors)
+    if isinstance(model, LinearForecaster):
+        ranks = dataset.features[at, columns][:, chosen].astype(np.float64)
+        return np.asarray(ranks * model.coef_)
+    assert model is not None  # noqa: S101  (asked only of strategies with a model)
+    first = max(0, at + 1 - MEMORY)
+    rows = slice(first, at + 1)
+    split = attribute(
+        model,
+        np.ascontiguousarray(dataset.features[rows][:, :, chosen]),
+        row=at - first,
+        assets=columns,
+        rng=np.random.default_rng(0),
+        mask=dataset.eligible[rows],
+        market=dataset.market[rows],
+        lags=LAGS,
+        steps=POINTS,
+        tolerance=None,
+    )
+    return np.asarray(split.values.sum(axis=1))
+
+
+def limits_table(own: Replay, before: Floats, after: Floats, label: str) -> pd.DataFrame:
+    """Limits that the settings put on this strategy, with what is used before and after.
+
+    `before` are the weights held, `after` those once the orders are carried out (the targets where
+    no account was given).
+    """
+    config, margin = own.config, own.portfolio.margin
+    alloc = config.allocation
+    rows: list[tuple[Any, ...]] = []
+    uses = [_uses(own, weights) for weights in (before, after)]
+
+    def add(name: str, allowed: float | None, use: str) -> None:
+        if allowed is not None:
+            rows.append((name, float(allowed), *(one[use] for one in uses)))
+
+    columns = ["limit", "allowed", "before", "after"]
+    if label == NOTHING:
+        return pd.DataFrame(rows, columns=columns)
+    plain = label.removesuffix(under_overlay(""))
+    if plain != EQUAL_WEIGHT:
+        cap = alloc.weight_cap * (max(1.0, config.overlay.max_exposure) if own.under else 1.0)
+        add("largest weight", cap, "weight")
+    add("longs plus shorts over wealth", margin.max_gross, "gross")
+    if own.under:
+        add("volatility a year (overlay aims at)", config.overlay.target_volatility, "volatility")
+        add("VaR 95 % of a day (overlay)", config.overlay.var_cap, "var")
+    if own.model is not None and alloc.method in OPTIMISED:
+        add("volatility a year", alloc.volatility_limit, "volatility")
+        add("VaR 95 % of a day", alloc.var_limit, "var")
+        add("CVaR 95 % of a day", alloc.cvar_limit, "cvar")
+        add("drawdown along the scenarios", alloc.drawdown_limit, "drawdown")
+        add("stocks held", alloc.max_names, "names")
+        add("deviation of a sector", alloc.sector_limit, "sector")
+    if own.model is not None and alloc.method in OPTIMISED and alloc.turnover_limit is not None:
+        traded = float(np.abs(after - before).sum())
+        rows.append(("bought plus sold over wealth", alloc.turnover_limit, 0.0, traded))
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _uses(own: Replay, weights: Floats) -> dict[str, float]:
+    """How much of each limit some weights use, by what is known on the last day."""
+    returns = own.dataset.returns
+    at = np.array([len(returns) - 1])
+    if not weights.any():
+        names = ("weight", "gross", "volatility", "var", "cvar", "drawdown", "names", "sector")
+        return dict.fromkeys(names, 0.0)
+    tail = scenario_var(weights[None], returns, at)
+    window = np.nan_to_num(returns[-own.config.allocation.window :]) @ weights
+    path = np.concatenate([[0.0], np.cumsum(window)])
+    return {
+        "weight": float(np.abs(weights).max()),
+        "gross": float(np.abs(weights).sum()),
+        "volatility": volatility_of(weights, returns),
+        "var": float(tail.var[0]),
+        "cvar": float(tail.cvar[0]),
+        "drawdown": float((np.maximum.accumulate(path) - path).max()),
+        "names": float(np.count_nonzero(weights)),
+        "sector": _sector_deviation(own, weights),
+    }
+
+
+def volatility_of(weights: Floats, returns: Floats) -> float:
+    """Annual volatility of weights on the last day, from their own past returns."""
+    if not (weights < 0.0).any():
+        at = np.array([len(returns) - 1])
+        return float(ex_ante_volatility(weights[None], returns, at)[0])
+    past = np.nan_to_num(returns[-YEAR:]) @ weights  # longs less shorts have no mean to fill in
+    decay = 0.5 ** (np.arange(len(past))[::-1] / HALFLIFE)
+    return float(np.sqrt(YEAR * (decay @ past**2) / decay.sum()))
+
+
+def _sector_deviation(own: Replay, weights: Floats) -> float:
+    """Largest deviation of a sector's weight from its share of the sample, of what is invested."""
+    sectors: Any = own.simulator.sectors
+    if sectors is None:
+        return float("nan")
+    codes, sample = sectors[-1], own.simulator.eligible[-1]
+    total, number = float(weights.sum()), max(int(sample.sum()), 1)
+    off = [
+        abs(
+            float(weights[codes == code].sum())
+            - total * float((sample & (codes == code)).sum()) / number
+        )
+        for code in np.unique(codes)
+    ]
+    return max(off, default=0.0)

@@ -1,0 +1,428 @@
+"""The walk-forward of a saved run, continued on newer data with the fits that were saved.
+
+Nothing here cleans, ranks, allocates or trades by itself: the stages are those of the study, with
+its fits put in the place of new ones. So the decision of any day is the one that the backtest made
+or would have made, to the bit.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from skfolio.containers import AssetPanel
+
+from alphakeel.config import StudyConfig
+from alphakeel.errors import ConfigError, DataError
+from alphakeel.model_factory import LIMITED, under_overlay
+from alphakeel.models.base import Forecaster
+from alphakeel.models.constrained import ConstrainedForecaster
+from alphakeel.pipeline.dataset import Dataset, prepare_dataset
+from alphakeel.pipeline.fitting import fit_and_score, forecast_volatility
+from alphakeel.pipeline.plan import Plan
+from alphakeel.pipeline.screening import screen_fold
+from alphakeel.pipeline.simulator import Portfolio, Simulator, short_margin
+from alphakeel.pipeline.strategies import (
+    Traded,
+    allocate_scores,
+    benchmark_labels,
+    benchmark_weights,
+    hold_under_limits,
+    trade_weights,
+)
+from alphakeel.provenance import hash_panel
+from alphakeel.risk.value_at_risk import TailForecast
+from alphakeel.stats.splits import Fold
+from alphakeel.storage.saved_models import load_model, read_card, save_model
+from alphakeel.storage.saved_runs import SavedRun
+
+__all__ = ["LivePlan", "Replay", "plan_of", "refit", "replay", "same_past"]
+
+Floats = npt.NDArray[np.floating[Any]]
+# A fitted model, and the factors that it was given.
+_Fit = tuple[Any, tuple[str, ...]]
+
+
+@dataclass(frozen=True, eq=False)
+class LivePlan:
+    """The plan of a run on newer data.
+
+    Attributes
+    ----------
+    plan : Plan
+        The run's own settings and decisions, to the last day of the data; its folds are those with
+        a fit, the last of them to the end.
+    due : tuple of Fold
+        Folds that have begun since and have no fit yet.
+    """
+
+    plan: Plan
+    due: tuple[Fold, ...]
+
+    @property
+    def refit_due(self) -> np.datetime64 | None:
+        """The decision from which a newer fit was planned; None while the last one is in time."""
+        if not self.due:
+            return None
+        day: np.datetime64 = self.plan.dates[self.plan.decisions[self.due[0].test.start]]
+        return day
+
+
+@dataclass(frozen=True, eq=False)
+class Replay:
+    """One strategy of a run, traded from the start of the test to the last day of the data.
+
+    Attributes
+    ----------
+    run : SavedRun
+    live : LivePlan
+    dataset : Dataset
+        With the factors that the strategy's model was given.
+    simulator : Simulator
+    label : str
+        Of the strategy.
+    traded : Traded
+    model : str or None
+        None for a benchmark.
+    scores : ndarray of shape (n_decisions, n_assets) or None
+    forecaster : Forecaster or None
+        The last fit.
+    factors : tuple of str
+        Of the last fit.
+    """
+
+    run: SavedRun
+    live: LivePlan
+    dataset: Dataset
+    simulator: Simulator
+    label: str
+    traded: Traded
+    model: str | None
+    scores: Floats | None
+    forecaster: Forecaster | None
+    factors: tuple[str, ...]
+
+    @property
+    def config(self) -> StudyConfig:
+        """The settings of the run."""
+        return self.live.plan.config
+
+    @property
+    def under(self) -> bool:
+        """Whether the strategy is under the overlay."""
+        return self.label == under_overlay(self.label.removesuffix(under_overlay("")))
+
+    @property
+    def portfolio(self) -> Portfolio:
+        """Target weights by day, and their backtest."""
+        return self.traded.held if self.under else self.traded.plain
+
+    @property
+    def risk(self) -> TailForecast:
+        """VaR and CVaR of the portfolio at each close, about the day after."""
+        return self.traded.held_risk if self.under else self.traded.risk
+
+    @property
+    def days(self) -> npt.NDArray[np.datetime64]:
+        """The days of the portfolio."""
+        return self.live.plan.dates[self.live.plan.test]
+
+
+def plan_of(
+    run: SavedRun, panel: AssetPanel, day: np.datetime64 | None = None, extra: Path | None = None
+) -> tuple[LivePlan, AssetPanel]:
+    """Plan a run on newer data: its settings, the decisions and folds up to a day.
+
+    Parameters
+    ----------
+    run : SavedRun
+    panel : AssetPanel
+        Of later days than `day`, if there are any, the dates are read: trading days are known
+        beforehand.
+    day : datetime64, optional
+        The last day of the data by default.
+    extra : Path, optional
+        Folder of a model's fits made after the run, see `refit`.
+
+    Returns
+    -------
+    LivePlan, and the panel up to the day.
+
+    Raises
+    ------
+    ConfigError
+        If the run was made with other versions.
+    DataError
+        If the data end before the test began, or their days do not lead to the run's own fits.
+    """
+    settings = replace(
+        run.config,
+        walk_forward=replace(run.config.walk_forward, test_end=None),
+        report=replace(run.config.report, confirm_from=None),
+    )
+    whole = Plan.of(panel, settings, run.about["name"])
+    _refuse_other_versions(run, whole)
+    n_days = len(whole.dates)
+    if day is not None:
+        n_days = int(np.searchsorted(whole.dates, day, side="right"))
+        if n_days <= whole.test.start:
+            raise DataError(
+                f"the data end on {whole.dates[max(n_days, 1) - 1]}, before the test of the run "
+                f"{run.name} began on {whole.dates[whole.test.start]}: there is no decision."
+            )
+        panel = panel.isel(observations=slice(0, n_days))
+    plan = _cut(whole, n_days)
+    _refuse_other_folds(run, plan)
+    n_fits = min(len(run.folds), len(plan.folds))
+    while extra is not None and n_fits < len(plan.folds) and _has_fit(extra, n_fits, plan):
+        n_fits += 1
+    known, due = list(plan.folds[:n_fits]), plan.folds[n_fits:]
+    last = known[-1]
+    known[-1] = replace(last, test=slice(last.test.start, len(plan.decisions)))
+    return LivePlan(replace(plan, folds=tuple(known)), due), panel
+
+
+def _cut(plan: Plan, n_days: int) -> Plan:
+    """The plan up to a day, whose row is the last."""
+    decisions = plan.decisions[plan.decisions < n_days]
+    folds = tuple(
+        replace(fold, test=slice(fold.test.start, min(fold.test.stop, len(decisions))))
+        for fold in plan.folds
+        if fold.test.start < len(decisions)
+    )
+    if not folds:
+        raise DataError(
+            f"the first decision of the test is after {plan.dates[n_days - 1]}, the last day of "
+            "the data."
+        )
+    return replace(
+        plan,
+        dates=plan.dates[:n_days],
+        test=slice(plan.test.start, n_days),
+        decisions=decisions,
+        folds=folds,
+    )
+
+
+def _refuse_other_versions(run: SavedRun, plan: Plan) -> None:
+    then = run.about["versions"]
+    for name in sorted({*then, *plan.versions}):
+        if then.get(name) != plan.versions.get(name):
+            raise ConfigError(
+                f"the run {run.name} was made with {name} {then.get(name, 'absent')}, and this is "
+                f"{plan.versions.get(name, 'absent')}: its decisions might differ; use the "
+                "versions of the run, or run the study again."
+            )
+
+
+def _refuse_other_folds(run: SavedRun, plan: Plan) -> None:
+    """Refuse data whose days do not lead to the fits that were saved."""
+    days = plan.dates[plan.decisions]
+    for number, (fold, saved) in enumerate(zip(plan.folds, run.folds, strict=False)):
+        own = (days[fold.train][0], days[fold.train][-1], days[fold.test.start])
+        then = (*saved.train, saved.test[0])
+        for what, a, b in zip(("trains from", "trains to", "tests from"), own, then, strict=True):
+            if a != b:
+                raise DataError(
+                    f"fit {number + 1} of the run {run.name} {what} {b}, and with these data it "
+                    f"would be {a}: days were added or lost before; give the data of the run and "
+                    "what came after, or run the study again."
+                )
+
+
+def same_past(run: SavedRun, panel: AssetPanel) -> bool:
+    """Whether the data of the run are in the panel unchanged."""
+    dates = np.asarray(panel.observations, dtype="datetime64[D]")
+    first, last = (np.datetime64(run.about[name], "D") for name in ("data_start", "data_end"))
+    rows = slice(int(np.searchsorted(dates, first)), int(np.searchsorted(dates, last, "right")))
+    names = [str(name) for name in panel.asset_names]
+    wanted = run.about["assets"]
+    if not set(wanted) <= set(names):
+        return False
+    columns: Any = slice(None)
+    if names != wanted:
+        place = {name: k for k, name in enumerate(names)}
+        columns = np.array([place[name] for name in wanted])
+    own = panel.isel(observations=rows, assets=columns)
+    return hash_panel(own) == run.about["data_hash"]
+
+
+def replay(
+    run: SavedRun,
+    live: LivePlan,
+    panel: AssetPanel,
+    label: str,
+    extra: Path | None = None,
+    *,
+    same: bool = False,
+) -> Replay:
+    """Trade one strategy of a run to the last day of a panel, with the saved fits.
+
+    Parameters
+    ----------
+    run : SavedRun
+    live : LivePlan
+        Of the panel, from `plan_of`.
+    panel : AssetPanel
+    label : str
+        A strategy of the run, as `SavedRun.label_of` gives it.
+    extra : Path, optional
+        Folder of the model's fits made after the run.
+    same : bool, default=False
+        The panel has the data of the run unchanged (`same_past`): the scores that the run has saved
+        are taken, and only later decisions are scored.
+    """
+    plan, model = live.plan, run.model_of(label)
+    stored = _stored_scores(run, model, plan) if same and model is not None else None
+    fits: list[_Fit | None] = []
+    if model is not None:
+        fits = [
+            None
+            if _covered(fold, stored) and fold is not plan.folds[-1]
+            else _fit(run, model, number, extra)
+            for number, fold in enumerate(plan.folds)
+        ]
+    needed = {name for fit in fits if fit is not None for name in fit[1]}
+    dataset = prepare_dataset(panel, _lean(plan, needed))
+    simulator = Simulator.of(dataset, plan.config, plan.test)
+    margin, scores = None, None
+    if model is None:
+        plain = label.removesuffix(under_overlay("")) if label not in _plain(plan) else label
+        weights = np.asarray(benchmark_weights(plain, simulator, plan.config))
+    else:
+        scores, decided, safety = _score(dataset, plan, fits, stored)
+        tested = slice(len(scores) - len(simulator.decisions), None)
+        if decided is None:
+            margin = short_margin(plan.config)
+            volatility = forecast_volatility(dataset, plan)[tested]
+            weights, _ = allocate_scores(scores[tested], volatility, simulator, plan.config)
+        else:
+            factors_of = None if safety is None else safety[tested]
+            weights = hold_under_limits(decided[tested], factors_of, simulator, plan.config)
+    traded = trade_weights(weights, margin, simulator, plan.config)
+    last = fits[-1] if fits else None
+    forecaster, factors = (None, ()) if last is None else last
+    return Replay(run, live, dataset, simulator, label, traded, model, scores, forecaster, factors)
+
+
+def _plain(plan: Plan) -> tuple[str, ...]:
+    return benchmark_labels(plan.config)
+
+
+def _lean(plan: Plan, needed: set[str]) -> Plan:
+    """The plan with only the factors that are needed, the series of the market, and one target."""
+    chosen = tuple(f for f in plan.library if f.scope == "market" or f.name in needed)
+    if not any(f.scope == "stock" for f in chosen):  # a data set has at least one
+        cheap = min((f for f in plan.library if f.scope == "stock"), key=lambda f: f.lookback)
+        chosen = (*chosen, cheap)
+    longest = (max(plan.config.target.horizons),)  # targets are for the monitor alone
+    config = replace(plan.config, target=replace(plan.config.target, horizons=longest))
+    # Without folds: the sample was checked by the run.
+    return replace(plan, config=config, library=chosen, folds=())
+
+
+def _stored_scores(run: SavedRun, model: str, plan: Plan) -> pd.DataFrame | None:
+    """Scores that a run has saved, by decision and stock; None for a model that allocates."""
+    if model in LIMITED:  # a run saves scores only
+        return None
+    frame = run.frame(f"scores_{model}")
+    days = plan.dates[plan.decisions].astype("datetime64[ns]")
+    return frame.reindex(index=pd.DatetimeIndex(days), columns=list(plan.assets))
+
+
+def _covered(fold: Fold, stored: pd.DataFrame | None) -> bool:
+    """Whether every decision of a fold has saved scores."""
+    return stored is not None and bool(stored.iloc[fold.test].notna().any(axis=1).all())
+
+
+def _score(
+    dataset: Dataset, plan: Plan, fits: list[_Fit | None], stored: pd.DataFrame | None
+) -> tuple[Floats, Floats | None, Floats | None]:
+    """Scores on every decision, as `fit_and_score` makes them.
+
+    Of a model that allocates by itself also compositions and safety factors.
+    """
+    shape = dataset.eligible.shape
+    scores = np.full(shape, np.nan, dtype=np.float32)
+    weights: Floats | None = None
+    safety: Floats | None = None
+    for fold, fit in zip(plan.folds, fits, strict=True):
+        if stored is not None and _covered(fold, stored):
+            scores[fold.test] = stored.iloc[fold.test].to_numpy(dtype=np.float32)
+            continue
+        assert fit is not None  # noqa: S101  (`replay` reads the fits of folds that are not covered)
+        forecaster, names = fit
+        until = slice(0, fold.test.stop)
+        features = np.ascontiguousarray(dataset.features[until][:, :, dataset.columns(names)])
+        known = {"mask": dataset.eligible[until], "market": dataset.market[until]}
+        if isinstance(forecaster, ConstrainedForecaster):
+            weights = np.full(shape, np.nan) if weights is None else weights
+            decided = forecaster.predict_weights(
+                features, volatility=dataset.volatility[until], **known
+            )
+            weights[fold.test] = decided[fold.test]
+            own = forecaster.factor_rows(fold.test.stop - fold.test.start)
+            safety = np.full((shape[0], own.shape[1]), np.nan) if safety is None else safety
+            safety[fold.test] = own
+        scores[fold.test] = np.asarray(forecaster.predict(features, **known))[fold.test]
+    return scores, weights, safety
+
+
+def _fit(run: SavedRun, model: str, number: int, extra: Path | None) -> _Fit:
+    """The fit of a fold with the names of its factors."""
+    if number < len(run.folds):
+        return run.fit(model, number), run.folds[number].selected[model]
+    assert extra is not None  # noqa: S101  (`plan_of` gives later folds only with their fits)
+    place = extra / f"fold_{number}"
+    return load_model(place), read_card(place).factors
+
+
+def _has_fit(extra: Path, number: int, plan: Plan) -> bool:
+    """Whether a later fold has a fit of the model whose folder this is."""
+    if not (extra / f"fold_{number}" / "model.json").is_file():
+        return False
+    train = plan.dates[plan.decisions][plan.folds[number].train]
+    return read_card(extra / f"fold_{number}").train_window == (str(train[0]), str(train[-1]))
+
+
+def refit(live: LivePlan, panel: AssetPanel, model: str, extra: Path) -> tuple[str, ...]:
+    """Fit a model anew on the folds that have none yet, and save the fits.
+
+    Parameters
+    ----------
+    live : LivePlan
+    panel : AssetPanel
+    model : str
+    extra : Path
+        Folder of the model's fits made after the run: ``fold_<n>``.
+
+    Returns
+    -------
+    tuple of str
+        One text a fit: on what it was trained.
+    """
+    if not live.due:
+        return ()
+    plan = live.plan
+    dataset, done = prepare_dataset(panel, plan), []
+    days = dataset.dates[plan.decisions]
+    for number, fold in enumerate(live.due, start=len(plan.folds)):
+        names = screen_fold(dataset, fold.train, plan.config, plan.models).names(model)
+        fitted = fit_and_score(
+            dataset, fold.train, fold.test.stop, names, model, plan.config
+        ).forecaster
+        assert fitted is not None  # noqa: S101  (fit_and_score gives the model that it fitted)
+        window = (days[fold.train][0], days[fold.train][-1])
+        save_model(
+            fitted,
+            extra / f"fold_{number}",
+            factors=names,
+            train_window=window,
+            data_hash=plan.panel_hash,
+        )
+        done.append(f"{model}, fit {number + 1}, on {window[0]} to {window[1]}")
+    return tuple(done)

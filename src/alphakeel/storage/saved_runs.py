@@ -1,0 +1,280 @@
+"""Runs that are saved: found by name, checked, and read; never changed.
+
+`open_run` reads the settings and the description. What else a caller asks for (fits, tables,
+series) is read then, and checked against the run's checksums first: a file that was changed since
+is refused.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from alphakeel.config import StudyConfig, load_config
+from alphakeel.errors import ConfigError, DataError
+from alphakeel.evaluation.recommendation import Recommendation, recommend
+from alphakeel.files import regular_file
+from alphakeel.model_factory import EQUAL_WEIGHT, LABELS, under_overlay
+from alphakeel.storage.checkpoints import checksum
+from alphakeel.storage.runs import CHECKSUMS, file_hash, slug
+from alphakeel.storage.saved_models import load_model
+
+__all__ = ["SavedFold", "SavedRun", "find_run", "list_runs", "open_run", "remove_run"]
+
+
+@dataclass(frozen=True)
+class SavedFold:
+    """One fit of a run: first and last decision of training and test, and factors by model."""
+
+    train: tuple[np.datetime64, np.datetime64]
+    test: tuple[np.datetime64, np.datetime64]
+    selected: dict[str, tuple[str, ...]]
+
+
+@dataclass(frozen=True, eq=False)
+class SavedRun:
+    """A run in its folder.
+
+    Attributes
+    ----------
+    folder : Path
+    config : StudyConfig
+        The settings, with the test window filled in.
+    about : dict
+        ``run.json``: name and hash of the data, versions, test window, folds, notes, seconds.
+    sums : dict of str to str
+        SHA-256 of every file by its path in the folder.
+    """
+
+    folder: Path
+    config: StudyConfig
+    about: dict[str, Any]
+    sums: dict[str, str]
+
+    @property
+    def name(self) -> str:
+        """Name of the folder."""
+        return self.folder.name
+
+    @cached_property
+    def folds(self) -> tuple[SavedFold, ...]:
+        """Its fits, in order."""
+
+        def pair(days: list[str]) -> tuple[np.datetime64, np.datetime64]:
+            return np.datetime64(days[0], "D"), np.datetime64(days[1], "D")
+
+        return tuple(
+            SavedFold(
+                pair(fold["train"]),
+                pair(fold["test"]),
+                {model: tuple(names) for model, names in fold["selected"].items()},
+            )
+            for fold in self.about["folds"]
+        )
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """Models that were fitted, the linear one first."""
+        return tuple(self.folds[0].selected)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Every strategy, without and then under the overlay."""
+        return tuple(map(str, self.table("table_1")["strategy"]))
+
+    def recommendation(self) -> Recommendation:
+        """Which strategy to hold, and why."""
+        return recommend(self.table("recommendation").set_index("strategy"))
+
+    def label_of(self, text: str) -> str:
+        """The strategy that a user means: a label, or a model's name with or without ``+overlay``.
+
+        Raises
+        ------
+        ConfigError
+            If the run has none, with those that it has.
+        """
+        plain = {**{name: LABELS[name] for name in self.models}, "equal_weight": EQUAL_WEIGHT}
+        known = {label.casefold(): label for label in self.labels}
+        for name, label in plain.items():
+            known |= {name: label, f"{name}+overlay": under_overlay(label)}
+        asked = " ".join(text.split()).casefold()
+        for key in (asked, asked.replace(" ", "")):
+            if key in known:
+                return known[key]
+        raise ConfigError(
+            f"the run {self.name} has no strategy {text!r}; it has {', '.join(self.labels)}."
+        )
+
+    def model_of(self, label: str) -> str | None:
+        """The model behind a strategy; None for a benchmark."""
+        plain = next((own for own in LABELS.values() if label in (own, under_overlay(own))), None)
+        return next((name for name in self.models if LABELS[name] == plain), None)
+
+    def fit(self, model: str, fold: int) -> Any:
+        """The fitted model of a fold; its predictions are the same to the bit."""
+        place = f"models/{model}/fold_{fold}"
+        for file in ("model.json", "model.safetensors"):
+            self.check(f"{place}/{file}")
+        return load_model(self.folder / place, factors=self.folds[fold].selected[model])
+
+    def table(self, name: str) -> pd.DataFrame:
+        """A table by name, its index as columns; DataError if the run has none."""
+        tables = self._tables
+        if name not in tables:
+            raise DataError(
+                f"the run {self.name} has no table {name}: it was made by another version of "
+                "alphakeel; run the study again."
+            )
+        frame = pd.DataFrame(tables[name])
+        for column in frame.columns:  # null is NaN in a column of numbers
+            if frame[column].dtype.kind != "O":
+                continue
+            if frame[column].map(lambda v: v is None or isinstance(v, (int, float))).all():
+                frame[column] = frame[column].astype(float)
+        return frame
+
+    @cached_property
+    def _tables(self) -> dict[str, Any]:
+        self.check("tables/tables.json")
+        return _json(self.folder / "tables" / "tables.json")
+
+    def series(self, name: str) -> pd.DataFrame:
+        """A series of every strategy by day, such as ``net_returns``."""
+        self.check(f"series/{name}.csv")
+        return pd.read_csv(self.folder / "series" / f"{name}.csv", index_col=0, parse_dates=True)
+
+    def frame(self, name: str) -> pd.DataFrame:
+        """Scores of a model (``scores_lstm``) or weights of a strategy, by day and stock."""
+        self.check(f"series/{name}.parquet")
+        return pd.read_parquet(self.folder / "series" / f"{name}.parquet")
+
+    def weights(self, label: str) -> pd.DataFrame:
+        """Weights of a strategy after the trades of each day."""
+        return self.frame(f"weights_{slug(label)}")
+
+    def check(self, file: str) -> None:
+        """Refuse a file that is missing, was changed, or is not the run's."""
+        path = self.folder / file
+        if file not in self.sums:
+            raise DataError(f"{path} is not part of the run as it was saved: run the study again.")
+        try:
+            same = file_hash(regular_file(path)) == self.sums[file]
+        except OSError as error:
+            raise DataError(
+                f"cannot read {path}: {error.strerror}; run the study again."
+            ) from error
+        if not same:
+            raise DataError(
+                f"{path} was changed after the run was saved: its checksum differs; run the study "
+                "again."
+            )
+
+
+def open_run(folder: str | Path) -> SavedRun:
+    """Open the folder of a run, and check its settings and its description.
+
+    Parameters
+    ----------
+    folder : str or Path
+        As `save_run` wrote it.
+
+    Raises
+    ------
+    DataError
+        If it is no run, is not whole, was made by a version without checksums, or was changed.
+    """
+    root = Path(folder)
+    if not (root / "run.json").is_file():
+        raise DataError(
+            f"{root} is no run: it has no run.json; name a folder that `alphakeel run` made."
+        )
+    if not (root / CHECKSUMS).is_file():
+        raise DataError(
+            f"{root} has no {CHECKSUMS}: it was saved by a version of alphakeel that could not "
+            "read it again; run the study again."
+        )
+    sums = _json(root / CHECKSUMS)
+    files = sums.get("files")
+    if not isinstance(files, dict) or sums.get("sha256") != checksum(files):
+        raise DataError(f"{root / CHECKSUMS} was changed after the run was saved; run it again.")
+    run = SavedRun(root, StudyConfig(), {}, files)
+    run.check("run.json")
+    run.check("study.toml")
+    about = _json(root / "run.json")
+    try:
+        opened = SavedRun(root, load_config(root / "study.toml"), about, files)
+        complete = bool(opened.folds) and {"versions", "data_hash", "name"} <= set(about)
+    except (KeyError, TypeError, IndexError) as error:
+        raise DataError(f"{root / 'run.json'} lacks {error}; run the study again.") from error
+    if not complete:
+        raise DataError(f"{root / 'run.json'} is of another version; run the study again.")
+    return opened
+
+
+def find_run(name: str | None, runs: str | Path = "runs") -> SavedRun:
+    """Open a run by its path, by its name (or the beginning of it), or the newest.
+
+    Raises
+    ------
+    DataError
+        If there is none, or several begin like that.
+    """
+    root = Path(runs)
+    if name is not None and (Path(name) / "run.json").is_file():
+        return open_run(name)
+    folders = list_runs(root)
+    if name is None:
+        if not folders:
+            raise DataError(f"there is no run in {root}: make one with `alphakeel run`.")
+        return open_run(folders[-1])
+    alike = [path for path in folders if path.name.startswith(name) or path.name.endswith(name)]
+    if len(alike) == 1:
+        return open_run(alike[0])
+    if not alike:
+        has = ", ".join(path.name for path in folders[-5:]) or "none"
+        raise DataError(f"there is no run {name!r} in {root}; the latest there: {has}.")
+    raise DataError(
+        f"{len(alike)} runs are called {name}..., {', '.join(path.name for path in alike)}: give "
+        "more of the name."
+    )
+
+
+def list_runs(runs: str | Path) -> list[Path]:
+    """Folders of runs, the oldest first."""
+    root = Path(runs)
+    if not root.is_dir():
+        return []
+    found = [path for path in root.iterdir() if (path / "run.json").is_file()]
+    visible = [path for path in found if not path.name.startswith(".")]
+    return sorted(visible, key=lambda path: ((path / "run.json").stat().st_mtime_ns, path.name))
+
+
+def remove_run(folder: Path) -> None:
+    """Delete the folder of a run: first hidden under another name, so that no half is left."""
+    hidden = folder.with_name(f".removed-{folder.name}")
+    try:
+        shutil.rmtree(hidden, ignore_errors=True)
+        folder.rename(hidden)
+        shutil.rmtree(hidden)
+    except OSError as error:
+        raise DataError(f"cannot delete {folder}: {error.strerror}.") from error
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(regular_file(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror}; run the study again.") from error
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path} is not whole ({error}); run the study again.") from error
+    if not isinstance(value, dict):
+        raise DataError(f"{path} is not what alphakeel wrote; run the study again.")
+    return value

@@ -1,0 +1,434 @@
+"""`today` decides what the backtest decided, to the bit, and refuses what it cannot trust."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from live_study import Saved, save_small
+from skfolio.containers import AssetPanel
+
+from alphakeel.data.loading import load_panel
+from alphakeel.data.panel import panel_to_long
+from alphakeel.errors import AlphakeelError, ConfigError, DataError
+from alphakeel.live.decision import decide, live_folder
+from alphakeel.live.replay import plan_of, refit, replay, same_past
+from alphakeel.model_factory import under_overlay
+from alphakeel.pipeline.fitting import forecast_volatility
+from alphakeel.pipeline.simulator import Simulator
+from alphakeel.pipeline.strategies import compute_weights, trade_weights
+from alphakeel.results import Study
+from alphakeel.storage.runs import save_run, write_checksums
+from alphakeel.storage.saved_runs import open_run
+from alphakeel.study import run_study
+from helpers import run_command
+
+MODELS = ("linear", "lstm", "lstm_limited")
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Saved:
+    return save_small(tmp_path_factory.mktemp("runs"), *MODELS)
+
+
+@pytest.fixture(scope="module")
+def prices(saved: Saved, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The panel as a file, with the index."""
+    path = tmp_path_factory.mktemp("data") / "prices.parquet"
+    panel_to_long(saved.panel).to_parquet(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def targets(saved: Saved) -> dict[str, np.ndarray]:
+    """Target weights of every test day by strategy, made again as the study makes them."""
+    study = saved.study
+    volatility = forecast_volatility(study.dataset, study.plan)[study.plan.tested]
+    simulator = Simulator.of(study.dataset, study.config, study.test)
+    decided, _ = compute_weights(study.models, volatility, simulator, study.config)
+    out = {}
+    for label, weights in decided.items():
+        traded = trade_weights(weights, None, simulator, study.config)
+        for name, own in ((label, traded.plain), (under_overlay(label), traded.held)):
+            ledger = study.every_ledger()[name]
+            np.testing.assert_array_equal(own.ledger.weights, ledger.weights)
+            out[name] = own.targets
+    return out
+
+
+def labels_of(study: Study) -> list[str]:
+    return list(study.every_ledger())
+
+
+class TestProperty:
+    """On every past decision day the decision is the backtest's."""
+
+    @pytest.mark.parametrize("label", ["Equal weight", "Linear"])
+    @pytest.mark.parametrize("under", [False, True])
+    def test_every_decision_day_of_cheap_strategies(
+        self, saved: Saved, targets: dict[str, np.ndarray], label: str, under: bool
+    ) -> None:
+        for day in saved.decision_days:
+            self.assert_as_in_the_backtest(
+                saved, targets, under_overlay(label) if under else label, day
+            )
+
+    @pytest.mark.parametrize("label", ["LSTM", "LSTM with limits", "Minimum variance"])
+    @pytest.mark.parametrize("under", [False, True])
+    def test_some_decision_days_of_the_others(
+        self, saved: Saved, targets: dict[str, np.ndarray], label: str, under: bool
+    ) -> None:
+        for day in saved.decision_days[[0, 1, 7, -20, -1]]:
+            self.assert_as_in_the_backtest(
+                saved, targets, under_overlay(label) if under else label, day
+            )
+
+    def test_every_day_under_the_overlay(
+        self, saved: Saved, targets: dict[str, np.ndarray]
+    ) -> None:
+        """Exposure is decided daily."""
+        label = under_overlay("Linear")
+        for day in saved.study.dates[saved.study.test][-25:]:
+            self.assert_as_in_the_backtest(saved, targets, label, day)
+
+    def assert_as_in_the_backtest(
+        self, saved: Saved, targets: dict[str, np.ndarray], label: str, day: np.datetime64
+    ) -> None:
+        """Targets, holdings and wealth up to this day."""
+        live, cut = plan_of(saved.run, saved.panel, day)
+        assert cut.n_observations == int(np.searchsorted(saved.study.dates, day)) + 1
+        own = replay(saved.run, live, cut, label)
+        ledger, row = saved.study.every_ledger()[label], saved.row(day)
+        for name in ("weights", "wealth", "net_returns"):
+            np.testing.assert_array_equal(
+                getattr(own.portfolio.ledger, name),
+                getattr(ledger, name)[: row + 1],
+                f"{label} {day}",
+            )
+        np.testing.assert_array_equal(
+            own.portfolio.targets, targets[label][: row + 1], f"{label} {day}"
+        )
+
+    def test_data_that_end_there_give_the_same(self, saved: Saved) -> None:
+        for day in saved.decision_days[[4, 11, -3]]:
+            for label in labels_of(saved.study):
+                whole = decide(saved.run, saved.panel, day=day, strategy=label, cash=1e6)
+                ended = decide(saved.run, saved.until(day), strategy=label, cash=1e6)
+                same = {"data_hash": "", "warnings": []}
+                assert whole.to_dict() | same == ended.to_dict() | same
+
+    def test_days_after_the_run_continue_it(self, saved: Saved, tmp_path: Path) -> None:
+        """A run on shorter data, and today on longer: the decisions of a study of the longer."""
+        day = saved.decision_days[len(saved.decision_days) // 2]
+        config = saved.study.config
+        short = run_study(
+            saved.until(day),
+            replace(config, walk_forward=replace(config.walk_forward, test_end=None)),
+            name="short",
+        )
+        run = open_run(save_run(short, tmp_path))
+        assert same_past(run, saved.panel)
+        live, _ = plan_of(run, saved.panel)
+        assert live.refit_due is not None
+        before = saved.study.dates[: saved.row(live.refit_due) + saved.study.test.start]
+        for label in ("Linear", under_overlay("LSTM")):
+            at = before[-2:][0]
+            own = decide(run, saved.panel, strategy=label, day=at)
+            same = decide(saved.run, saved.panel, strategy=label, day=at)
+            assert own.weights == same.weights
+            assert own.refit_due is None
+        late = decide(run, saved.panel, strategy="linear")
+        assert late.refit_due == live.refit_due
+        assert any("--refit" in text for text in late.warnings)
+        # Fitted anew, it is the study of the longer data again, and only what is new was fitted.
+        anew = decide(run, saved.panel, strategy="linear", refit_now=True)
+        longer = decide(saved.run, saved.panel, strategy="linear")
+        assert anew.weights == longer.weights
+        assert anew.refit_due is None
+        extra = live_folder(run) / "models" / "linear"
+        made = {path.name: path.stat().st_mtime_ns for path in extra.iterdir()}
+        assert len(made) == len(saved.study.folds) - len(short.folds)
+        again = decide(run, saved.panel, strategy="linear", refit_now=True)
+        assert again.to_dict() == anew.to_dict()
+        assert {path.name: path.stat().st_mtime_ns for path in extra.iterdir()} == made
+        live, cut = plan_of(run, saved.panel, None, extra)
+        assert refit(live, cut, "linear", extra) == ()
+
+
+class TestDecision:
+    def test_the_recommended_strategy_and_why(self, saved: Saved) -> None:
+        recommended = saved.study.recommendation()
+        decision = decide(saved.run, saved.panel)
+        assert decision.strategy == recommended.strategy
+        assert decision.reason == recommended.reason
+        assert decision.orders is None
+
+    def test_cash_sells_everything(self, saved: Saved) -> None:
+        ticker = str(saved.study.asset_names[0])
+        decision = decide(saved.run, saved.panel, {ticker: 10}, cash=5.0, strategy="cash")
+        assert decision.weights == {}
+        assert decision.orders is not None
+        assert decision.orders[["ticker", "side", "shares"]].to_numpy().tolist() == [
+            [ticker, "sell", 10.0]
+        ]
+
+    def test_orders_lead_to_the_targets(self, saved: Saved) -> None:
+        decision = decide(saved.run, saved.panel, cash=1e7, strategy="linear")
+        assert decision.orders is not None
+        wealth = decision.account["wealth"]
+        value = dict(zip(decision.orders["ticker"], decision.orders["value"], strict=True))
+        price = dict(zip(decision.orders["ticker"], decision.orders["price"], strict=True))
+        for ticker, weight in decision.weights.items():
+            spent = decision.account["cost"] * weight
+            assert -price[ticker] - spent - 1e-6 <= value[ticker] - weight * wealth <= 1e-6
+        assert decision.account["cash_after"] >= 0.0
+        held = dict(zip(decision.orders["ticker"], decision.orders["shares"], strict=True))
+        again = decide(
+            saved.run,
+            saved.panel,
+            held,
+            cash=decision.account["cash_after"],
+            strategy="linear",
+        )
+        assert again.orders is not None
+        assert again.account["turnover"] < 0.01
+
+    def test_risk_and_limits(self, saved: Saved) -> None:
+        decision = decide(saved.run, saved.panel, cash=1e7, strategy="lstm+overlay")
+        risk = decision.risk
+        assert 0.0 < risk["volatility"] < 0.2
+        assert 0.0 < risk["var_95"] < risk["cvar_95"] < 0.05
+        assert 0.0 < risk["drawdown_95"] < 1.0
+        limits = decision.limits.set_index("limit")
+        assert (limits["before"] == 0.0).all()
+        assert limits.loc["largest weight", "after"] <= limits.loc["largest weight", "allowed"]
+        assert limits.loc["longs plus shorts over wealth", "after"] <= 1.0
+
+    def test_reasons_of_the_linear_model_are_coefficient_times_rank(self, saved: Saved) -> None:
+        decision = decide(saved.run, saved.panel, strategy="linear")
+        last = len(saved.run.folds) - 1
+        model = saved.run.fit("linear", last)
+        names = saved.run.folds[last].selected["linear"]
+        row = int(np.searchsorted(saved.study.dates[saved.study.decisions], decision.decided))
+        first = decision.targets.iloc[0]
+        column = list(saved.study.asset_names).index(first["ticker"])
+        ranks = saved.study.dataset.features[row, column, saved.study.dataset.columns(names)]
+        parts = ranks.astype(float) * model.coef_
+        best = int(np.argmax(parts))
+        assert first["for_1"] == f"{names[best]} {parts[best]:+.2f}"
+        worst = int(np.argmin(parts))
+        assert first["against_1"] == f"{names[worst]} {parts[worst]:+.2f}"
+
+    @pytest.mark.parametrize("label", ["LSTM", "LSTM with limits"])
+    def test_networks_have_reasons(self, saved: Saved, label: str) -> None:
+        decision = decide(saved.run, saved.panel, strategy=label)
+        assert (decision.targets["for_1"] != "").any()
+        assert set(decision.scores) == set(map(str, saved.study.asset_names))
+
+    def test_changed_data_are_said_to_be(self, saved: Saved) -> None:
+        changed = saved.panel.copy(deep=True)
+        changed.fields["adj_close"].values[5, 0] *= 1.01
+        texts = decide(saved.run, changed, strategy="linear").warnings
+        assert any("not those that the run was made on" in text for text in texts)
+
+
+class TestRefusals:
+    """One sentence each, and nothing written."""
+
+    def refused(self, saved: Saved, message: str, kind: type = DataError, **given: object) -> None:
+        panel = given.pop("panel", saved.panel)
+        holdings = given.pop("holdings", None)
+        with pytest.raises(kind, match=message) as caught:
+            decide(saved.run, panel, holdings, **given)  # type: ignore[arg-type]
+        assert isinstance(caught.value, AlphakeelError)
+
+    def test_unknown_ticker(self, saved: Saved) -> None:
+        near = str(saved.study.asset_names[0])
+        self.refused(saved, f"did you mean {near}", holdings={near + "X": 1}, strategy="linear")
+
+    def test_negative_shares(self, saved: Saved) -> None:
+        name = str(saved.study.asset_names[0])
+        self.refused(saved, "sells nothing short", holdings={name: -1}, strategy="linear")
+
+    def test_part_of_a_share(self, saved: Saved) -> None:
+        name = str(saved.study.asset_names[0])
+        self.refused(saved, "--fractional", holdings={name: 1.5}, strategy="linear")
+        decision = decide(
+            saved.run, saved.panel, {name: 1.5}, cash=1e4, strategy="linear", fractional=True
+        )
+        assert decision.orders is not None
+        assert (decision.orders["shares"] % 1.0 != 0.0).any()
+
+    def test_short_cash(self, saved: Saved) -> None:
+        self.refused(saved, "borrows nothing", cash=-1.0, strategy="linear")
+        self.refused(saved, "keep less", cash=10.0, keep_cash=20.0, strategy="linear")
+
+    def test_unknown_strategy(self, saved: Saved) -> None:
+        self.refused(saved, "has no strategy 'oracle'", ConfigError, strategy="oracle")
+
+    def test_data_before_the_test(self, saved: Saved) -> None:
+        early = saved.study.dates[saved.study.test.start - 1]
+        self.refused(saved, "there is no decision", day=early, strategy="linear")
+
+    def test_lost_days(self, saved: Saved) -> None:
+        self.refused(
+            saved,
+            "days were added or lost",
+            panel=saved.panel.isel(observations=slice(30, None)),
+            strategy="linear",
+        )
+
+    def test_other_versions(self, saved: Saved, tmp_path: Path) -> None:
+        run = open_run(self.changed_run(saved, tmp_path, "numpy"))
+        with pytest.raises(ConfigError, match=r"was made with numpy 0\.1"):
+            decide(run, saved.panel, strategy="linear")
+
+    def changed_run(self, saved: Saved, folder: Path, package: str) -> Path:
+        """A run with another version in its description and matching checksums."""
+        place = folder / "changed"
+        shutil.copytree(saved.run.folder, place)
+        about = json.loads((place / "run.json").read_text())
+        about["versions"][package] = "0.1"
+        (place / "run.json").write_text(json.dumps(about))
+        write_checksums(place)
+        return place
+
+    @pytest.mark.parametrize(
+        "file",
+        ["run.json", "study.toml", "models/linear/fold_0/model.safetensors", "checksums.json"],
+    )
+    def test_tampered_run(self, saved: Saved, tmp_path: Path, file: str) -> None:
+        place = tmp_path / "run"
+        shutil.copytree(saved.run.folder, place)
+        data = bytearray((place / file).read_bytes())
+        spot = data.rfind(b"0", 0, len(data) - 3)
+        data[spot : spot + 1] = b"1"
+        (place / file).write_bytes(bytes(data))
+        with pytest.raises(DataError, match=r"changed|not whole|not part"):
+            decide(place, saved.panel, strategy="linear")
+
+    def test_a_file_that_is_gone(self, saved: Saved, tmp_path: Path) -> None:
+        place = tmp_path / "run"
+        shutil.copytree(saved.run.folder, place)
+        (place / "models/linear/fold_0/model.json").unlink()
+        with pytest.raises(DataError, match=r"cannot read .*model\.json"):
+            decide(place, saved.panel, strategy="linear")
+        with pytest.raises(DataError, match="is no run"):
+            decide(tmp_path, saved.panel)
+
+
+class TestCommand:
+    def test_files_and_bytes_again(self, saved: Saved, prices: Path, tmp_path: Path) -> None:
+        place = tmp_path / "runs" / saved.run.name
+        shutil.copytree(saved.run.folder, place)
+        last = str(saved.study.dates[-1])
+        command = ["today", place, "--data", prices, "--as-of", last, "--strategy", "lstm"]
+        command += ["--cash", "100000", "--out", tmp_path / "out"]
+        first = run_command(*command)
+        assert first.exit_code == 0, first.output
+        assert "Target weights" in first.output
+        assert "Nothing has been sent" in first.output
+        files = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+        names = {path.name for path in files if "out" in path.parts}
+        assert names == {
+            "decision.json",
+            "targets.csv",
+            "limits.csv",
+            "orders.csv",
+            "interactive_brokers.csv",
+            "alpaca.csv",
+        }
+        again = run_command(*command)
+        assert again.output == first.output
+        assert {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()} == files
+        basket = (tmp_path / "out").rglob("interactive_brokers.csv")
+        head, order, *_ = next(basket).read_text().splitlines()
+        assert head == (
+            "Action,Quantity,Symbol,SecType,Exchange,Currency,TimeInForce,OrderType,BasketTag"
+        )
+        assert order.startswith("BUY,")
+        assert ",STK,SMART,USD,DAY,MOC," in order
+        rows = next((tmp_path / "out").rglob("alpaca.csv")).read_text().splitlines()
+        assert rows[0] == "symbol,qty,side,type,time_in_force,client_order_id"
+        assert ",buy,market,cls," in rows[1]
+
+    def test_json_has_weights_to_the_bit(self, saved: Saved, prices: Path, tmp_path: Path) -> None:
+        place = tmp_path / saved.run.name
+        shutil.copytree(saved.run.folder, place)
+        last = str(saved.study.dates[-1])
+        told = run_command(
+            "today", place, "--data", prices, "--as-of", last, "--strategy", "linear", "--json"
+        )
+        document = json.loads(told.stdout)
+        decision = decide(saved.run, load_panel(prices), strategy="linear")
+        assert {row["ticker"]: row["weight"] for row in document["targets"]} == decision.weights
+        assert document["age_days"] == 0
+
+    @pytest.mark.parametrize("width", [40, 60, 80, 100, 120])
+    def test_the_table_fits(
+        self, saved: Saved, prices: Path, width: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("COLUMNS", str(width))
+        last = str(saved.study.dates[-1])
+        told = run_command(
+            *("today", saved.run.folder, "--data", prices, "--as-of", last),
+            *("--strategy", "linear+overlay", "--cash", "1e6"),
+        )
+        assert told.exit_code == 0, told.output
+        assert max(map(len, told.output.splitlines())) <= width
+
+    def test_old_data(self, saved: Saved, prices: Path, tmp_path: Path) -> None:
+        place = tmp_path / saved.run.name
+        shutil.copytree(saved.run.folder, place)
+        before = sorted(tmp_path.rglob("*"))
+        told = run_command("today", place, "--data", prices, "--out", tmp_path / "out")
+        assert told.exit_code == 2
+        assert "--max-age allows 7" in told.output
+        assert told.output.count("\n") == 1
+        assert sorted(tmp_path.rglob("*")) == before
+
+    @pytest.mark.parametrize(
+        ("text", "message"),
+        [
+            ("ticker,shares\nNOPE,1\n", "which the data do not have"),
+            ("ticker,shares\n{0},-3\n", "sells nothing short"),
+            ("ticker,shares\n{0},2.5\n", "no whole number"),
+            ("ticker,shares\n{0},many\n", "is no number of shares"),
+            ("ticker,shares\n{0},1\n{0},2\n", "twice in the file"),
+            ("ticker,shares\n{0}\n", "cells"),
+            ("name,count\n{0},1\n", "needs a column"),
+            ("ticker,shares\nCASH,-5\n", "borrows nothing"),
+        ],
+    )
+    def test_bad_holdings(
+        self, saved: Saved, prices: Path, tmp_path: Path, text: str, message: str
+    ) -> None:
+        place = tmp_path / saved.run.name
+        shutil.copytree(saved.run.folder, place)
+        mine = tmp_path / "holdings.csv"
+        mine.write_text(text.format(str(saved.study.asset_names[0])))
+        before = sorted(tmp_path.rglob("*"))
+        told = run_command(
+            *("today", place, "--data", prices, "--as-of", str(saved.study.dates[-1])),
+            *("--holdings", mine, "--strategy", "linear", "--out", tmp_path / "out"),
+        )
+        assert told.exit_code == 2
+        assert message in told.output
+        assert told.output.count("\n") == 1
+        assert sorted(tmp_path.rglob("*")) == before
+
+    def test_no_run(self, tmp_path: Path) -> None:
+        told = run_command("today", "--runs", tmp_path)
+        assert told.exit_code == 2
+        assert "there is no run" in told.output
+
+
+def test_a_panel_is_not_changed(saved: Saved) -> None:
+    panel: AssetPanel = saved.panel.copy(deep=True)
+    decide(saved.run, panel, strategy="linear", cash=1e5)
+    for name in saved.panel.fields:
+        np.testing.assert_array_equal(panel[name], saved.panel[name])
