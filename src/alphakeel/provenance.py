@@ -14,12 +14,21 @@ from skfolio.containers import AssetPanel
 
 from alphakeel.config import StudyConfig
 from alphakeel.data.bundled import BUNDLED, load_bundled
+from alphakeel.data.cleaning import Jumps
+from alphakeel.data.jumps import describe_ends, describe_jumps
 from alphakeel.data.loading import read_panel
 from alphakeel.data.panel import market_index
 from alphakeel.errors import ConfigError
 from alphakeel.factors.base import FactorSet
 
-__all__ = ["cautions", "describe_fields", "hash_panel", "load_data", "versions_at_work"]
+__all__ = [
+    "as_sentence",
+    "cautions",
+    "describe_fields",
+    "hash_panel",
+    "load_data",
+    "versions_at_work",
+]
 
 
 def load_data(config: StudyConfig) -> tuple[AssetPanel, StudyConfig, str, tuple[str, ...]]:
@@ -55,7 +64,12 @@ def load_data(config: StudyConfig) -> tuple[AssetPanel, StudyConfig, str, tuple[
         data.source, start=data.start, end=data.end, universe=data.universe, top=data.top or None
     )
     name = data.source.rstrip("/").rsplit("/", 1)[-1]
-    return panel, config, name, tuple(f"{note[0].upper()}{note[1:]}." for note in notes)
+    return panel, config, name, tuple(map(as_sentence, notes))
+
+
+def as_sentence(note: str) -> str:
+    """A note with a capital letter and a full stop."""
+    return f"{note[0].upper()}{note[1:]}."
 
 
 def _between(panel: AssetPanel, start: dt.date | None, end: dt.date | None) -> AssetPanel:
@@ -118,16 +132,20 @@ def describe_fields(panel: AssetPanel) -> pd.DataFrame:
 
 
 def cautions(
-    panel: AssetPanel, factors: FactorSet, name: str, config: StudyConfig
+    panel: AssetPanel, factors: FactorSet, name: str, config: StudyConfig, jumps: Jumps
 ) -> tuple[str, ...]:
-    """What a reader must know before believing a number.
+    """What a reader must know before believing a number; `jumps` are those of its cleaning.
 
     Settings name the bundled prices even where a panel was handed in: only data of that `name`,
     as `load_data` gives it, are these prices.
     """
     bundled = BUNDLED.get(name) if name == config.data.source else None
     known = [] if bundled is None else [bundled.caution]
-    notes = [*known, *factors.notes]
+    prices, tickers = panel["adj_close"], panel.asset_names
+    dates = np.asarray(panel.observations, dtype="datetime64[D]")
+    doubts = describe_jumps(prices, jumps, dates, tickers)
+    doubts += describe_ends(prices, dates, tickers)
+    notes = [*known, *map(as_sentence, doubts), *factors.notes]
     if factors.omitted:
         notes.append(
             f"{len(factors.omitted)} of {len(factors.omitted) + len(factors.names)} factors need "

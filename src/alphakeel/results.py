@@ -13,7 +13,7 @@ import pandas as pd
 
 from alphakeel.backtest.ledger import Ledger
 from alphakeel.config import StudyConfig
-from alphakeel.data.cleaning import CleaningLedger
+from alphakeel.data.cleaning import SPIKE, CleaningLedger
 from alphakeel.data.panel import market_index
 from alphakeel.evaluation import attribution, risk
 from alphakeel.evaluation import performance as performance_tables
@@ -156,8 +156,16 @@ class Study:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Notes for the reader: survivorship, definitions that the data forced, ..."""
-        return self._provenance.cautions
+        """Notes for the reader: days on which all hangs, survivorship, definitions, ..."""
+        return (*self.warnings, *self._provenance.cautions)
+
+    @cached_property
+    def warnings(self) -> tuple[str, ...]:
+        """What comes before any number: single days that make a tenth of a strategy's variance."""
+        days = performance_tables.dominant_days(
+            self.every_ledger(), self.dataset.returns[self.test]
+        )
+        return tuple(_day_in_words(self, day) for day in days)
 
     @property
     def market_returns(self) -> Floats | None:
@@ -224,6 +232,25 @@ class Study:
     def _tables(self) -> dict[str, pd.DataFrame]:
         """Computed once: the bootstrap takes a moment."""
         return _all_tables(self)
+
+
+def _day_in_words(study: Study, day: performance_tables.DominantDay) -> str:
+    """That results hang on one day, and on which stock's move, in a sentence."""
+    row = study.test.start + day.row
+    ticker, ledger = study.asset_names[day.column], study.cleaning
+    rest = len(day.strategies) - 1
+    others = f" (and as much or less of {rest} other{'s' if rest > 1 else ''})" if rest else ""
+    doubted = (
+        (ledger.row == row)
+        & (ledger.column == day.column)
+        & (ledger.rule_code == ledger.rule_names.index(SPIKE))
+    ).any()
+    return (
+        f"The results hang on one day: {study.dates[row]} makes {day.share:.0%} of the variance of "
+        f"{day.strategies[0]}{others}, and {ticker} moved most in it, by {day.move:+,.0%}"
+        + (", a jump that cleaning suspects" if doubted else "")
+        + ": check that price before reading any other number."
+    )
 
 
 def _all_tables(study: Study) -> dict[str, pd.DataFrame]:

@@ -122,13 +122,16 @@ def read_toml(path: str | Path) -> dict[str, Any]:
     """Read a TOML file as nested mappings."""
     path = Path(path)
     try:
-        return tomllib.loads(regular_file(path).read_text(encoding="utf-8"))
+        # Editors of Windows put a mark before the text, which TOML does not know.
+        return tomllib.loads(regular_file(path).read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise ConfigError(f"cannot read settings file {path}: {error.strerror}.") from error
     except UnicodeDecodeError as error:
         raise ConfigError(f"settings file {path} is not UTF-8 text.") from error
     except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"settings file {path} is not valid TOML: {error}.") from error
+        paths = "hex" in str(error) or "escape" in str(error)
+        cure = "; write a path with a backslash in single quotes, as in 'C:\\data'" if paths else ""
+        raise ConfigError(f"settings file {path} is not valid TOML: {error}{cure}.") from error
 
 
 def build(cls: type[Section], raw: Any, renamed: Mapping[str, str] | None = None) -> Section:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import FrozenInstanceError
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -424,3 +425,14 @@ class TestRefusals:
     def test_no_stock_ever_listed_and_no_decision(self) -> None:
         ledger = run_backtest(np.full((3, 1), np.nan), np.full((3, 1), np.nan))
         np.testing.assert_array_equal(ledger.wealth, 1.0)
+
+
+def test_frames_with_other_stocks_or_dates_are_refused() -> None:
+    days = pd.bdate_range("2015-01-01", periods=3)
+    prices = pd.DataFrame(10.0, days, ["A", "B"])
+    weights = pd.DataFrame(0.5, days, ["A", "B"])
+    assert run_backtest(weights, prices).wealth[-1] == pytest.approx(0.999, abs=1e-5)
+    with pytest.raises(DataError, match=r"target_weights and prices .* same columns"):
+        run_backtest(weights[["B", "A"]], prices)
+    with pytest.raises(DataError, match=r"target_weights and prices .* same rows"):
+        run_backtest(weights, prices.shift(freq="B"))

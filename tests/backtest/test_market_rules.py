@@ -14,7 +14,13 @@ from alphakeel.backtest import engine
 from alphakeel.backtest.costs import MarketCost, ProportionalCost, square_root_impact
 from alphakeel.backtest.engine import run_backtest
 from alphakeel.backtest.ledger import REASONS
-from alphakeel.backtest.market_rules import Margin, TradingConstraints, price_limits
+from alphakeel.backtest.market_rules import (
+    Margin,
+    TradingConstraints,
+    board_limits,
+    boards_of,
+    price_limits,
+)
 from alphakeel.errors import ConfigError, DataError
 from helpers import ledger_arrays
 
@@ -531,3 +537,14 @@ class TestBlocksOfDays:
         assert ledger.imbalance(prices).max() < 1e-10
         with pytest.raises(ConfigError):
             ProportionalCost(0.2)
+
+
+def test_beijing_has_a_limit_of_thirty_per_cent() -> None:
+    names = ["830799", "bj430047", "920002.BJ", "871981.BJ", "600519", "900901", "688981.SH"]
+    boards = boards_of(np.array(names))
+    assert boards.tolist() == [*["beijing"] * 4, "main", "main", "star"]
+    days = np.array(["2021-11-16", "2023-01-04"], dtype="datetime64[D]")
+    special = np.zeros((2, 7), dtype=np.bool_)
+    special[:, [0, 4]] = True
+    limits = board_limits(days, 7, boards=boards, special=special)
+    assert limits[1].tolist() == [0.3, 0.3, 0.3, 0.3, 0.05, 0.1, 0.2]

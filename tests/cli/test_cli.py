@@ -375,3 +375,106 @@ class TestCodeOfTheUsers:
         assert done.exit_code == 0, done.output
         assert "runs code" not in done.stderr
         assert "it runs" not in run_command("init", tmp_path / "new.toml").output
+
+
+class TestWhereDataAreNamed:
+    def test_after_the_command_as_for_check(
+        self, prices: Path, settings: Path, tmp_path: Path
+    ) -> None:
+        done = run_command("run", prices, "--config", settings, "--out", tmp_path, "--json")
+        assert done.exit_code == 0, done.output
+        notes = json.loads(done.stdout)["notes"]
+        assert notes
+        twice = run_command("run", prices, "--data", prices)
+        assert "name two sources: give one" in one_sentence(twice)
+
+    def test_beside_the_settings_file_and_the_message_says_where(self, tmp_path: Path) -> None:
+        from alphakeel.cli.shell import read_settings
+
+        (tmp_path / "here.csv").write_text("x")
+        path = tmp_path / "study.toml"
+        path.write_text("[data]\nsource = 'here.csv'\n")
+        assert read_settings(None, path).data.source == str(tmp_path / "here.csv")
+        path.write_text("[data]\nsource = 'gone.csv'\n")
+        message = one_sentence(run_command("run", "--config", path))
+        assert str(tmp_path) in message
+        assert str(Path.cwd()) in message
+
+    def test_a_mark_and_windows_paths(self, tmp_path: Path) -> None:
+        from alphakeel.cli.shell import read_settings
+
+        path = tmp_path / "study.toml"
+        path.write_text("\ufeffseed = 5\n", encoding="utf-8")
+        assert read_settings(None, path).seed == 5
+        path.write_text('[data]\nsource = "C:\\Users\\me"\n')
+        assert "in single quotes, as in 'C:\\data'" in one_sentence(
+            run_command("run", "--config", path)
+        )
+
+
+class TestWhatCheckShows:
+    def short(self, folder: Path, n: int = 800) -> Path:
+        days = pd.bdate_range("2015-01-02", periods=n)
+        walk = np.random.default_rng(0).normal(0, 0.01, (n, 8)).cumsum(axis=0)
+        frame = pd.DataFrame(50 * np.exp(walk), pd.Index(days, name="date"), list("ABCDEFGH"))
+        table = frame.stack().rename("close").rename_axis(["date", "ticker"]).reset_index()
+        table.assign(foo="bar").to_csv(folder / "p.csv", index=False)
+        return folder / "p.csv"
+
+    def test_each_column_with_a_value_and_those_not_used(self, tmp_path: Path) -> None:
+        done = run_command("check", self.short(tmp_path))
+        assert done.exit_code == 0, done.output
+        assert "First value" in done.output
+        row = next(line for line in done.output.splitlines() if "foo" in line)
+        assert "not used" in row
+        assert "bar" in row
+        assert "years ago" in done.output
+        document = json.loads(run_command("check", self.short(tmp_path), "--json").stdout)
+        assert document["unknown_columns"] == ["foo"]
+        assert document["samples"]["date"] == "2015-01-02"
+        assert document["lacking"] == ""
+
+    def test_what_run_refuses_check_does_not_pass(self, tmp_path: Path) -> None:
+        path = self.short(tmp_path, n=100)
+        checked, ran = run_command("check", path), run_command("run", path)
+        assert (checked.exit_code, ran.exit_code) == (0, 2)
+        assert "a study can run on it" not in checked.output
+        sentence = ran.stderr.strip().removeprefix("alphakeel: ")
+        assert " ".join(sentence.split()) in " ".join(checked.stdout.split())
+
+    @pytest.mark.parametrize("encoding", ["ascii", "cp1252", "latin-1"])
+    def test_any_encoding_of_the_terminal(self, encoding: str, tmp_path: Path) -> None:
+        path = self.short(tmp_path)
+        text = path.read_text().replace("foo", "\u6536\u2013")
+        path.write_text(text, encoding="utf-8")
+        done = subprocess.run(
+            [sys.executable, "-m", "alphakeel", "check", str(path)],
+            capture_output=True,
+            check=False,
+            env={**os.environ, "PYTHONIOENCODING": encoding},
+        )
+        assert done.returncode == 0, done.stderr
+        shown = done.stdout.decode(encoding)
+        assert "?-" in shown or "?\u2013" in shown
+        assert "not used" in shown
+
+
+def test_cash_that_caps_force_is_said(prices: Path, settings: Path, tmp_path: Path) -> None:
+    own = tmp_path / "own.toml"
+    own.write_text(SETTINGS + "[allocation]\nquantile = 0.25\nweight_cap = 0.2\n")
+    done = run_command("run", prices, "--config", own, "--out", tmp_path / "runs")
+    assert done.exit_code == 0, done.output
+    text = " ".join(done.output.split())
+    assert "Linear keeps 40% in cash, because the best 25% of 12 stocks take at most 20%" in text
+
+
+def test_a_narrow_terminal_cuts_no_cell(
+    prices: Path, settings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "40")
+    done = run_command("run", prices, "--config", settings, "--out", tmp_path)
+    assert done.exit_code == 0, done.output
+    assert "\u2026" not in done.stdout
+    assert "Sharpe " in done.stdout

@@ -317,7 +317,8 @@ class TestOurFolder:
 
     def test_unused_files_are_named(self, folder: Path) -> None:
         pd.DataFrame({"a": [1]}).to_csv(folder / "extra.csv")
-        pd.DataFrame({"a": [1]}).to_csv(folder / "fundamentals.csv")
+        reports = pd.DataFrame({"symbol": ["AAPL"], "eps": [1.0]})
+        reports.to_csv(folder / "fundamentals.csv", index=False)
         notes = " ".join(inspect_path(folder).notes)
         assert "extra.csv" in notes
         assert "fundamentals.csv is not used" in notes

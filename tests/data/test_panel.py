@@ -480,3 +480,23 @@ class TestMostTraded:
             most_traded(Grid(grid.dates, grid.tickers, {"close": grid.fields["close"]}), 2)
         with pytest.raises(DataError, match="at least 1"):
             most_traded(grid, 0)
+
+
+class TestJoinsOfFrames:
+    days = pd.bdate_range("2015-01-01", periods=3)
+    prices = pd.DataFrame(10.0, days, ["000001", "600000"]) + np.arange(3.0)[:, None]
+
+    def test_keys_without_zeros_and_with_exchanges_are_found(self) -> None:
+        sector = {"1": "Banks", "600000.SH": "Banks"}
+        panel = panel_from_wide({"adj_close": self.prices}, sector=sector)
+        assert (panel["sector"] >= 0).all()
+        spells = pd.DataFrame({"ticker": ["1"], "start_date": [self.days[1]], "end_date": [None]})
+        panel = panel_from_wide({"adj_close": self.prices}, membership=spells)
+        assert panel["member"][-1].tolist() == [1.0, 0.0]
+
+    def test_keys_of_no_stock_are_refused(self) -> None:
+        with pytest.raises(DataError, match="securities names 0 of the 2 stocks"):
+            panel_from_wide({"adj_close": self.prices}, sector={"AAPL": "x", "MSFT": "y"})
+        spells = pd.DataFrame({"ticker": ["X"], "start_date": [self.days[1]], "end_date": [None]})
+        with pytest.raises(DataError, match="membership names 0 of the 2 stocks"):
+            panel_from_wide({"adj_close": self.prices}, membership=spells)

@@ -432,3 +432,40 @@ def test_a_panel_is_not_changed(saved: Saved) -> None:
     decide(saved.run, panel, strategy="linear", cash=1e5)
     for name in saved.panel.fields:
         np.testing.assert_array_equal(panel[name], saved.panel[name])
+
+
+@pytest.mark.parametrize(
+    "sections",
+    [
+        {
+            "allocation": {"method": "mean_cvar", "benchmarks": ["risk_parity"], "window": 120},
+            "overlay": {"max_exposure": 1.5, "bear_exposure": 0.5},
+            "costs": {"preset": "us"},
+        },
+        {
+            "allocation": {"volatility": "network", "neutral": "beta"},
+            "overlay": {"max_exposure": 1.2, "brake_start": 0.01, "brake_full": 0.05},
+        },
+    ],
+    ids=["optimised, levered, US rules", "risk network, beta-neutral, braked"],
+)
+def test_other_settings_are_replayed_as_well(tmp_path: Path, sections: dict[str, dict]) -> None:
+    saved = save_small(tmp_path, "linear", **sections)
+    days = saved.study.dates[saved.study.test][[60, -2]]
+    labels = ["Linear", under_overlay("Linear")]
+    if "benchmarks" in sections["allocation"]:
+        labels += ["Risk parity", under_overlay("Risk parity")]
+    for day in days:
+        live, cut = plan_of(saved.run, saved.panel, day)
+        for label in labels:
+            own = replay(saved.run, live, cut, label)
+            ledger = saved.study.every_ledger()[label]
+            for name in ("weights", "wealth", "costs", "cash"):
+                np.testing.assert_array_equal(
+                    getattr(own.portfolio.ledger, name),
+                    getattr(ledger, name)[: saved.row(day) + 1],
+                    f"{label} {day} {name}",
+                )
+    decision = decide(saved.run, saved.panel, cash=1e6, strategy="linear+overlay")
+    assert decision.orders is not None
+    json.dumps(decision.to_dict(), allow_nan=False)

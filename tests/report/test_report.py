@@ -270,6 +270,7 @@ def fake_study(
         regimes, sorted_by = fake_regimes(prices, dates, every)
         tables |= sorted_by
     study = SimpleNamespace(
+        warnings=(),
         config=config,
         name="<b>hostile</b> data",
         dates=dates,

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import skfolio.measures as sm
 from hypothesis import given, settings
@@ -249,3 +250,27 @@ class TestValidation:
         for level in (0.0, 1.0, 95.0):
             with pytest.raises(ConfigError, match=r"0\.95 is 95 %"):
                 performance.value_at_risk([0.1, 0.2], level=level)
+
+
+class TestLabels:
+    """Numbers of pandas are taken by position: other labels are refused, not dropped."""
+
+    days = pd.bdate_range("2015-01-01", periods=30)
+    returns = pd.Series(np.random.default_rng(0).normal(0, 0.01, 30), days)
+
+    def test_the_same_dates_give_what_arrays_give(self) -> None:
+        other = self.returns * 0.5
+        assert performance.beta(self.returns, other) == performance.beta(
+            self.returns.to_numpy(), other.to_numpy()
+        )
+        assert performance.beta(self.returns, other.to_numpy()) == pytest.approx(2.0)
+
+    @pytest.mark.parametrize("name", ["beta", "information_ratio", "summary"])
+    def test_a_day_apart_is_refused(self, name: str) -> None:
+        with pytest.raises(DataError, match=r"same rows \(29 and 29, first 2015-01-02.* reindex"):
+            getattr(performance, name)(self.returns[1:], self.returns[:-1])
+
+    def test_previous_weights_of_other_stocks_are_refused(self) -> None:
+        weights = pd.DataFrame([[0.5, 0.5]], columns=["A", "B"])
+        with pytest.raises(DataError, match="name other stocks"):
+            performance.turnover(weights, pd.Series([0.5, 0.5], index=["B", "A"]))

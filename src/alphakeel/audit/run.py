@@ -32,6 +32,7 @@ from alphakeel.audit.messages import check_joins, check_missing, check_sectors
 from alphakeel.audit.survivorship import check_members, check_publication, check_restated
 from alphakeel.config import StudyConfig
 from alphakeel.data.cleaning import INTERPOLATED, CleanResult, clean
+from alphakeel.data.jumps import describe_jumps
 from alphakeel.errors import LookAheadWarning
 from alphakeel.factors.base import Factor
 from alphakeel.factors.custom import CustomFactors, fault_of, own_values, source_location
@@ -44,6 +45,7 @@ __all__ = [
     "check_costs",
     "check_execution",
     "check_gaps",
+    "check_jumps",
     "check_purge",
     "run_audit",
 ]
@@ -155,7 +157,7 @@ def run_audit(
 
 def _cleaning(base: Prepared, rng: np.random.Generator) -> list[Finding]:
     """Gaps, and cleaning with other futures, unless the settings interpolate."""
-    findings = [check_gaps(base)]
+    findings = [check_gaps(base), *check_jumps(base)]
     settings, test = base.plan.config.cleaning, base.plan.test
     if settings.gap_fill == "interpolate":
         return findings
@@ -169,6 +171,14 @@ def _cleaning(base: Prepared, rng: np.random.Generator) -> list[Finding]:
         if fault is not None:
             return [*findings, fault]
     return [*findings, lookahead.unchanged("cleaning", "cleaned data and sample", 2)]
+
+
+def check_jumps(base: Prepared) -> list[Finding]:
+    """A warning on every kind of jump that nobody can have earned; none without such jumps."""
+    panel, dates = base.panel, base.plan.dates
+    jumps = clean(panel, **base.plan.config.cleaning.keywords()).jumps
+    notes = describe_jumps(panel["adj_close"], jumps, dates, panel.asset_names)
+    return [warn("jumps", f"{note}.") for note in notes]
 
 
 def _factors(

@@ -24,6 +24,7 @@ from alphakeel.backtest.ledger import Ledger
 from alphakeel.backtest.market_rules import Margin, TradingConstraints
 from alphakeel.errors import AlphakeelError, ConfigError, DataError
 from alphakeel.stats.cross_section import column_sums, row_sums
+from alphakeel.stats.performance import check_labels
 
 __all__ = ["CheckedPrices", "check_prices", "run_backtest"]
 
@@ -91,7 +92,8 @@ def run_backtest(
     Raises
     ------
     DataError
-        If prices or weights have the wrong shape or impossible values; names row and column.
+        If prices or weights have the wrong shape or impossible values; names row and column. Or
+        if they are DataFrames that do not have the same dates and stocks in the same order.
     ConfigError
         If `lag` or `initial` is out of range, or `riskless` is not one return for each row.
 
@@ -116,6 +118,7 @@ def run_backtest(
     if not 0.0 < initial < np.inf:
         raise ConfigError(f"initial wealth is {initial!r}; give a positive amount")
     constraints, margin = constraints or TradingConstraints(), margin or Margin()
+    check_labels(target_weights=target_weights, prices=prices, tradable=tradable)
     values, priced = prices if isinstance(prices, CheckedPrices) else check_prices(prices)
     targets, decided = _check_targets(
         np.ascontiguousarray(target_weights, dtype=np.float64), values.shape, margin

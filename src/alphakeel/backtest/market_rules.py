@@ -40,9 +40,10 @@ IntArray = npt.NDArray[np.int64]
 
 ADV_WINDOW, VOLATILITY_WINDOW = 20, 60
 CN_LOT, CN_MINIMUM = 100, 5.0
-BOARDS = ("main", "chinext", "star")
+BOARDS = ("main", "chinext", "star", "beijing")
 CHINEXT_REFORM = np.datetime64("2020-08-24")
 
+_BEIJING = ("43", "82", "83", "87", "88", "920")  # first digits of codes; 900 is a B share
 BLOCK = 64
 
 
@@ -186,7 +187,7 @@ def cn_market(
         *volume_text,
         f"Orders in whole lots of {lot} shares; odd shares are sold with the whole position.",
         "No buy at the upper price limit, no sale at the lower one.",
-        "Limits: 10 %, on STAR and from 24 August 2020 on ChiNext 20 %"
+        "Limits: 10 %, on STAR and from 24 August 2020 on ChiNext 20 %, in Beijing 30 %"
         + (", for ST stocks of the 10 % boards 5 %." if special is not None else "; ST not known."),
         "Shares bought on a day are sold on a later one (T+1), which one trade a day cannot break.",
     )
@@ -205,16 +206,24 @@ def cn_market(
 def boards_of(tickers: StrArray) -> StrArray:
     """Boards of Chinese shares from their six-digit codes, as `cn_market` takes them.
 
-    688 and 689 are "star", 300 to 302 "chinext", all others "main".
+    688 and 689 are "star", 300 to 302 "chinext"; 43, 82, 83, 87, 88 and 920, and any code with the
+    mark of the Beijing Stock Exchange (.BJ, bj, .BSE), "beijing"; all others "main".
 
     Examples
     --------
-    >>> boards_of(np.array(["sh600519", "300059.SZ", "sh688981"]))
-    array(['main', 'chinext', 'star'], dtype='<U7')
+    >>> boards_of(np.array(["sh600519", "300059.SZ", "sh688981", "835185.BJ"]))
+    array(['main', 'chinext', 'star', 'beijing'], dtype='<U7')
     """
-    codes = ["".join(c for c in str(ticker) if c.isdigit()) for ticker in tickers]
+    return np.array([_board_of(str(ticker)) for ticker in tickers], dtype="<U7")
+
+
+def _board_of(ticker: str) -> str:
+    code = "".join(letter for letter in ticker if letter.isdigit())
+    mark = "".join(letter for letter in ticker.lower() if letter.isalpha())
     growth = {"688": "star", "689": "star", "300": "chinext", "301": "chinext", "302": "chinext"}
-    return np.array([growth.get(code[:3], "main") for code in codes], dtype="<U7")
+    if mark in ("bj", "bse") or (len(code) == 6 and code.startswith(_BEIJING)):
+        return "beijing"
+    return growth.get(code[:3], "main")
 
 
 def board_limits(
@@ -227,10 +236,12 @@ def board_limits(
     """Price limit of every stock on every day, as a fraction, (n_dates, n_assets).
 
     Main board: 10 % from 16 December 1996, 5 % for ST from 1998. STAR: 20 % from its opening on 22
-    July 2019. ChiNext: 20 % from 24 August 2020. `special` marks special treatment (ST, *ST): 5 %
-    on the main board, and on ChiNext until its reform; no other limit than the board's on the
-    growth boards after. `boards` are all "main" by default. The first days of a new listing, which
-    have wider limits or none, are not known here: mark them as you need.
+    July 2019. ChiNext: 20 % from 24 August 2020. Beijing: 30 % throughout, from the selected tier
+    of 27 July 2020 on that became the exchange on 15 November 2021. `special` marks special
+    treatment (ST, *ST): 5 % on the main board, and on ChiNext until its reform; no
+    other limit than the board's on the growth boards after. `boards` are all "main" by default. The
+    first days of a new listing, which have wider limits or none, are not known here: mark them as
+    you need.
     """
     dates = np.asarray(dates)
     shape = (len(dates), n_assets)
@@ -238,11 +249,12 @@ def board_limits(
     if boards.shape != (n_assets,) or not np.isin(boards, BOARDS).all():
         raise DataError(f"boards have shape {boards.shape}; give one of {BOARDS} for each stock")
     wide = (boards == "star") | ((dates >= CHINEXT_REFORM)[:, None] & (boards == "chinext"))
-    limits = np.where(wide, 0.2, 0.1)
+    beijing = np.broadcast_to(boards == "beijing", shape)
+    limits = np.where(beijing, 0.3, np.where(wide, 0.2, 0.1))
     if special is not None:
         if np.shape(special) != shape or np.asarray(special).dtype != np.bool_:
             raise DataError(f"special has shape {np.shape(special)}; give bool of {shape}")
-        limits[special & ~wide] = 0.05
+        limits[special & ~wide & ~beijing] = 0.05
     return limits
 
 

@@ -8,6 +8,8 @@ Heavy libraries are imported inside the commands, so that ``--help`` returns at 
 
 from __future__ import annotations
 
+import codecs
+import io
 import os
 import sys
 import threading
@@ -49,9 +51,32 @@ for command in (
     app.command()(command)
 
 
+# What a terminal without UTF-8 shows instead of a few signs; of others a question mark.
+_PLAIN = str.maketrans(
+    "\u202f\u00a0\u2013\u2014\u2212\u2018\u2019\u201c\u201d\u2026\u00d7\u2022", "  ---''\"\".x*"
+)
+
+
+def _plainly(error: UnicodeError) -> tuple[str, int]:
+    """Replace what an encoding cannot say by what comes near it."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    text = error.object[error.start : error.end].translate(_PLAIN)
+    return "".join(c if c.isascii() else "?" for c in text), error.end
+
+
+def _write_anywhere() -> None:
+    """Let no character end a command whose output is not in UTF-8 (cp1252, ASCII)."""
+    codecs.register_error("alphakeel", _plainly)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="alphakeel")
+
+
 def main() -> None:
     """Run the command line; the entry point of the `alphakeel` command."""
     catch_signals()
+    _write_anywhere()
     try:
         app()
     except SystemExit as end:

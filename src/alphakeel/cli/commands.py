@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from alphakeel.cli.printing import print_audit, print_check, print_study
 from alphakeel.cli.shell import (
     ConfigOption,
+    DataArgument,
     DataOption,
     FreshOption,
     JsonOption,
@@ -18,6 +19,7 @@ from alphakeel.cli.shell import (
     OverlayOption,
     QuietOption,
     announce_code,
+    data_given,
     listen,
     plain_errors,
     progress_bar,
@@ -35,11 +37,13 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
+    from alphakeel.data.loading import DataReport
     from alphakeel.results import Study
     from alphakeel.selection.trial_log import TestSetUse, TrialLedger
 
 
 def run(
+    path: DataArgument = None,
     data: DataOption = None,
     config: ConfigOption = None,
     out: Annotated[Path, typer.Option("--out", help="Folder that keeps the runs.")] = Path("runs"),
@@ -55,7 +59,7 @@ def run(
     the same folder are taken where nothing that they read has changed.
     """
     with plain_errors() as kept:
-        settings = read_settings(data, config)
+        settings = read_settings(data_given(path, data), config)
         from alphakeel.provenance import load_data
         from alphakeel.selection.trial_log import TrialLedger, record_run
         from alphakeel.storage.checkpoints import DiskStore
@@ -129,26 +133,69 @@ def _write_report(study: Study, folder: Path, use: TestSetUse) -> None:
 
 def check(
     path: Annotated[str, typer.Argument(help="File or folder of prices.", show_default=False)],
+    market: Annotated[
+        str | None,
+        typer.Option("--market", help="Exchange whose days are expected: XNYS, XSHG, ..."),
+    ] = None,
+    table: Annotated[
+        Path | None, typer.Option("--csv", help="Write what is doubtful into this file.")
+    ] = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Say how a file or folder of prices is understood, and what is wrong with it.
+    """Say how a file, folder or store of prices is understood, and what is wrong with it.
 
-    Exit code 0 when a study can run on it, 2 when it cannot.
+    Exit code 0 when the data are right, 2 when they are not. What is only doubtful (bad ticks,
+    splits that were missed, stale prices, missing days) is listed and changes nothing. Where a
+    study with the default settings needs more than there is, the last line says so.
     """
     with plain_errors():
         from alphakeel.data.loading import inspect_path
 
-        report = inspect_path(path)
+        report = inspect_path(path, market=market)
+        if table is not None:
+            _write_findings(report, table)
+        lacking = "" if report.panel is None else _what_a_study_lacks(report.panel)
         if as_json:
-            typer.echo(json.dumps(report.to_dict(), ensure_ascii=False))
+            document = {**report.to_dict(), "lacking": lacking}
+            typer.echo(json.dumps(document, ensure_ascii=False))
         elif not quiet:
-            print_check(report)
+            print_check(report, lacking)
         if report.problems:
             raise typer.Exit(2)
 
 
+def _write_findings(report: DataReport, path: Path) -> None:
+    """Write what is doubtful as a table."""
+    from dataclasses import asdict
+
+    import pandas as pd
+
+    from alphakeel.data.spreadsheets import write_csv
+
+    columns = ["severity", "kind", "ticker", "date", "message"]
+    rows = pd.DataFrame([asdict(finding) for finding in report.findings], columns=columns)
+    try:
+        write_csv(rows, path, index=False)
+    except OSError as error:
+        raise ConfigError(f"cannot write {path}: {error.strerror}.") from error
+
+
+def _what_a_study_lacks(panel: Any) -> str:
+    """Why `run` with the default settings would refuse data that are right in themselves."""
+    from alphakeel.config import StudyConfig
+    from alphakeel.errors import AlphakeelError
+    from alphakeel.pipeline.plan import Plan
+
+    try:
+        Plan.of(panel, StudyConfig(), "data")
+    except AlphakeelError as error:
+        return str(error)
+    return ""
+
+
 def audit(
+    path: DataArgument = None,
     data: DataOption = None,
     config: ConfigOption = None,
     earlier: Annotated[
@@ -174,7 +221,7 @@ def audit(
     Exit code 3 when a leak is found; 0 otherwise, warnings or not.
     """
     with plain_errors():
-        settings = read_settings(data, config)
+        settings = read_settings(data_given(path, data), config)
         from alphakeel.audit import run_audit
         from alphakeel.data.loading import load_panel, read_reports
         from alphakeel.provenance import load_data

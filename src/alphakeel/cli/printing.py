@@ -15,6 +15,9 @@ __all__ = [
     "print_study",
 ]
 
+NARROW = 72  # columns, below which a table would be cut
+MOST_UNKNOWN = 30  # columns that are not used, by name
+
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
@@ -29,7 +32,7 @@ def print_study(study: Study, folder: Path, report: Path, use: TestSetUse | None
     from rich.console import Console
     from rich.markup import escape
 
-    from alphakeel.report.findings import conclusion, findings, scope
+    from alphakeel.report.findings import cash_statements, conclusion, findings, scope
     from alphakeel.report.sections import focus_of
 
     console = Console()
@@ -37,15 +40,23 @@ def print_study(study: Study, folder: Path, report: Path, use: TestSetUse | None
         console = Console(width=100)  # a file or a pipe has no width of its own
     tables = study.tables()
     level, focus = study.config.report.level, focus_of(study)
+    for warning in study.warnings:
+        console.print(f"\n[bold red]{escape(warning)}[/]", highlight=False)
     console.print(f"\n{escape(scope(study))}\n", highlight=False)
-    console.print(_performance(tables["table_1"], level, wide=console.width >= 100))
-    console.print(_attribution(tables["ladder"]))
-    console.print(_forecasts(tables["ic"], level))
+    if console.width < NARROW:
+        for line in _performance_lines(tables["table_1"], level):
+            console.print(escape(line), highlight=False)
+    else:
+        console.print(_performance(tables["table_1"], level, wide=console.width >= 100))
+        console.print(_attribution(tables["ladder"]))
+        console.print(_forecasts(tables["ic"], level))
     console.print(f"[bold]{escape(conclusion(tables, focus))}[/]", highlight=False)
     signs = {"better": "[green]+[/]", "worse": "[red]-[/]", "unclear": "[dim]=[/]"}
     for finding in findings(study, tables, focus, use):
         console.print(f" {signs[finding.tone]} {escape(finding.claim)}", highlight=False)
-    for note in study.notes:
+    for statement in cash_statements(study, tables):
+        console.print(f" [dim]=[/] {escape(statement)}", highlight=False)
+    for note in study.notes[len(study.warnings) :]:
         console.print(f"[dim]Note: {escape(note)}[/]")
     console.print(f"\nReport  {escape(str(report))}", soft_wrap=True)
     console.print(f"Open    {escape(report.resolve().as_uri())}", soft_wrap=True)
@@ -100,6 +111,20 @@ def _performance(table: Any, level: float, *, wide: bool) -> Table:
             cells.insert(1, f"{row.annual_volatility:.1%}")
         shown.add_row(str(name), *cells)
     return shown
+
+
+def _performance_lines(table: Any, level: float) -> list[str]:
+    """Table I for a narrow terminal: a strategy a paragraph, no cell cut."""
+    lines = [f"Table I: out of sample, net of costs ({level:.0%} intervals)"]
+    for name, row in table.iterrows():
+        lines += [
+            str(name),
+            f"  Return {row.annual_return:.1%}, volatility {row.annual_volatility:.1%}",
+            f"  Sharpe {row.sharpe:.2f} {_interval(row, 'sharpe', 1, 2)}",
+            f"  Drawdown {row.max_drawdown:.0%} {_interval(row, 'max_drawdown', 100, 0)}",
+            f"  VaR 95 % {row.var_95:.1%} {_interval(row, 'var_95', 100, 1)}",
+        ]
+    return lines
 
 
 def _attribution(table: Any) -> Table:
@@ -186,8 +211,8 @@ def print_audit(audit: Audit, notes: Sequence[str] = ()) -> None:
         console.print(f"Note: {escape(note)}")
 
 
-def print_check(report: Any) -> None:
-    """Print how the data are understood, and what is wrong with them."""
+def print_check(report: Any, lacking: str = "") -> None:
+    """Print how the data are understood, what is wrong, and what a study would lack in them."""
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
@@ -200,12 +225,29 @@ def print_check(report: Any) -> None:
             f"{report.first_date} to {report.last_date}"
         )
     if report.columns:
-        shown = Table("Column in the file", "Understood as")
+        shown = Table("Column in the file", "Understood as", "First value")
         for column, meaning in report.columns:
-            shown.add_row(escape(str(column)), escape(str(meaning)))
+            sample = report.samples.get(column, "")
+            shown.add_row(escape(str(column)), escape(str(meaning)), escape(sample))
+        for column in report.unknown[:MOST_UNKNOWN]:
+            shown.add_row(escape(column), "[dim]not used[/]", escape(report.samples[column]))
         console.print(shown)
+        rest = len(report.unknown) - MOST_UNKNOWN
+        if rest > 0:
+            console.print(f"... and {rest} more columns that are not used.")
     for note in report.notes:
         console.print(f"Note: {escape(note)}")
+    if report.counts:
+        shown = Table("Doubtful", "Times", "For example")
+        for kind, count in report.counts.items():
+            first = next(finding for finding in report.findings if finding.kind == kind)
+            shown.add_row(escape(kind), str(count), escape(first.message))
+        console.print(shown)
+        console.print("--csv FILE writes every one.")
+    if not report.problems and lacking:
+        refused = "No problems found, but a study with the default settings cannot run:"
+        console.print(f"{refused} {escape(lacking)}")
+        return
     if not report.problems:
         console.print("[green]No problems found: a study can run on it.[/]")
         return

@@ -18,7 +18,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from alphakeel.errors import AlphakeelError, ConvergenceError, LookAheadWarning, ResumeWarning
+from alphakeel.errors import (
+    AlphakeelError,
+    ConfigError,
+    ConvergenceError,
+    LookAheadWarning,
+    ResumeWarning,
+)
 
 if TYPE_CHECKING:
     from alphakeel.config import StudyConfig
@@ -26,6 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ConfigOption",
+    "DataArgument",
     "DataOption",
     "FreshOption",
     "JsonOption",
@@ -36,6 +43,7 @@ __all__ = [
     "Stopped",
     "announce_code",
     "catch_signals",
+    "data_given",
     "ignore_signals",
     "listen",
     "plain_errors",
@@ -46,6 +54,10 @@ __all__ = [
 # Where a file cannot grow, through no fault of the program.
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
+DataArgument = Annotated[
+    str | None,
+    typer.Argument(help="The same as --data.", show_default=False),
+]
 DataOption = Annotated[
     str | None,
     typer.Option(
@@ -72,8 +84,15 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON documen
 QuietOption = Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")]
 
 
+def data_given(argument: str | None, option: str | None) -> str | None:
+    """The data named after a command, or by --data."""
+    if argument is not None and option is not None:
+        raise ConfigError(f"{argument} and --data {option} name two sources: give one.")
+    return option if argument is None else argument
+
+
 def read_settings(data: str | None, config: Path | None, jobs: int | None = None) -> StudyConfig:
-    """Settings from a file, overridden by the command line."""
+    """Settings from a file, overridden by the command line; its paths may start beside it."""
     from dataclasses import replace
 
     from alphakeel.config import StudyConfig, load_config
@@ -84,9 +103,30 @@ def read_settings(data: str | None, config: Path | None, jobs: int | None = None
         if beside.exists():
             own = replace(settings.factors, custom=str(beside.resolve()))
             settings = replace(settings, factors=own)
+    if config is not None and data is None:
+        settings = replace(settings, data=replace(settings.data, source=_found(settings, config)))
     if data is not None:
         settings = replace(settings, data=replace(settings.data, source=data))
     return settings if jobs is None else replace(settings, jobs=jobs)
+
+
+def _found(settings: StudyConfig, config: Path) -> str:
+    """`data.source` as seen from here, or from the settings file where it is not here."""
+    from alphakeel.data.bundled import BUNDLED
+    from alphakeel.errors import DataError
+
+    source = settings.data.source
+    here, beside = Path(source), config.parent / source
+    if source in BUNDLED or here.exists():
+        return source
+    if beside.exists():
+        return str(beside)
+    if here.is_absolute() or config.parent.resolve() == Path.cwd():
+        return source
+    raise DataError(
+        f"data.source of {config} is {source}, and there is no such file or folder in {Path.cwd()} "
+        f"nor in {config.parent.resolve()}."
+    )
 
 
 class Stopped(BaseException):

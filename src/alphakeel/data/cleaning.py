@@ -14,7 +14,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -28,11 +28,15 @@ from alphakeel.stats.rolling import last_known, trailing_mean
 
 __all__ = [
     "CleanResult",
+    "CLOSED",
     "CleaningLedger",
     "ELIGIBLE",
+    "Jumps",
     "LedgerWriter",
     "RULES",
+    "SPIKE",
     "clean",
+    "find_jumps",
     "liquidity",
     "smallest",
     "stale",
@@ -47,6 +51,7 @@ SPIKE = "suspect jump: last price carried"
 GAP = "gap: last value carried"
 INTERPOLATED = "gap: interpolated"
 VALUED = "no price: valued at the last one"
+CLOSED = "gap that ends elsewhere: old line closed"
 WINSORISED = "outlier of the date: winsorised"
 NO_PRICE = "out: no recent price"
 HISTORY = "out: too little history"
@@ -61,6 +66,7 @@ RULES = (
     GAP,
     INTERPOLATED,
     VALUED,
+    CLOSED,
     WINSORISED,
     NO_PRICE,
     HISTORY,
@@ -91,8 +97,18 @@ _KNOWN_SCALE = 20  # returns before a stock's own scale is trusted
 _SCALE_STEP = 0.02  # weight of the newest return: half-life of 34 days
 _MEAN_TO_SIGMA = np.sqrt(np.pi / 2.0)  # mean |x| to standard deviation, under a normal
 _CAP = 4.0  # sigmas that one return may contribute to the scale
+# A gap of more dates than `max_gap`, and than the first of these, closes a line if the price after
+# it is beyond so many sigmas; after the last of these the smallest suspect move is enough.
+_LEAST_GAP, _GAP_SIGMAS, _LONG_GAP = 5, 3.0, 250
 
 ELIGIBLE = "eligible"
+
+
+class Jumps(NamedTuple):
+    """Moves that are not believed at once, (n_dates, n_assets) each."""
+
+    suspect: Bools  # prices that jump too far to be believed before they are confirmed
+    closed: Bools  # first prices after a gap that ends elsewhere
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,20 +120,24 @@ class CleanResult:
     panel : AssetPanel
         Research values in the fields of the input, plus `accounting_close`: the adjusted close
         as delivered, carried forward while the stock is listed and has no price, and never
-        altered otherwise. `estimation_mask` is False on suspect and missing days. Arrays of
-        fields in which nothing changed are shared with the input panel.
+        altered otherwise, except that after a closed line it goes on from the price before.
+        `estimation_mask` is False on suspect and missing days. Arrays of fields in which nothing
+        changed are shared with the input panel.
     eligible : bool ndarray of shape (n_dates, n_assets)
         Fit for the sample, decided at each close by what was known then.
     filled : bool ndarray of shape (n_dates, n_assets)
         The research price of the day is not the day's own.
     ledger : CleaningLedger
         Every changed number and every exclusion.
+    jumps : Jumps
+        Prices that are suspect, and lines that a gap closed.
     """
 
     panel: AssetPanel
     eligible: Bools
     filled: Bools
     ledger: CleaningLedger
+    jumps: Jumps
 
 
 def clean(
@@ -142,7 +162,11 @@ def clean(
     panel : AssetPanel
         With `adj_close`; it is not changed.
     max_gap : int
-        Days for which a missing value is replaced by the last one; 0: never.
+        Days for which a missing value is replaced by the last one; 0: never. A longer gap (of at
+        least 6 dates) that ends elsewhere closes the old line: the price after it is beyond
+        `spike_min_move` and three robust standard deviations, or after 250 dates beyond
+        `spike_min_move` alone. Adjusted prices then go on from the last one, so that nobody earns
+        the jump, and the stock needs `min_history` days again, as another company would.
     gap_fill : {"carry", "interpolate"}
         "interpolate" draws a straight line to the next value, as the paper does (Li and Gu,
         2025, doi:10.48550/arXiv.2507.00332); it reads the future and warns. `accounting_close` is
@@ -221,10 +245,11 @@ def clean(
     keys = tuple(panel.keys())
     ledger = LedgerWriter((*keys, "accounting_close", ELIGIBLE), RULES)
 
-    suspect = suspects(raw, spike_sigmas, spike_min_move, universe)
-    fields = dict(panel.fields)
+    jumps = find_jumps(raw, spike_sigmas, spike_min_move, universe, max_gap=max_gap)
+    suspect, fields = jumps.suspect, dict(panel.fields)
+    raw = _on_from_old_lines(raw, jumps.closed, ledger)
     for name in (name for name in _PRICED if name in fields):
-        values = panel[name]
+        values = raw if name == "adj_close" else panel[name]
         values = _carry_suspects(name, values, suspect, ledger)
         values = _fill_gaps(name, values, active, max_gap, gap_fill, ledger)
         if name in _RATIOS:
@@ -244,7 +269,7 @@ def clean(
     traded_price = panel["close" if "close" in keys else "adj_close"]
     reasons = {
         NO_PRICE: np.isnan(research),
-        HISTORY: np.cumsum(~np.isnan(raw), axis=0, dtype=np.int32) < min_history,
+        HISTORY: _days_with_price(raw, jumps.closed) < min_history,
         MISSING: too_many_missing(missing, active, max_missing),
         STALE: stale(accounting, volume, stale_days),
     }
@@ -271,7 +296,7 @@ def clean(
     )
     filled = (missing & ~np.isnan(research)) | suspect
     record = ledger.close(panel.observations, panel.asset_names)
-    return CleanResult(panel=cleaned, eligible=eligible, filled=filled, ledger=record)
+    return CleanResult(cleaned, eligible, filled, record, jumps)
 
 
 def _check(
@@ -317,6 +342,31 @@ def _carry_suspects(name: str, values: Floats, suspect: Bools, ledger: LedgerWri
     return out
 
 
+def _on_from_old_lines(prices: Floats, closed: Bools, ledger: LedgerWriter) -> Floats:
+    """Prices that go on from the last one before a gap that closed a line, whatever comes after."""
+    if not closed.any():
+        return prices
+    out = prices.copy()
+    for column in np.flatnonzero(closed.any(axis=0)):
+        line, known = out[:, column], np.flatnonzero(~np.isnan(prices[:, column]))
+        for row in np.flatnonzero(closed[:, column]):
+            before = known[np.searchsorted(known, row) - 1]
+            line[row:] *= line[before] / line[row]
+            line[row] = line[before]  # to the bit: the day has no return
+    for name in ("adj_close", "accounting_close"):
+        ledger.changed(name, CLOSED, ~np.isnan(prices), prices, out)
+    return out
+
+
+def _days_with_price(prices: Floats, closed: Bools) -> NDArray[np.int32]:
+    """Days with a price up to each date, counted anew from the first one of a new line."""
+    count = np.cumsum(~np.isnan(prices), axis=0, dtype=np.int32)
+    if closed.any():
+        before = np.where(closed, count - 1, 0)
+        count = count - np.maximum.accumulate(before, axis=0)
+    return count
+
+
 def _fill_gaps(
     name: str, values: Floats, active: Bools, max_gap: int, how: str, ledger: LedgerWriter
 ) -> Floats:
@@ -355,18 +405,32 @@ def _winsorise(
 def suspects(
     prices: Floats, sigmas: float, min_move: float, universe: Bools | None = None
 ) -> Bools:
-    """Prices that jump too far to be believed before they are confirmed; never two in succession.
+    """Prices that jump too far to be believed before they are confirmed; see `find_jumps`."""
+    return find_jumps(prices, sigmas, min_move, universe, max_gap=len(prices)).suspect
+
+
+def find_jumps(
+    prices: Floats,
+    sigmas: float,
+    min_move: float,
+    universe: Bools | None = None,
+    *,
+    max_gap: int,
+) -> Jumps:
+    """Prices that jump too far to be believed, never two in succession, and lines that end.
 
     A suspect move exceeds `sigmas` robust standard deviations, per square root of days since the
-    last good price, and the fraction `min_move` of that price. Prices are positive; NaN where
-    missing. `universe` are the stocks whose scales and jumps stand for the market's, by default
-    all.
+    last good price, and the fraction `min_move` of that price. A line ends where more than
+    `max_gap` dates without a price end in a move beyond `min_move` and `_GAP_SIGMAS`. Prices are
+    positive; NaN where missing. `universe` are the stocks whose scales and jumps stand for the
+    market's, by default all.
     """
     n_dates, n_assets = prices.shape
     logs = np.log(prices)
-    suspect = np.zeros(prices.shape, dtype=bool)
+    suspect, closed = np.zeros((2, n_dates, n_assets), dtype=bool)
     up = np.log1p(min_move)
     down = np.log1p(-min_move) if min_move < 1.0 else -np.inf
+    longest = max(max_gap, _LEAST_GAP) + 1
 
     last = np.full(n_assets, np.nan)  # last good log price
     last_row = np.zeros(n_assets)
@@ -384,22 +448,25 @@ def suspects(
             typical = _median_of(scale, own if universe is None else own & universe[row])
             own_scale = np.where(own, scale, typical)
         jump = ((move > up) | (move < down)) & ~doubted
+        ends = np.zeros(n_assets, dtype=bool)
         if jump.any():
-            jump &= np.abs(move) > sigmas * own_scale * root_days
+            sizes, gap = np.abs(move) / (own_scale * root_days), row - last_row
+            ends = jump & (gap > longest) & ((sizes > _GAP_SIGMAS) | (gap > _LONG_GAP))
+            jump &= ~ends & (np.abs(move) > sigmas * own_scale * root_days)
             counted = known if universe is None else known & universe[row]
             if 2 * np.count_nonzero(jump & counted) > np.count_nonzero(counted):
                 jump[:] = False
-            suspect[row] = jump
+            suspect[row], closed[row] = jump, ends
         good = known & ~jump
         size = np.minimum(_MEAN_TO_SIGMA * np.abs(move) / root_days, _CAP * own_scale)
-        measured = good & ~np.isnan(size)
+        measured = good & ~np.isnan(size) & ~ends
         step = np.maximum(_SCALE_STEP, 1.0 / (seen + 1.0))
         scale = np.where(measured, scale + step * (size - scale), scale)
         seen += measured
         last = np.where(good, now, last)
         last_row[good] = row
         doubted = np.where(known, jump, doubted)
-    return suspect
+    return Jumps(suspect, closed)
 
 
 def _median_of(scale: Floats, chosen: Bools) -> float:

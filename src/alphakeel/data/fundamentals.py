@@ -7,6 +7,7 @@ made of what was filed up to then, later restatements excluded.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -14,7 +15,16 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-__all__ = ["FIGURES", "FLOWS", "LEVELS", "STATED", "facts_of_reports", "known_figures", "on_dates"]
+__all__ = [
+    "FIGURES",
+    "FLOWS",
+    "LEVELS",
+    "STATED",
+    "facts_of_reports",
+    "known_figures",
+    "on_dates",
+    "report_ratios",
+]
 
 # Sums over a period, of which a trailing year is made.
 FLOWS = ("net_income", "revenue", "operating_cash_flow", "gross_profit")
@@ -38,6 +48,7 @@ _LEVEL_COLUMNS = {
     "liabilities": ("liabilities", "total_liabilities"),
 }
 _YEAR = (345, 385)  # days of a fiscal year: of 52 or 53 weeks, or a calendar's
+_KEPT_DAYS = 1200
 _SLACK = 10  # days by which ends of the same quarter may differ from one year to the next
 
 Periods = dict[int, dict[int, float]]
@@ -97,8 +108,31 @@ def known_figures(facts: pd.DataFrame) -> pd.DataFrame:
     return result
 
 
+def report_ratios(figures: pd.DataFrame) -> pd.DataFrame:
+    """Margins, growth, accruals and leverage of what was known after each filing day."""
+    above = {
+        name: figures[name].where(figures[name] > 0)
+        for name in ("equity", "assets", "revenue", "revenue_year_ago")
+    }
+    margin = figures["net_income_of_revenue"] / above["revenue"]
+    debt = figures["liabilities"].fillna(figures["assets"] - figures["equity"]) / above["assets"]
+    cash = figures["net_income_of_operating_cash_flow"] - figures["operating_cash_flow"]
+    growth = figures["net_income"] - figures["net_income_year_ago"]
+    return pd.DataFrame(
+        {
+            "net_margin": margin.fillna(figures["net_margin"]),
+            "earnings_growth": growth / above["equity"],
+            "revenue_growth": figures["revenue"] / above["revenue_year_ago"] - 1.0,
+            "accruals": cash / above["assets"],
+            "gross_profitability": figures["gross_profit"] / above["assets"],
+            "leverage": debt.fillna(figures["liabilities_to_assets"]),
+        }
+    )
+
+
 def on_dates(
     figures: pd.DataFrame,
+    names: Sequence[str],
     dates: NDArray[np.datetime64],
     tickers: NDArray[np.str_],
     *,
@@ -106,7 +140,7 @@ def on_dates(
 ) -> dict[str, NDArray[np.float64]]:
     """Carry figures forward on a grid, from the first date after they were public.
 
-    A figure counts for `max_age_days` after its filing.
+    A figure counts for `max_age_days` after its filing. Names without any value are left out.
     """
     columns = pd.Index(tickers).get_indexer(pd.Index(figures["ticker"].astype(str)))
     available = figures["available_date"].to_numpy().astype("datetime64[D]")
@@ -118,11 +152,12 @@ def on_dates(
     np.maximum.accumulate(latest, axis=0, out=latest)
     known = latest >= 0
     if not len(figures):
-        return {name: np.full(latest.shape, np.nan) for name in FIGURES}
+        return {}
     known &= (dates[:, None] - available[latest]) <= np.timedelta64(max_age_days, "D")
     return {
         name: np.where(known, figures[name].to_numpy(dtype=np.float64)[latest], np.nan)
-        for name in FIGURES
+        for name in names
+        if figures[name].notna().any()
     }
 
 
@@ -141,6 +176,7 @@ def _of_one(ticker: str, facts: pd.DataFrame) -> list[dict[str, Any]]:
             newest = max(newest, end)
             if item in flows:
                 flows[item].setdefault(end, {})[start] = value
+                _forget(flows[item], newest - _KEPT_DAYS)
             else:
                 levels[item][end] = value
                 if item == "shares":
@@ -172,6 +208,8 @@ def trailing_year(periods: Periods, end: int) -> float:
     `periods` are values by last and first day. In this order: a fiscal year that ends there; four
     quarters; the last fiscal year plus the part year since, less the same part a year before.
     """
+    if end not in periods:
+        return np.nan
     mine = _parts(periods, end)
     for start, value in mine.items():
         if _YEAR[0] <= end - start + 1 <= _YEAR[1]:
@@ -201,6 +239,12 @@ def _parts(periods: Periods, end: int) -> dict[int, float]:
         parts.setdefault(first, total)
         at = first - 1
     return parts
+
+
+def _forget(periods: Periods, before: int) -> None:
+    """Drop periods that no trailing year of today is made of."""
+    for end in [end for end in periods if end < before]:
+        del periods[end]
 
 
 def _near(periods: Periods, day: int) -> int:

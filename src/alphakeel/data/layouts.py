@@ -34,6 +34,7 @@ from alphakeel.errors import DataError
 __all__ = [
     "Reading",
     "as_series",
+    "first_values",
     "kind_of",
     "long_rows",
     "read_long",
@@ -58,6 +59,7 @@ class Reading:
     notes: list[str] = field(default_factory=list)  # choices made; sentences without full stop
     cautions: list[str] = field(default_factory=list)  # those that move the numbers of a study
     problems: list[Problem] = field(default_factory=list)
+    samples: dict[str, str] = field(default_factory=dict)  # a first value, by column of the file
     adjusted: str = ""  # why the close is adjusted without an `adj_close`; empty: it is as traded
 
 
@@ -205,9 +207,25 @@ def rows_of(
     _invert(frame, "pb", "book_to_price")
     if "sector" in understood:
         frame["sector"] = _labels(table.columns[understood["sector"]])
-    rows = pd.DataFrame(frame)
+    rows, said = _main_series(table, pd.DataFrame(frame))
+    note = "; ".join(filter(None, (note, said)))
     usable = rows["date"].notna() & rows["ticker"].notna()
     return rows if usable.all() else rows[usable], problems, [note] if note else []
+
+
+def _main_series(table: Table, rows: pd.DataFrame) -> tuple[pd.DataFrame, str]:
+    """Of several series of one symbol on a date (NSE) the shares, and how many rows are not."""
+    name = next((n for n in table.columns if normalised_name(n) == "series"), None)
+    if name is None:
+        return rows, ""
+    series = _labels(table.columns[name]).astype(str)
+    twice = rows.duplicated(["date", "ticker"], keep=False)
+    other = twice & (series != "EQ") & rows["ticker"].isin(rows["ticker"][series == "EQ"])
+    if not other.any():
+        return rows, ""
+    kinds = ", ".join(sorted(set(series[other]))[:4])
+    counted = "1 row" if other.sum() == 1 else f"{other.sum()} rows"
+    return rows[~other], f"{counted} of other series than EQ of the same stock left out ({kinds})"
 
 
 def long_rows(
@@ -248,14 +266,28 @@ def long_rows(
     return stacked, tuple(columns.items()), problems, list(dict.fromkeys(notes))
 
 
+def first_values(tables: Sequence[Table]) -> dict[str, str]:
+    """The first value of every column, as it stands in the first file that has the column."""
+    values: dict[str, str] = {}
+    for table in tables:
+        for name in table.columns.keys() - values.keys():
+            some = table.columns[name].slice(0, _SAMPLE).drop_null().to_pylist()
+            values[name] = next((str(x)[:24] for x in some if str(x).strip()), "")
+    return values
+
+
 def read_long(tables: Sequence[Table], *, where: str) -> Reading:
     """Read files with one row per date and stock."""
-    return _stacked("long", long_rows(tables), where)
+    reading = _stacked("long", long_rows(tables), where)
+    reading.samples = first_values(tables)
+    return reading
 
 
 def read_per_ticker(tables: Sequence[Table], tickers: Sequence[str], *, where: str) -> Reading:
     """Read one file per stock."""
-    return _stacked("per-ticker", long_rows(tables, tickers=tickers), where)
+    reading = _stacked("per-ticker", long_rows(tables, tickers=tickers), where)
+    reading.samples = first_values(tables)
+    return reading
 
 
 def read_wide(tables: Sequence[Table], names: Sequence[str | None], *, where: str) -> Reading:
@@ -268,6 +300,7 @@ def read_wide(tables: Sequence[Table], names: Sequence[str | None], *, where: st
     notes: list[str] = []
     cautions: list[str] = []
     columns: dict[str, str] = {}
+    samples: dict[str, str] = {}
     for table, name in zip(tables, names, strict=True):
         date, stocks = _wide_axes(table)
         columns[date] = "date"
@@ -299,7 +332,9 @@ def read_wide(tables: Sequence[Table], names: Sequence[str | None], *, where: st
             columns |= {column: field_of(level[0]) or "" for column, level in table.levels.items()}
         else:
             parts = {name or "adj_close": values}
-            columns[_listed(stocks, table.name)] = f"{name or 'adj_close'} by ticker"
+            shown = _listed(stocks, table.name)
+            columns[shown] = f"{name or 'adj_close'} by ticker"
+            samples[shown] = first_values([table])[stocks[0]]
             if name is None:
                 cautions.append(
                     "the table is taken as prices adjusted for splits and dividends: nothing in "
@@ -309,6 +344,7 @@ def read_wide(tables: Sequence[Table], names: Sequence[str | None], *, where: st
             _join(frames, field_name, part, table.name)
     grid, misplaced = grid_from_wide(frames, where=where)
     reading = Reading("wide", tuple(columns.items()), grid, list(dict.fromkeys(notes)), cautions)
+    reading.samples = {**first_values(tables), **samples}
     if {"open", "high", "low", "close"} <= frames.keys() and all(t.levels for t in tables):
         reading.adjusted = "no Adj Close stands beside it, as where yfinance adjusts by itself"
     _report_order(reading, problems + misplaced)
@@ -365,8 +401,8 @@ def _daily(table: Table, column: str) -> tuple[NDArray[np.datetime64], list[tupl
         if times["day"][several].nunique() >= 0.5 * times["day"].nunique():
             first, second = times["time"][several][:2]
             raise DataError(
-                f"{table.name} holds several rows a day ({first} and {second}), but a study counts "
-                "days: give one row per date and stock, the last of the day."
+                f"{table.name} holds intraday prices, several rows a day ({first} and {second}), "
+                "but a study counts days: give one row per date and stock, the last of the day."
             )
     return days, faults
 

@@ -10,7 +10,8 @@ from __future__ import annotations
 import datetime as dt
 import re
 import unicodedata
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,24 +25,30 @@ from alphakeel.data.assembly import (
     check_counts,
     with_adjusted_close,
 )
+from alphakeel.data.cleaning import find_jumps
 from alphakeel.data.columns import WORDS, field_of, normalised_name
 from alphakeel.data.grid import Grid, check_grid
+from alphakeel.data.jumps import describe_ends, describe_gaps, describe_jumps
 from alphakeel.data.layouts import (
     Reading,
     as_series,
+    first_values,
     kind_of,
     read_long,
     read_per_ticker,
     read_wide,
     refuse_one_stock,
 )
+from alphakeel.data.panel import universe_mask
 from alphakeel.data.parsing import parse_dates
 from alphakeel.data.plausibility import (
+    market_value_faults,
     moves_like_no_price,
     only_trading_days,
     spacing_fault,
     without_index,
 )
+from alphakeel.data.quality import QualityFinding, quality_findings, trading_calendar
 from alphakeel.data.side_files import (
     add_index,
     add_members,
@@ -75,6 +82,7 @@ __all__ = [
     "read_reports",
 ]
 
+OLD = 31  # days since the last date that are said
 _KNOWN = (
     "prices",
     "securities",
@@ -112,6 +120,16 @@ class DataReport:
     notes: tuple[str, ...]  # choices made on the way that a careful reader should know
     problems: tuple[Problem, ...]  # at most 1000; the data are usable if there is none
     panel: AssetPanel | None  # None if there are problems
+    findings: tuple[QualityFinding, ...] = ()  # doubtful, but usable; the gravest first
+    counts: Mapping[str, int] = field(default_factory=dict)  # findings by kind, all of them
+    samples: dict[str, str] = field(default_factory=dict)  # a first value, by column of the file
+
+    @property
+    def unknown(self) -> tuple[str, ...]:
+        """Columns of the file that are taken for nothing."""
+        known = {column for column, _ in self.columns}
+        wide = any(meaning.endswith(" by ticker") for _, meaning in self.columns)
+        return () if wide else tuple(name for name in self.samples if name not in known)
 
     def to_dict(self) -> dict[str, Any]:
         """Everything but the panel, ready for JSON."""
@@ -119,12 +137,16 @@ class DataReport:
             "path": self.path,
             "layout": self.layout,
             "columns": [list(pair) for pair in self.columns],
+            "samples": {name: self.samples.get(name, "") for name, _ in self.columns},
+            "unknown_columns": list(self.unknown),
             "n_dates": self.n_dates,
             "n_assets": self.n_assets,
             "first_date": self.first_date,
             "last_date": self.last_date,
             "notes": list(self.notes),
             "problems": [asdict(problem) for problem in self.problems],
+            "findings": [asdict(finding) for finding in self.findings],
+            "finding_counts": dict(self.counts),
         }
 
 
@@ -204,8 +226,14 @@ def read_panel(
     return assemble(grid, source=Path(path).name), tuple(reading.cautions)
 
 
-def inspect_path(path: str | Path) -> DataReport:
+def inspect_path(path: str | Path, *, market: str | None = None) -> DataReport:
     """Say how a file or folder is understood and list what is wrong with it; bad data never raise.
+
+    Parameters
+    ----------
+    path : str or Path
+    market : str, optional
+        Exchange whose trading days are expected, as exchange_calendars names it: XNYS, XSHG, ...
 
     Raises
     ------
@@ -220,11 +248,16 @@ def inspect_path(path: str | Path) -> DataReport:
         problem = Problem("", "", "", str(error))
         return DataReport(str(path), "", (), 0, 0, "", "", (), (problem,), None)
     panel, problems, grid = None, reading.problems, reading.grid
+    findings: list[QualityFinding] = []
+    counts: dict[str, int] = {}
     if not problems:
         try:
             panel = assemble(grid, source=path.name)
         except DataError as error:
             problems = [Problem("", "", "", str(error))]
+        else:
+            calendar = None if market is None else trading_calendar(grid.dates, market)
+            findings, counts = quality_findings(grid, today=dt.date.today(), calendar=calendar)
     return DataReport(
         path=str(path),
         layout=reading.layout,
@@ -233,10 +266,35 @@ def inspect_path(path: str | Path) -> DataReport:
         n_assets=len(grid.tickers),
         first_date=str(grid.dates[0]) if len(grid.dates) else "",
         last_date=str(grid.dates[-1]) if len(grid.dates) else "",
-        notes=(*reading.notes, *reading.cautions),
+        notes=(*reading.notes, *reading.cautions, *([] if panel is None else _doubts(panel))),
         problems=tuple(problems[:MAX_PROBLEMS]),
         panel=panel,
+        findings=tuple(findings),
+        counts=counts,
+        samples=reading.samples,
     )
+
+
+def _doubts(panel: AssetPanel) -> list[str]:
+    """What cleaning with the default settings would suspect, gaps, and lines that end."""
+    prices, dates = panel["adj_close"], panel.observations.astype("datetime64[D]")
+    jumps = find_jumps(prices, 8.0, 0.2, universe_mask(panel), max_gap=5)
+    tickers = panel.asset_names
+    return [
+        *describe_jumps(prices, jumps, dates, tickers),
+        *describe_gaps(prices, dates, tickers),
+        *describe_ends(prices, dates, tickers),
+        *_age(dates[-1]),
+    ]
+
+
+def _age(last: np.datetime64) -> list[str]:
+    """A note on data that do not reach the present."""
+    days = int((np.datetime64(dt.date.today()) - last).astype(np.int64))
+    if days <= OLD:
+        return []
+    age = f"{days} days" if days < 730 else f"{days / 365.25:.1f} years"
+    return [f"the last date is {last}, {age} ago: nothing later is in the data"]
 
 
 def _refuse_nothing(path: Path) -> None:
@@ -277,6 +335,7 @@ def _read_checked(path: Path) -> Reading:
     if not reading.problems:
         reading.problems += spacing_fault(reading.grid, path.name)
         _doubt_prices(reading, path.name)
+        reading.problems += market_value_faults(reading.grid, path.name, reading.cautions)
         reading.grid = only_trading_days(reading.grid, reading.cautions)
         problems, notes = tickers_alike(reading.grid, path.name)
         reading.problems += problems
@@ -409,8 +468,13 @@ def _drop_and_note(reading: Reading, where: str) -> None:
         text = str(error)
         close = [column for column, name in reading.columns if name == "close"]
         if reading.layout == "per-ticker" and len(reading.grid.tickers) == 1 and close:
+            unused = [
+                n.split(": ", 1)[1] for n in reading.notes if n.startswith("columns not used")
+            ]
+            rest = f" ({unused[0]} not used)" if unused else ""
             text = text.replace(
-                " are needed", f" are needed, and column {close[0]!r} was taken for its close"
+                " are needed",
+                f" are needed, and column {close[0]!r} was taken for its close{rest}",
             )
         reading.problems.append(Problem("", "", "adj_close", text))
         return
@@ -492,7 +556,9 @@ def _add_side_files(reading: Reading, path: Path) -> None:
     for stems, add in _SIDE_FILES:
         for file in filter(None, (_file(path, stem) for stem in stems)):
             try:
-                add(reading, read_table(file))
+                table = read_table(file)
+                reading.samples = {**first_values([table]), **reading.samples}
+                add(reading, table)
             except DataError as error:
                 reading.problems.append(Problem("", "", stems[0], str(error)))
             break
@@ -510,7 +576,7 @@ def _note_unused(reading: Reading, path: Path) -> None:
 
 def _files(path: Path, stem: str) -> list[Path]:
     """The tables whose name begins with a word, sorted."""
-    matching = (file for suffix in SUFFIXES for file in path.glob(f"{stem}*{suffix}"))
+    matching = {file for suffix in SUFFIXES for file in path.glob(f"{stem}*{suffix}")}
     return sorted(file for file in matching if not file.is_dir())
 
 

@@ -22,6 +22,7 @@ from alphakeel.data.assembly import (
     sector_grid,
 )
 from alphakeel.data.grid import Grid, check_grid, grid_from_long, grid_from_wide
+from alphakeel.data.tickers import match_tickers
 from alphakeel.data.validation import PANEL_FIELDS, raise_first
 from alphakeel.errors import DataError
 
@@ -268,10 +269,16 @@ def _completed(
     """Add sectors, market index and membership given beside the prices."""
     levels, sectors = grid.sector_levels, grid.sectors
     if labels is not None:
+        names = match_tickers(labels, grid.tickers, what="the table of securities").ticker_of
+        labels = {names[key]: label for key, label in labels.items() if key in names}
         levels, sectors = sector_grid(grid.tickers, labels, len(grid.dates))
     level = grid.index if index is None else index_on_dates(index, grid.dates)
     member = grid.member
     if membership is not None:
+        if "ticker" in membership.columns:
+            keys = membership["ticker"].astype(str)
+            names = match_tickers(keys, grid.tickers, what="the table of membership").ticker_of
+            membership = membership.assign(ticker=keys.map(names).where(keys.isin(names), keys))
         member = member_grid(membership, grid.dates, grid.tickers)
     own = (levels, sectors, level, member, grid.riskless)
     return Grid(grid.dates, grid.tickers, grid.fields, *own)

@@ -60,6 +60,10 @@ _ZONE = r"\s*(Z|UTC|GMT|[+-]\d{2}:?\d{2})?"
 _YEAR_FIRST = re.compile(rf"(\d{{4}})([-/.])(\d{{1,2}})\2(\d{{1,2}}){_CLOCK}{_ZONE}")
 _COMPACT = re.compile(r"(\d{4})(\d{2})(\d{2})(?:\.0)?")
 _YEAR_LAST = re.compile(rf"(\d{{1,2}})([-/.])(\d{{1,2}})\2(\d{{4}}){_CLOCK}")
+_SHORT = re.compile(r"(\d{2})([-/.])(\d{2})\2(\d{2})")
+# Positions of year, month and day where all are of two digits.
+_SHORT_ORDERS = ((2, 1, 0), (2, 0, 1), (0, 1, 2))
+_LEAST_SHORT = 5  # dates that tell an order
 _MONTH_NAMED = ("%b %d, %Y", "%B %d, %Y", "%d %b %Y", "%d-%b-%Y", "%d-%b-%y", "%d%b%Y")
 
 
@@ -274,7 +278,8 @@ def parse_dates(values: Any) -> tuple[NDArray[np.datetime64], Faults]:
     Accepted are datetimes (with a time zone: the day on that zone's wall clock), `2015-01-31`,
     `2015/01/31`, `20150131`, `31.01.2015`, `Jan 31, 2015` and, where at least one day above 12
     settles the order, `31/01/2015` or `01/31/2015`; a time of day is dropped. A column of whole
-    numbers may count seconds (or thousandths, ...) from 1970, or days as Excel does. A fault is the
+    numbers may count seconds (or thousandths, ...) from 1970, or days as Excel does, and years may
+    have two digits where the dates can be read in one order only. A fault is the
     position of an entry and what is wrong with it (to follow the word "date").
 
     Examples
@@ -315,7 +320,12 @@ def _parse_texts(texts: Sequence[str]) -> tuple[NDArray[np.datetime64], dict[int
     wrong: dict[int, str] = {}
     days: list[dt.date | None] = []
     zones: list[str | None] = []
+    plain = _iso_days(texts)
+    if plain is not None:
+        return plain, wrong
     counted = _counted_days(texts)
+    if counted is None:
+        counted = _short_years(texts)
     if counted is not None:
         return counted, wrong
     day_first = _day_comes_first(texts)
@@ -333,6 +343,16 @@ def _parse_texts(texts: Sequence[str]) -> tuple[NDArray[np.datetime64], dict[int
                 "write all dates in the exchange's own time"
             )
     return np.array(days, dtype="datetime64[D]"), wrong
+
+
+def _iso_days(texts: Sequence[str]) -> NDArray[np.datetime64] | None:
+    """Days of a column that has nothing but `2015-01-31`, read at once; else None."""
+    if not texts or any(len(t) != 10 or t[0] not in "12" or t[4] != "-" for t in texts):
+        return None
+    try:
+        return np.array(texts, dtype="datetime64[D]")
+    except ValueError:
+        return None
 
 
 def _counted_days(texts: Sequence[str]) -> NDArray[np.datetime64] | None:
@@ -356,6 +376,32 @@ def _counted_days(texts: Sequence[str]) -> NDArray[np.datetime64] | None:
             days = counts.astype(f"datetime64[{unit}]").astype("datetime64[D]")
             return days if (days >= np.datetime64("1973-01-01")).all() else None
     return None
+
+
+def _short_years(texts: Sequence[str]) -> NDArray[np.datetime64] | None:
+    """Days of a column with years of two digits, where one order alone can be meant.
+
+    The others give dates that do not exist, lie in the future or fall on weekends.
+    """
+    found = [_SHORT.fullmatch(text) for text in texts]
+    if len(texts) < _LEAST_SHORT or not all(found):
+        return None
+    parts = [[int(m[1]), int(m[3]), int(m[4])] for m in found if m is not None]
+    latest = dt.date.today() + dt.timedelta(days=1)
+    readings = []
+    for year, month, day in _SHORT_ORDERS:
+        try:
+            days = [dt.date(_century(p[year], latest.year), p[month], p[day]) for p in parts]
+        except ValueError:
+            continue
+        if max(days) <= latest and all(d.weekday() < 5 for d in days):
+            readings.append(days)
+    return np.array(readings[0], dtype="datetime64[D]") if len(readings) == 1 else None
+
+
+def _century(year: int, this_year: int) -> int:
+    """The year that two digits mean: the last one that has begun."""
+    return year + (2000 if year + 2000 <= this_year else 1900)
 
 
 def _parse_one(text: str, day_first: bool | None) -> tuple[dt.date | None, str | None, str]:

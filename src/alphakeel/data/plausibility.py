@@ -19,6 +19,7 @@ from alphakeel.stats.rolling import lag
 
 __all__ = [
     "index_like",
+    "market_value_faults",
     "moves_like_no_price",
     "only_trading_days",
     "spacing_fault",
@@ -45,6 +46,7 @@ _INDEX_NAMES = {
     *("nifty50", "wig20", "ibex", "smi", "market", "mkt", "index", "benchmark"),
 }
 LEAST_DATES, LEAST_NOISE = 60, 0.5  # to tell returns or volume from prices
+_UNIT_JUMP = 2.5  # of a logarithm to base 10: units differ by 1,000 at least
 LEAST_CORRELATION = 0.7  # of an index with the mean of the stocks, to be taken for the market's
 
 
@@ -125,6 +127,59 @@ def moves_like_no_price(grid: Grid) -> str:
     if typical < LEAST_NOISE:
         return ""
     return "is as far from one day to the next as between any two days, as returns and volume are"
+
+
+def market_value_faults(grid: Grid, where: str, notes: list[str]) -> list[Problem]:
+    """Refuse market values in several units; note it where all are in thousands or millions.
+
+    market_cap / close are a company's shares: they do not change by 300 times from one row to the
+    next, and no day's volume is a multiple of them.
+    """
+    if "market_cap" not in grid.fields:
+        return []
+    with np.errstate(invalid="ignore", divide="ignore"):
+        price = grid.fields.get("close", grid.fields["adj_close"])
+        shares = np.log10(grid.fields["market_cap"] / price)
+        jumps = np.abs(shares - previous_valid(shares)) > _UNIT_JUMP
+    for row, column in np.argwhere(jumps)[:1]:
+        ticker, day = str(grid.tickers[column]), str(grid.dates[row])
+        text = (
+            f"market_cap of {ticker} changes by {_times(shares, row, column)} on {day} and its "
+            f"close does not ({int(jumps.sum())} such changes): give market values in one unit"
+            f"{place(where)}."
+        )
+        return [Problem(ticker, day, "market_cap", text)]
+    if "volume" not in grid.fields:
+        return []
+    with np.errstate(invalid="ignore", divide="ignore"):
+        turnover = np.log10(grid.fields["volume"]) - shares
+        turnover[~np.isfinite(turnover)] = np.nan
+    known = np.isfinite(turnover).any(axis=0)
+    if not known.any():
+        return []
+    own = np.nanmedian(turnover[:, known], axis=0)
+    names, typical = grid.tickers[known], float(np.median(own))
+    far = np.flatnonzero((own > 0) & (own - typical > _UNIT_JUMP))
+    if len(far):
+        ticker = str(names[far[0]])
+        text = (
+            f"market_cap of {ticker} is in another unit than that of most stocks: by it "
+            f"{10 ** own[far[0]]:,.0f} times all its shares are traded on a usual day, of others "
+            f"{10**typical:.2g} times: give market values in one unit{place(where)}."
+        )
+        return [Problem(ticker, "", "market_cap", text)]
+    if typical > 0:
+        notes.append(
+            "market_cap is not in the currency of the prices but in thousands, millions or so (by "
+            f"it {10**typical:,.0f} times all shares are traded on a usual day): only the order of "
+            "stocks by it is used"
+        )
+    return []
+
+
+def _times(shares: NDArray[np.float64], row: int, column: int) -> str:
+    before = previous_valid(shares)[row, column]
+    return f"{10 ** abs(shares[row, column] - before):,.0f} times"
 
 
 def index_like(grid: Grid) -> list[int]:

@@ -26,6 +26,7 @@ HINTS: dict[str, tuple[str, ...]] = {
         *("売買代金", "turnoverlacs", "ttltrdval"),
     ),
     "adjusting_factor": ("adjfactor", "复权因子"),  # adjusted = close x factor
+    "daily_factor": ("adjustmentfactor",),  # of one day: new shares for old, inverted
     "adjusted_factor": ("factor",),  # close is adjusted; as traded = close / factor
     "adjustflag": ("adjustflag",),  # 1 and 2: adjusted; 3: as traded
     "splits": ("stocksplits",),
@@ -38,6 +39,7 @@ TOLD = {
     "amount": "money traded, held against volume",
     "adjusting_factor": "factor of adjustment",
     "adjusted_factor": "factor of adjustment",
+    "daily_factor": "factor of the day's split",
     "adjustflag": "whether close is adjusted",
     "total_return": "return with dividends",
     "delisting_return": "return on delisting",
@@ -96,6 +98,8 @@ def _adjusted(frame: pd.DataFrame, where: str) -> tuple[pd.DataFrame, Quotation]
     for name in ("adjusting_factor", "adjusted_factor"):
         if name in frame.columns and (frame[name].to_numpy() != 1.0).any():
             return _by_factor(frame, name, where)
+    if "daily_factor" in frame.columns and (frame["daily_factor"].dropna() != 1.0).any():
+        return _by_daily_factor(frame, where)
     if "total_return" in frame.columns:
         return _from_returns(frame)
     if "adjustflag" in frame.columns:
@@ -142,6 +146,38 @@ def _from_returns(frame: pd.DataFrame) -> tuple[pd.DataFrame, Quotation]:
     adjusted = (stocks["close"].transform("first") * level).reindex(frame.index)
     note = "adj_close is made of the returns with dividends (RET, DLRET) beside the close"
     return frame.assign(adj_close=adjusted), Quotation([note])
+
+
+def _by_daily_factor(frame: pd.DataFrame, where: str) -> tuple[pd.DataFrame, Quotation]:
+    """Adjusted prices from the factor of each day's split: 0.5 where two shares are made of one.
+
+    It stands on the first day after the split (J-Quants) or on the last before (JPX): the close
+    tells, which falls with it.
+    """
+    factor = frame["daily_factor"].to_numpy()
+    if (factor <= 0).any():
+        raise DataError(f"a factor of adjustment is not above 0: correct it{place(where)}.")
+    logs = np.log(np.where(np.isfinite(factor), factor, 1.0))
+    moves = _steps(frame, np.log(frame["close"].to_numpy()))
+    order = np.lexsort((frame["date"].to_numpy(), frame["ticker"].cat.codes.to_numpy()))
+    codes = frame["ticker"].cat.codes.to_numpy()[order]
+    day_before = np.concatenate([[0.0], logs[order][:-1]])
+    delayed = np.where(np.diff(codes, prepend=-2) == 0, day_before, 0.0)
+    later = np.empty(len(logs))
+    later[order] = delayed
+    away = []
+    for steps in (logs, later):
+        at = (np.abs(steps) > LARGE_STEP) & np.isfinite(moves)
+        away.append(np.median(np.abs(moves[at] - steps[at])) if at.any() else np.inf)
+    if min(away) > 0.2:
+        return frame, Quotation(
+            ["the close does not step where AdjustmentFactor does, so it is not used"]
+        )
+    steps = (logs, later)[int(np.argmin(away))]
+    rows = pd.DataFrame({"ticker": frame["ticker"], "step": steps}).iloc[order]
+    level = np.exp(rows.groupby("ticker", observed=True)["step"].cumsum()).reindex(frame.index)
+    note = "adj_close is close without the splits in AdjustmentFactor; dividends are left out"
+    return frame.assign(adj_close=frame["close"] / level.to_numpy()), Quotation([note])
 
 
 def _by_factor(frame: pd.DataFrame, name: str, where: str) -> tuple[pd.DataFrame, Quotation]:

@@ -123,9 +123,10 @@ def add_index(reading: Reading, table: Table) -> None:
         raise DataError(f"{table.name} has no date in common with the prices.")
     missing = np.flatnonzero(np.isnan(level))
     if len(missing):
-        reading.notes.append(
-            f"{table.name} has no value on {len(missing)} of {len(level)} dates of the prices, the "
-            f"first {reading.grid.dates[missing[0]]}: what needs all of it is left out"
+        reading.cautions.append(
+            f"{table.name} is missing on {len(missing)} of {len(level)} dates of the prices, the "
+            f"first {reading.grid.dates[missing[0]]}: no level is made up, and what needs all of "
+            "them (regimes, market shocks, beta of the test) is left out"
         )
     reading.grid = replace(reading.grid, index=level)
     reading.columns += ((wanted["close"], "market_index"),)
@@ -176,8 +177,12 @@ def add_reports(reading: Reading, table: Table) -> None:
     columns = {name: as_series(values) for name, values in table.columns.items()}
     facts = facts_of_reports(pd.DataFrame(columns))
     grid = reading.grid
-    price = grid.fields.get("close", grid.fields.get("adj_close"))
-    if not len(facts) or price is None:
+    if len(facts):
+        match = match_tickers(facts["ticker"].unique(), grid.tickers, what=table.name)
+        reading.cautions.append(match.note)
+        facts = facts.assign(ticker=facts["ticker"].map(match.ticker_of))
+        facts = facts[facts["ticker"].notna()]
+    if not len(facts):
         reading.notes.append(
             f"{table.name} is not used: it needs symbol, available_date, period_end and figures"
         )
@@ -186,7 +191,7 @@ def add_reports(reading: Reading, table: Table) -> None:
     if faults:
         raise DataError(f"available_date in a row of {table.name} {faults[0][1]}.")
     figures = known_figures(facts.assign(available_date=days))
-    made = report_fields(figures, grid.dates, grid.tickers, price)
+    made = report_fields(figures, grid.dates, grid.tickers)
     fields = {name: made[name] for name in REPORT_FIELDS if name in made}
     reading.grid = replace(grid, fields={**grid.fields, **fields})
     reading.columns += tuple((table.name, name) for name in fields)

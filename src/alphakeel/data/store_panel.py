@@ -13,13 +13,13 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from alphakeel.data.adjustment import CorporateActions, adjusted_close
-from alphakeel.data.fundamentals import known_figures, on_dates
+from alphakeel.data.fundamentals import known_figures, on_dates, report_ratios
 from alphakeel.data.grid import Grid, Matrix
 from alphakeel.data.layouts import Reading
 from alphakeel.data.store import DataStore, read_part, tickers_of
 from alphakeel.errors import DataError
 
-__all__ = ["grid_from_store", "read_store", "report_fields"]
+__all__ = ["grid_from_store", "price_ratios", "read_store", "report_fields"]
 
 _PLACED = (
     *("open", "high", "low", "close", "volume", "previous_close", "pe", "pb", "market_cap", "st"),
@@ -141,8 +141,12 @@ def _reported(
     facts = store.read("fundamentals")
     if not facts.num_rows:
         return {}
-    figures = known_figures(facts.to_pandas())
-    made = report_fields(figures, dates, tickers, fields["close"], _split_growth(actions, fields))
+    table = facts.to_pandas()
+    figures = known_figures(table[table["ticker"].isin(set(tickers.tolist()))])
+    made = report_fields(figures, dates, tickers)
+    if not {"market_cap", "earnings_to_price", "book_to_price"} <= fields.keys():
+        growth = _split_growth(actions, fields)
+        made |= price_ratios(figures, dates, tickers, fields["close"], growth)
     return {name: values for name, values in made.items() if name not in fields}
 
 
@@ -150,43 +154,36 @@ def report_fields(
     figures: pd.DataFrame,
     dates: NDArray[np.datetime64],
     tickers: NDArray[np.str_],
-    close: Matrix,
-    split_growth: Matrix | None = None,
 ) -> dict[str, Matrix]:
-    """Panel fields made of what was filed, from the day after the filing on.
+    """Margins, growth, accruals and leverage on a grid, from the day after each filing on."""
+    ratios = report_ratios(figures)
+    made = pd.concat([figures[["ticker", "available_date"]], ratios], axis=1)
+    return on_dates(made, list(ratios.columns), dates, tickers)
+
+
+def price_ratios(
+    figures: pd.DataFrame,
+    dates: NDArray[np.datetime64],
+    tickers: NDArray[np.str_],
+    close: Matrix,
+    split_growth: Matrix,
+) -> dict[str, Matrix]:
+    """Market value, earnings yield and book yield as filings and the day's close give them.
 
     `split_growth` is the number of shares that one share of the first day has become: a share
-    count is that of its filing day, and is carried through later splits. Fields that no stock has
-    are left out.
+    count is that of its filing day, and is carried through later splits.
     """
-    known = on_dates(figures, dates, tickers)
-    positive = {
-        name: np.where(known[name] > 0, known[name], np.nan)
-        for name in ("equity", "assets", "revenue", "revenue_year_ago")
-    }
-    shares = known["shares"]
-    if split_growth is not None:
-        shares = shares * _since_filing(split_growth, known["shares_filed"], dates)
-    value = shares * close
+    names = ("shares", "shares_filed", "net_income", "equity")
+    known = on_dates(figures, names, dates, tickers)
+    if "shares" not in known:
+        return {}
+    value = known["shares"] * _since_filing(split_growth, known["shares_filed"], dates) * close
     value[~(value > 0)] = np.nan
-    stated = known["net_margin"]
-    margin = known["net_income_of_revenue"] / positive["revenue"]
-    debt = known["liabilities"]
-    debt = np.where(np.isnan(debt), known["assets"] - known["equity"], debt) / positive["assets"]
-    fields = {
-        "market_cap": value,
-        "earnings_to_price": known["net_income"] / value,
-        "book_to_price": known["equity"] / value,
-        "net_margin": np.where(np.isnan(margin), stated, margin),
-        "earnings_growth": (known["net_income"] - known["net_income_year_ago"])
-        / positive["equity"],
-        "revenue_growth": known["revenue"] / positive["revenue_year_ago"] - 1.0,
-        "accruals": (known["net_income_of_operating_cash_flow"] - known["operating_cash_flow"])
-        / positive["assets"],
-        "gross_profitability": known["gross_profit"] / positive["assets"],
-        "leverage": np.where(np.isnan(debt), known["liabilities_to_assets"], debt),
-    }
-    return {name: values for name, values in fields.items() if not np.isnan(values).all()}
+    fields = {"market_cap": value}
+    for name, figure in (("earnings_to_price", "net_income"), ("book_to_price", "equity")):
+        if figure in known:
+            fields[name] = known[figure] / value
+    return fields
 
 
 def _split_growth(actions: CorporateActions, fields: dict[str, Matrix]) -> Matrix:
@@ -215,7 +212,8 @@ def _sectors(
     if not len(table):
         table = store.read("securities").to_pandas()
         table = table.rename(columns={"sector": "industry", "as_of": "date"})
-        notes.append("sector is the label of the list of securities, one for all dates")
+        if table["industry"].notna().any():
+            notes.append("sector is the label of the list of securities, one for all dates")
         table["date"] = dates[0].astype("datetime64[s]")
     table = table[table["industry"].notna()]
     if not len(table):

@@ -7,11 +7,12 @@ import gzip
 import io
 import re
 import unicodedata
+import zipfile
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pyarrow as pa
 import pyarrow.csv as pacsv
@@ -33,8 +34,9 @@ __all__ = [
 ]
 
 _GZIPPED = (".csv.gz", ".txt.gz", ".tsv.gz")
-SUFFIXES = (".csv", ".txt", ".tsv", ".parquet", ".pq", *_GZIPPED)
-PACKED_SUFFIXES = (".gz", ".bz2", ".xz", ".zst", ".lz4", ".zip", ".7z")
+_ZIPPED = (".csv.zip", ".txt.zip", ".tsv.zip", ".zip")
+SUFFIXES = (".csv", ".txt", ".tsv", ".parquet", ".pq", ".xlsx", *_GZIPPED, *_ZIPPED)
+PACKED_SUFFIXES = (".gz", ".bz2", ".xz", ".zst", ".lz4", ".7z")
 # First bytes of compressed files: what is in them may be a thousand times as long.
 _PACKED = {
     b"\x1f\x8b": "gzip",
@@ -99,12 +101,16 @@ def read_table(path: Path) -> Table:
         regular_file(path)
         if path.name.lower().endswith(_GZIPPED) and _head(path).startswith(b"\x1f\x8b"):
             return _read_text(path, _unpacked(path))
+        if path.suffix.lower() in (".zip", ".xlsx") and _head(path).startswith(b"PK\x03\x04"):
+            reader = _from_zip if path.suffix.lower() == ".zip" else _from_workbook
+            return _read_text(path, reader(path))
         _refuse_packed(path)
         if path.suffix.lower() in (".parquet", ".pq"):
             return _read_parquet(path)
         return _read_text(path, path.read_bytes())
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise DataError(f"{path.name} is damaged gzip: download it again.") from error
+    except (EOFError, zlib.error, gzip.BadGzipFile, zipfile.BadZipFile) as error:
+        kind = "zip" if path.suffix.lower() in (".zip", ".xlsx") else "gzip"
+        raise DataError(f"{path.name} is damaged {kind}: download it again.") from error
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror or error}.") from error
 
@@ -115,8 +121,8 @@ def _refuse_packed(path: Path) -> None:
     for mark, kind in _PACKED.items():
         if head.startswith(mark):
             raise DataError(
-                f"{path.name} is compressed ({kind}), and of compressed files only .csv.gz and "
-                "Parquet are read: unpack it."
+                f"{path.name} is compressed ({kind}), and of compressed files only .csv.gz, .zip "
+                "and Parquet are read: unpack it."
             )
 
 
@@ -195,15 +201,77 @@ def _pairs_of_names(names: Sequence[str], where: str) -> dict[str, tuple[str, st
 
 def _unpacked(path: Path) -> bytes:
     """The text in a gzip file, as far as it is no longer than prices can be."""
-    most = max(MOST_TIMES_GZIP * path.stat().st_size, ALWAYS_UNPACKED)
     with gzip.open(path) as file:
-        raw = file.read(most + 1)
+        return _bounded(file, path)
+
+
+def _bounded(file: IO[bytes] | gzip.GzipFile, path: Path) -> bytes:
+    """What is in a compressed file; refused if it is longer than prices can be."""
+    most = max(MOST_TIMES_GZIP * path.stat().st_size, ALWAYS_UNPACKED)
+    raw = file.read(most + 1)
     if len(raw) > most:
         raise DataError(
             f"{path.name} unpacks to more than {MOST_TIMES_GZIP} times its size: it cannot hold "
             "prices; write it again from the data."
         )
     return raw
+
+
+def _from_zip(path: Path) -> bytes:
+    """The one text table in a zip archive, as far as it is no longer than prices can be."""
+    with zipfile.ZipFile(path) as archive:
+        names = [
+            member.filename
+            for member in archive.infolist()
+            if member.filename.lower().endswith((".csv", ".txt", ".tsv"))
+            and not member.filename.startswith("__MACOSX")
+        ]
+        if len(names) != 1:
+            held = f"{len(names)} tables ({', '.join(names[:3])})" if names else "no CSV file"
+            raise DataError(
+                f"{path.name} holds {held}, but one is read from a zip file: unpack it."
+            )
+        try:
+            with archive.open(names[0]) as file:
+                return _bounded(file, path)
+        except (RuntimeError, NotImplementedError) as error:  # a password, or another method
+            raise DataError(f"{path.name} cannot be unpacked here: unpack it yourself.") from error
+
+
+def _from_workbook(path: Path) -> bytes:
+    """The one sheet with cells of an Excel workbook, as CSV."""
+    with zipfile.ZipFile(path) as archive:
+        needed = sum(member.file_size for member in archive.infolist())
+    if needed > max(MOST_TIMES_GZIP * path.stat().st_size, ALWAYS_UNPACKED):
+        raise DataError(f"{path.name} unpacks to {needed:,} bytes: save the sheet as CSV.")
+    try:
+        from openpyxl import load_workbook
+    except ImportError as error:
+        raise DataError(
+            f"{path.name} is an Excel workbook, which needs openpyxl: pip install "
+            "'alphakeel[excel]', or save the sheet as CSV in UTF-8."
+        ) from error
+    try:
+        book = load_workbook(path, read_only=True, data_only=True)
+        sheets = {sheet.title: list(sheet.iter_rows(values_only=True)) for sheet in book.worksheets}
+        book.close()
+    except (KeyError, ValueError, TypeError, AttributeError) as error:
+        raise DataError(f"{path.name} is no readable workbook: save it as CSV.") from error
+    filled = {
+        name: rows for name, rows in sheets.items() if any(c is not None for r in rows for c in r)
+    }
+    if len(filled) != 1:
+        held = f"{len(filled)} sheets ({', '.join(list(filled)[:3])})" if filled else "no cells"
+        raise DataError(f"{path.name} holds {held}, but one is read: save that sheet as CSV.")
+    text = io.StringIO()
+    csv.writer(text).writerows(_written(row) for row in next(iter(filled.values())))
+    return text.getvalue().encode("utf-8")
+
+
+def _written(row: Sequence[Any]) -> list[str]:
+    """The cells of a sheet as text; a day without its midnight, a number as Python writes it."""
+    texts = ["" if cell is None else str(cell) for cell in row]
+    return [text.removesuffix(" 00:00:00") for text in texts]
 
 
 def _read_text(path: Path, raw: bytes) -> Table:

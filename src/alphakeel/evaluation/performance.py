@@ -25,11 +25,13 @@ from alphakeel.stats.sharpe import SharpeEstimate, sharpe_differences, sharpe_in
 from alphakeel.stats.var_intervals import value_at_risk_changes, value_at_risk_intervals
 
 __all__ = [
+    "DominantDay",
     "ReturnSeries",
     "HasReturns",
     "by_year_table",
     "cost_table",
     "decay_table",
+    "dominant_days",
     "ic_figures",
     "ic_table",
     "importance_table",
@@ -41,6 +43,9 @@ __all__ = [
 ]
 
 Floats = npt.NDArray[np.floating[Any]]
+
+# A day with more than this share of a strategy's variance is what its figures are made of.
+DOMINANT_SHARE, LEAST_DAYS = 0.1, 60
 
 
 def strategy_tables(
@@ -533,3 +538,46 @@ def return_series(ledger: HasReturns, days: slice = slice(None)) -> ReturnSeries
         ledger.turnover[days],
         ledger.invested[days],
     )
+
+
+@dataclass(frozen=True)
+class DominantDay:
+    """A day that makes more than a tenth of the variance of some strategies."""
+
+    row: int  # of the tested days
+    share: float  # of the variance of the first strategy, the largest
+    strategies: tuple[str, ...]
+    column: int  # the stock that made most of that strategy's return on the day
+    move: float  # its return, a fraction
+
+
+def dominant_days(ledgers: Mapping[str, Ledger], returns: Floats) -> tuple[DominantDay, ...]:
+    """Days on which the result of a strategy hangs, the largest share first.
+
+    Parameters
+    ----------
+    ledgers : mapping of str to Ledger
+        By strategy, all over the same days.
+    returns : ndarray of shape (n_days, n_assets)
+        Simple returns of the stocks on these days; NaN where unknown.
+
+    Returns
+    -------
+    tuple of DominantDay
+        Empty where no day has more than `DOMINANT_SHARE`, or there are under `LEAST_DAYS` days.
+    """
+    found: dict[int, list[tuple[float, str]]] = {}
+    for name, ledger in ledgers.items():
+        away = (ledger.net_returns - ledger.net_returns.mean()) ** 2
+        row, total = int(away.argmax()), float(away.sum())
+        if len(away) >= LEAST_DAYS and row > 0 and away[row] > DOMINANT_SHARE * total:
+            found.setdefault(row, []).append((float(away[row] / total), name))
+    days = []
+    for row, shares in found.items():
+        shares.sort(key=lambda pair: -pair[0])
+        share, first = shares[0]
+        parts = np.nan_to_num(ledgers[first].weights[row - 1] * returns[row])
+        column = int(np.abs(parts).argmax())
+        names = tuple(name for _, name in shares)
+        days.append(DominantDay(row, share, names, column, float(returns[row, column])))
+    return tuple(sorted(days, key=lambda day: -day.share))

@@ -70,7 +70,7 @@ def recommendation_table(
         sharpe with _low and _high (of the benchmark alone, at `level`; else NaN), difference with
         _low and _high (paired, of the candidates), level (of the row's interval).
     """
-    base = np.asarray(ledgers[benchmark].net_returns)
+    base = np.asarray(ledgers[benchmark].excess_returns)
     own = sharpe_intervals(base[:, None], level=level, n_bootstrap=n_bootstrap, seed=seed)[0]
     nan = float("nan")
     rows = [
@@ -84,7 +84,7 @@ def recommendation_table(
     ]
     if candidates:
         each = 1.0 - (1.0 - level) / len(candidates)
-        returns = np.column_stack([ledgers[name].net_returns for name in candidates])
+        returns = np.column_stack([ledgers[name].excess_returns for name in candidates])
         tests = sharpe_differences(returns, base, level=each, n_bootstrap=n_bootstrap, seed=seed)
         sharpe = np.atleast_1d(metrics.sharpe(returns))
         for k, test in enumerate(tests):

@@ -43,7 +43,6 @@ class AkshareFeed(Feed):
     extra: ClassVar[str] = "akshare"
     adjustment: ClassVar[str] = "raw, with the steps of Sina's factor"
     pace: ClassVar[Pace] = Pace(interval=3.0, tries=3, first_wait=30.0, longest_wait=600.0)
-    market: ClassVar[str] = "XSHG"
 
     def __init__(self, *, client: Any = None) -> None:
         self._client = client if client is not None else self._library()

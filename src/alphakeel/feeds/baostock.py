@@ -67,7 +67,6 @@ class BaostockFeed(Feed):
     extra: ClassVar[str] = "baostock"
     adjustment: ClassVar[str] = "raw, with the exchange's reference price"
     pace: ClassVar[Pace] = Pace(interval=0.2, tries=4, first_wait=5.0, longest_wait=300.0)
-    market: ClassVar[str] = "XSHG"
     every_day: ClassVar[bool] = True
 
     def __init__(

@@ -53,7 +53,6 @@ class Feed:
     extra: ClassVar[str] = ""  # of pyproject.toml, where it needs a client
     adjustment: ClassVar[str] = "raw"  # of the bars as they are stored
     pace: ClassVar[Pace] = Pace()
-    market: ClassVar[str] = ""  # calendar of exchange_calendars, where there is one
     steady_lists: ClassVar[bool] = True  # an index keeps its size from list to list
     every_day: ClassVar[bool] = False  # a row for each trading day, suspended or not
 

@@ -54,7 +54,6 @@ class TushareFeed(Feed):
     extra: ClassVar[str] = "tushare"
     adjustment: ClassVar[str] = "raw, with the steps of adj_factor"
     pace: ClassVar[Pace] = Pace(interval=0.4, tries=4, first_wait=20.0, longest_wait=300.0)
-    market: ClassVar[str] = "XSHG"
 
     def __init__(self, *, url: str = "http://api.tushare.pro", seconds: float = 60.0) -> None:
         token = os.environ.get(TOKEN, "")

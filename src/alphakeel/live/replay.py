@@ -164,6 +164,7 @@ def plan_of(
         walk_forward=replace(run.config.walk_forward, test_end=None),
         report=replace(run.config.report, confirm_from=None),
     )
+    panel = _whole(panel)
     whole = Plan.of(panel, settings, run.about["name"])
     _refuse_other_versions(run, whole)
     n_days = len(whole.dates)
@@ -234,6 +235,11 @@ def _refuse_other_folds(run: SavedRun, plan: Plan) -> None:
                 )
 
 
+def _whole(panel: Any) -> AssetPanel:
+    """A panel that can be cut further, also where it is a part of another."""
+    return panel if isinstance(panel, AssetPanel) else panel.to_panel()
+
+
 def same_past(run: SavedRun, panel: AssetPanel) -> bool:
     """Whether the data of the run are in the panel unchanged."""
     dates = np.asarray(panel.observations, dtype="datetime64[D]")
@@ -247,7 +253,7 @@ def same_past(run: SavedRun, panel: AssetPanel) -> bool:
     if names != wanted:
         place = {name: k for k, name in enumerate(names)}
         columns = np.array([place[name] for name in wanted])
-    own = panel.isel(observations=rows, assets=columns)
+    own = _whole(panel).isel(observations=rows, assets=columns)
     return hash_panel(own) == run.about["data_hash"]
 
 
@@ -279,13 +285,14 @@ def replay(
     plan, model = live.plan, run.model_of(label)
     stored = _stored_scores(run, model, plan) if same and model is not None else None
     fits: list[_Fit | None] = []
-    if model is not None:
-        fits = [
-            None
-            if _covered(fold, stored) and fold is not plan.folds[-1]
-            else _fit(run, model, number, extra)
-            for number, fold in enumerate(plan.folds)
-        ]
+    for number, fold in enumerate(plan.folds if model is not None else ()):
+        assert model is not None  # noqa: S101  (there is no fold without one)
+        if _covered(fold, stored) and fold is not plan.folds[-1]:
+            if number < len(run.folds):
+                run.check_fit(model, number)
+            fits.append(None)
+        else:
+            fits.append(_fit(run, model, number, extra))
     needed = {name for fit in fits if fit is not None for name in fit[1]}
     dataset = prepare_dataset(panel, _lean(plan, needed))
     simulator = Simulator.of(dataset, plan.config, plan.test)

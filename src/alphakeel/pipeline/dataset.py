@@ -302,7 +302,10 @@ def prepare_dataset(panel: AssetPanel, plan: Plan, tracker: Tracker | None = Non
             ledger=cleaning.ledger,
             quality=describe_fields(panel),
             omitted=factors.omitted,
-            cautions=(*cautions(panel, factors, plan.name, config), *plan.notes),
+            cautions=(
+                *cautions(panel, factors, plan.name, config, cleaning.jumps),
+                *plan.notes,
+            ),
         ),
     )
     _refuse_thin_sample(dataset, plan)

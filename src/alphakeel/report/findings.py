@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = [
     "KeyFigure",
     "Statement",
+    "cash_statements",
     "compare",
     "conclusion",
     "findings",
@@ -34,6 +35,12 @@ Numbers = Mapping[Hashable, float]
 BENCHMARK_NAMES = {
     LABELS["linear"]: "the linear benchmark",
     EQUAL_WEIGHT: "equal weight",
+}
+_CASH_WORTH_A_WORD = 0.05
+_FORCED = {
+    "less_invested": "by holding more cash",
+    "more_turnover": "by exceeding the turnover limit",
+    "least_breach": "in part",
 }
 _SIGNIFICANCE = 0.05  # p below which a test rejects
 _PASSED = "pass every test"
@@ -173,6 +180,44 @@ def findings(
     if seen is not None:
         statements.append(_deflation_statement(seen))
     return tuple(statements)
+
+
+def _capped(study: Study) -> list[str]:
+    """Models whose best stocks, each at its cap, are not the whole portfolio."""
+    alloc, sentences = study.config.allocation, []
+    tested = study.decisions >= study.test.start
+    breadth = float(np.median(study.dataset.eligible[tested].sum(axis=1)))
+    if breadth * alloc.quantile * alloc.weight_cap >= 1.0 - _CASH_WORTH_A_WORD:
+        return []
+    for model in study.models.values():
+        ledger = study.strategies[model.label]
+        cash = 1.0 - float(np.median(ledger.invested[ledger.invested > 0.0]))
+        if cash > _CASH_WORTH_A_WORD:
+            sentences.append(
+                f"{model.label} keeps {cash:.0%} in cash, because the best {alloc.quantile:.0%} of "
+                f"{breadth:.0f} stocks take at most {alloc.weight_cap:.0%} each: raise "
+                "allocation.weight_cap or allocation.quantile to invest it."
+            )
+    return sentences
+
+
+def cash_statements(study: Study, tables: Mapping[str, pd.DataFrame]) -> tuple[str, ...]:
+    """Cash that limits force on portfolios without the overlay, and limits that did not hold."""
+    sentences = []
+    alloc = study.config.allocation
+    if alloc.method == "top_quantile" and alloc.neutral is None:
+        sentences += _capped(study)
+    decisions = tables["decisions"]
+    columns = ("strategy", "status", "decisions", "conflict")
+    for strategy, status, number, conflict in zip(*(decisions[c] for c in columns), strict=True):
+        if status in _FORCED:
+            total = int(decisions["decisions"][decisions["strategy"] == strategy].sum())
+            limits = f" (limit: {conflict})" if conflict else ""
+            sentences.append(
+                f"{strategy}: {number} of {total} decisions could satisfy their limits only "
+                f"{_FORCED[status]}{limits}."
+            )
+    return tuple(sentences)
 
 
 def _deflation_statement(seen: TestSetUse) -> Statement:

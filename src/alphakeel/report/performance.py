@@ -71,6 +71,7 @@ def summary(view: View) -> ReportSection:
     findings = findings_in_words.findings(view.study, view.tables, view.focus, view.seen)
     figures = findings_in_words.key_figures(view.tables, view.focus, view.highlighted)
     blocks: tuple[Block, ...] = (
+        *(TextBlock("conclusion", (warning,)) for warning in view.study.warnings),
         TextBlock("conclusion", (findings_in_words.conclusion(view.tables, view.focus),)),
         TextBlock("findings", findings),
         TextBlock("key_figures", figures, f"Key figures of {view.focus}"),

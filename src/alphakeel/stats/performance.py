@@ -11,7 +11,7 @@ constant) is NaN, never infinite.
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -27,6 +27,7 @@ __all__ = [
     "annual_volatility",
     "beta",
     "calmar",
+    "check_labels",
     "check_level",
     "check_returns",
     "conditional_value_at_risk",
@@ -144,6 +145,7 @@ def summary(
     `turnover` (the share of wealth traded per day) adds `annual_turnover`, its mean times 252.
     The Sharpe ratio is of the returns less `riskless`, the return of cash of each day.
     """
+    check_labels(returns=returns, benchmark=benchmark, turnover=turnover)
     r = check_returns(returns)
     if r.ndim != 1:
         raise DataError(f"summary takes the returns of one strategy, got shape {r.shape}.")
@@ -169,6 +171,7 @@ def summary(
 
 
 def _benchmark(benchmark: ArrayLike, returns: ArrayLike) -> Array:
+    check_labels(returns=returns, benchmark=benchmark)
     b = check_returns(benchmark, name="benchmark")
     if b.shape != (len(np.asarray(returns)),):
         raise DataError(
@@ -212,6 +215,10 @@ def turnover(weights: ArrayLike, previous: ArrayLike | None = None) -> Array:
     w = check_returns(weights, least=1, name="weights")
     if w.ndim != 2:
         raise DataError(f"weights must have shape (n_dates, n_assets), got {w.shape}.")
+    names: Any = getattr(weights, "columns", None)
+    known: Any = getattr(previous, "index", None)
+    if hasattr(names, "equals") and hasattr(known, "equals") and not names.equals(known):
+        raise DataError("weights and previous weights name other stocks, or in another order.")
     before = np.zeros(w.shape[1]) if previous is None else np.asarray(previous, dtype=np.float64)
     if before.shape != w.shape[1:]:
         raise DataError(f"previous weights have shape {before.shape}; expected {w.shape[1:]}.")
@@ -257,6 +264,35 @@ def held_path(
     gains[:, 0] *= 1.0 - cost_per_side * traded
     net = gains - 1.0
     return (net.ravel() if held is None else net[held]), traded
+
+
+def check_labels(**values: Any) -> None:
+    """Refuse pandas arguments whose rows, or whose columns, are not the same, in the same order.
+
+    Numbers are taken by position: labels that differ would be dropped without a word. What is no
+    Series or DataFrame has no labels.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> returns = pd.Series([0.1, 0.2], index=["2015-01-02", "2015-01-05"])
+    >>> check_labels(returns=returns, benchmark=returns.to_numpy())
+    """
+    for axis in ("index", "columns"):
+        given: dict[str, Any] = {name: getattr(v, axis, None) for name, v in values.items()}
+        labelled = {name: labels for name, labels in given.items() if hasattr(labels, "equals")}
+        names = list(labelled)
+        for other in names[1:]:
+            one, two = labelled[names[0]], labelled[other]
+            if one.equals(two):
+                continue
+            rows = "rows" if axis == "index" else "columns"
+            differ = [k for k, (a, b) in enumerate(zip(one, two, strict=False)) if a != b]
+            at = f", first {one[differ[0]]} and {two[differ[0]]}" if differ else ""
+            raise DataError(
+                f"{names[0]} and {other} do not have the same {rows} ({len(one)} and "
+                f"{len(two)}{at}): give both on the same labels, as reindex does."
+            )
 
 
 def check_level(level: float) -> None:

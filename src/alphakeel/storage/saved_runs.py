@@ -120,10 +120,14 @@ class SavedRun:
 
     def fit(self, model: str, fold: int) -> Any:
         """The fitted model of a fold; its predictions are the same to the bit."""
-        place = f"models/{model}/fold_{fold}"
+        self.check_fit(model, fold)
+        place = self.folder / "models" / model / f"fold_{fold}"
+        return load_model(place, factors=self.folds[fold].selected[model])
+
+    def check_fit(self, model: str, fold: int) -> None:
+        """Refuse the files of a fit that were changed, without reading the fit."""
         for file in ("model.json", "model.safetensors"):
-            self.check(f"{place}/{file}")
-        return load_model(self.folder / place, factors=self.folds[fold].selected[model])
+            self.check(f"models/{model}/fold_{fold}/{file}")
 
     def table(self, name: str) -> pd.DataFrame:
         """A table by name, its index as columns; DataError if the run has none."""
