@@ -163,7 +163,7 @@ def clean(
         With `adj_close`; it is not changed.
     max_gap : int
         Days for which a missing value is replaced by the last one; 0: never. A longer gap (of at
-        least 6 dates) that ends elsewhere closes the old line: the price after it is beyond
+        least 6 dates) that ends far above closes the old line: the price after it is beyond
         `spike_min_move` and three robust standard deviations, or after 250 dates beyond
         `spike_min_move` alone. Adjusted prices then go on from the last one, so that nobody earns
         the jump, and the stock needs `min_history` days again, as another company would.
@@ -421,7 +421,7 @@ def find_jumps(
 
     A suspect move exceeds `sigmas` robust standard deviations, per square root of days since the
     last good price, and the fraction `min_move` of that price. A line ends where more than
-    `max_gap` dates without a price end in a move beyond `min_move` and `_GAP_SIGMAS`. Prices are
+    `max_gap` dates without a price end in a rise beyond `min_move` and `_GAP_SIGMAS`. Prices are
     positive; NaN where missing. `universe` are the stocks whose scales and jumps stand for the
     market's, by default all.
     """
@@ -451,7 +451,9 @@ def find_jumps(
         ends = np.zeros(n_assets, dtype=bool)
         if jump.any():
             sizes, gap = np.abs(move) / (own_scale * root_days), row - last_row
-            ends = jump & (gap > longest) & ((sizes > _GAP_SIGMAS) | (gap > _LONG_GAP))
+            # A gain nobody can have had; a fall may be a crash in a long halt, and is borne.
+            far = (sizes > _GAP_SIGMAS) | (gap > _LONG_GAP)
+            ends = jump & (move > up) & (gap > longest) & far
             jump &= ~ends & (np.abs(move) > sigmas * own_scale * root_days)
             counted = known if universe is None else known & universe[row]
             if 2 * np.count_nonzero(jump & counted) > np.count_nonzero(counted):

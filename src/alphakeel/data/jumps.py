@@ -69,7 +69,7 @@ def describe_jumps(prices: Floats, jumps: Jumps, dates: Dates, tickers: Tickers)
         ]
         one = len(cells) == 1
         notes.append(
-            f"{'1 gap ends' if one else f'{len(cells)} gaps end'} at another price level "
+            f"{'1 gap ends' if one else f'{len(cells)} gaps end'} at a much higher price "
             f"({_listed(told, cells)}), as where another company has the ticker: the old line is "
             "closed at its last price, and nobody earns the jump"
         )
