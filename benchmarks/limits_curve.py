@@ -27,14 +27,15 @@ from alphakeel.data.loading import load_panel
 from alphakeel.data.panel import universe_mask
 from alphakeel.factors import FACTORS
 from alphakeel.factors.base import compute_factors, standardise
-from alphakeel.factors.targets import ranked_targets
+from alphakeel.factors.targets import holding_returns, ranked_targets
 from alphakeel.models.allocation_network import PathLimits
 from alphakeel.models.constrained import RiskLimitedLSTM
+from alphakeel.portfolio.exposure import limit_exposure
 from alphakeel.risk.volatility import ew_volatility
 from alphakeel.stats.performance import held_path, sharpe
 from alphakeel.stats.rolling import simple_returns
 
-STEP, LAG, HORIZONS = 5, 1, (5, 20)
+STEP, LAG, HORIZONS, COST = 5, 1, (5, 20), 0.001
 TRAIN_SHARE = 0.6
 PURGE = -(-(LAG + max(HORIZONS)) // STEP)
 
@@ -52,10 +53,7 @@ def make_inputs(source: str) -> dict[str, NDArray[Any]]:
     sample = (eligible & cleaned.panel.estimation_mask)[rows]
     price = pd.DataFrame(cleaned.panel["accounting_close"]).ffill().to_numpy()
     daily = simple_returns(price)
-    days = rows[:, None] + LAG + 1 + np.arange(STEP)
-    known = days[:, -1] < len(daily)
-    returns = np.full((*days.shape, daily.shape[1]), np.nan)
-    returns[known] = daily[days[known]]
+    returns = holding_returns(daily, rows, lag=LAG, days=STEP)
     targets = ranked_targets(price, lag=LAG, horizons=HORIZONS, mask=eligible)
     return {
         "features": standardise(factors.values[rows], sample),
@@ -64,29 +62,44 @@ def make_inputs(source: str) -> dict[str, NDArray[Any]]:
         "targets": targets[rows],
         "returns": returns,
         "volatility": ew_volatility(daily, halflife=30)[rows],
+        "daily": daily,
+        "days": rows,
     }
 
 
 def realise(inputs: dict[str, NDArray[Any]], limits: PathLimits, seeds: int) -> dict[str, Any]:
     """Train under limits; measure them on the rows trained on and on those after the purge."""
+    inputs = dict(inputs)
+    daily, days = inputs.pop("daily"), inputs["days"]
     n_priced = int(np.isfinite(inputs["returns"]).any(axis=2).all(axis=1).sum())
     n_train = int(TRAIN_SHARE * len(inputs["mask"]))
     start = time.process_time()
     model = RiskLimitedLSTM(limits=limits, n_seeds=seeds, device="cpu")
-    model.fit(**{name: values[:n_train] for name, values in inputs.items()})
+    own = {name: values[:n_train] for name, values in inputs.items()}
+    model.fit(**own, daily=daily[: days[n_train - 1] + 1])
     seconds = time.process_time() - start
-    given = {k: v for k, v in inputs.items() if k not in ("targets", "returns")}
-    weights = model.predict_weights(**given)
-    found: dict[str, Any] = {"seconds": seconds, "scale": model.exposure_scale_}
-    found["trained"] = {name: record["trained"] for name, record in model.limits_.items()}
+    given = {k: v for k, v in inputs.items() if k not in ("targets", "returns", "days")}
+    shares = model.predict_weights(**given)
+    (name,) = limits.active()
+    found: dict[str, Any] = {"seconds": seconds, **model.limits_[name]}
     for part, rows in (
         ("in", slice(0, n_train)),
         ("out", slice(n_train + PURGE, n_priced)),
     ):
-        path, traded = held_path(weights[rows], inputs["returns"][rows], cost_per_side=0.001)
+        exposure = limit_exposure(
+            shares[rows],
+            daily,
+            days[rows],
+            limits=limits.active(),
+            factors=model.safety_factors_,
+            lag=LAG,
+            cost_per_side=COST,
+        ).exposure
+        weights = shares[rows] * exposure[:, None]
+        path, traded = held_path(weights, inputs["returns"][rows], cost_per_side=COST)
         found[part] = limits.measure(path, traded)
         found[part]["sharpe"] = float(sharpe(path))
-        found[part]["exposure"] = float(weights[rows].sum(axis=1).mean())
+        found[part]["exposure"] = float(weights.sum(axis=1).mean())
     return found
 
 
@@ -102,7 +115,7 @@ def main() -> None:
     options = parser.parse_args()
     name, *values = options.limit
     inputs = make_inputs(options.source)
-    print(f"| {name} at most | trained | exposure scale | in sample | out of sample ", end="")
+    print(f"| {name} at most | promised | safety factor | in sample | out of sample ", end="")
     print("| mean exposure in, out | Sharpe in, out | CPU s |")
     print("|---|---|---|---|---|---|---|---|")
     drawn: dict[str, list[float]] = {"in sample": [], "out of sample": []}
@@ -112,7 +125,7 @@ def main() -> None:
         drawn["in sample"].append(inside[name])
         drawn["out of sample"].append(outside[name])
         print(
-            f"| {float(value):.3g} | {found['trained'][name]:.4f} | {found['scale']:.3f} "
+            f"| {float(value):.3g} | {found['promised']:.4f} | {found['safety']:.3f} "
             f"| {inside[name]:.4f} | {outside[name]:.4f} "
             f"| {inside['exposure']:.2f}, {outside['exposure']:.2f} "
             f"| {inside['sharpe']:.2f}, {outside['sharpe']:.2f} | {found['seconds']:.0f} |",

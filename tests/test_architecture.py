@@ -117,6 +117,7 @@ SHORT_FILES = {
     "live/daily.py": "a job that is done alone and once",
     "live/comparison.py": "saved runs side by side, for the command and for a page",
     "pipeline/screening.py": "the stage between the data set and the fits",
+    "stats/exposure_rules.py": "the formulas that a backtest and the training of networks share",
     "selection/deflation.py": "the correction for selection bias, shared by search and curve",
 }
 

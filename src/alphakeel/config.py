@@ -47,7 +47,8 @@ __all__ = [
     "load_config",
 ]
 
-_NETWORKS = ("lstm", "lstm_limited", "gru", "attention", "cnn_lstm", "mlp")
+_LIMITED = ("lstm_limited", "gru_limited", "attention_limited", "cnn_lstm_limited")
+_NETWORKS = ("lstm", *_LIMITED, "gru", "attention", "cnn_lstm", "mlp")
 MODELS = ("linear", *_NETWORKS, "lightgbm", "svr")
 
 # The questions that a settings file answers, in its order.
@@ -269,7 +270,7 @@ class LinearConfig(Section):
 
 @dataclass(frozen=True)
 class NetworkConfig(Section):
-    """[network] Every network; lstm_limited has a learning rate and a stopping rule of its own."""
+    """[network] Every network; those under limits have some options of their own."""
 
     hidden: int = option(32, "units of the recurrent layer", within=(1, 1024))
     layers: int = option(1, "number of recurrent layers", within=(1, 4))
@@ -280,7 +281,7 @@ class NetworkConfig(Section):
     chunk: int = option(104, "decision dates of a sequence on which the loss counts", low=2)
     batch_assets: int = option(120, "stocks in one batch", low=2)
     max_steps: int = common_option(
-        75, "gradient steps at most; lstm_limited takes twice as many", low=1
+        75, "gradient steps at most; networks under limits take twice as many", low=1
     )
     learning_rate: float = option(
         3e-3, "peak of the one-cycle schedule of the learning rate", within=(1e-6, 1)
@@ -317,13 +318,15 @@ class NetworkConfig(Section):
 
 @dataclass(frozen=True)
 class LimitsConfig(Section):
-    """[limits] What lstm_limited may risk, trained with these limits inside its loss."""
+    """[limits] What lstm_limited, gru_limited, ... may risk: exposure keeps it, in training too."""
 
     volatility: float | None = option(
         0.12, 'largest volatility, a fraction a year ("none": no limit)', within=(0.001, 2)
     )
     max_drawdown: float | None = option(
-        0.2, 'deepest loss from a peak, a fraction ("none": no limit)', within=(0.001, 0.999)
+        0.2,
+        'deepest loss from the highest wealth of the last 252 days, a fraction ("none": no limit)',
+        within=(0.001, 0.999),
     )
     var_95: float | None = option(
         0.015, 'largest 95 % VaR of one day, a fraction ("none": no limit)', within=(1e-4, 0.5)
@@ -611,7 +614,8 @@ class StudyConfig(Section):
 
     models: tuple[str, ...] = common_option(
         ("linear", "lstm", "lstm_limited"),
-        f"models to compare: {', '.join(MODELS)} (linear always runs)",
+        "models to compare: linear (always), lstm, gru, attention, cnn_lstm (each also with "
+        "_limited), mlp, lightgbm, svr",
         choices=MODELS,
         question=_MODELS,
     )

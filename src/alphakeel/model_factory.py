@@ -7,7 +7,13 @@ from typing import Any
 
 from alphakeel.config import StudyConfig
 from alphakeel.models.base import Forecaster
-from alphakeel.models.constrained import RiskLimitedLSTM
+from alphakeel.models.constrained import (
+    ConstrainedForecaster,
+    RiskLimitedAttention,
+    RiskLimitedCNNLSTM,
+    RiskLimitedGRU,
+    RiskLimitedLSTM,
+)
 from alphakeel.models.linear import LinearForecaster
 from alphakeel.models.sequence import (
     AttentionForecaster,
@@ -23,6 +29,7 @@ __all__ = [
     "BENCHMARKS",
     "EQUAL_WEIGHT",
     "LABELS",
+    "LIMITED",
     "MINIMUM_VARIANCE",
     "NETWORKS",
     "check_models",
@@ -46,10 +53,17 @@ NETWORKS: dict[str, type[SequenceForecaster]] = {
     "cnn_lstm": CNNLSTMForecaster,
     "mlp": MLPForecaster,
 }
+# Networks that allocate by themselves, under the limits of section [limits].
+LIMITED: dict[str, type[ConstrainedForecaster]] = {
+    "lstm_limited": RiskLimitedLSTM,
+    "gru_limited": RiskLimitedGRU,
+    "attention_limited": RiskLimitedAttention,
+    "cnn_lstm_limited": RiskLimitedCNNLSTM,
+}
 LABELS = {
     "linear": LinearForecaster.label,
     **{name: network.label for name, network in NETWORKS.items()},
-    "lstm_limited": RiskLimitedLSTM.label,
+    **{name: network.label for name, network in LIMITED.items()},
     "lightgbm": LightGBMForecaster.label,
     "svr": SupportVectorForecaster.label,
 }
@@ -57,6 +71,9 @@ LABELS = {
 # progress bar goes by it.
 _WORK = {
     "lstm_limited": 4.0,
+    "gru_limited": 6.8,
+    "attention_limited": 9.0,
+    "cnn_lstm_limited": 6.4,
     "gru": 1.7,
     "attention": 2.3,
     "cnn_lstm": 1.6,
@@ -64,7 +81,7 @@ _WORK = {
     "lightgbm": 1.3,
     "svr": 0.5,
 }
-# Options of [network] that `RiskLimitedLSTM` does not take: it has values of its own.
+# Options of [network] that networks under limits do not take: they have values of their own.
 _NOT_OF_LIMITED = (
     "learning_rate",
     "weight_decay",
@@ -101,7 +118,7 @@ def make_forecaster(
     """Build a model that is still to be fitted, by its name in `alphakeel.config.MODELS`.
 
     Section ``[network]`` makes every network; of it LightGBM (with ``[boosting]``) and support
-    vectors take the number of seeds. ``"lstm_limited"`` ignores six of its options
+    vectors take the number of seeds. Networks under limits ignore six of its options
     (`learning_rate`, `weight_decay`, `mse_weight`, `validation_share`, `evaluate_every`,
     `patience`): `RiskLimitedLSTM` has values of its own. Networks report (member, step,
     max_steps, loss) to `on_progress`. `purge` is the number of decisions between training and
@@ -120,13 +137,15 @@ def make_forecaster(
         return SupportVectorForecaster(**seeds)
     if model == "lightgbm":
         return LightGBMForecaster(**config.boosting.keywords(), purge=purge, **seeds)
-    if model == "lstm_limited":
+    if model in LIMITED:
         own = config.network.keywords(without=_NOT_OF_LIMITED)
         # Twice the steps, and all rows: limits take longer to settle than ranks, and should have
         # seen all there is.
         own["max_steps"] *= 2
-        return RiskLimitedLSTM(
+        return LIMITED[model](
             **own,
+            lag=config.target.lag,
+            purge=purge,
             limits={name: x for name, x in config.limits.keywords().items() if x is not None},
             weight_cap=config.allocation.weight_cap,
             cost_per_side=config.costs.cost_per_side,

@@ -31,6 +31,7 @@ from alphakeel.risk.regimes import label_of_day
 from alphakeel.risk.value_at_risk import TailForecast
 from alphakeel.stats import performance as metrics
 from alphakeel.stats.cross_section import rank_ic
+from alphakeel.stats.drawdown_control import window_drawdown
 from alphakeel.stats.rolling import simple_returns
 
 __all__ = ["FoldResult", "Study"]
@@ -418,41 +419,63 @@ def _member_rank_ic(study: Study) -> dict[tuple[str, int], Floats]:
 
 
 def _limits_table(study: Study) -> pd.DataFrame:
-    """Every limit of a model trained under limits, in each fold's training and in the test.
+    """Every limit of a model trained under limits: allowed, promised and realised.
 
-    trained is in sample, before the calibration of exposure (NaN in the test); excess is realised
-    over allowed, less 1: above 0 the limit was broken.
+    In a fold trained is the path of the fit, promised that of networks that were not fitted on it
+    (NaN without a calibration), safety the factor on the forecast of the risk. In a calendar year,
+    and in the whole test, promised is the largest promise of the folds that were held then; excess
+    is realised over allowed, less 1: above 0 the limit was broken.
     """
-    rows = []
+    columns = ["model", "period", "limit", "allowed", "trained", "promised", "safety", "realised"]
+    rows: list[dict[str, Any]] = []
     for model in study.models.values():
         if model.limits is None or model.limits.empty:
             continue
-        own = model.limits
-        for fold, name, allowed, trained, value in zip(
-            own["fold"],
-            own["limit_name"],
-            own["limit"],
-            own["trained"],
-            own["value"],
-            strict=True,
-        ):
-            rows.append((model.label, f"fold {fold}", name, allowed, trained, value))
-        ledger = study.strategies[model.label]
-        tested = {
-            "volatility": metrics.annual_volatility(ledger.net_returns),
-            "max_drawdown": metrics.max_drawdown(ledger.net_returns),
-            "var_95": metrics.value_at_risk(ledger.net_returns),
-            "cvar_95": metrics.conditional_value_at_risk(ledger.net_returns),
-            "turnover": ledger.turnover.mean() * metrics.PERIODS_PER_YEAR,
-        }
-        allowed_by = dict(zip(own["limit_name"], own["limit"], strict=True))
+        own = model.limits.rename(columns={"limit": "allowed", "limit_name": "limit"})
+        in_folds = own.assign(model=model.label, period=[f"fold {fold}" for fold in own["fold"]])
         rows += [
-            (model.label, "test", name, allowed, float("nan"), float(tested[name]))
-            for name, allowed in allowed_by.items()
+            {str(name): value for name, value in record.items()}
+            for record in in_folds.drop(columns="fold").to_dict("records")
         ]
-    columns = ["model", "period", "limit", "allowed", "trained", "realised"]
+        rows += _realised_limits(study, model.label, own)
     table = pd.DataFrame(rows, columns=columns)
     return table.assign(excess=table["realised"] / table["allowed"] - 1.0)
+
+
+def _realised_limits(study: Study, label: str, own: pd.DataFrame) -> list[dict[str, Any]]:
+    """What a model's portfolio made of each limit, by calendar year and in the whole test."""
+    ledger, days = study.strategies[label], study.dates[study.test]
+    begun = study.dates[[study.decisions[fold.test.start] for fold in study.plan.folds]]
+    fold_of = np.searchsorted(begun, days, side="right")
+    years = days.astype("datetime64[Y]")
+    periods = {str(year): years == year for year in np.unique(years)}
+    periods["test"] = np.ones(len(days), dtype=np.bool_)
+    fallen = window_drawdown(ledger.net_returns)
+    rows = []
+    for period, inside in periods.items():
+        if inside.sum() < 2:
+            continue
+        earned = ledger.net_returns[inside]
+        realised = {
+            "volatility": metrics.annual_volatility(earned),
+            "max_drawdown": fallen[inside].max(),
+            "var_95": metrics.value_at_risk(earned),
+            "cvar_95": metrics.conditional_value_at_risk(earned),
+            "turnover": ledger.turnover[inside].mean() * metrics.PERIODS_PER_YEAR,
+        }
+        held = own[own["fold"].isin(np.unique(fold_of[inside]))]
+        for name, part in held.groupby("limit", sort=False):
+            rows.append(
+                {
+                    "model": label,
+                    "period": period,
+                    "limit": name,
+                    "allowed": part["allowed"].iloc[0],
+                    "promised": part["promised"].max(),
+                    "realised": float(realised[str(name)]),
+                }
+            )
+    return rows
 
 
 def _screen_table(study: Study) -> pd.DataFrame:

@@ -23,9 +23,12 @@ CUT = 560
 # Sixteen outputs at least: narrower products of MKL round a row by its place among the others.
 NETWORK = {**TINY_NETWORK, "hidden": 16, "batch_assets": 12, "n_seeds": 2}
 ALL_NETWORKS = ["lstm", "gru", "attention", "cnn_lstm", "mlp", "lstm_limited"]
+LIMITED = ["lstm_limited", "gru_limited", "attention_limited", "cnn_lstm_limited"]
+EVERY_LIMIT = {"cvar_95": 0.01, "var_95": 0.006, "volatility": 0.06, "max_drawdown": 0.05}
 SETTINGS: dict[str, dict[str, Any]] = {
     "defaults": {},
     "networks": {"models": ALL_NETWORKS, "network": NETWORK},
+    "networks under limits": {"models": LIMITED, "network": NETWORK, "limits": EVERY_LIMIT},
     "boosted trees and support vectors": {"models": ["lightgbm", "svr"]},
     "mean-variance, beta neutral": {"allocation": {"method": "mean_variance", "neutral": "beta"}},
     "mean-CVaR": {"allocation": {"method": "mean_cvar"}},

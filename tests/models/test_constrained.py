@@ -15,9 +15,20 @@ from sklearn.base import clone
 from alphakeel.errors import ConfigError, DataError, NotFittedError
 from alphakeel.models.allocation_network import AllocationNetwork, PathData, PathLimits, cap_shares
 from alphakeel.models.base import Forecaster
-from alphakeel.models.constrained import RiskLimitedLSTM
+from alphakeel.models.constrained import (
+    ConstrainedForecaster,
+    RiskLimitedAttention,
+    RiskLimitedCNNLSTM,
+    RiskLimitedGRU,
+    RiskLimitedLSTM,
+)
 from alphakeel.models.networks import LSTMNetwork
+from alphakeel.models.restore import restore
+from alphakeel.portfolio.exposure import limit_exposure
+from alphakeel.stats.drawdown_control import window_drawdown
 from alphakeel.stats.performance import annual_volatility, held_path, value_at_risk
+
+TRUNKS = (RiskLimitedLSTM, RiskLimitedGRU, RiskLimitedAttention, RiskLimitedCNNLSTM)
 
 SMALL: dict[str, Any] = {
     "hidden": 6,
@@ -29,6 +40,7 @@ SMALL: dict[str, Any] = {
     "device": "cpu",
 }
 N_DATES, N_ASSETS = 110, 14
+LEAD = 10
 
 
 @pytest.fixture
@@ -61,12 +73,26 @@ def sample() -> dict[str, Any]:
 
 def known(sample: dict[str, Any]) -> dict[str, Any]:
     """What is known when weights are asked for."""
-    return {k: v for k, v in sample.items() if k not in ("targets", "returns")}
+    return {k: v for k, v in sample.items() if k not in ("targets", "returns", "daily", "days")}
 
 
 def path_of(model: RiskLimitedLSTM, sample: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
-    weights = model.predict_weights(**known(sample))
-    return held_path(weights[:-1], sample["returns"][:-1], cost_per_side=model.cost_per_side)
+    """Daily net returns and turnover of the composition at the exposure of its limits."""
+    shares = model.predict_weights(**known(sample))
+    daily = sample["returns"][:-1].reshape(-1, N_ASSETS)
+    # The lag's two days before the first trade, and as many for the last decision's.
+    daily = np.concatenate([np.full((LEAD, N_ASSETS), np.nan), daily])
+    rows = LEAD - 2 + 5 * np.arange(N_DATES - 1)
+    exposure = limit_exposure(
+        shares[:-1],
+        daily,
+        rows,
+        limits=model._limits().active(),
+        factors=model.safety_factors_,
+        cost_per_side=model.cost_per_side,
+    ).exposure
+    weights = shares[:-1] * exposure[:, None]
+    return held_path(weights, sample["returns"][:-1], cost_per_side=model.cost_per_side)
 
 
 def test_is_a_forecaster_with_scores(sample: dict[str, Any]) -> None:
@@ -91,8 +117,7 @@ def test_weights_are_a_long_only_portfolio(
     assert (weights[~sample["mask"]] == 0).all()
     assert (weights[:, 5] == 0).all(), "no volatility, no weight"
     if weight_cap == 1.0:
-        exposure = model.predict_exposure(sample["market"])
-        np.testing.assert_allclose(weights.sum(axis=1), exposure, atol=1e-5)
+        np.testing.assert_allclose(weights.sum(axis=1), 1.0, atol=1e-5)
 
 
 @settings(max_examples=60, deadline=None)
@@ -109,28 +134,21 @@ def test_any_network_gives_a_portfolio(
     generator = torch.Generator().manual_seed(seed)
     trunk = LSTMNetwork(2, 2, hidden=2, layers=1, dropout=0.0, generator=generator)
     network = AllocationNetwork(
-        trunk,
-        3,
-        PathLimits(),
-        weighting=weighting,
-        weight_cap=cap,
-        temperature=None,
-        gate_pace=3.0,
+        trunk, PathLimits(), weighting=weighting, weight_cap=cap, temperature=None
     )
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.normal_(generator=generator)
     heads = scale * torch.randn(5, 9, 2, generator=generator)
-    market = scale * torch.randn(5, 3, generator=generator)
     investable = torch.rand(5, 9, generator=generator) < share
-    weights = network.weights(heads, market, torch.randn(5, 9, generator=generator), investable)
+    weights = network.shares(heads, torch.randn(5, 9, generator=generator), investable)
     assert torch.isfinite(weights).all()
     assert (weights >= 0).all()
     assert (weights.sum(-1) <= 1 + 1e-5).all()
     assert (weights <= cap + 1e-6).all()
     assert (weights[~investable] == 0).all()
     weights.sum().backward()
-    for parameter in (network.gate_weight, network.log_sharpness, network.log_tilt):
+    for parameter in (network.log_sharpness, network.log_tilt):
         assert torch.isfinite(parameter.grad).all()
 
 
@@ -162,6 +180,8 @@ def test_weights_do_not_see_the_future(sample: dict[str, Any], t: int) -> None:
 
 def test_returns_where_masked_and_rows_not_yet_known_teach_nothing(sample: dict[str, Any]) -> None:
     model = RiskLimitedLSTM(**SMALL, limits=PathLimits(max_drawdown=0.1))
+    sample["daily"] = sample["returns"][:-1].reshape(-1, N_ASSETS)  # what was, masked or not
+    sample["days"] = np.maximum(5 * np.arange(N_DATES) - 2, 0)
     before = model.fit(**sample).predict_weights(**known(sample))
     sample["returns"] = np.where(sample["mask"][:, None], sample["returns"], 0.7)
     sample["returns"][-1] = np.nan
@@ -180,38 +200,81 @@ LIMITS = [
 
 
 @pytest.mark.parametrize("limits", LIMITS, ids=lambda x: "+".join(x.active()))
-def test_limits_hold_in_sample(sample: dict[str, Any], limits: PathLimits) -> None:
+def test_limits_are_kept_by_the_exposure(sample: dict[str, Any], limits: PathLimits) -> None:
     model = RiskLimitedLSTM(**SMALL, limits=limits).fit(**sample)
     free = RiskLimitedLSTM(**SMALL).fit(**sample)
     realised = limits.measure(*path_of(model, sample))
     unlimited = limits.measure(*path_of(free, sample))
     assert any(unlimited[name] > limit for name, limit in limits.active().items())
     for name, limit in limits.active().items():
-        assert realised[name] <= limit * (1 + 1e-6)
-        assert model.limits_[name]["value"] == pytest.approx(realised[name], rel=1e-6)
-        assert model.limits_[name]["violation"] == 0.0
-    # The least reduction: where the calibration stepped in, a limit is used up.
-    assert 0 < model.exposure_scale_ <= 1
-    if model.exposure_scale_ < 1:
-        used = max(realised[name] / limit for name, limit in limits.active().items())
-        assert used == pytest.approx(1.0, abs=1e-3)
+        assert model.limits_[name]["limit"] == limit
+        assert model.limits_[name]["trained"] == pytest.approx(realised[name], rel=1e-5)
+        assert np.isfinite(model.limits_[name]["promised"])
+        if name != "turnover":  # which training lowers step by step
+            assert 1.0 <= model.limits_[name]["safety"] < 2.0
+            assert realised[name] <= limit * 1.1
 
 
-def test_training_itself_keeps_a_limit(sample: dict[str, Any]) -> None:
-    """Most of the way is learned, and the calibration has little left to do."""
-    settings_ = SMALL | {"max_steps": 120, "n_seeds": 1}
-    model = RiskLimitedLSTM(**settings_, limits=PathLimits(volatility=0.08)).fit(**sample)
-    assert model.history_[0]["limits"]["volatility"]["violation"] > 0.5
-    assert model.limits_["volatility"]["trained"] < 0.08 * 1.15
-    assert model.exposure_scale_ > 0.85
+def test_the_turnover_is_learned(sample: dict[str, Any]) -> None:
+    settings_ = SMALL | {"max_steps": 150, "n_seeds": 1, "calibration_blocks": 0}
+    free = RiskLimitedLSTM(**settings_).fit(**sample)
+    model = RiskLimitedLSTM(**settings_, limits={"turnover": 8.0}).fit(**sample)
+    traded = PathLimits(turnover=8.0).measure(*path_of(free, sample))["turnover"]
+    assert model.limits_["turnover"]["trained"] < 0.85 * traded
+    assert max(entry["limits"]["turnover"]["multiplier"] for entry in model.history_) > 0.0
 
 
-def test_the_gate_learns_the_mood_of_the_market(sample: dict[str, Any]) -> None:
-    settings_ = SMALL | {"max_steps": 120, "n_seeds": 1}
-    model = RiskLimitedLSTM(**settings_, limits=PathLimits(volatility=0.1)).fit(**sample)
-    exposure = model.predict_exposure(sample["market"])
-    bad = sample["market"][:, 0] > 0.5
-    assert exposure[bad].mean() < 0.8 * exposure[~bad].mean()
+@pytest.mark.parametrize("trunk", TRUNKS, ids=lambda x: x.__name__)
+def test_every_trunk_keeps_limits(
+    sample: dict[str, Any], trunk: type[ConstrainedForecaster]
+) -> None:
+    settings_: dict[str, Any] = SMALL | {"limits": {"volatility": 0.08}}
+    model = trunk(**settings_).fit(**sample)
+    path, _ = path_of(model, sample)
+    assert path.std(ddof=1) * np.sqrt(252) < 0.09
+    again = restore(model.state())
+    assert type(again) is trunk
+    assert again.safety_factors_ == model.safety_factors_
+    np.testing.assert_array_equal(
+        again.predict_weights(**known(sample)), model.predict_weights(**known(sample))
+    )
+
+
+def test_safety_factors_come_from_rows_that_were_not_fitted(sample: dict[str, Any]) -> None:
+    """Whatever the ensemble is trained to, the promise is that of the two held-out blocks."""
+    limits = {"volatility": 0.08, "max_drawdown": 0.06}
+    model = RiskLimitedLSTM(**SMALL, limits=limits).fit(**sample)
+    longer = RiskLimitedLSTM(**SMALL | {"n_seeds": 1, "seed": 0}, limits=limits).fit(**sample)
+    assert longer.safety_factors_ == model.safety_factors_
+    for name in limits:
+        assert longer.limits_[name]["promised"] == model.limits_[name]["promised"]
+        assert longer.limits_[name]["trained"] != model.limits_[name]["trained"]
+    none = RiskLimitedLSTM(**SMALL, limits=limits, calibration_blocks=0).fit(**sample)
+    assert none.safety_factors_ == {"volatility": 1.0, "max_drawdown": 1.0}
+    assert np.isnan(none.limits_["volatility"]["promised"])
+
+
+def test_too_few_rows_promise_nothing(sample: dict[str, Any]) -> None:
+    few = {name: values[:30] for name, values in sample.items()}
+    model = RiskLimitedLSTM(**SMALL | {"chunk": 12}, limits={"volatility": 0.08}).fit(**few)
+    assert model.safety_factors_ == {"volatility": 1.0}
+    assert np.isnan(model.limits_["volatility"]["promised"])
+
+
+def test_days_before_the_first_row_are_known(sample: dict[str, Any]) -> None:
+    """With the days given, the first rows are held; without, nothing is known of their risk."""
+    n_days = LEAD + 5 * (N_DATES - 1)
+    rng = np.random.default_rng(0)
+    before = 0.01 * rng.standard_normal((300, N_ASSETS))
+    daily = np.concatenate([before, sample["returns"][:-1].reshape(-1, N_ASSETS)])
+    days = 300 - 2 + 5 * np.arange(N_DATES)
+    settings_: dict[str, Any] = SMALL | {"limits": {"volatility": 0.5}, "calibration_blocks": 0}
+    with_days = RiskLimitedLSTM(**settings_).fit(**sample, daily=daily, days=days)
+    without = RiskLimitedLSTM(**settings_).fit(**sample)
+    assert n_days < len(daily)
+    assert with_days.history_[0]["exposure"] > without.history_[0]["exposure"] + 0.05
+    with pytest.raises(DataError, match="daily has shape"):
+        RiskLimitedLSTM(**settings_).fit(**sample, daily=daily, days=days + 300)
 
 
 def test_tighter_limits_mean_less_risk(sample: dict[str, Any]) -> None:
@@ -225,7 +288,7 @@ def test_tighter_limits_mean_less_risk(sample: dict[str, Any]) -> None:
 
 
 def test_history_shows_limits_and_multipliers(sample: dict[str, Any]) -> None:
-    limits = PathLimits(volatility=0.05, turnover=1000)
+    limits = PathLimits(volatility=0.5, turnover=2)
     model = RiskLimitedLSTM(**SMALL, limits=limits).fit(**sample)
     assert [(entry["seed"], entry["step"]) for entry in model.history_] == [
         (seed, step) for seed in (0, 1) for step in (4, 8, 12)
@@ -233,8 +296,8 @@ def test_history_shows_limits_and_multipliers(sample: dict[str, Any]) -> None:
     last = model.history_[-1]
     assert set(last["limits"]) == {"volatility", "turnover"}
     assert set(last["limits"]["volatility"]) == {"value", "limit", "violation", "multiplier"}
-    assert last["limits"]["volatility"]["multiplier"] > 0
-    assert last["limits"]["turnover"]["multiplier"] == 0
+    assert last["limits"]["volatility"]["multiplier"] == 0
+    assert last["limits"]["turnover"]["multiplier"] > 0
     assert 0 < last["exposure"] <= 1
     assert np.isfinite(last["sharpe"])
     assert model.best_steps_ == [12, 12]
@@ -257,15 +320,24 @@ def test_validation_keeps_the_best_state(sample: dict[str, Any], by: str) -> Non
 
 
 def test_the_objective_is_the_value_of_the_validation_path(sample: dict[str, Any]) -> None:
-    limits = PathLimits(volatility=0.05, var_95=0.002)
+    limits = PathLimits(volatility=0.05, turnover=2.0)
     settings = {**SMALL, "n_seeds": 1, "max_steps": 4, "limits": limits}
     model = RiskLimitedLSTM(**settings, validation_share=0.3, purge=2).fit(**sample)
-    model.exposure_scale_ = 1.0
     cut = 33  # 0.3 of the 109 priced rows, and the 4 rows of burn-in before them
     rows = slice(109 - cut - 4, 109)
     inside = {k: v[rows] for k, v in known(sample).items()}
-    weights = model.predict_weights(**inside)[4:]
+    shares = model.predict_weights(**inside)[4:]
     returns = np.nan_to_num(sample["returns"][109 - cut : 109])
+    past = np.concatenate([np.full((2, N_ASSETS), np.nan), sample["returns"][:109].reshape(-1, 14)])
+    exposure = limit_exposure(
+        shares,
+        past,
+        5 * np.arange(109 - cut, 109),
+        limits=limits.active(),
+        factors=model.safety_factors_,
+        cost_per_side=model.cost_per_side,
+    ).exposure
+    weights = shares * exposure[:, None]
     path, traded = held_path(weights, returns, cost_per_side=model.cost_per_side)
     sharpe = path.mean() / path.std(ddof=1) * np.sqrt(252)
     excess = {k: np.log(v / limits.active()[k]) for k, v in limits.measure(path, traded).items()}
@@ -344,7 +416,7 @@ def test_weights_are_the_mean_of_the_members(sample: dict[str, Any]) -> None:
 def test_no_market_series(sample: dict[str, Any]) -> None:
     del sample["market"]
     model = RiskLimitedLSTM(**SMALL, limits=PathLimits(volatility=0.1)).fit(**sample)
-    assert model.limits_["volatility"]["value"] <= 0.1
+    assert model.limits_["volatility"]["trained"] <= 0.11
     assert (model.predict_weights(**known(sample)).sum(axis=1) > 0).all()
 
 
@@ -358,7 +430,8 @@ def test_no_market_series(sample: dict[str, Any]) -> None:
         ({"weight_cap": 0.0}, "weight_cap must be a number in"),
         ({"temperature": 0.0}, "temperature must be a number in"),
         ({"cost_per_side": -0.1}, "cost_per_side must be a number in"),
-        ({"gate_learning_rate": 0.0}, "gate_learning_rate must be a number in"),
+        ({"calibration_blocks": -1}, "calibration_blocks must be"),
+        ({"lag": 0.5}, "lag must be"),
         ({"sharpe_weight": 0.0, "return_weight": 0.0}, "the path has no aim"),
     ],
 )
@@ -397,16 +470,14 @@ def test_a_fixed_temperature_concentrates() -> None:
     for temperature in (0.25, 1.0, 4.0):
         network = AllocationNetwork(
             LSTMNetwork(2, 1, hidden=2, layers=1, dropout=0.0, generator=generator),
-            0,
             PathLimits(),
             weighting="softmax",
             weight_cap=1.0,
             temperature=temperature,
-            gate_pace=3.0,
         )
         heads = np.random.default_rng(0).standard_normal((4, 20, 1)).astype(np.float32)
         data = PathData.of(None, np.ones((4, 20)), np.ones((4, 20), dtype=bool))
-        weights = network.numpy_weights(heads, np.empty((4, 0), dtype=np.float32), data)
+        weights = network.numpy_shares(heads, data)
         largest.append(weights.max())
     assert largest[0] > largest[1] > largest[2]
 
@@ -429,7 +500,9 @@ def _day_by_day(weights: np.ndarray, returns: np.ndarray, cost: float) -> np.nda
 class TestUnevenSteps:
     """Weeks with a holiday are shorter: their risk is that of the days that there were."""
 
-    LIMITS: ClassVar[PathLimits] = PathLimits(volatility=0.08, var_95=0.01, turnover=40.0)
+    LIMITS: ClassVar[PathLimits] = PathLimits(
+        volatility=0.08, var_95=0.01, max_drawdown=0.06, turnover=40.0
+    )
 
     def test_limits_are_measured_day_by_day(self, sample: dict[str, Any]) -> None:
         returns = sample["returns"].copy()
@@ -437,13 +510,30 @@ class TestUnevenSteps:
         returns[::7, 2:] = np.nan
         model = RiskLimitedLSTM(**SMALL, limits=self.LIMITS)
         model.fit(**sample | {"returns": returns})
-        weights = model.predict_weights(**known(sample))[:-1]
-        path = _day_by_day(weights, returns[:-1], model.cost_per_side)
-        assert len(path) == np.isfinite(returns[:-1]).any(axis=2).sum()
-        wanted = {"volatility": annual_volatility(path), "var_95": value_at_risk(path)}
+        shares = model.predict_weights(**known(sample))[:-1]
+        there = np.isfinite(returns[:-1]).any(axis=2)
+        daily = np.concatenate([np.full((LEAD, N_ASSETS), np.nan), returns[:-1][there]])
+        days = LEAD - 2 + np.append(0, np.cumsum(there.sum(axis=1))[:-1])
+        assert set(np.diff(days)) == {2, 4, 5}
+        exposure = limit_exposure(
+            shares,
+            daily,
+            days,
+            limits=self.LIMITS.active(),
+            factors=model.safety_factors_,
+            cost_per_side=model.cost_per_side,
+        ).exposure
+        path = _day_by_day(shares * exposure[:, None], returns[:-1], model.cost_per_side)
+        assert len(path) == there.sum()
+        wanted = {
+            "volatility": annual_volatility(path),
+            "var_95": value_at_risk(path),
+            "max_drawdown": window_drawdown(path).max(),
+        }
         for name, value in wanted.items():
-            assert model.limits_[name]["value"] == pytest.approx(value, rel=1e-6)
-            assert value <= getattr(self.LIMITS, name) * (1.0 + 1e-9)
+            assert model.limits_[name]["trained"] == pytest.approx(value, rel=1e-5)
+            assert np.isfinite(model.limits_[name]["promised"])
+            assert value <= getattr(self.LIMITS, name) * 1.1
 
     def test_a_day_that_never_is_changes_nothing(self, sample: dict[str, Any]) -> None:
         longer = np.concatenate(
@@ -457,6 +547,8 @@ class TestUnevenSteps:
             rtol=1e-3,
             atol=1e-6,
         )
+        for name, factor in plain.safety_factors_.items():
+            assert padded.safety_factors_[name] == pytest.approx(factor, rel=1e-3)
 
     def test_a_day_in_the_middle_is_a_fault(self, sample: dict[str, Any]) -> None:
         hole = sample["returns"].copy()

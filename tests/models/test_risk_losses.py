@@ -23,6 +23,7 @@ from alphakeel.models.allocation_network import (
 from alphakeel.models.losses import ScoreLoss, centred_ranks, mean_daily_rank_ic, soft_ranks
 from alphakeel.stats import performance
 from alphakeel.stats.cross_section import rank, rank_ic
+from alphakeel.stats.drawdown_control import window_drawdown
 from references import cvar_rockafellar_uryasev, value_at_risk_harrell_davis
 
 
@@ -294,3 +295,14 @@ def test_sparsemax_is_the_projection_onto_the_simplex() -> None:
     level = torch.where(found > 0, gap, -torch.inf).amax(-1, keepdim=True)
     assert ((gap - level).abs()[found > 0] < 1e-12).all()
     assert (gap <= level + 1e-12).all()
+
+
+@pytest.mark.parametrize("days", [2, 7, 30, 61, 100])
+def test_drawdowns_of_a_window_are_those_of_the_backtest(days: int) -> None:
+    returns = 0.02 * np.random.default_rng(days).standard_normal((60, 3))
+    found = losses.drawdowns(torch.tensor(returns), days=days).numpy()
+    for column in range(3):
+        expected = window_drawdown(returns[:, column], days=days)
+        np.testing.assert_allclose(found[:, column], expected, atol=1e-12)
+    given = torch.tensor(returns, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda x: losses.max_drawdown(x, days=days), (given,))

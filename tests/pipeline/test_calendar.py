@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, ClassVar
@@ -19,8 +20,11 @@ from alphakeel.config import StudyConfig
 from alphakeel.data.bundled import load_bundled
 from alphakeel.pipeline import fitting
 from alphakeel.pipeline.calendar import decision_days, default_test_start, refit_rows
+from alphakeel.pipeline.dataset import Dataset, prepare_dataset
+from alphakeel.pipeline.fitting import fit_key
 from alphakeel.pipeline.plan import Plan
 from alphakeel.results import Study
+from alphakeel.stats.exposure_rules import WINDOW
 from alphakeel.storage.checkpoints import DiskStore
 from alphakeel.storage.runs import forget_progress, save_run
 from alphakeel.storage.saved_models import SavedFits
@@ -244,6 +248,62 @@ class TestReuse:
         touched.fields["adj_close"] = touched.fields["adj_close"].with_values(values)
         assert not keys(touched) & first
 
+    def test_what_a_limited_fit_reads_is_in_its_key(self, panel: AssetPanel) -> None:
+        """Its returns by day before and between its rows, and volatilities; nothing later."""
+        config = tiny_config(walk_forward=self.WALK, models=["lstm_limited"], network=TINY_NETWORK)
+        plan = Plan.of(cut(panel, 1600), config)
+        whole = prepare_dataset(panel, Plan.of(panel, config))
+        # A window of training that begins late, so that days before it are not read.
+        train, unknown = slice(60, plan.folds[0].train.stop), 5
+        eligible = whole.eligible.copy()
+        eligible[train, unknown] = False
+        whole = replace(whole, eligible=eligible)
+        days = whole.decisions[train]
+        first, last = int(days[0]) - WINDOW + 1, int(whole.decisions[train.stop]) + whole.lag
+        assert first > 1
+
+        def key(dataset: Dataset) -> str:
+            return fit_key(dataset, train, dataset.names[:3], "lstm_limited", config)
+
+        def touched(name: str, row: int, stock: int = 3) -> str:
+            values = getattr(whole, name).copy()
+            values[row, stock] += 0.01
+            return key(replace(whole, **{name: values}))
+
+        mine = key(whole)
+        for row in (first, int(days[0]) - 1, int(days[0]), int(days[-1]), last):
+            assert touched("returns", row) != mine, row
+            assert touched("returns", row, unknown) == mine
+        for row in (first - 1, last + 1, len(whole.returns) - 1):
+            assert touched("returns", row) == mine, row
+        assert touched("volatility", train.start) != mine
+        assert touched("volatility", train.start - 1) == mine
+        assert touched("volatility", train.stop) == mine
+        part = whole.cut(slice(0, last + 30))
+        assert len(part.decisions) < len(whole.decisions)
+        assert key(part) == mine
+
+    def test_a_limited_fit_that_is_scored_again_holds_the_same(
+        self, panel: AssetPanel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Composition, safety factors and what is held of it, by the saved model."""
+        limits = {"volatility": 0.08, "max_drawdown": 0.06, "var_95": 0.008, "cvar_95": 0.012}
+        terms = {"network": TINY_NETWORK, "limits": limits}
+        config = tiny_config(walk_forward=self.WALK, models=["lstm_limited"], **terms)
+        part, fitted = cut(panel, 1600), _count_fits(monkeypatch)
+        study = run_study(part, config)
+        save_run(study, tmp_path)
+        fitted.clear()
+        again = run_study(part, config, finished=SavedFits(tmp_path))
+        assert fitted == []
+        before, after = study.models["lstm_limited"], again.models["lstm_limited"]
+        for name in ("weights", "safety", "scores"):
+            np.testing.assert_array_equal(getattr(before, name), getattr(after, name))
+        assert (before.safety[study.plan.tested] > 1.0).any()
+        assert_same_past(study, again, 1600)
+        weights = study.strategies[before.label].weights
+        assert weights.sum(axis=1).max() < 1.0, "limits bind"
+
     @pytest.mark.parametrize("damage", ["arrays", "card", "other code"])
     def test_a_fit_that_was_tampered_with_is_made_again(
         self,
@@ -274,8 +334,6 @@ class TestReuse:
 
 def test_uneven_weeks_are_held_day_by_day(panel: AssetPanel) -> None:
     """The daily returns of the decisions join to every day, once: none is missing or double."""
-    from alphakeel.pipeline.dataset import prepare_dataset
-
     plan = Plan.of(panel, tiny_config())
     dataset = prepare_dataset(panel, plan)
     rows = slice(20, len(plan.decisions) - 1)

@@ -116,7 +116,8 @@ def fake_tables(names: list[str], horizons: tuple[int, ...], years: list[int]) -
     )  # fmt: skip
     limits = pd.DataFrame(
         {"model": "LSTM", "period": ["fold 1", "test"], "limit": "volatility", "allowed": 0.12,
-         "trained": [0.13, np.nan], "realised": [0.12, 0.14], "excess": [0.0, 0.17]}
+         "trained": [0.13, np.nan], "promised": [0.12, 0.12], "safety": [1.04, np.nan],
+         "realised": [np.nan, 0.14], "excess": [np.nan, 0.17]}
     )  # fmt: skip
     costs = pd.DataFrame({"annual_turnover": 4.0, "blocked_orders": 3}, index=index)
     return {"table_1": table_1, "table_1_difference": change, "table_1_fair": fair, "ic": ic,

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from alphakeel.pipeline.fitting import DECAY
 from alphakeel.results import Study
+from alphakeel.stats.exposure_rules import LIMITED
 
 __all__ = ["DatedArray", "dated_arrays", "first_difference"]
 
@@ -151,6 +152,9 @@ def _of_scores(study: Study, row: int, columns: Columns) -> Iterator[DatedArray]
             by_stock |= {f"scores of network {k + 1}": own for k, own in enumerate(model.members)}
         for name, values in by_stock.items():
             yield DatedArray("scores", (model.label, name), values[past][:, columns], days, stocks)
+        if model.safety is not None:
+            own = model.safety[past]
+            yield DatedArray("scores", (model.label, "safety factors"), own, days, LIMITED)
         for name, spans in (("ic", horizons), ("rank_ic", horizons), ("decay", DECAY)):
             for h, horizon in enumerate(spans):
                 known = _known(study, row, horizon)

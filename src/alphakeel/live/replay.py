@@ -18,7 +18,7 @@ from skfolio.containers import AssetPanel
 
 from alphakeel.config import StudyConfig
 from alphakeel.errors import ConfigError, DataError
-from alphakeel.model_factory import under_overlay
+from alphakeel.model_factory import LIMITED, under_overlay
 from alphakeel.models.base import Forecaster
 from alphakeel.models.constrained import ConstrainedForecaster
 from alphakeel.pipeline.dataset import Dataset, prepare_dataset
@@ -31,6 +31,7 @@ from alphakeel.pipeline.strategies import (
     allocate_scores,
     benchmark_labels,
     benchmark_weights,
+    hold_under_limits,
     trade_weights,
 )
 from alphakeel.provenance import hash_panel
@@ -44,8 +45,6 @@ __all__ = ["LivePlan", "Replay", "plan_of", "refit", "replay", "same_past"]
 Floats = npt.NDArray[np.floating[Any]]
 # A fitted model, and the factors that it was given.
 _Fit = tuple[Any, tuple[str, ...]]
-# Models that give weights: a run saves their scores only.
-ALLOCATING = ("lstm_limited",)
 
 
 @dataclass(frozen=True, eq=False)
@@ -302,14 +301,15 @@ def replay(
         plain = label.removesuffix(under_overlay("")) if label not in _plain(plan) else label
         weights = np.asarray(benchmark_weights(plain, simulator, plan.config))
     else:
-        scores, decided = _score(dataset, plan, fits, stored)
+        scores, decided, safety = _score(dataset, plan, fits, stored)
         tested = slice(len(scores) - len(simulator.decisions), None)
         if decided is None:
             margin = short_margin(plan.config)
             volatility = forecast_volatility(dataset, plan)[tested]
             weights, _ = allocate_scores(scores[tested], volatility, simulator, plan.config)
         else:
-            weights = np.asarray(decided[tested], np.float64)
+            factors_of = None if safety is None else safety[tested]
+            weights = hold_under_limits(decided[tested], factors_of, simulator, plan.config)
     traded = trade_weights(weights, margin, simulator, plan.config)
     last = fits[-1] if fits else None
     forecaster, factors = (None, ()) if last is None else last
@@ -334,7 +334,7 @@ def _lean(plan: Plan, needed: set[str]) -> Plan:
 
 def _stored_scores(run: SavedRun, model: str, plan: Plan) -> pd.DataFrame | None:
     """Scores that a run has saved, by decision and stock; None for a model that allocates."""
-    if model in ALLOCATING:
+    if model in LIMITED:  # a run saves scores only
         return None
     frame = run.frame(f"scores_{model}")
     days = plan.dates[plan.decisions].astype("datetime64[ns]")
@@ -348,11 +348,15 @@ def _covered(fold: Fold, stored: pd.DataFrame | None) -> bool:
 
 def _score(
     dataset: Dataset, plan: Plan, fits: list[_Fit | None], stored: pd.DataFrame | None
-) -> tuple[Floats, Floats | None]:
-    """Scores on every decision, as `fit_and_score` makes them, and target weights if decided."""
+) -> tuple[Floats, Floats | None, Floats | None]:
+    """Scores on every decision, as `fit_and_score` makes them.
+
+    Of a model that allocates by itself also compositions and safety factors.
+    """
     shape = dataset.eligible.shape
     scores = np.full(shape, np.nan, dtype=np.float32)
     weights: Floats | None = None
+    safety: Floats | None = None
     for fold, fit in zip(plan.folds, fits, strict=True):
         if stored is not None and _covered(fold, stored):
             scores[fold.test] = stored.iloc[fold.test].to_numpy(dtype=np.float32)
@@ -368,8 +372,11 @@ def _score(
                 features, volatility=dataset.volatility[until], **known
             )
             weights[fold.test] = decided[fold.test]
+            own = forecaster.factor_rows(fold.test.stop - fold.test.start)
+            safety = np.full((shape[0], own.shape[1]), np.nan) if safety is None else safety
+            safety[fold.test] = own
         scores[fold.test] = np.asarray(forecaster.predict(features, **known))[fold.test]
-    return scores, weights
+    return scores, weights, safety
 
 
 def _fit(run: SavedRun, model: str, number: int, extra: Path | None) -> _Fit:

@@ -16,7 +16,7 @@ https://doi.org/10.1007/BF00934777.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from numbers import Real
 from typing import Self, TypedDict
 
@@ -30,11 +30,14 @@ from alphakeel.models import losses
 from alphakeel.models.losses import VARIANCE_FLOOR
 from alphakeel.models.networks import SequenceNetwork, State
 from alphakeel.stats import performance
+from alphakeel.stats.drawdown_control import PEAK_DAYS, window_drawdown
+from alphakeel.stats.exposure_rules import WINDOW
 
 __all__ = [
     "AllocationNetwork",
     "LimitRecord",
     "Multipliers",
+    "PastData",
     "PathData",
     "PathLimits",
     "cap_shares",
@@ -46,10 +49,8 @@ Floats = NDArray[np.float64]
 Floats32 = NDArray[np.float32]
 Bools = NDArray[np.bool_]
 
-# The gate starts almost open: sigmoid(3) is 0.95.
-OPEN_GATE = 3.0
-# The gate's level has a longer way to go than its slopes: from 0.95 to a fifth, if limits say so.
-LEVEL_PACE = 6.0
+# The threshold of the CVaR has further to go than a weight of the network.
+THRESHOLD_PACE = 20.0
 CAP_ROUNDS = 4
 
 # How hard a violation is met at first, per relative unit, and at most; where a limit is broken
@@ -75,13 +76,61 @@ _HINTS = {
 
 
 @dataclass(frozen=True, eq=False)
+class PastData:
+    """Daily returns of stocks before decisions: what a composition would have earned.
+
+    `returns` (n_days, n_assets) are 0 where not `known`; `days` (n_dates,) is the row of each
+    decision's own day, the last that it knows. The first `WINDOW` rows are of days without any.
+    """
+
+    returns: Floats32
+    known: Bools
+    days: NDArray[np.intp]
+
+    @classmethod
+    def of(cls, daily: ArrayLike, days: ArrayLike, n_dates: int) -> Self:
+        """Check daily returns (n_days, n_assets) and the row of each of `n_dates` decisions."""
+        values, rows = np.asarray(daily, dtype=np.float32), np.asarray(days)
+        if values.ndim != 2 or rows.shape != (n_dates,) or rows.max(initial=0) >= len(values):
+            raise DataError(
+                f"daily has shape {values.shape} and days {rows.shape}; give (days, assets), and "
+                f"the row of the day of each of {n_dates} decisions"
+            )
+        none = np.zeros((WINDOW, values.shape[1]), dtype=np.float32)
+        known = np.concatenate([none > 0.0, np.isfinite(values)])
+        returns = np.where(known, np.concatenate([none, values]), np.float32(0.0))
+        return cls(returns, known, np.maximum(rows, -1) + WINDOW)
+
+    @classmethod
+    def before(cls, returns: ArrayLike, lag: int) -> Self:
+        """The past that `PathData.returns` hold themselves: each row knows the rows before it.
+
+        But for the last `lag` days of the row just before, which are still to come.
+        """
+        held = np.asarray(returns)
+        there = np.isfinite(held).any(axis=2)  # not the days after a step shorter than the longest
+        before = np.cumsum(there.sum(axis=1)) - there.sum(axis=1)
+        return cls.of(held[there], np.maximum(before - 1 - lag, -1), len(held))
+
+    def of_rows(
+        self, rows: slice, assets: slice | NDArray[np.intp] = slice(None)
+    ) -> tuple[Floats32, Bools, NDArray[np.intp]]:
+        """Returns of the days that some rows know, where known, and each row's place in them."""
+        days = self.days[rows]
+        first = int(days.min()) - WINDOW + 1
+        seen = slice(first, int(days.max()) + 1)
+        return self.returns[seen, assets], self.known[seen, assets], days - first
+
+
+@dataclass(frozen=True, eq=False)
 class PathData:
     """What a portfolio earns and may hold.
 
     `returns` (n_priced, n_days, n_assets) are simple and per day, 0 where not priced, without
     rows where only weights are asked for; `log_volatility` (n_dates, n_assets) is 0 where not
     `investable` (present, with a known volatility); `held` (n_priced, n_days) is False on the days
-    after a step that is shorter than the longest, and None where all are as long.
+    after a step that is shorter than the longest, and None where all are as long; `past` is what
+    exposure is decided by.
     """
 
     returns: Floats
@@ -89,9 +138,16 @@ class PathData:
     investable: Bools
     n_priced: int
     held: Bools | None = None
+    past: PastData | None = None
 
     @classmethod
-    def of(cls, returns: ArrayLike | None, volatility: ArrayLike, present: Bools) -> Self:
+    def of(
+        cls,
+        returns: ArrayLike | None,
+        volatility: ArrayLike,
+        present: Bools,
+        past: PastData | None = None,
+    ) -> Self:
         """Check returns (n_dates, n_days, n_assets) and volatilities (n_dates, n_assets)."""
         level = np.asarray(volatility, dtype=np.float64)
         if level.shape != present.shape:
@@ -127,41 +183,36 @@ class PathData:
             row = int(np.argwhere(daily < -1.0)[0][0])
             raise DataError(f"returns fall below -1 at row {row}: a stock cannot lose more")
         shorter = None if held.all() else held
-        return cls(daily, log_volatility, investable, n_priced, shorter)
+        return cls(daily, log_volatility, investable, n_priced, shorter, past)
 
     def cut(self, rows: slice) -> Self:
         """The same data on some of its rows."""
         returns, held = self.returns[rows], None if self.held is None else self.held[rows]
-        own = self.log_volatility[rows], self.investable[rows]
-        return type(self)(returns, *own, len(returns), held)
+        past = None if self.past is None else replace(self.past, days=self.past.days[rows])
+        own = (self.log_volatility[rows], self.investable[rows])
+        return type(self)(returns, *own, len(returns), held, past)
 
 
 class AllocationNetwork(SequenceNetwork):
     """A network that scores (`trunk`), and the layers that turn its scores into weights.
 
-    The gate reads `n_market` market series, or learns its level alone; the multipliers of
-    `limits` travel with the network's state; `weight_cap` is the largest share of the portfolio
-    in one stock, a `temperature` of None is learned, `gate_pace` is the gate's learning rate
-    over that of the rest.
+    The multipliers of `limits` travel with the network's state; `weight_cap` is the largest share
+    of the portfolio in one stock, a `temperature` of None is learned.
     """
 
     def __init__(
         self,
         trunk: SequenceNetwork,
-        n_market: int,
         limits: PathLimits,
         *,
         weighting: str,
         weight_cap: float,
         temperature: float | None,
-        gate_pace: float,
     ) -> None:
         super().__init__()
         self.trunk = trunk
         self.weighting, self.weight_cap = weighting, weight_cap
-        self.temperature, self.gate_pace = temperature, gate_pace
-        self.gate_weight = nn.Parameter(torch.zeros(n_market))
-        self.gate_level = nn.Parameter(torch.zeros(()))
+        self.temperature = temperature
         self.log_sharpness = nn.Parameter(torch.zeros(()))
         self.log_tilt = nn.Parameter(torch.zeros(()))
         self.log_threshold = nn.Parameter(torch.zeros(()))
@@ -174,22 +225,15 @@ class AllocationNetwork(SequenceNetwork):
         outputs: tuple[Tensor, State] = self.trunk(inputs, state, noise)
         return outputs
 
-    def exposure(self, market: Tensor) -> Tensor:
-        """Share of wealth at risk, (...,), given scaled market series (..., n_series)."""
-        level = OPEN_GATE + _paced(self.gate_level, LEVEL_PACE * self.gate_pace)
-        return torch.sigmoid(market @ _paced(self.gate_weight, self.gate_pace) + level)
-
     def threshold(self) -> Tensor:
         """Learned threshold of the CVaR: a daily loss, 2 % at first."""
-        return 0.02 * torch.exp(_paced(self.log_threshold, LEVEL_PACE * self.gate_pace))
+        return 0.02 * torch.exp(_paced(self.log_threshold, THRESHOLD_PACE))
 
-    def weights(
-        self, heads: Tensor, market: Tensor, log_volatility: Tensor, investable: Tensor
-    ) -> Tensor:
-        """Weights (..., n_assets): 0 where not investable; a date without any is all cash.
+    def shares(self, heads: Tensor, log_volatility: Tensor, investable: Tensor) -> Tensor:
+        """Shares of the composition, (..., n_assets): 0 where not investable.
 
-        `heads` are (..., n_assets, n_heads), `market` (..., n_series), the others (...,
-        n_assets).
+        `heads` are (..., n_assets, n_heads), the others (..., n_assets). They sum to 1, or to less
+        where `weight_cap` leaves too few stocks; a date without any stock is all cash.
         """
         score = _standardise(heads, investable.unsqueeze(-1), dim=-2).mean(dim=-1)
         score = _standardise(score, investable, dim=-1)
@@ -204,13 +248,13 @@ class AllocationNetwork(SequenceNetwork):
         shares = spread(merit.masked_fill(~investable, -1e4), dim=-1) * investable
         if self.weight_cap < 1.0:
             shares = cap_shares(shares, self.weight_cap)
-        return shares * self.exposure(market).unsqueeze(-1)
+        return shares
 
     @torch.inference_mode()
-    def numpy_weights(self, heads: Floats32, series: Floats32, data: PathData) -> Floats:
-        """Weights of the first ``len(heads)`` rows of the data, in NumPy."""
+    def numpy_shares(self, heads: Floats32, data: PathData) -> Floats:
+        """Shares of the first ``len(heads)`` rows of the data, in NumPy."""
         investable = data.investable[: len(heads)]
-        number, device = investable.sum(axis=1), self.gate_weight.device
+        number, device = investable.sum(axis=1), self.log_tilt.device
         weights = np.zeros(investable.shape)
         # The rows with so many stocks together, without the other stocks: what is no part of a
         # row's portfolio is no part of its sums, and cannot move their last bit.
@@ -218,8 +262,8 @@ class AllocationNetwork(SequenceNetwork):
             rows = np.flatnonzero(number == n)[:, None]
             columns = np.nonzero(investable[rows[:, 0]])[1].reshape(-1, n)
             own = (x[rows, columns] for x in (data.log_volatility, investable))
-            given = (heads[rows, columns], series[rows[:, 0]], *own)
-            found = self.weights(*(torch.from_numpy(x).to(device) for x in given))
+            given = (heads[rows, columns], *own)
+            found = self.shares(*(torch.from_numpy(x).to(device) for x in given))
             weights[rows, columns] = found.cpu().numpy()
         return weights
 
@@ -296,7 +340,7 @@ class PathLimits:
     volatility : float, optional
         Annual standard deviation of daily returns, a fraction: 0.12 is 12 % a year.
     max_drawdown : float, optional
-        Largest loss from a peak of compounded wealth, a fraction.
+        Largest loss from the highest compounded wealth of the last 252 days, a fraction.
     var_95, cvar_95 : float, optional
         Historical value at risk and expected shortfall of one day at 95 %, fractions.
     turnover : float, optional
@@ -343,7 +387,7 @@ class PathLimits:
         """
         measures = {
             "volatility": performance.annual_volatility,
-            "max_drawdown": performance.max_drawdown,
+            "max_drawdown": lambda path: window_drawdown(path).max(),
             "var_95": performance.value_at_risk,
             "cvar_95": performance.conditional_value_at_risk,
         }
@@ -387,7 +431,7 @@ def smooth_risks(
         if name == "volatility":
             return losses.annual_volatility(returns)
         if name == "max_drawdown":
-            return losses.max_drawdown(returns)
+            return losses.max_drawdown(returns, days=PEAK_DAYS)
         if name == "var_95":
             return losses.value_at_risk(returns)
         if name == "cvar_95":

@@ -1,9 +1,9 @@
 """From scores to weights in one piece: forecasters trained on the portfolio's path and its limits.
 
-The network scores the stocks; a softmax turns scores and volatilities into shares of a
-long-only portfolio; a gate that reads the state of the market says how much of the wealth is
-invested, and the rest is cash. All of it learns from the net returns of the path under the
-limits.
+The network scores the stocks; a softmax turns scores and volatilities into the shares of a
+long-only composition; what the limits allow of it today is held, and the rest is cash
+(`models.exposure`). All of it learns from the net returns of the path under the limits. How far
+forecasts of risk fall short is measured out of fold (`models.safety_factors`).
 """
 
 from __future__ import annotations
@@ -11,29 +11,55 @@ from __future__ import annotations
 import copy
 from abc import abstractmethod
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any, Self, cast
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
+from sklearn.base import clone
 from torch import Generator
 
 from alphakeel.errors import ConfigError, DataError
-from alphakeel.models.allocation_network import AllocationNetwork, PathData, PathLimits
-from alphakeel.models.base import check_features, check_number, check_targets
-from alphakeel.models.constrained_training import PathObjective, PathSampler, calibrate
+from alphakeel.models.allocation_network import AllocationNetwork, PastData, PathData, PathLimits
+from alphakeel.models.base import (
+    Features,
+    check_features,
+    check_integers,
+    check_number,
+    check_targets,
+)
+from alphakeel.models.constrained_training import Exposure, PathObjective, PathSampler, past_of
 from alphakeel.models.ensemble import shows_shared_parameters
-from alphakeel.models.networks import LSTMNetwork, SequenceNetwork, run
-from alphakeel.models.sampling import Sample, validator, with_lead
+from alphakeel.models.losses import MIN_ASSETS
+from alphakeel.models.networks import (
+    AttentionNetwork,
+    CNNLSTMNetwork,
+    GRUNetwork,
+    LSTMNetwork,
+    SequenceNetwork,
+    run,
+)
+from alphakeel.models.persistence import Prefixed
+from alphakeel.models.safety_factors import by_limit, find_factors
+from alphakeel.models.sampling import MIN_CHUNK, Sample, validator, with_lead
 from alphakeel.models.sequence import SequenceForecaster
 from alphakeel.models.training import one_cycle, one_thread, training_dtype
+from alphakeel.stats.exposure_rules import LIMITED, WINDOW
 from alphakeel.stats.performance import PERIODS_PER_YEAR, held_path, sharpe
+from alphakeel.stats.splits import Labels, PurgedFold, purged_kfold
 
 __all__ = [
     "ConstrainedForecaster",
+    "RiskLimitedAttention",
+    "RiskLimitedCNNLSTM",
+    "RiskLimitedGRU",
     "RiskLimitedLSTM",
 ]
+
+# Rows that attention reaches back: a year of weekly decisions.
+ATTENTION_ROWS = 52
 
 Floats = NDArray[np.float64]
 Floats32 = NDArray[np.float32]
@@ -56,14 +82,22 @@ class ConstrainedForecaster(SequenceForecaster):
         sharpe_weight: float = 1.0,
         return_weight: float = 1.0,
         cost_per_side: float = 0.001,
-        gate_learning_rate: float = 1e-2,
+        lag: int = 1,
+        calibration_blocks: int = 2,
         select_by: str = "objective",
         max_steps: int = 150,
         mse_weight: float = 0.0,
+        evaluate_every: int = 25,
         patience: int | None = None,
         **settings: Any,
     ) -> None:
-        super().__init__(max_steps=max_steps, mse_weight=mse_weight, patience=patience, **settings)
+        super().__init__(
+            max_steps=max_steps,
+            mse_weight=mse_weight,
+            evaluate_every=evaluate_every,
+            patience=patience,
+            **settings,
+        )
         self.limits = limits
         self.weighting = weighting
         self.weight_cap = weight_cap
@@ -71,7 +105,8 @@ class ConstrainedForecaster(SequenceForecaster):
         self.sharpe_weight = sharpe_weight
         self.return_weight = return_weight
         self.cost_per_side = cost_per_side
-        self.gate_learning_rate = gate_learning_rate
+        self.lag = lag
+        self.calibration_blocks = calibration_blocks
         self.select_by = select_by
 
     @abstractmethod
@@ -81,12 +116,10 @@ class ConstrainedForecaster(SequenceForecaster):
     def _network(self, n_inputs: int, n_heads: int, generator: Generator) -> AllocationNetwork:
         return AllocationNetwork(
             self._trunk(n_inputs, n_heads, generator),
-            self.n_market_in_,
             self._limits(),
             weighting=self.weighting,
             weight_cap=self.weight_cap,
             temperature=self.temperature,
-            gate_pace=self.gate_learning_rate / self.learning_rate,
         )
 
     def fit(
@@ -98,8 +131,10 @@ class ConstrainedForecaster(SequenceForecaster):
         market: ArrayLike | None = None,
         returns: ArrayLike | None = None,
         volatility: ArrayLike | None = None,
+        daily: ArrayLike | None = None,
+        days: ArrayLike | None = None,
     ) -> Self:
-        """Train the ensemble and calibrate its exposure.
+        """Find the safety factors out of fold, and train the ensemble.
 
         Parameters
         ----------
@@ -115,6 +150,10 @@ class ConstrainedForecaster(SequenceForecaster):
         volatility : array of shape (n_dates, n_assets)
             Volatility of each stock known at each row, any unit; a stock whose volatility is not
             a number above 0 gets no weight on that row.
+        daily, days : arrays of shape (n_all_days, n_assets) and (n_dates,) of int, optional
+            Simple returns of every day, also before the first row, and the row's own day in them:
+            the risk of today's composition is forecast from the days up to it. By default rows
+            follow each other, and `returns` of the rows before are all that a row knows.
         """
         device = self._check_settings()
         dtype = training_dtype(self.precision, device)
@@ -126,13 +165,21 @@ class ConstrainedForecaster(SequenceForecaster):
                 "trained on the path of a portfolio"
             )
         data = PathData.of(returns, volatility, inputs.present)
+        past = (
+            PastData.before(returns, self.lag)
+            if daily is None or days is None
+            else PastData.of(daily, days, len(targets))
+        )
+        data = replace(data, past=past)
+        factors, promised = self._cross_fit(inputs, targets, returns, volatility, data)
+        self.safety_factors_ = factors
         sample = self._sample(inputs, targets, min(len(targets), data.n_priced))
         fit_data = (sample.features, sample.series, targets, sample.n_fit)
-        priced = slice(0, data.n_priced)
-        weights = np.zeros((data.n_priced, inputs.present.shape[1]))
+        path_data = (data.returns, data.log_volatility, data.held)
+        read = (*path_data, past.returns, past.known, past.days, factors)
+        shares = np.zeros((data.n_priced, inputs.present.shape[1]))
         with one_thread():
-            path_data = (data.returns, data.log_volatility, data.held)
-            for member in self._new_members(device, *fit_data, *path_data):
+            for member in self._new_members(device, *fit_data, *read):
                 sampler = PathSampler(
                     *sample.fitted, data, rng=member.rng, **self._sampler_settings(device)
                 )
@@ -152,16 +199,12 @@ class ConstrainedForecaster(SequenceForecaster):
                 pairs = zip(result.history, objective.records, strict=True)
                 self._add_member(network, [{**entry, **record} for entry, record in pairs])
                 self.best_steps_.append(result.best_step or self.history_[-1]["step"])
-                weights += self._member_weights(
+                priced = slice(0, data.n_priced)
+                shares += self._member_shares(
                     network, sample.features[priced], sample.series[priced], data
                 )
-        self.exposure_scale_, self.limits_ = calibrate(
-            weights / self.n_seeds,
-            data.returns,
-            self._limits(),
-            cost_per_side=self.cost_per_side,
-            held=data.held,
-        )
+        trained = self._limits().measure(*self._path(shares / self.n_seeds, data)[1:])
+        self.limits_ = by_limit(self._limits(), trained, promised, factors)
         return self
 
     def predict_weights(
@@ -172,35 +215,100 @@ class ConstrainedForecaster(SequenceForecaster):
         market: ArrayLike | None = None,
         volatility: ArrayLike,
     ) -> Floats:
-        """Target weights after the trade that each row decides; row t reads rows 0 to t only.
+        """Composition that each row decides; row t reads rows 0 to t only.
 
-        Arguments as in `fit`. Float64 of shape (n_dates, n_assets), at least 0, with a sum of
-        at most 1 per row; the rest is cash. 0 where masked, or where the volatility is not
-        known.
+        Arguments as in `fit`. Float64 of shape (n_dates, n_assets), at least 0, with a sum of 1
+        per row, or of less where `weight_cap` leaves too few stocks. 0 where masked, or where the
+        volatility is not known. How much of it is held depends on the path of the portfolio's own
+        wealth: `portfolio.exposure.limit_exposure` says so, with `safety_factors_`.
         """
         inputs = self._check_call(features, mask, market)
         data = PathData.of(None, volatility, inputs.present)
         series = self.market_scale_.apply(inputs.market)
-        weights = np.zeros(inputs.present.shape)
+        shares = np.zeros(inputs.present.shape)
         with one_thread():
             for network in self.members_:
-                weights += self._member_weights(network, inputs.values, series, data)
-        return weights * (self.exposure_scale_ / len(self.members_))
+                shares += self._member_shares(network, inputs.values, series, data)
+        return shares / len(self.members_)
 
-    def predict_exposure(self, market: ArrayLike) -> Floats:
-        """Share of wealth that the gate puts at risk on each row, (n_dates,), in [0, 1]."""
-        n_dates = len(np.asarray(market))
-        inputs = self._check_call(
-            np.zeros((n_dates, 1, getattr(self, "n_factors_in_", 1))), None, market
+    def factor_rows(self, n_dates: int) -> Floats:
+        """Safety factors on so many rows, (n_dates, 4), in the order of `LIMITED`; 1: no limit."""
+        factors = [self.safety_factors_.get(name, 1.0) for name in LIMITED]
+        return np.tile(np.asarray(factors, dtype=np.float64), (n_dates, 1))
+
+    def _cross_fit(
+        self,
+        inputs: Features,
+        targets: Floats32,
+        returns: ArrayLike,
+        volatility: ArrayLike,
+        data: PathData,
+    ) -> tuple[dict[str, float], dict[str, float] | None]:
+        """Safety factors, and what the out-of-fold path realises with them.
+
+        One network for each block of rows, fitted on the other rows, purged, with a share of the
+        steps that goes by the number of blocks. Factors of 1 and no promise without limits, with
+        fewer than two blocks, or where a side is too short to fit on.
+        """
+        limits = self._limits()
+        plain = {name: 1.0 for name in LIMITED if name in limits.active()}
+        usable = np.isfinite(targets[: data.n_priced]).any(axis=2).sum(axis=1) >= MIN_ASSETS
+        begin = int(usable.argmax())
+        folds = self._calibration_folds(usable[begin:]) if limits.active() else ()
+        if not folds:
+            return plain, None
+        shares = np.zeros((data.n_priced, inputs.present.shape[1]))
+        held_out = np.asarray(volatility, dtype=np.float64)
+        for number, fold in enumerate(folds):
+            rows, until = begin + fold.train_rows(), slice(0, begin + fold.test.stop)
+            model = self._calibration_model(number)
+            past = past_of(data)
+            model.fit(
+                inputs.values[rows],
+                targets[rows],
+                mask=inputs.present[rows],
+                market=inputs.market[rows],
+                returns=np.asarray(returns)[rows],
+                volatility=held_out[rows],
+                daily=np.where(past.known, past.returns, np.nan)[WINDOW:],
+                days=past.days[rows] - WINDOW,
+            )
+            held = model.predict_weights(
+                inputs.values[until],
+                mask=inputs.present[until],
+                market=inputs.market[until],
+                volatility=held_out[until],
+            )
+            block = slice(begin + fold.test.start, begin + fold.test.stop)
+            shares[block] = held[block]
+        path = slice(begin, data.n_priced)
+        return find_factors(
+            shares[path], data.cut(path), limits, lag=self.lag, cost_per_side=self.cost_per_side
         )
-        series = torch.from_numpy(self.market_scale_.apply(inputs.market))
-        gates = []
-        with one_thread(), torch.inference_mode():
-            for network in cast(list[AllocationNetwork], self.members_):
-                gate = network.exposure(series.to(network.gate_weight.device))
-                gates.append(gate.cpu().numpy())
-        mean: Floats = np.asarray(gates, dtype=np.float64).mean(axis=0)
-        return self.exposure_scale_ * mean
+
+    def _calibration_folds(self, usable: NDArray[np.bool_]) -> tuple[PurgedFold, ...]:
+        """Blocks of the rows to hold out; none where a side has too few `usable` rows to fit on."""
+        least = self.burn_in + MIN_CHUNK
+        if self.calibration_blocks < 2 or len(usable) < self.calibration_blocks * (
+            least + self.purge
+        ):
+            return ()
+        labels = Labels.even(len(usable), self.purge)
+        folds = purged_kfold(labels, self.calibration_blocks)
+        sides = [usable[fold.train_rows()][self.burn_in :].sum() for fold in folds]
+        return folds if min(sides) >= MIN_CHUNK else ()
+
+    def _calibration_model(self, number: int) -> Self:
+        """The estimator of one network that holds a block out: a share of the steps, one seed."""
+        model = clone(self).set_params(
+            n_seeds=1,
+            max_steps=-(-self.max_steps // self.calibration_blocks),
+            calibration_blocks=0,
+            validation_share=0.0,
+            on_progress=None,
+        )
+        model.store = None if self.store is None else Prefixed(self.store, f"block-{number}")
+        return cast(Self, model)
 
     def state(self) -> Any:
         """Class, parameters and everything learned; limits as a plain mapping."""
@@ -238,15 +346,18 @@ class ConstrainedForecaster(SequenceForecaster):
         if self.sharpe_weight == 0 and self.return_weight == 0:
             raise ConfigError("sharpe_weight and return_weight are both 0; the path has no aim")
         check_number("cost_per_side", self.cost_per_side, low=0.0, high=0.1)
-        check_number("gate_learning_rate", self.gate_learning_rate, low=0.0, low_open=True)
+        check_integers(self, "lag", "calibration_blocks", at_least=0)
         return device
 
-    def _member_weights(
+    def _member_shares(
         self, network: SequenceNetwork, features: Floats32, series: Floats32, data: PathData
     ) -> Floats:
-        """Weights of one member at every row."""
+        """Composition of one member at every row."""
         heads = run(network, features, series, warm_up=self.warm_up, block=self.chunk_)
-        return cast(AllocationNetwork, network).numpy_weights(heads, series, data)
+        return cast(AllocationNetwork, network).numpy_shares(heads, data)
+
+    def _exposure(self) -> Exposure:
+        return Exposure(self._limits().active(), self.safety_factors_, self.lag, self.cost_per_side)
 
     def _objective(
         self, network: AllocationNetwork, sample: Sample, data: PathData
@@ -254,12 +365,12 @@ class ConstrainedForecaster(SequenceForecaster):
         given = (network, sample, data)
         return PathObjective(
             network,
+            exposure=self._exposure(),
             measure=partial(self._measure_path, *given),
             ic_weight=self.ic_weight,
             mse_weight=self.mse_weight,
             sharpe_weight=self.sharpe_weight,
             return_weight=self.return_weight,
-            cost_per_side=self.cost_per_side,
             pace=self._pace,
             rank_ic=validator(network, sample, self.burn_in),
             validation_value=None
@@ -272,8 +383,7 @@ class ConstrainedForecaster(SequenceForecaster):
         self, network: AllocationNetwork, sample: Sample, data: PathData
     ) -> tuple[dict[str, float], dict[str, float]]:
         """Limits and figures of the whole training path, as the network stands."""
-        rows = slice(0, sample.n_fit)
-        weights, path, traded = self._held(network, sample, data, rows)
+        weights, path, traded = self._held(network, sample, data, slice(0, sample.n_fit))
         figures = {"sharpe": float(sharpe(path)), "exposure": float(weights.sum(axis=1).mean())}
         return self._limits().measure(path, traded), figures
 
@@ -295,12 +405,17 @@ class ConstrainedForecaster(SequenceForecaster):
         The `burn_in` rows before them build up the state.
         """
         seen = with_lead(rows, self.burn_in)
-        weights = self._member_weights(
+        shares = self._member_shares(
             network, sample.features[seen], sample.series[seen], data.cut(seen)
         )[rows.start - seen.start :]
-        own = data.cut(rows)
+        return self._path(shares, data.cut(rows))
+
+    def _path(self, shares: Floats, data: PathData) -> tuple[Floats, Floats, Floats]:
+        """Weights of compositions under the limits, their daily net returns, and trades."""
+        own = shares[: data.n_priced]
+        weights = own * self._exposure().of_path(own, data)[:, None]
         path, traded = held_path(
-            weights, own.returns, cost_per_side=self.cost_per_side, held=own.held
+            weights, data.returns, cost_per_side=self.cost_per_side, held=data.held
         )
         return weights, path, traded
 
@@ -313,23 +428,25 @@ class ConstrainedForecaster(SequenceForecaster):
 class RiskLimitedLSTM(ConstrainedForecaster):
     r"""An LSTM's scores and the portfolio they make, trained together under risk limits.
 
-    With scores z of mean 0 and variance 1 over the stocks of a date, volatilities
-    :math:`\sigma_i` and market series m, the weights are
+    With scores z of mean 0 and variance 1 over the stocks of a date and volatilities
+    :math:`\sigma_i`, the composition and the weights are
 
-    .. math:: w_{ti} = \underbrace{\mathrm{sigmoid}(u^\top m_t + v)}_{\text{exposure}} \;
-              \mathrm{softmax}_i \left(a z_{ti} - b \log \sigma_{ti} \right)
+    .. math:: s_{ti} = \mathrm{softmax}_i \left(a z_{ti} - b \log \sigma_{ti} \right), \qquad
+              w_{ti} = \min(1, A^{vol}_t, A^{VaR}_t, A^{CVaR}_t, A^{dd}_t) \; s_{ti}
 
-    and the loss, over the daily net returns of a random sequence of rows of the training path,
-    is
+    where each A is the exposure that a limit allows today: the limit over a forecast from the
+    composition's own past returns, and for the drawdown the distance of the portfolio's wealth
+    from the floor over what it may lose (`stats.exposure_rules`, `stats.drawdown_control`). The
+    loss, over the daily net returns of a random sequence of rows of the training path, is
 
     .. math:: -\lambda_S \, \mathrm{Sharpe} - \lambda_R \, \overline{r} \cdot 252
               + \lambda_{ic} \sum_h (1 - \overline{\mathrm{IC}}_h)
               + \sum_k \text{augmented Lagrangian of limit } k
 
     Every `evaluate_every` steps the limits are measured on the whole training path, which moves
-    the multipliers (`models.allocation_network`). After training the mean weights of the
-    ensemble are scaled by one factor, the largest up to 1 with which every limit holds on the
-    path of the fit.
+    the multipliers (`models.allocation_network`): they are for the turnover, and for what the
+    forecasts miss. Before that, networks fitted on other rows say how much larger than forecast
+    risk turns out to be (`models.safety_factors`).
 
     Parameters
     ----------
@@ -344,22 +461,25 @@ class RiskLimitedLSTM(ConstrainedForecaster):
     temperature : float, optional
         1 / a: small picks few stocks. By default it is learned, from 1.
     sharpe_weight, return_weight : float, default=1.0, 1.0
-        :math:`\lambda_S` and :math:`\lambda_R`. The Sharpe ratio is blind to exposure; the mean
-        return is what makes a portfolio use the risk that the limits leave.
+        :math:`\lambda_S` and :math:`\lambda_R`. The Sharpe ratio is blind to the level of
+        exposure; the mean return is not.
     cost_per_side : float, default=0.001
         Share of the value traded.
-    gate_learning_rate : float, default=1e-2
-        Peak for the slopes u of the gate, six times that for its level v and for the threshold of
-        the CVaR, which have far to go; `learning_rate` is that of all the rest.
+    lag : int, default=1
+        Days between a decision and its trade: the newest days that a decision does not know.
+    calibration_blocks : int, default=2
+        Blocks of the training rows, each held out once to find the safety factors; below 2 there
+        is no calibration, and the factors are 1.
     select_by : {"objective", "rank_ic"}, default="objective"
         What chooses the state to keep, and stops a training early, where there is a validation
         block: what the block's portfolio earns by :math:`\lambda_S` and :math:`\lambda_R` less
         the cost of its broken limits (`PathLimits.violation_cost`), or the Rank IC of the scores.
     **settings
         The parameters of `LSTMForecaster`, with other defaults for ``max_steps=150``,
-        ``mse_weight=0.0`` and ``patience=None``. A study (`model_factory`) passes on from
-        ``[network]`` all but `learning_rate`, `weight_decay`, `mse_weight`, `validation_share`,
-        `evaluate_every` and `patience`, which it ignores: for those six the values here stand.
+        ``mse_weight=0.0``, ``evaluate_every=25`` and ``patience=None``. A study (`model_factory`)
+        passes on from ``[network]`` all but `learning_rate`, `weight_decay`, `mse_weight`,
+        `validation_share`, `evaluate_every` and `patience`, which it ignores: for those six the
+        values here stand.
 
     Attributes
     ----------
@@ -369,14 +489,15 @@ class RiskLimitedLSTM(ConstrainedForecaster):
         Per evaluation: seed, step, train_loss, train_ic, validation_rank_ic and
         validation_objective (NaN without a validation block), sharpe and exposure (mean) of the
         training path, and ``limits: {name: {value, limit, violation, multiplier}}``.
-    exposure_scale_ : float
-        The factor of the calibration, 1 where training met the limits by itself.
+    safety_factors_ : dict
+        By limit, how much larger than forecast a risk is taken to be, at least 1.
     limits_ : dict
-        ``{name: {limit, trained, value, violation}}`` of the ensemble on the path of the fit:
-        `trained` before the calibration, `value` after it.
+        ``{name: {limit, trained, promised, safety}}``: realised by the ensemble on the path of the
+        fit, and by networks that were not fitted on it (NaN without a calibration).
 
-    Notes ----- A member's first trade comes from cash. Cash earns nothing. Limits hold on the
-    past they were trained on; the future owes them nothing.
+    Notes
+    -----
+    A member's first trade comes from cash. Cash earns nothing.
 
     References
     ----------
@@ -393,8 +514,8 @@ class RiskLimitedLSTM(ConstrainedForecaster):
     >>> model = RiskLimitedLSTM(limits={"volatility": 0.05}, **small)
     >>> known = {"volatility": np.full((80, 10), 0.02), "market": features[:, 0]}
     >>> model = model.fit(features, features[..., 0], returns=returns, **known)
-    >>> bool(model.limits_["volatility"]["value"] <= 0.05)
-    True
+    >>> sorted(model.limits_["volatility"])
+    ['limit', 'promised', 'safety', 'trained']
     >>> model.predict_weights(features, **known).shape
     (80, 10)
     """
@@ -403,3 +524,53 @@ class RiskLimitedLSTM(ConstrainedForecaster):
 
     def _trunk(self, n_inputs: int, n_heads: int, generator: Generator) -> SequenceNetwork:
         return LSTMNetwork(n_inputs, n_heads, **self._shape(), generator=generator)
+
+
+class RiskLimitedGRU(ConstrainedForecaster):
+    """`RiskLimitedLSTM` with gated recurrent units; the same parameters and attributes.
+
+    Examples
+    --------
+    >>> RiskLimitedGRU(limits={"volatility": 0.1}).get_params()["limits"]
+    {'volatility': 0.1}
+    """
+
+    label = "GRU with limits"
+
+    def _trunk(self, n_inputs: int, n_heads: int, generator: Generator) -> SequenceNetwork:
+        return GRUNetwork(n_inputs, n_heads, **self._shape(), generator=generator)
+
+
+class RiskLimitedAttention(ConstrainedForecaster):
+    """`RiskLimitedLSTM` that also attends to its states of the last 52 rows; the same parameters.
+
+    Examples
+    --------
+    >>> RiskLimitedAttention(limits={"volatility": 0.1}).get_params()["limits"]
+    {'volatility': 0.1}
+    """
+
+    label = "LSTM + attention with limits"
+
+    def _trunk(self, n_inputs: int, n_heads: int, generator: Generator) -> SequenceNetwork:
+        window = min(ATTENTION_ROWS, self.burn_in + self.chunk_)
+        return AttentionNetwork(
+            n_inputs, n_heads, **self._shape(), window=window, generator=generator
+        )
+
+
+class RiskLimitedCNNLSTM(ConstrainedForecaster):
+    """`RiskLimitedLSTM` with two convolutions before its LSTM; the same parameters.
+
+    Examples
+    --------
+    >>> RiskLimitedCNNLSTM(limits={"volatility": 0.1}).get_params()["limits"]
+    {'volatility': 0.1}
+    """
+
+    label = "CNN-LSTM with limits"
+
+    def _trunk(self, n_inputs: int, n_heads: int, generator: Generator) -> SequenceNetwork:
+        return CNNLSTMNetwork(
+            n_inputs, n_heads, **self._shape(), kernel=3, convolutions=2, generator=generator
+        )

@@ -1,8 +1,8 @@
-"""What it takes to train on a portfolio's path: its batches, its loss, and its calibration."""
+"""What it takes to train on a portfolio's path: its batches, its exposure and its loss."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,38 +14,47 @@ from torch import Tensor
 from alphakeel.models import losses
 from alphakeel.models.allocation_network import (
     AllocationNetwork,
+    PastData,
     PathData,
-    PathLimits,
     smooth_risks,
 )
+from alphakeel.models.exposure import Past, composition_risk, exposure_of, own_path
 from alphakeel.models.losses import LossParts, ScoreLoss
 from alphakeel.models.networks import assemble
 from alphakeel.models.sampling import Batch, ChunkSampler
-from alphakeel.stats.performance import held_path
+from alphakeel.stats.exposure_rules import CompositionRisk
 
-__all__ = ["PathBatch", "PathObjective", "PathSampler", "calibrate"]
+__all__ = [
+    "Exposure",
+    "PathBatch",
+    "PathObjective",
+    "PathSampler",
+    "growth_of",
+    "past_of",
+    "path_risk",
+]
 
 Floats = NDArray[np.float64]
 Floats32 = NDArray[np.float32]
 
-# Halvings in the search for the largest share of the learned exposure that keeps the limits.
-HALVINGS = 20
+# Rows whose risk is forecast together.
+ROWS_AT_ONCE = 64
 
 
 @dataclass(frozen=True, eq=False)
 class PathBatch(Batch):
     """Sequences of the training path, one portfolio each, after the burn-in.
 
-    First axes (n_steps, n_sequences): scaled `market` series, `log_volatility`, `investable`;
-    and `growth` (n_steps, n_days, n_sequences, n_assets), the cumulative simple return since
-    the trade. `held` (n_steps, n_days, n_sequences) is False on the days after a shorter step; None
-    where all steps are as long.
+    First axes (n_steps, n_sequences): `log_volatility`, `investable`; and `growth` (n_steps,
+    n_days, n_sequences, n_assets), the cumulative simple return since the trade; `past` is what
+    was known of the stocks before each step. `held` (n_steps, n_days, n_sequences) is False on the
+    days after a shorter step; None where all steps are as long.
     """
 
-    market: Tensor
     growth: Tensor
     log_volatility: Tensor
     investable: Tensor
+    past: Past
     held: Tensor | None = None
 
     def loss(self, outputs: Tensor, loss_function: Callable[..., LossParts]) -> LossParts:
@@ -65,7 +74,7 @@ class PathSampler(ChunkSampler):
         **settings: Any,
     ) -> None:
         super().__init__(features, market, targets, **settings)
-        self.data = data
+        self.data, self.past = data, past_of(data)
         self.growth = (np.cumprod(1.0 + data.returns, axis=1) - 1.0).astype(np.float32)
 
     def draw(self) -> PathBatch:
@@ -81,13 +90,13 @@ class PathSampler(ChunkSampler):
                 (
                     assemble(self.features[start:stop, assets], self.market[start:stop]),
                     self.targets[first:stop, assets],
-                    self.market[first:stop],
                     self.growth[first:stop, :, assets],
                     self.data.log_volatility[first:stop, assets],
                     self.data.investable[first:stop, assets],
+                    *self.past.of_rows(slice(first, stop), assets),
                 )
             )
-        inputs, targets, market, growth, log_volatility, investable = zip(*parts, strict=True)
+        inputs, targets, growth, log_volatility, investable, *past = zip(*parts, strict=True)
 
         def side_by_side(pieces: tuple[NDArray[Any], ...], axis: int) -> Tensor:
             return torch.from_numpy(np.stack(pieces, axis=axis)).to(self.device)
@@ -98,57 +107,64 @@ class PathSampler(ChunkSampler):
             torch.from_numpy(np.concatenate(inputs, axis=1)).to(self.device),
             torch.where(known, stacked, 0.0),
             known,
-            side_by_side(market, 1),
             side_by_side(growth, 2),
             side_by_side(log_volatility, 1),
             side_by_side(investable, 1),
+            Past(*(side_by_side(_as_long(pieces), 0) for pieces in past)),
             side_by_side(tuple(held), 2) if held else None,
         )
+
+
+def _as_long(pieces: tuple[NDArray[Any], ...]) -> tuple[NDArray[Any], ...]:
+    """Days of several sequences at one length: zeros, which nobody looks at, behind the shorter."""
+    longest = max(map(len, pieces))
+    return tuple(
+        np.concatenate([x, np.zeros((longest - len(x), *x.shape[1:]), dtype=x.dtype)])
+        for x in pieces
+    )
 
 
 class PathObjective:
     """Loss of a batch, and the evaluation of the whole path that moves the multipliers.
 
-    `measure` gives the limits' values on the whole training path, and further figures; `pace`
-    the pace of the multipliers at evaluation 0, 1, 2, ...; `rank_ic` and `validation_value`
-    those of the validation block, as the network stands; `select_by` which of the two
-    `evaluate` returns. `records` has one dict per evaluation.
+    `exposure` holds compositions under the limits; `measure` gives the limits' values on the whole
+    training path, and further figures; `pace` the pace of the multipliers at evaluation 0, 1, 2,
+    ...; `rank_ic` and `validation_value` those of the validation block, as the network stands;
+    `select_by` which of the two `evaluate` returns. `records` has one dict per evaluation.
     """
 
     def __init__(
         self,
         network: AllocationNetwork,
         *,
+        exposure: Exposure,
         measure: Callable[[], tuple[dict[str, float], dict[str, float]]],
         ic_weight: float,
         mse_weight: float,
         sharpe_weight: float,
         return_weight: float,
-        cost_per_side: float,
         pace: Callable[[int], float],
         rank_ic: Callable[[], float] | None,
         validation_value: Callable[[], float] | None,
         select_by: str,
     ) -> None:
-        self.network, self.measure, self.pace = network, measure, pace
+        self.network, self.exposure = network, exposure
+        self.measure, self.pace = measure, pace
         self.rank_ic, self.validation_value = rank_ic, validation_value
         self.select_by = select_by
         self.scores = ScoreLoss(ic_weight, mse_weight)
         self.sharpe_weight, self.return_weight = sharpe_weight, return_weight
-        self.cost_per_side = cost_per_side
         self.records: list[dict[str, Any]] = []
 
     def __call__(self, heads: Tensor, batch: PathBatch) -> LossParts:
         """Loss of (n_steps * n_sequences, n_assets, n_horizons) scores."""
         parts = self.scores(heads, batch.targets, batch.known)
-        weights = self.network.weights(
-            heads.unflatten(0, batch.investable.shape[:2]),
-            batch.market,
-            batch.log_volatility,
-            batch.investable,
+        shares = self.network.shares(
+            heads.unflatten(0, batch.investable.shape[:2]), batch.log_volatility, batch.investable
         )
+        weights = shares * self.exposure.of_batch(shares, batch).unsqueeze(-1)
         returns, traded = losses.held_path(
-            weights, batch.growth, cost_per_side=self.cost_per_side, from_cash=False
+            weights, batch.growth, cost_per_side=self.exposure.cost_per_side, from_cash=False
         )
         paths = _paths(returns, traded, batch.held)
         sharpe = [losses.negative_sharpe(path).mean() for path, _ in paths]
@@ -198,48 +214,72 @@ def _mean(values: list[Tensor]) -> Tensor:
     return values[0] if len(values) == 1 else torch.stack(values).mean()
 
 
-def calibrate(
-    weights: Floats,
-    returns: Floats,
-    limits: PathLimits,
-    *,
-    cost_per_side: float,
-    held: NDArray[np.bool_] | None = None,
-) -> tuple[float, dict[str, dict[str, float]]]:
-    """Reduce a portfolio's exposure by the least factor that keeps every limit on its path.
+@dataclass(frozen=True)
+class Exposure:
+    """How compositions are held under limits, in training: limits, safety factors, lag and cost."""
 
-    Arguments as in `stats.performance.held_path`. Returns the scale, from 0 to 1 (1 where the
-    limits hold already), and a dict as `RiskLimitedLSTM.limits_`.
+    limits: Mapping[str, float]
+    factors: Mapping[str, float]
+    lag: int
+    cost_per_side: float
 
-    >>> returns = np.random.default_rng(0).normal(0.0, 0.01, (60, 1, 2))
-    >>> scale, limits = calibrate(
-    ...     np.full((60, 2), 0.5), returns, PathLimits(volatility=0.06), cost_per_side=0.0
-    ... )
-    >>> scale < 1.0, limits["volatility"]["trained"] > 0.06 >= limits["volatility"]["value"]
-    (True, True)
-    """
-    active = limits.active()
+    def of_batch(self, shares: Tensor, batch: PathBatch) -> Tensor:
+        """Exposure of each step and sequence, with slopes; their wealth starts with the batch."""
+        if not self.limits:
+            return torch.ones(shares.shape[:-1], device=shares.device)
+        growth, turnover = own_path(shares, batch.growth)
+        risk = composition_risk(shares, batch.past)
+        return self._of(risk, growth, turnover, from_cash=False, held=batch.held)
 
-    def realised(scale: float) -> dict[str, float]:
-        path, traded = held_path(scale * weights, returns, cost_per_side=cost_per_side, held=held)
-        return limits.measure(path, traded)
+    def of_path(self, shares: Floats, data: PathData) -> Floats:
+        """Exposure of each row of a path that starts in cash, (n_dates,)."""
+        if not self.limits:
+            return np.ones(len(shares))
+        risk = path_risk(shares, data)
+        own = own_path(torch.from_numpy(shares)[:, None], growth_of(data.returns)[:, :, None])
+        held = None if data.held is None else torch.from_numpy(data.held)[:, :, None]
+        return np.asarray(self._of(risk, *own, from_cash=True, held=held)[:, 0].numpy())
 
-    def holds(scale: float) -> bool:
-        return all(value <= active[name] for name, value in realised(scale).items())
+    def _of(
+        self,
+        risk: CompositionRisk,
+        growth: Tensor,
+        turnover: Tensor,
+        *,
+        from_cash: bool,
+        held: Tensor | None,
+    ) -> Tensor:
+        return exposure_of(
+            risk,
+            growth,
+            turnover,
+            limits=self.limits,
+            factors=self.factors,
+            lag=self.lag,
+            cost_per_side=self.cost_per_side,
+            from_cash=from_cash,
+            held=held,
+        )
 
-    before, scale = realised(1.0), 1.0
-    if not holds(1.0):
-        scale, high = 0.0, 1.0
-        for _ in range(HALVINGS):
-            middle = 0.5 * (scale + high)
-            scale, high = (middle, high) if holds(middle) else (scale, middle)
-    after = realised(scale)
-    return scale, {
-        name: {
-            "limit": limit,
-            "trained": before[name],
-            "value": after[name],
-            "violation": max(0.0, after[name] / limit - 1.0),
-        }
-        for name, limit in active.items()
-    }
+
+def past_of(data: PathData) -> PastData:
+    """What was known of the stocks; `PathData` has it wherever a portfolio is trained."""
+    assert data.past is not None  # noqa: S101  (`fit` gives it)
+    return data.past
+
+
+def growth_of(returns: Floats) -> Tensor:
+    """Cumulative returns of stocks since each row's trade, (n_dates, n_days, n_assets)."""
+    return torch.from_numpy(np.cumprod(1.0 + returns, axis=1) - 1.0)
+
+
+@torch.no_grad()
+def path_risk(shares: Floats, data: PathData) -> CompositionRisk:
+    """Risk of the composition of each row, (n_dates, 1), some rows at a time."""
+    past, parts = past_of(data), []
+    for start in range(0, len(shares), ROWS_AT_ONCE):
+        rows = slice(start, min(start + ROWS_AT_ONCE, len(shares)))
+        returns, known, day = (torch.from_numpy(x)[None] for x in past.of_rows(rows))
+        own = torch.from_numpy(shares[rows])[:, None]
+        parts.append(composition_risk(own, Past(returns.to(own.dtype), known, day)))
+    return CompositionRisk(*(torch.cat(part) for part in zip(*parts, strict=True)))

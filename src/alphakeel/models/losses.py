@@ -253,19 +253,38 @@ def value_at_risk(returns: Tensor, *, level: float = 0.95) -> Tensor:
     return -torch.tensordot(weights, returns.sort(dim=0).values, dims=1)
 
 
-def drawdowns(returns: Tensor) -> Tensor:
+def drawdowns(returns: Tensor, *, days: int | None = None) -> Tensor:
     """Loss of compounded wealth since its highest point so far; the start counts as wealth 1.
 
-    A return of -1 or less counts as -0.999999: the path goes on, and ruin has a slope.
+    With `days` only the highest of the last so many closes counts, this one among them. A return
+    of -1 or less counts as -0.999999: the path goes on, and ruin has a slope.
     """
     log_wealth = torch.cumsum(torch.log1p(returns.clamp_min(-0.999999)), dim=0)
-    peak = torch.cummax(log_wealth, dim=0).values.clamp_min(0.0)
+    if days is None or days > len(returns):
+        peak = torch.cummax(log_wealth, dim=0).values.clamp_min(0.0)
+    else:
+        never = torch.full_like(returns[:1], -torch.inf).expand(days - 2, *returns.shape[1:])
+        begun = torch.cat([never, torch.zeros_like(returns[:1]), log_wealth])
+        peak = _window_max(begun, days)
     return -torch.expm1(log_wealth - peak)
 
 
-def max_drawdown(returns: Tensor) -> Tensor:
+def _window_max(x: Tensor, size: int) -> Tensor:
+    """Largest of each window of so many rows: the end of one block and the start of the next.
+
+    Two running maxima whatever the size (van Herk, 1992, doi:10.1016/0167-8655(92)90069-C).
+    """
+    n_windows, n_blocks = len(x) - size + 1, -(-len(x) // size)
+    fill = torch.full_like(x[:1], -torch.inf).expand(n_blocks * size - len(x), *x.shape[1:])
+    blocks = torch.cat([x, fill]).unflatten(0, (n_blocks, size))
+    from_start = blocks.cummax(dim=1).values.flatten(0, 1)
+    to_end = blocks.flip(1).cummax(dim=1).values.flip(1).flatten(0, 1)
+    return torch.maximum(to_end[:n_windows], from_start[size - 1 : size - 1 + n_windows])
+
+
+def max_drawdown(returns: Tensor, *, days: int | None = None) -> Tensor:
     """Largest of the `drawdowns`."""
-    return drawdowns(returns).amax(dim=0)
+    return drawdowns(returns, days=days).amax(dim=0)
 
 
 def _share(level: float) -> float:

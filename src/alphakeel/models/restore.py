@@ -5,7 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from alphakeel.errors import ConfigError, DataError
-from alphakeel.models.constrained import RiskLimitedLSTM
+from alphakeel.models.constrained import (
+    RiskLimitedAttention,
+    RiskLimitedCNNLSTM,
+    RiskLimitedGRU,
+    RiskLimitedLSTM,
+)
 from alphakeel.models.ensemble import choose_device
 from alphakeel.models.har import HARForecaster
 from alphakeel.models.linear import LinearForecaster
@@ -33,6 +38,9 @@ KNOWN: tuple[type[Persistent], ...] = (
     LightGBMForecaster,
     SupportVectorForecaster,
     RiskLimitedLSTM,
+    RiskLimitedGRU,
+    RiskLimitedAttention,
+    RiskLimitedCNNLSTM,
     HARForecaster,
     RiskForecaster,
 )

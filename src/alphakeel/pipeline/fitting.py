@@ -43,6 +43,7 @@ from alphakeel.pipeline.screening import Screens
 from alphakeel.progress import Task, Tracker, run_in_threads
 from alphakeel.provenance import versions_at_work
 from alphakeel.stats.cross_section import ic, rank_ic
+from alphakeel.stats.exposure_rules import LIMITED, WINDOW
 from alphakeel.stats.splits import Fold
 
 __all__ = [
@@ -92,13 +93,16 @@ class Forecast:
     scores : ndarray of shape (n_decisions, n_assets)
         NaN where none can be made.
     weights : ndarray of shape (n_decisions, n_assets) or None
-        Of a model that allocates by itself.
+        Composition of a model that allocates by itself, fully invested.
+    safety : ndarray of shape (n_decisions, 4) or None
+        Its safety factors, in the order of `stats.exposure_rules.LIMITED`.
     forecaster : Forecaster or None
         None for the mean of several.
     """
 
     scores: Floats
     weights: Floats | None
+    safety: Floats | None = None
     forecaster: Forecaster | None = None
 
 
@@ -117,7 +121,9 @@ class FitResult:
     key : str
         Fingerprint of all that the fit read.
     weights : ndarray of shape (n_test, n_assets), optional
-        Target weights on the test decisions, of a model that allocates by itself.
+        Composition on the test decisions, of a model that allocates by itself.
+    safety : ndarray of shape (n_test, 4), optional
+        Its safety factors, as in `Forecast`.
     """
 
     scores: Floats
@@ -125,6 +131,7 @@ class FitResult:
     fitted: ModelState
     key: str
     weights: Floats | None = None
+    safety: Floats | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,10 +157,12 @@ class ModelResult:
     drivers : tuple of Drivers
         Of the scores of each fold's test decisions.
     weights : ndarray of shape (n_decisions, n_assets), optional
-        Target weights of a model that allocates by itself; NaN before the test.
+        Fully invested composition of a model that allocates by itself; NaN before the test.
+        `strategies.hold_under_limits` says how much of it is held.
+    safety : ndarray of shape (n_decisions, 4), optional
+        Safety factors of its limits, in the order of `stats.exposure_rules.LIMITED`.
     limits : DataFrame, optional
-        Each limit of each fold on its training path: limit, trained (before the calibration of
-        exposure), value (after it), violation.
+        Each limit in each fold: limit, trained (the fit's path), promised (out of fold), safety.
     members : ndarray of shape (n_seeds, n_decisions, n_assets), optional
         Scores of each network of an ensemble by itself, with `report.sensitivity`.
     """
@@ -169,6 +178,7 @@ class ModelResult:
     keys: tuple[str, ...] = ()
     drivers: tuple[Drivers, ...] = ()
     weights: Floats | None = None
+    safety: Floats | None = None
     limits: pd.DataFrame | None = None
     members: Floats | None = None
 
@@ -316,12 +326,12 @@ def _score(forecaster: Forecaster, dataset: Dataset, features: Floats) -> Foreca
     """Scores of a fitted model, and its weights, on the first decisions, by their features."""
     until = slice(0, len(features))
     known = {"mask": dataset.eligible[until], "market": dataset.market[until]}
-    weights = None
+    weights = safety = None
     if isinstance(forecaster, ConstrainedForecaster):
-        weights = forecaster.predict_weights(
-            features, volatility=dataset.volatility[until], **known
-        )
-    return Forecast(forecaster.predict(features, **known), weights, forecaster)
+        volatility = dataset.volatility[until]
+        weights = forecaster.predict_weights(features, volatility=volatility, **known)
+        safety = forecaster.factor_rows(len(features))
+    return Forecast(forecaster.predict(features, **known), weights, safety, forecaster)
 
 
 def fit_key(
@@ -386,6 +396,10 @@ def _labels_and_masks(
     if isinstance(forecaster, ConstrainedForecaster):
         own["returns"] = dataset.holding_returns(train)[..., stocks]
         own["volatility"] = dataset.volatility[train][:, stocks]
+        days = dataset.decisions[train]
+        first = max(0, int(days[0]) - WINDOW + 1)  # what the first row's forecast of risk reads
+        own["daily"] = dataset.returns[first : int(days[-1]) + 1, stocks]
+        own["days"] = days - first
     return own
 
 
@@ -477,16 +491,15 @@ def _score_fold(
     history: list[dict[str, Any]],
 ) -> FitResult:
     """Score a fold's test decisions by a model that was fitted before."""
-    columns = dataset.columns(names)
-    features = np.ascontiguousarray(dataset.features[: fold.test.stop, :, columns])
+    features = np.ascontiguousarray(dataset.features[: fold.test.stop, :, dataset.columns(names)])
     return _on_test(_score(restore(fitted), dataset, features), fold, key, fitted, history)
 
 
 def _on_test(
     forecast: Forecast, fold: Fold, key: str, fitted: ModelState, history: list[dict[str, Any]]
 ) -> FitResult:
-    weights = None if forecast.weights is None else forecast.weights[fold.test]
-    return FitResult(np.asarray(forecast.scores[fold.test]), history, fitted, key, weights)
+    parts = (None if x is None else x[fold.test] for x in (forecast.weights, forecast.safety))
+    return FitResult(np.asarray(forecast.scores[fold.test]), history, fitted, key, *parts)
 
 
 def fold_text(number: int, folds: Sequence[Fold]) -> str:
@@ -529,11 +542,14 @@ def _collect(
     """Join the folds of a model, and measure its scores against forward returns."""
     shape, forward = dataset.eligible.shape, dataset.forward
     scores = np.full(shape, np.nan, dtype=np.float32)
-    weights = np.full(shape, np.nan) if fits[0].weights is not None else None
+    weights = safety = None
+    if fits[0].weights is not None:
+        weights, safety = np.full(shape, np.nan), np.full((shape[0], len(LIMITED)), np.nan)
     for fold, fit in zip(folds, fits, strict=True):
         scores[fold.test] = fit.scores
-        if weights is not None and fit.weights is not None:
+        if weights is not None and safety is not None:
             weights[fold.test] = fit.weights
+            safety[fold.test] = fit.safety
     return ModelResult(
         name=model,
         label=LABELS[model],
@@ -545,28 +561,27 @@ def _collect(
         fitted=tuple(fit.fitted for fit in fits),
         keys=tuple(fit.key for fit in fits),
         weights=weights,
+        safety=safety,
         limits=_limits_table(fits) if weights is not None else None,
     )
 
 
 def _limits_table(fits: list[FitResult]) -> pd.DataFrame:
-    """Each limit in each fold in sample, before and after exposure was calibrated."""
-    rows = []
-    for number, fit in enumerate(fits):
-        model = restore(fit.fitted)
-        for name, record in model.limits_.items():
-            rows.append({"fold": number + 1, "limit_name": name, **record})
-    return pd.DataFrame(rows)
+    """Each limit in each fold: allowed, trained, promised out of fold, and its safety factor."""
+    return pd.DataFrame(
+        {"fold": number, "limit_name": name, **record}
+        for number, fit in enumerate(fits, start=1)
+        for name, record in restore(fit.fitted).limits_.items()
+    )
 
 
 def _with_decay(models: dict[str, ModelResult], dataset: Dataset) -> dict[str, ModelResult]:
     """The results, with the Rank IC of every model's scores at each horizon of `DECAY`."""
     by_model = {name: np.empty_like(result.decay) for name, result in models.items()}
     for h, horizon in enumerate(DECAY):
-        whole = forward_returns(dataset.last_price, lag=dataset.lag, horizon=horizon)
-        forward = whole[dataset.decisions]
+        forward = forward_returns(dataset.last_price, lag=dataset.lag, horizon=horizon)
         for name, result in models.items():
-            by_model[name][:, h] = rank_ic(result.scores, forward)
+            by_model[name][:, h] = rank_ic(result.scores, forward[dataset.decisions])
     return {name: replace(result, decay=by_model[name]) for name, result in models.items()}
 
 

@@ -31,12 +31,14 @@ from alphakeel.pipeline.simulator import (
 )
 from alphakeel.portfolio import heuristics
 from alphakeel.portfolio.constraints import Limits
+from alphakeel.portfolio.exposure import limit_exposure
 from alphakeel.portfolio.heuristics import cap_gross, long_short_quantile
 from alphakeel.portfolio.optimisation import Record, allocate
 from alphakeel.portfolio.overlay import Brake, Overlay, overlay, overlay_targets
 from alphakeel.risk.value_at_risk import TailForecast, portfolio_var
 from alphakeel.risk.volatility import portfolio_returns, portfolio_volatility
 from alphakeel.stats.cross_section import row_sums
+from alphakeel.stats.exposure_rules import LIMITED
 
 __all__ = [
     "Portfolios",
@@ -50,6 +52,7 @@ __all__ = [
     "trade_scores",
     "trade_weights",
     "allocate_scores",
+    "hold_under_limits",
 ]
 
 Floats = npt.NDArray[np.float64]
@@ -189,6 +192,7 @@ def trade_scores(
     simulator: Simulator,
     config: StudyConfig,
     *,
+    safety: Real | None = None,
     under: bool = False,
 ) -> Ledger:
     """Trade the scores or weights of one model on the simulator's decisions, as a study does.
@@ -197,10 +201,12 @@ def trade_scores(
     ----------
     scores : ndarray of shape (n_decisions, n_assets)
     weights : ndarray of shape (n_decisions, n_assets) or None
-        Target weights of a model that allocates by itself; scores are allocated otherwise.
+        Composition of a model that allocates by itself; scores are allocated otherwise.
     volatility : ndarray of shape (n_decisions, n_assets)
     simulator : Simulator
     config : StudyConfig
+    safety : ndarray of shape (n_decisions, 4), optional
+        Safety factors of that model's limits; by default 1.
     under : bool, default=False
         Under the overlay.
     """
@@ -208,6 +214,8 @@ def trade_scores(
     if weights is None:
         margin = short_margin(config)
         weights = allocate_scores(scores, volatility, simulator, config)[0]
+    else:
+        weights = hold_under_limits(weights, safety, simulator, config)
     portfolio = simulator.trade(np.asarray(weights, np.float64), margin)
     if under:
         risk, rate = forecast_risk(portfolio, simulator), config.costs.financing_rate
@@ -234,13 +242,42 @@ def compute_weights(
     tested = slice(-len(simulator.decisions), None)
     for result in models.values():
         if result.weights is not None:
-            weights[result.label] = np.asarray(result.weights[tested], np.float64)
+            own_factors = None if result.safety is None else result.safety[tested]
+            weights[result.label] = hold_under_limits(
+                result.weights[tested], own_factors, simulator, config
+            )
             continue
         own, notes = allocate_scores(result.scores[tested], volatility, simulator, config)
         weights[result.label] = own
         if notes:
             records[result.label] = notes
     return weights, records
+
+
+def hold_under_limits(
+    shares: Real, safety: Real | None, simulator: Simulator, config: StudyConfig
+) -> Floats:
+    """Weights of a model that allocates by itself: its composition at the exposure of its limits.
+
+    The exposure follows the portfolio's own wealth from the first decision on, over the joined
+    compositions of all folds. `safety` are factors (n_decisions, 4) in the order of `LIMITED`.
+    """
+    own = np.asarray(shares, np.float64)
+    factors = None
+    if safety is not None:
+        factors = {name: np.asarray(safety[:, k], np.float64) for k, name in enumerate(LIMITED)}
+    limits = {name: x for name, x in config.limits.keywords().items() if x is not None}
+    path = limit_exposure(
+        own,
+        simulator.returns,
+        simulator.decisions,
+        limits=limits,
+        factors=factors,
+        lag=simulator.lag,
+        cost_per_side=config.costs.cost_per_side,
+        end=simulator.start + len(simulator.price) - 1,
+    )
+    return own * path.exposure[:, None]
 
 
 def benchmark_labels(config: StudyConfig) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from alphakeel.evaluation.performance import strategy_tables
-from alphakeel.model_factory import EQUAL_WEIGHT, LABELS, under_overlay
+from alphakeel.model_factory import EQUAL_WEIGHT, LABELS, LIMITED, under_overlay
 from alphakeel.pipeline.calendar import rebalance_text
 from alphakeel.pipeline.simulator import describe_borrowing, describe_cash
 from alphakeel.report.table_cells import p_text, show
@@ -173,8 +173,9 @@ def findings(
     if EQUAL_WEIGHT in table.index and focus != EQUAL_WEIGHT:
         against = _differences(study, focus, EQUAL_WEIGHT)
         statements.append(compare(focus, EQUAL_WEIGHT, table, against, level))
-    limited = LABELS["lstm_limited"]
-    if limited in table.index and limited != focus:
+    for limited in (LABELS[name] for name in LIMITED):
+        if limited not in table.index or limited == focus:
+            continue
         statements.append(compare(limited, linear, table, differences, level))
     if seen is not None:
         statements.append(_deflation_statement(seen))

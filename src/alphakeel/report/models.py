@@ -303,8 +303,10 @@ LIMIT_NAMES = {
 }
 LIMIT_COLUMNS = {
     "allowed": Column("Limit", "ratio"),
-    "trained": Column("After training", "ratio", "Before exposure was calibrated"),
-    "realised": Column("Realised", "ratio", "In a fold: on its training data"),
+    "trained": Column("In training", "ratio", "On the path of the fit"),
+    "promised": Column("Promised", "ratio", "By networks that were not fitted on the path"),
+    "safety": Column("Safety factor", "ratio", "On the forecast of the risk, found out of fold"),
+    "realised": Column("Realised", "ratio", "In the test"),
     "excess": Column("Over the limit", "change", "Above zero: the limit was violated"),
 }
 
@@ -313,18 +315,19 @@ def limits(view: View) -> ReportSection:
     """Limits that models were trained under, and their realised values."""
     table = view.tables["limits"]
     lead = (
-        "Limits that a model was trained under. They hold on its training data; on the test data "
-        "they cannot be guaranteed, and the tables show the realised values."
+        "Limits that a model holds its portfolio under. Promised is what networks that were not "
+        "fitted on a part of the training data realise on it; a drawdown is from the highest "
+        "wealth of the last 252 days. No limit can be guaranteed: realised is what came out."
     )
     if table.empty:
         none = TextBlock("text", ("No model of this study was trained under limits.",))
-        return ReportSection("limits", "Training limits", lead, (none,))
+        return ReportSection("limits", "Limits", lead, (none,))
     blocks: list[Block] = []
     for name in table["limit"].unique():
         own = table[table["limit"] == name].drop(columns="limit").set_index(["model", "period"])
         kinds = "times" if name == "turnover" else "percent2"
         columns = {
-            key: Column(c.label, c.kind if key == "excess" else kinds, c.about)
+            key: Column(c.label, c.kind if key in ("excess", "safety") else kinds, c.about)
             for key, c in LIMIT_COLUMNS.items()
         }
         blocks.append(make_table(own, f"Limit on {LIMIT_NAMES[name]}", columns=columns))
@@ -344,7 +347,7 @@ def limits(view: View) -> ReportSection:
                         narrow=True,
                     )
                 )
-    return ReportSection("limits", "Training limits", lead, tuple(blocks))
+    return ReportSection("limits", "Limits", lead, tuple(blocks))
 
 
 def _best_table(model: ModelResult) -> pd.DataFrame:

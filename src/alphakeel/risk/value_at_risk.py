@@ -28,8 +28,11 @@ from alphakeel.stats.cross_section import row_sums
 __all__ = [
     "TailForecast",
     "portfolio_var",
+    "row_blocks",
     "scenario_var",
+    "tail_of",
     "tracking_scale",
+    "weighted_returns",
 ]
 
 FloatArray = npt.NDArray[np.float64]
@@ -116,15 +119,15 @@ def scenario_var(
         surprise = _quotient(r, rolling.lag(today, 1))
     var, cvar = np.full(len(w), np.nan), np.full(len(w), np.nan)
     length = window + SETTLE
-    for members in _blocks_of(rows):
+    for members in row_blocks(rows):
         held = w[members]
         if volatility is None:
-            past = _weighted_returns(held, r, rows[members], length)
-            squares = _weighted_returns(np.abs(held), r, rows[members], length, squared=True)
+            past = weighted_returns(held, r, rows[members], length)
+            squares = weighted_returns(np.abs(held), r, rows[members], length, squared=True)
             tail = _filtered_tail(past, squares, window, share, min_count)
         else:
             scaled = _scaled_weights(held, today[rows[members]])
-            past = _weighted_returns(scaled, surprise, rows[members], window)
+            past = weighted_returns(scaled, surprise, rows[members], window)
             tail = tail_of(past, share, min_count)
         var[members], cvar[members] = tail
     var[(w == 0.0).all(axis=1)] = cvar[(w == 0.0).all(axis=1)] = 0.0
@@ -219,7 +222,7 @@ def _smooth(x: FloatArray, halflife: float) -> FloatArray:
     return x
 
 
-def _weighted_returns(
+def weighted_returns(
     weights: FloatArray, x: FloatArray, rows: IntArray, length: int, *, squared: bool = False
 ) -> FloatArray:
     """Weighted sums of the stocks over the `length` rows up to each row, (n_rows, length).
@@ -264,7 +267,7 @@ def _product(weights: FloatArray, x: FloatArray) -> FloatArray:
     return out
 
 
-def _blocks_of(rows: IntArray) -> Iterator[IntArray]:
+def row_blocks(rows: IntArray) -> Iterator[IntArray]:
     """Positions in `rows` in groups that lie close together in time."""
     order, begin = np.argsort(rows, kind="stable"), 0
     for i in range(1, len(order) + 1):

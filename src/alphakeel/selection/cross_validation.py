@@ -35,6 +35,7 @@ from alphakeel.selection.trial_log import TrialLedger, TrialRecord, rounded_retu
 from alphakeel.stats import performance
 from alphakeel.stats import splits as folds
 from alphakeel.stats.cross_section import rank_ic
+from alphakeel.stats.drawdown_control import window_drawdown
 
 __all__ = [
     "BlockReturns",
@@ -149,6 +150,7 @@ def trade_block(
         volatility,
         Simulator.of(dataset, config, days),
         config,
+        safety=None if forecast.safety is None else forecast.safety[block],
         under=overlay,
     )
     return BlockReturns(days, ledger.net_returns, ledger.excess_returns, ledger.turnover)
@@ -170,7 +172,7 @@ def limit_excess(
     """
     realised = {
         "volatility": lambda: performance.annual_volatility(returns),
-        "max_drawdown": lambda: performance.max_drawdown(returns),
+        "max_drawdown": lambda: window_drawdown(returns).max(),
         "var_95": lambda: performance.value_at_risk(returns),
         "cvar_95": lambda: performance.conditional_value_at_risk(returns),
         "turnover": lambda: turnover.mean() * performance.PERIODS_PER_YEAR,

@@ -19,7 +19,7 @@ import pandas as pd
 from alphakeel.config import StudyConfig, config_to_toml
 from alphakeel.data.spreadsheets import write_csv
 from alphakeel.errors import ConfigError, DataError
-from alphakeel.model_factory import LABELS, NETWORKS
+from alphakeel.model_factory import LABELS, LIMITED, NETWORKS
 from alphakeel.selection.deflation import Deflation
 
 __all__ = [
@@ -89,10 +89,10 @@ def default_space(model: str, config: StudyConfig, *, n_rows: int, breadth: int 
             Span("boosting.learning_rate", 0.01, 0.2, log=True),
             Span("boosting.n_trees", 50, 600, log=True, whole=True),
         )
-    if model not in NETWORKS and model != "lstm_limited":
+    if model not in NETWORKS and model not in LIMITED:
         raise ConfigError(
-            f"{model} has no settings to tune; choose linear, lstm_limited or "
-            f"{', '.join(NETWORKS)}."
+            f"{model} has no settings to tune; choose linear, "
+            f"{', '.join(LIMITED)} or {', '.join(NETWORKS)}."
         )
     longest = max(8, n_rows // 3)
     shape: Space = (
@@ -103,7 +103,7 @@ def default_space(model: str, config: StudyConfig, *, n_rows: int, breadth: int 
         _at_most("network.burn_in", (13, 26, 52), longest),
         _at_most("network.chunk", (26, 52, 104), longest),
     )
-    if model == "lstm_limited":
+    if model in LIMITED:
         return (
             *shape,
             Span("network.ic_weight", 0.1, 5.0, log=True),

@@ -181,8 +181,8 @@ def _load_fit(checkpoints: Checkpoints, point: int, seed: int) -> dict[str, Fore
     tree = checkpoints.find(f"{point}-{seed}")
     if tree is None:
         return None
-    weights = tree["weights"]
-    return {period: Forecast(x, weights.get(period)) for period, x in tree["scores"].items()}
+    weights, safety = tree["weights"], tree["safety"]
+    return {p: Forecast(x, weights.get(p), safety.get(p)) for p, x in tree["scores"].items()}
 
 
 def _save_fit(
@@ -190,8 +190,10 @@ def _save_fit(
 ) -> None:
     """Write the forecasts of a finished network."""
     weights = {p: own.weights for p, own in forecasts.items() if own.weights is not None}
+    safety = {p: own.safety for p, own in forecasts.items() if own.safety is not None}
     scores = {period: own.scores for period, own in forecasts.items()}
-    checkpoints.keep(f"{point}-{seed}", {"scores": scores, "weights": weights})
+    found = {"scores": scores, "weights": weights, "safety": safety}
+    checkpoints.keep(f"{point}-{seed}", found)
 
 
 def _runs(points: list[CurvePoint], members: list[list[FitOutcome]]) -> pd.DataFrame:

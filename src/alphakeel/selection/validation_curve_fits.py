@@ -15,7 +15,7 @@ import pandas as pd
 from alphakeel.config import StudyConfig, config_to_dict
 from alphakeel.data.spreadsheets import write_csv
 from alphakeel.errors import ConfigError, DataError
-from alphakeel.model_factory import NETWORKS
+from alphakeel.model_factory import LIMITED, NETWORKS
 from alphakeel.models.persistence import fingerprint
 from alphakeel.pipeline.dataset import Dataset
 from alphakeel.pipeline.fitting import Forecast, fit_and_score, volatility_of_block
@@ -172,12 +172,15 @@ class CurveRunner:
         shape = self.dataset.eligible.shape
         scores = {p: np.full(shape, np.nan, dtype=np.float32) for p in PERIODS}
         weights: dict[str, Floats] = {}
+        safety: dict[str, Floats] = {}
         for (period, train, test), names in zip(self.fits, self.names, strict=True):
             part = fit_and_score(self.dataset, train, test.stop, names, self.plan.model, config)
             scores[period][test] = part.scores[test]
-            if part.weights is not None:
-                weights.setdefault(period, np.full(shape, np.nan))[test] = part.weights[test]
-        return {p: Forecast(scores[p], weights.get(p)) for p in PERIODS}
+            for joined, own in ((weights, part.weights), (safety, part.safety)):
+                if own is not None:
+                    whole = np.full((shape[0], own.shape[1]), np.nan)
+                    joined.setdefault(period, whole)[test] = own[test]
+        return {p: Forecast(scores[p], weights.get(p), safety.get(p)) for p in PERIODS}
 
     def mean(self, outcomes: list[FitOutcome]) -> FitOutcome:
         """Evaluate the mean score (or weights) of several networks."""
@@ -187,9 +190,11 @@ class CurveRunner:
         for period in PERIODS:
             parts = [outcome.forecast[period] for outcome in outcomes]
             weights = [part.weights for part in parts if part.weights is not None]
+            safety = [part.safety for part in parts if part.safety is not None]
             joined[period] = Forecast(
                 np.mean([part.scores for part in parts], axis=0, dtype=np.float64),
                 np.mean(weights, axis=0) if weights else None,
+                np.mean(safety, axis=0) if safety else None,
             )
         return self.evaluate(joined)
 
@@ -412,10 +417,10 @@ class CurvePlan:
     overlay: bool = False
 
     def __post_init__(self) -> None:
-        if self.model not in NETWORKS and self.model != "lstm_limited":
+        if self.model not in NETWORKS and self.model not in LIMITED:
             raise ConfigError(
-                f"{self.model} has no validation curve; choose lstm_limited or "
-                f"{', '.join(NETWORKS)}."
+                f"{self.model} has no validation curve; choose "
+                f"{', '.join(LIMITED)} or {', '.join(NETWORKS)}."
             )
         for name, least in (("n_trials", 2), ("n_seeds", 2), ("refits", 1)):
             if getattr(self, name) < least:
