@@ -390,11 +390,9 @@ def _limits_table(study: Study) -> pd.DataFrame:
         if model.limits is None or model.limits.empty:
             continue
         own = model.limits.rename(columns={"limit": "allowed", "limit_name": "limit"})
-        rows += (
-            own.assign(model=model.label, period=[f"fold {fold}" for fold in own["fold"]])
-            .drop(columns="fold")
-            .to_dict("records")
-        )
+        for fold in own.to_dict("records"):
+            named = {str(name): value for name, value in fold.items() if name != "fold"}
+            rows.append({"model": model.label, "period": f"fold {fold['fold']}", **named})
         rows += _realised_limits(study, model.label, own)
     table = pd.DataFrame(rows, columns=columns)
     return table.assign(excess=table["realised"] / table["allowed"] - 1.0)

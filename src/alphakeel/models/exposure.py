@@ -176,8 +176,14 @@ class _Control(torch.autograd.Function):
         limit, lag, cost_per_side, from_cash = terms
         n_decisions, n_days, _ = growth.shape
         first = np.arange(n_decisions + 1) * n_days
-        given = (_array(x) for x in (ceiling, rate, growth.flatten(0, 1), turnover))
-        inputs = ControlInputs(*given, first, np.maximum(first[:-1] - lag, 0))
+        inputs = ControlInputs(
+            ceiling=_array(ceiling),
+            rate=_array(rate),
+            growth=_array(growth.flatten(0, 1)),
+            turnover=_array(turnover),
+            first=first,
+            seen=np.maximum(first[:-1] - lag, 0),
+        )
         path = control_drawdown(inputs, limit, cost_per_side=cost_per_side, from_cash=from_cash)
         ctx.run, ctx.terms, ctx.like, ctx.n_days = (inputs, path), terms, ceiling, n_days
         return torch.from_numpy(path.exposure).to(ceiling)
