@@ -3,7 +3,7 @@
     python benchmarks/limits_curve.py                        # the simulator, a minute or two
     python benchmarks/limits_curve.py ../shared/data/us      # a folder of real prices
     python benchmarks/limits_curve.py --limit max_drawdown 0.3 0.2 0.15 0.1
-    python benchmarks/limits_curve.py --figure docs/figures/limits-simulator.svg
+    python benchmarks/limits_curve.py --figure curve.svg
 
 The first 60 % of the rows are trained on, the rest is out of sample. Weekly rows, weights decided
 at a close and traded at the next one, 10 basis points a side.

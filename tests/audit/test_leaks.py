@@ -57,7 +57,7 @@ QUICK = StudyConfig(
     models=("linear",),
     factors=FactorConfig(exclude=tuple(f.name for f in FACTORS if f.name not in KEPT)),
     cleaning=CleaningConfig(min_history=60),
-    walk_forward=WalkForwardConfig(refit_every=100, rebalance_every=10),
+    walk_forward=WalkForwardConfig(refit_every=100, rebalance=10),
     target=TargetConfig(horizons=(5,)),
     jobs=1,
 )

@@ -596,7 +596,7 @@ class TestCommand:
             (("--trials", "0"), "trials must be at least 1"),
             (("--objective", "profit"), "objective must be one of"),
             (("--splitter", "combinatorial", "--blocks", "2"), "leaves none to train on"),
-            (("--model", "linear", "--blocks", "60"), "no training rows|cannot be cut"),
+            (("--model", "linear", "--blocks", "200"), "no training rows|cannot be cut"),
             (("--pruner", "shears"), "pruner must be one of"),
             (("--out", "/dev/null/tuning"), "cannot use the folder"),
         ],
