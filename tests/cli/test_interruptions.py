@@ -30,7 +30,7 @@ SETTINGS = """
 models = ["linear", "lstm"]
 jobs = 2
 [walk_forward]
-refit_every = 120
+refit_every = 200
 [cleaning]
 min_history = 60
 [network]
@@ -49,11 +49,14 @@ MAIN = "from alphakeel.cli import main\nmain()"
 
 # The disk is full when the second network has something to write; the first is still training.
 FULL_DISK = """
-import errno, os
+import errno, os, re
 from alphakeel.storage import checkpoints
-write = checkpoints.write_atomically
+write, training = checkpoints.write_atomically, []
 def full(path, data, *, durable):
-    if "lstm-1" in str(path):
+    fit = re.search("fit-[0-9a-f]+", str(path))
+    if fit and "fitted" not in str(path) and fit[0] not in training:
+        training.append(fit[0])
+    if fit and fit[0] in training[1:]:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     write(path, data, durable=durable)
 checkpoints.write_atomically = full
@@ -62,10 +65,12 @@ checkpoints.write_atomically = full
 SIGNAL = """
 import os
 from alphakeel.storage import checkpoints
-put = checkpoints.DiskStore.put
+put, fitted = checkpoints.DiskStore.put, []
 def noticed(self, key, state):
     put(self, key, state)
-    if key.endswith("linear-1/fitted"):
+    if key.endswith("/fitted"):
+        fitted.append(key)
+    if len(fitted) == 2:
         os.kill(os.getpid(), {number})
 checkpoints.DiskStore.put = noticed
 """

@@ -275,6 +275,7 @@ def fake_study(
         name="<b>hostile</b> data",
         dates=dates,
         asset_names=np.array(names),
+        dataset=SimpleNamespace(eligible=np.ones((len(decisions), 100), dtype=bool)),
         decisions=decisions,
         test=slice(100, n_dates + 100),
         models={

@@ -53,7 +53,7 @@ SPACE: Space = (Span("network.learning_rate", 1e-3, 1e-1, log=True),)
 
 @pytest.fixture(scope="module")
 def panel() -> AssetPanel:
-    return simulate_market(n_assets=12, n_dates=800, seed=3, signal=0.1).panel
+    return simulate_market(n_assets=12, n_dates=900, seed=3, signal=0.1).panel
 
 
 @pytest.fixture(scope="module")
