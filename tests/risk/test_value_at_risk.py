@@ -312,3 +312,20 @@ def test_a_day_that_is_alone_in_its_block_has_the_same_bits(n_days: int) -> None
     part = portfolio_var(weights[:n_days], returns[: 600 + n_days], earned[:n_days], first=600)
     for name in ("var", "cvar"):
         np.testing.assert_array_equal(getattr(part, name), getattr(whole, name)[:n_days])
+
+
+@pytest.mark.parametrize("n_rows", [1, 2, 5, 63])
+def test_later_rows_and_stocks_change_no_bit(n_rows: int) -> None:
+    """Of many stocks: a product of other shape could add them up in another order."""
+    rng = np.random.default_rng(n_rows)
+    returns = rng.normal(0.0, 0.02, (700, 340))
+    weights = rng.random((64, 340))
+    weights[:n_rows, 300:] = 0.0
+    weights /= weights.sum(axis=1, keepdims=True)
+    rows = np.arange(630, 694)
+    whole = scenario_var(weights, returns, rows)
+    part = scenario_var(
+        weights[:n_rows, :300], returns[: rows[n_rows - 1] + 1, :300], rows[:n_rows]
+    )
+    np.testing.assert_array_equal(part.var, whole.var[:n_rows])
+    np.testing.assert_array_equal(part.cvar, whole.cvar[:n_rows])

@@ -252,18 +252,28 @@ def _by_first_day(held: npt.NDArray[np.bool_]) -> npt.NDArray[np.intp]:
 
 
 def _product(weights: FloatArray, x: FloatArray) -> FloatArray:
-    """``weights @ x.T``, some stocks at a time.
+    """``weights @ x.T``, some stocks at a time, in matrices of whole blocks filled up with zeros.
 
     A matrix product adds up the stocks in their order as long as they are few; so those that a
-    row does not hold and that come after its own, with weights of zero, change no bit of it. A
-    single row would be a product of vectors, which adds up in another order: it is never alone.
+    row does not hold and that come after its own, with weights of zero, change no bit of it. And
+    products of one shape are made alike: how many rows and days there are changes none either.
     """
-    if len(weights) == 1:
-        return _product(np.repeat(weights, 2, axis=0), x)[:1]
-    out = np.zeros((len(weights), len(x)))
-    for first in range(0, weights.shape[1], STOCKS_AT_ONCE):
+    n_rows, n_days = len(weights), len(x)
+    own, past = _in_blocks(weights), _in_blocks(x)
+    out = np.zeros((len(own), len(past)))
+    for first in range(0, own.shape[1], STOCKS_AT_ONCE):
         stocks = slice(first, first + STOCKS_AT_ONCE)
-        out += weights[:, stocks] @ x[:, stocks].T
+        out += own[:, stocks] @ past[:, stocks].T
+    return out[:n_rows, :n_days]
+
+
+def _in_blocks(values: FloatArray) -> FloatArray:
+    """Values with zeros up to whole blocks of rows and of stocks."""
+    shape = (
+        -(-n // size) * size for n, size in zip(values.shape, (BLOCK, STOCKS_AT_ONCE), strict=True)
+    )
+    out = np.zeros(tuple(shape))
+    out[: len(values), : values.shape[1]] = values
     return out
 
 
