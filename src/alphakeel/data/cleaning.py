@@ -51,7 +51,7 @@ SPIKE = "suspect jump: last price carried"
 GAP = "gap: last value carried"
 INTERPOLATED = "gap: interpolated"
 VALUED = "no price: valued at the last one"
-CLOSED = "gap that ends elsewhere: old line closed"
+CLOSED = "gap that ends far above: old line closed"
 WINSORISED = "outlier of the date: winsorised"
 NO_PRICE = "out: no recent price"
 HISTORY = "out: too little history"
@@ -108,7 +108,7 @@ class Jumps(NamedTuple):
     """Moves that are not believed at once, (n_dates, n_assets) each."""
 
     suspect: Bools  # prices that jump too far to be believed before they are confirmed
-    closed: Bools  # first prices after a gap that ends elsewhere
+    closed: Bools  # first prices after a gap that ends far above
 
 
 @dataclass(frozen=True, eq=False)
