@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from alphakeel.config import StudyConfig
 from alphakeel.pipeline.dataset import Dataset
-from alphakeel.pipeline.fitting import ModelResult
+from alphakeel.pipeline.model_results import ModelResult
 from alphakeel.pipeline.simulator import Simulator
 from alphakeel.pipeline.strategies import trade_all
 from alphakeel.risk.volatility import ew_volatility

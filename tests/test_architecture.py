@@ -31,6 +31,7 @@ LAYERS = [
 PUBLIC_NAMES = "__init__"
 # Everything else is handed plain numbers.
 MAY_READ_SETTINGS = {
+    "config",
     "model_factory",
     "provenance",
     "pipeline",
@@ -93,6 +94,9 @@ SHORT_FILES = {
     "model_factory.py": "models by name: apart from the models, which know no settings",
     "audit/findings.py": "what every check of the audit returns",
     "backtest/ledger.py": "the result of a backtest, read by those who run none",
+    "config/data.py": "the sections of the data",
+    "pipeline/checkpoints.py": "finished steps, kept for whoever computes in steps",
+    "pipeline/model_results.py": "what the fits return, read by those who fit nothing",
     "pipeline/calendar.py": "every rule of the calendar, each a function of past dates",
     "data/adjustment.py": "dividends and splits, as arrays",
     "data/staging.py": "what a fetch has brought so far",

@@ -37,7 +37,7 @@ from alphakeel.model_factory import LABELS
 from alphakeel.models.linear import LinearForecaster
 from alphakeel.models.sequence import LSTMForecaster
 from alphakeel.models.tabular import LightGBMForecaster
-from alphakeel.pipeline.fitting import DECAY
+from alphakeel.pipeline.model_results import DECAY
 from alphakeel.pipeline.strategies import _limits_of
 from alphakeel.portfolio.constraints import Limits
 from alphakeel.portfolio.overlay import Brake

@@ -23,7 +23,7 @@ from alphakeel.evaluation.regimes import MarketRegimes, agreement_table, lag_tab
 from alphakeel.evaluation.risk import Stress
 from alphakeel.model_factory import EQUAL_WEIGHT, LABELS, under_overlay
 from alphakeel.pipeline.dataset import Dataset, Provenance
-from alphakeel.pipeline.fitting import DECAY, ModelResult
+from alphakeel.pipeline.model_results import DECAY, ModelResult
 from alphakeel.pipeline.plan import Plan
 from alphakeel.pipeline.screening import Screens
 from alphakeel.pipeline.strategies import Portfolios

@@ -25,16 +25,15 @@ from alphakeel.evaluation.regimes import MarketRegimes, find_regimes
 from alphakeel.evaluation.risk import Stress, stress
 from alphakeel.model_factory import work_of
 from alphakeel.models.persistence import Store
+from alphakeel.pipeline.checkpoints import FitCache, study_key
 from alphakeel.pipeline.dataset import WORK as PREPARE_WORK
 from alphakeel.pipeline.dataset import Dataset, prepare_dataset
 from alphakeel.pipeline.fitting import (
-    FitCache,
     add_members,
     explain_models,
     fit_models,
     fold_text,
     forecast_volatility,
-    study_key,
 )
 from alphakeel.pipeline.plan import Plan
 from alphakeel.pipeline.screening import screen_factors

@@ -28,7 +28,8 @@ from alphakeel.config import (
 from alphakeel.data.simulation import simulate_market
 from alphakeel.errors import ConfigError, DataError
 from alphakeel.pipeline.dataset import prepare_dataset
-from alphakeel.pipeline.fitting import RISK_HORIZON, Forecast, forecast_volatility
+from alphakeel.pipeline.fitting import RISK_HORIZON, forecast_volatility
+from alphakeel.pipeline.model_results import Forecast
 from alphakeel.pipeline.plan import Plan
 from alphakeel.provenance import hash_panel
 from alphakeel.report import findings

@@ -37,7 +37,7 @@ from alphakeel.models.persistence import Checkpoint, ModelState, Resumable, Slot
 from alphakeel.models.restore import KNOWN
 from alphakeel.models.risk_network import RiskForecaster
 from alphakeel.models.sequence import LSTMForecaster, SequenceForecaster
-from alphakeel.pipeline.fitting import study_key
+from alphakeel.pipeline.checkpoints import study_key
 from alphakeel.progress import Progress
 from alphakeel.provenance import load_data
 from alphakeel.report import page

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from alphakeel.pipeline.fitting import DECAY
+from alphakeel.pipeline.model_results import DECAY
 from alphakeel.results import Study
 from alphakeel.stats.exposure_rules import LIMITED
 

@@ -7,9 +7,8 @@ study resumes, and a study with more days fits only what is new; scores are comp
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -24,20 +23,13 @@ from alphakeel.model_factory import LABELS, make_forecaster, work_of
 from alphakeel.models.base import Forecaster
 from alphakeel.models.constrained import ConstrainedForecaster
 from alphakeel.models.importance import Drivers, find_drivers
-from alphakeel.models.persistence import (
-    TRANSIENT,
-    ModelState,
-    Prefixed,
-    Slot,
-    Store,
-    fingerprint,
-    pack,
-    unpack,
-)
+from alphakeel.models.persistence import TRANSIENT, ModelState, fingerprint
 from alphakeel.models.restore import restore
 from alphakeel.models.risk_network import RiskForecaster
 from alphakeel.models.sequence import SequenceForecaster
+from alphakeel.pipeline.checkpoints import FitCache, KeptFits
 from alphakeel.pipeline.dataset import Dataset
+from alphakeel.pipeline.model_results import DECAY, FitResult, Forecast, ModelResult
 from alphakeel.pipeline.plan import Plan
 from alphakeel.pipeline.screening import Screens
 from alphakeel.progress import Task, Tracker, run_in_threads
@@ -47,15 +39,7 @@ from alphakeel.stats.exposure_rules import LIMITED, WINDOW
 from alphakeel.stats.splits import Fold
 
 __all__ = [
-    "DECAY",
-    "IDLE",
     "RISK_HORIZON",
-    "Checkpoints",
-    "FitCache",
-    "FitResult",
-    "Forecast",
-    "KeptFits",
-    "ModelResult",
     "add_members",
     "explain_models",
     "fit_and_score",
@@ -63,7 +47,6 @@ __all__ = [
     "fit_models",
     "fold_text",
     "forecast_volatility",
-    "study_key",
     "volatility_of_block",
 ]
 
@@ -71,206 +54,11 @@ Floats = npt.NDArray[np.floating[Any]]
 Rows = slice | npt.NDArray[np.intp]
 Listener = Callable[[int, int, int, float], object]
 
-# Horizons in days of the decay of Rank IC.
-DECAY = (1, 2, 5, 10, 20, 40, 60)
-
-# Settings that no number and no file of a run depends on, but its timings.
-IDLE = ("jobs",)
-
 # Days ahead that the risk network forecasts.
 RISK_HORIZON = 20
 
 # Decisions before a fold's test rows from which an explanation warms up the memory of a network.
 _MEMORY = 52
-
-
-@dataclass(frozen=True, eq=False)
-class Forecast:
-    """Scores of a fitted model, and its target weights if it allocates by itself.
-
-    Attributes
-    ----------
-    scores : ndarray of shape (n_decisions, n_assets)
-        NaN where none can be made.
-    weights : ndarray of shape (n_decisions, n_assets) or None
-        Composition of a model that allocates by itself, fully invested.
-    safety : ndarray of shape (n_decisions, 4) or None
-        Its safety factors, in the order of `stats.exposure_rules.LIMITED`.
-    forecaster : Forecaster or None
-        None for the mean of several.
-    """
-
-    scores: Floats
-    weights: Floats | None
-    safety: Floats | None = None
-    forecaster: Forecaster | None = None
-
-
-@dataclass(frozen=True, eq=False)
-class FitResult:
-    """One model, fitted on one fold.
-
-    Attributes
-    ----------
-    scores : ndarray of shape (n_test, n_assets)
-        On the fold's test decisions.
-    history : list of dict
-        One entry per validation of a network.
-    fitted : ModelState
-        The model itself.
-    key : str
-        Fingerprint of all that the fit read.
-    weights : ndarray of shape (n_test, n_assets), optional
-        Composition on the test decisions, of a model that allocates by itself.
-    safety : ndarray of shape (n_test, 4), optional
-        Its safety factors, as in `Forecast`.
-    """
-
-    scores: Floats
-    history: list[dict[str, Any]]
-    fitted: ModelState
-    key: str
-    weights: Floats | None = None
-    safety: Floats | None = None
-
-
-@dataclass(frozen=True, eq=False)
-class ModelResult:
-    """Out-of-sample scores of one model, and their evaluation.
-
-    Attributes
-    ----------
-    name, label : str
-        ``"lstm"``, and its name in tables.
-    scores : ndarray of shape (n_decisions, n_assets)
-        NaN before the first test date and where no score was made.
-    ic, rank_ic : ndarray of shape (n_decisions, n_horizons)
-        Cross-sectional correlation of scores with forward log returns; NaN outside the test.
-    decay : ndarray of shape (n_decisions, len(DECAY))
-        Rank IC with the returns of each of `DECAY` days.
-    history : list of dict
-        For networks, one entry per validation: fold, seed, step, losses, validation Rank IC.
-    fitted : tuple of ModelState
-        The fitted model of each fold, for `alphakeel.models.restore`.
-    keys : tuple of str
-        Of each fold's fit, a fingerprint of all that it read.
-    drivers : tuple of Drivers
-        Of the scores of each fold's test decisions.
-    weights : ndarray of shape (n_decisions, n_assets), optional
-        Fully invested composition of a model that allocates by itself; NaN before the test.
-        `strategies.hold_under_limits` says how much of it is held.
-    safety : ndarray of shape (n_decisions, 4), optional
-        Safety factors of its limits, in the order of `stats.exposure_rules.LIMITED`.
-    limits : DataFrame, optional
-        Each limit in each fold: limit, trained (the fit's path), promised (out of fold), safety.
-    members : ndarray of shape (n_seeds, n_decisions, n_assets), optional
-        Scores of each network of an ensemble by itself, with `report.sensitivity`.
-    """
-
-    name: str
-    label: str
-    scores: Floats
-    ic: Floats
-    rank_ic: Floats
-    decay: Floats
-    history: list[dict[str, Any]]
-    fitted: tuple[ModelState, ...] = ()
-    keys: tuple[str, ...] = ()
-    drivers: tuple[Drivers, ...] = ()
-    weights: Floats | None = None
-    safety: Floats | None = None
-    limits: pd.DataFrame | None = None
-    members: Floats | None = None
-
-
-def study_key(data_hash: str, settings: dict[str, Any], versions: dict[str, str]) -> str:
-    """Sixteen characters that stand for data, settings (but `jobs`) and versions.
-
-    Examples
-    --------
-    >>> study_key("d", {"seed": 0, "jobs": 1}, {}) == study_key("d", {"seed": 0, "jobs": 2}, {})
-    True
-    """
-    deciding = {name: value for name, value in settings.items() if name not in IDLE}
-    return fingerprint(data_hash, deciding, versions)[:16]
-
-
-class Checkpoints:
-    """Checkpoints of one computation, under a `study_key`; without a store there are none."""
-
-    def __init__(self, store: Store | None, key: str) -> None:
-        self._store = None if store is None else Prefixed(store, key)
-        self._key = key
-
-    @property
-    def outlive(self) -> bool:
-        """Whether there is a store."""
-        return self._store is not None
-
-    def begin(self) -> bool:
-        """Mark the computation as begun; True if it was before."""
-        before = self.find("begun") is not None
-        self.keep("begun", {})
-        return before
-
-    def find(self, name: str) -> dict[str, Any] | None:
-        """The checkpoint under a name, or None."""
-        return None if self._store is None else Slot(self._store, name, self._key).get()
-
-    def keep(self, name: str, tree: dict[str, Any]) -> None:
-        """Write arrays and plain values under a name."""
-        if self._store is not None:
-            Slot(self._store, name, self._key).put(tree)
-
-
-class KeptFits:
-    """Tells how many of the fits of a computation have a checkpoint, if it has a store."""
-
-    def __init__(self, store: Checkpoints, tracker: Tracker, total: int, finished: int) -> None:
-        self._store, self._tracker = store, tracker
-        self._total, self._finished = total, finished
-        self._lock = threading.Lock()
-        self._tell()
-
-    def add_one(self) -> None:
-        """Count one more, from any thread."""
-        with self._lock:
-            self._finished += 1
-            self._tell()
-
-    def _tell(self) -> None:
-        if self._store.outlive:
-            self._tracker.tell_kept(f"{self._finished} of {self._total} fits")
-
-
-class FitCache(Checkpoints):
-    """Fits by their `fit_key`: checkpoints of this study, and the fits of finished runs.
-
-    `finished` is only read: a `Store` whose names are those of `keep_fit`.
-    """
-
-    def __init__(self, store: Store | None, key: str, finished: Store | None = None) -> None:
-        super().__init__(store, key)
-        self._fits, self._finished = store, finished
-
-    def find_fit(self, key: str) -> tuple[ModelState, list[dict[str, Any]]] | None:
-        """A fitted model and its history, or None."""
-        for store in (self._fits, self._finished):
-            tree = None if store is None else Slot(store, f"fit-{key}/fitted", key).get()
-            if tree is not None:
-                return pack(tree["fitted"]), tree["history"]
-        return None
-
-    def keep_fit(self, result: FitResult) -> None:
-        """Write a finished fit."""
-        if self._fits is not None:
-            tree = {"history": result.history, "fitted": unpack(result.fitted)}
-            Slot(self._fits, f"fit-{result.key}/fitted", result.key).put(tree)
-
-    def attach(self, forecaster: Forecaster, key: str) -> None:
-        """Give a forecaster that trains step by step a store for its progress."""
-        if self._fits is not None and hasattr(forecaster, "store"):
-            forecaster.store = Prefixed(self._fits, f"fit-{key}")
 
 
 def fit_and_score(

@@ -20,7 +20,7 @@ from alphakeel.config import OverlayConfig, StudyConfig
 from alphakeel.evaluation.performance import ReturnSeries, return_series
 from alphakeel.model_factory import BENCHMARKS, EQUAL_WEIGHT, MINIMUM_VARIANCE, under_overlay
 from alphakeel.pipeline.dataset import Dataset
-from alphakeel.pipeline.fitting import ModelResult
+from alphakeel.pipeline.model_results import ModelResult
 from alphakeel.pipeline.simulator import (
     Portfolio,
     Simulator,

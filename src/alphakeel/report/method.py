@@ -6,7 +6,7 @@ import pandas as pd
 
 from alphakeel.config import StudyConfig, config_to_toml
 from alphakeel.pipeline.calendar import rebalance_text, refit_text
-from alphakeel.pipeline.fitting import IDLE
+from alphakeel.pipeline.checkpoints import IDLE
 from alphakeel.report.sections import ReportSection, TextBlock, View
 from alphakeel.report.table_cells import make_table, show
 

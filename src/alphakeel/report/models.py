@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from alphakeel.pipeline.fitting import ModelResult
+from alphakeel.pipeline.model_results import ModelResult
 from alphakeel.report import charts, method
 from alphakeel.report.sections import (
     YEAR,

@@ -19,12 +19,8 @@ from alphakeel.config import StudyConfig, config_to_dict
 from alphakeel.errors import ConfigError
 from alphakeel.models.persistence import fingerprint
 from alphakeel.pipeline.dataset import Dataset
-from alphakeel.pipeline.fitting import (
-    RISK_HORIZON,
-    Forecast,
-    fit_and_score,
-    volatility_of_block,
-)
+from alphakeel.pipeline.fitting import RISK_HORIZON, fit_and_score, volatility_of_block
+from alphakeel.pipeline.model_results import Forecast
 from alphakeel.pipeline.plan import Plan, labels_of
 from alphakeel.pipeline.screening import screen_factors
 from alphakeel.pipeline.simulator import Simulator

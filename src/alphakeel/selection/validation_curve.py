@@ -30,8 +30,9 @@ from skfolio.containers import AssetPanel
 from alphakeel.config import StudyConfig, config_to_dict
 from alphakeel.model_factory import LABELS
 from alphakeel.models.persistence import Store
+from alphakeel.pipeline.checkpoints import Checkpoints, KeptFits, study_key
 from alphakeel.pipeline.dataset import prepare_dataset
-from alphakeel.pipeline.fitting import Checkpoints, Forecast, KeptFits, study_key
+from alphakeel.pipeline.model_results import Forecast
 from alphakeel.pipeline.plan import Plan
 from alphakeel.progress import Progress, Tracker, run_in_threads
 from alphakeel.selection.deflation import Deflation, deflate

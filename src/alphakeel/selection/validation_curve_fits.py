@@ -18,7 +18,8 @@ from alphakeel.errors import ConfigError, DataError
 from alphakeel.model_factory import LIMITED, NETWORKS
 from alphakeel.models.persistence import fingerprint
 from alphakeel.pipeline.dataset import Dataset
-from alphakeel.pipeline.fitting import Forecast, fit_and_score, volatility_of_block
+from alphakeel.pipeline.fitting import fit_and_score, volatility_of_block
+from alphakeel.pipeline.model_results import Forecast
 from alphakeel.pipeline.plan import Plan, labels_of
 from alphakeel.pipeline.screening import screen_factors
 from alphakeel.selection.cross_validation import (

@@ -1,0 +1,120 @@
+"""What the fits of a study return: the forecasts of a model, one fit, and the joined folds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from alphakeel.models.base import Forecaster
+from alphakeel.models.importance import Drivers
+from alphakeel.models.persistence import ModelState
+
+__all__ = ["DECAY", "FitResult", "Forecast", "ModelResult"]
+
+Floats = npt.NDArray[np.floating[Any]]
+
+# Horizons in days of the decay of Rank IC.
+DECAY = (1, 2, 5, 10, 20, 40, 60)
+
+
+@dataclass(frozen=True, eq=False)
+class Forecast:
+    """Scores of a fitted model, and its target weights if it allocates by itself.
+
+    Attributes
+    ----------
+    scores : ndarray of shape (n_decisions, n_assets)
+        NaN where none can be made.
+    weights : ndarray of shape (n_decisions, n_assets) or None
+        Composition of a model that allocates by itself, fully invested.
+    safety : ndarray of shape (n_decisions, 4) or None
+        Its safety factors, in the order of `stats.exposure_rules.LIMITED`.
+    forecaster : Forecaster or None
+        None for the mean of several.
+    """
+
+    scores: Floats
+    weights: Floats | None
+    safety: Floats | None = None
+    forecaster: Forecaster | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class FitResult:
+    """One model, fitted on one fold.
+
+    Attributes
+    ----------
+    scores : ndarray of shape (n_test, n_assets)
+        On the fold's test decisions.
+    history : list of dict
+        One entry per validation of a network.
+    fitted : ModelState
+        The model itself.
+    key : str
+        Fingerprint of all that the fit read.
+    weights : ndarray of shape (n_test, n_assets), optional
+        Composition on the test decisions, of a model that allocates by itself.
+    safety : ndarray of shape (n_test, 4), optional
+        Its safety factors, as in `Forecast`.
+    """
+
+    scores: Floats
+    history: list[dict[str, Any]]
+    fitted: ModelState
+    key: str
+    weights: Floats | None = None
+    safety: Floats | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class ModelResult:
+    """Out-of-sample scores of one model, and their evaluation.
+
+    Attributes
+    ----------
+    name, label : str
+        ``"lstm"``, and its name in tables.
+    scores : ndarray of shape (n_decisions, n_assets)
+        NaN before the first test date and where no score was made.
+    ic, rank_ic : ndarray of shape (n_decisions, n_horizons)
+        Cross-sectional correlation of scores with forward log returns; NaN outside the test.
+    decay : ndarray of shape (n_decisions, len(DECAY))
+        Rank IC with the returns of each of `DECAY` days.
+    history : list of dict
+        For networks, one entry per validation: fold, seed, step, losses, validation Rank IC.
+    fitted : tuple of ModelState
+        The fitted model of each fold, for `alphakeel.models.restore`.
+    keys : tuple of str
+        Of each fold's fit, a fingerprint of all that it read.
+    drivers : tuple of Drivers
+        Of the scores of each fold's test decisions.
+    weights : ndarray of shape (n_decisions, n_assets), optional
+        Fully invested composition of a model that allocates by itself; NaN before the test.
+        `strategies.hold_under_limits` says how much of it is held.
+    safety : ndarray of shape (n_decisions, 4), optional
+        Safety factors of its limits, in the order of `stats.exposure_rules.LIMITED`.
+    limits : DataFrame, optional
+        Each limit in each fold: limit, trained (the fit's path), promised (out of fold), safety.
+    members : ndarray of shape (n_seeds, n_decisions, n_assets), optional
+        Scores of each network of an ensemble by itself, with `report.sensitivity`.
+    """
+
+    name: str
+    label: str
+    scores: Floats
+    ic: Floats
+    rank_ic: Floats
+    decay: Floats
+    history: list[dict[str, Any]]
+    fitted: tuple[ModelState, ...] = ()
+    keys: tuple[str, ...] = ()
+    drivers: tuple[Drivers, ...] = ()
+    weights: Floats | None = None
+    safety: Floats | None = None
+    limits: pd.DataFrame | None = None
+    members: Floats | None = None
