@@ -30,6 +30,7 @@ from alphakeel.models.base import (
     check_number,
     check_targets,
 )
+from alphakeel.models.composition import CANDIDATES, Composition, best_composition
 from alphakeel.models.constrained_training import Exposure, PathObjective, PathSampler, past_of
 from alphakeel.models.ensemble import shows_shared_parameters
 from alphakeel.models.losses import MIN_ASSETS
@@ -42,7 +43,7 @@ from alphakeel.models.networks import (
     run,
 )
 from alphakeel.models.persistence import Prefixed
-from alphakeel.models.safety_factors import by_limit, find_factors
+from alphakeel.models.safety_factors import by_limit, find_factors, sharpe_under
 from alphakeel.models.sampling import MIN_CHUNK, Sample, validator, with_lead
 from alphakeel.models.sequence import SequenceForecaster
 from alphakeel.models.training import one_cycle, one_thread, training_dtype
@@ -79,6 +80,7 @@ class ConstrainedForecaster(SequenceForecaster):
         weighting: str = "softmax",
         weight_cap: float = 0.1,
         temperature: float | None = None,
+        smoothing: float | None = None,
         sharpe_weight: float = 1.0,
         return_weight: float = 1.0,
         cost_per_side: float = 0.001,
@@ -102,6 +104,7 @@ class ConstrainedForecaster(SequenceForecaster):
         self.weighting = weighting
         self.weight_cap = weight_cap
         self.temperature = temperature
+        self.smoothing = smoothing
         self.sharpe_weight = sharpe_weight
         self.return_weight = return_weight
         self.cost_per_side = cost_per_side
@@ -119,7 +122,8 @@ class ConstrainedForecaster(SequenceForecaster):
             self._limits(),
             weighting=self.weighting,
             weight_cap=self.weight_cap,
-            temperature=self.temperature,
+            temperature=self.temperature_,
+            smoothing=self.smoothing_,
         )
 
     def fit(
@@ -173,10 +177,11 @@ class ConstrainedForecaster(SequenceForecaster):
         data = replace(data, past=past)
         factors, promised = self._cross_fit(inputs, targets, returns, volatility, data)
         self.safety_factors_ = factors
+        composition = (self.temperature_, self.smoothing_)
         sample = self._sample(inputs, targets, min(len(targets), data.n_priced))
         fit_data = (sample.features, sample.series, targets, sample.n_fit)
         path_data = (data.returns, data.log_volatility, data.held)
-        read = (*path_data, past.returns, past.known, past.days, factors)
+        read = (*path_data, past.returns, past.known, past.days, factors, composition)
         shares = np.zeros((data.n_priced, inputs.present.shape[1]))
         with one_thread():
             for member in self._new_members(device, *fit_data, *read):
@@ -247,18 +252,22 @@ class ConstrainedForecaster(SequenceForecaster):
         """Safety factors, and what the out-of-fold path realises with them.
 
         One network for each block of rows, fitted on the other rows, purged, with a share of the
-        steps that goes by the number of blocks. Factors of 1 and no promise without limits, with
-        fewer than two blocks, or where a side is too short to fit on.
+        steps that goes by the number of blocks. On its path the composition is chosen first.
+        Factors of 1, no promise and a learned temperature without limits, with fewer than two
+        blocks, or where a side is too short to fit on.
         """
         limits = self._limits()
+        self.compositions_: list[dict[str, Any]] = []
+        self.temperature_ = self.temperature
+        self.smoothing_ = 1.0 if self.smoothing is None else self.smoothing
         plain = {name: 1.0 for name in LIMITED if name in limits.active()}
         usable = np.isfinite(targets[: data.n_priced]).any(axis=2).sum(axis=1) >= MIN_ASSETS
         begin = int(usable.argmax())
         folds = self._calibration_folds(usable[begin:]) if limits.active() else ()
         if not folds:
             return plain, None
-        shares = np.zeros((data.n_priced, inputs.present.shape[1]))
         held_out = np.asarray(volatility, dtype=np.float64)
+        fitted: list[tuple[slice, AllocationNetwork, Floats32]] = []
         for number, fold in enumerate(folds):
             rows, until = begin + fold.train_rows(), slice(0, begin + fold.test.stop)
             model = self._calibration_model(number)
@@ -273,17 +282,40 @@ class ConstrainedForecaster(SequenceForecaster):
                 daily=np.where(past.known, past.returns, np.nan)[WINDOW:],
                 days=past.days[rows] - WINDOW,
             )
-            held = model.predict_weights(
-                inputs.values[until],
-                mask=inputs.present[until],
-                market=inputs.market[until],
-                volatility=held_out[until],
+            network = cast(AllocationNetwork, model.members_[0])
+            series = model.market_scale_.apply(inputs.market[until])
+            heads = run(
+                network, inputs.values[until], series, warm_up=self.warm_up, block=model.chunk_
             )
             block = slice(begin + fold.test.start, begin + fold.test.stop)
-            shares[block] = held[block]
+            fitted.append((block, network, heads))
         path = slice(begin, data.n_priced)
-        return find_factors(
-            shares[path], data.cut(path), limits, lag=self.lag, cost_per_side=self.cost_per_side
+        terms: dict[str, Any] = {"lag": self.lag, "cost_per_side": self.cost_per_side}
+
+        def shares_of(composition: Composition) -> Floats:
+            shares = np.zeros((data.n_priced, inputs.present.shape[1]))
+            for block, network, heads in fitted:
+                network.temperature, network.smoothing = composition
+                shares[block] = network.numpy_shares(heads, data)[block]
+            return shares[path]
+
+        chosen, self.compositions_ = best_composition(
+            self._compositions(),
+            lambda own: sharpe_under(limits, shares_of(own), data.cut(path), **terms),
+        )
+        self.temperature_, self.smoothing_ = chosen
+        return find_factors(shares_of(chosen), data.cut(path), limits, **terms)
+
+    def _compositions(self) -> tuple[Composition, ...]:
+        """Candidates that agree with what was given as a parameter."""
+        return tuple(
+            dict.fromkeys(
+                Composition(
+                    own.temperature if self.temperature is None else self.temperature,
+                    own.smoothing if self.smoothing is None else self.smoothing,
+                )
+                for own in CANDIDATES
+            )
         )
 
     def _calibration_folds(self, usable: NDArray[np.bool_]) -> tuple[PurgedFold, ...]:
@@ -341,6 +373,10 @@ class ConstrainedForecaster(SequenceForecaster):
         )
         if self.temperature is not None:
             check_number("temperature", self.temperature, low=0.0, low_open=True)
+        if self.smoothing is not None:
+            check_number(
+                "smoothing", self.smoothing, low=0.0, high=1.0, low_open=True, high_open=False
+            )
         for name in ("sharpe_weight", "return_weight"):
             check_number(name, getattr(self, name), low=0.0)
         if self.sharpe_weight == 0 and self.return_weight == 0:

@@ -159,7 +159,7 @@ class PathObjective:
     def __call__(self, heads: Tensor, batch: PathBatch) -> LossParts:
         """Loss of (n_steps * n_sequences, n_assets, n_horizons) scores."""
         parts = self.scores(heads, batch.targets, batch.known)
-        shares = self.network.shares(
+        shares = self.network.path_shares(
             heads.unflatten(0, batch.investable.shape[:2]), batch.log_volatility, batch.investable
         )
         weights = shares * self.exposure.of_batch(shares, batch).unsqueeze(-1)
