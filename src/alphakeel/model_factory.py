@@ -139,9 +139,6 @@ def make_forecaster(
         return LightGBMForecaster(**config.boosting.keywords(), purge=purge, **seeds)
     if model in LIMITED:
         own = config.network.keywords(without=_NOT_OF_LIMITED)
-        # Twice the steps, and all rows: limits take longer to settle than ranks, and should have
-        # seen all there is.
-        own["max_steps"] *= 2
         return LIMITED[model](
             **own,
             lag=config.target.lag,

@@ -30,7 +30,7 @@ from alphakeel.models.base import (
     check_number,
     check_targets,
 )
-from alphakeel.models.composition import CANDIDATES, Composition, best_composition
+from alphakeel.models.composition import CANDIDATES, Composition, best_composition, merit
 from alphakeel.models.constrained_training import Exposure, PathObjective, PathSampler, past_of
 from alphakeel.models.ensemble import shows_shared_parameters
 from alphakeel.models.losses import MIN_ASSETS
@@ -43,7 +43,7 @@ from alphakeel.models.networks import (
     run,
 )
 from alphakeel.models.persistence import Prefixed
-from alphakeel.models.safety_factors import by_limit, find_factors, sharpe_under
+from alphakeel.models.safety_factors import by_limit, find_factors
 from alphakeel.models.sampling import MIN_CHUNK, Sample, validator, with_lead
 from alphakeel.models.sequence import SequenceForecaster
 from alphakeel.models.training import one_cycle, one_thread, training_dtype
@@ -83,6 +83,7 @@ class ConstrainedForecaster(SequenceForecaster):
         smoothing: float | None = None,
         sharpe_weight: float = 1.0,
         return_weight: float = 1.0,
+        path_gradient: float = 0.0,
         cost_per_side: float = 0.001,
         lag: int = 1,
         calibration_blocks: int = 2,
@@ -107,6 +108,7 @@ class ConstrainedForecaster(SequenceForecaster):
         self.smoothing = smoothing
         self.sharpe_weight = sharpe_weight
         self.return_weight = return_weight
+        self.path_gradient = path_gradient
         self.cost_per_side = cost_per_side
         self.lag = lag
         self.calibration_blocks = calibration_blocks
@@ -299,9 +301,16 @@ class ConstrainedForecaster(SequenceForecaster):
                 shares[block] = network.numpy_shares(heads, data)[block]
             return shares[path]
 
+        def earned(shares: Floats) -> Floats:
+            """Daily net returns of compositions that are held in full."""
+            own = data.cut(path)
+            cost = self.cost_per_side
+            return held_path(shares, own.returns, cost_per_side=cost, held=own.held)[0]
+
+        there = data.investable[path]
+        market = earned(there / np.maximum(there.sum(axis=1, keepdims=True), 1))
         chosen, self.compositions_ = best_composition(
-            self._compositions(),
-            lambda own: sharpe_under(limits, shares_of(own), data.cut(path), **terms),
+            self._compositions(), lambda own: merit(earned(shares_of(own)), market)
         )
         self.temperature_, self.smoothing_ = chosen
         return find_factors(shares_of(chosen), data.cut(path), limits, **terms)
@@ -381,6 +390,7 @@ class ConstrainedForecaster(SequenceForecaster):
             check_number(name, getattr(self, name), low=0.0)
         if self.sharpe_weight == 0 and self.return_weight == 0:
             raise ConfigError("sharpe_weight and return_weight are both 0; the path has no aim")
+        check_number("path_gradient", self.path_gradient, low=0.0, high=1.0, high_open=False)
         check_number("cost_per_side", self.cost_per_side, low=0.0, high=0.1)
         check_integers(self, "lag", "calibration_blocks", at_least=0)
         return device
@@ -407,6 +417,7 @@ class ConstrainedForecaster(SequenceForecaster):
             mse_weight=self.mse_weight,
             sharpe_weight=self.sharpe_weight,
             return_weight=self.return_weight,
+            path_gradient=self.path_gradient,
             pace=self._pace,
             rank_ic=validator(network, sample, self.burn_in),
             validation_value=None

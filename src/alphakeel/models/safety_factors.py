@@ -25,9 +25,9 @@ from alphakeel.models.allocation_network import PathData, PathLimits
 from alphakeel.models.constrained_training import Exposure, growth_of, path_risk
 from alphakeel.stats.drawdown_control import window_drawdown
 from alphakeel.stats.exposure_rules import LIMITED, CompositionRisk
-from alphakeel.stats.performance import annual_volatility, held_path, sharpe
+from alphakeel.stats.performance import annual_volatility, held_path
 
-__all__ = ["by_limit", "find_factors", "sharpe_under", "smallest_factor"]
+__all__ = ["by_limit", "find_factors", "smallest_factor"]
 
 Floats = NDArray[np.float64]
 
@@ -77,17 +77,6 @@ def find_factors(
     if "max_drawdown" in factors:
         factors["max_drawdown"] = _smallest(lambda c: worst_fall(c) <= active["max_drawdown"])
     return factors, limits.measure(*realised())
-
-
-def sharpe_under(
-    limits: PathLimits, shares: Floats, data: PathData, *, lag: int, cost_per_side: float
-) -> float:
-    """Annual Sharpe ratio, net of costs, of compositions held under limits, without factors."""
-    factors = dict.fromkeys(limits.active(), 1.0)
-    exposure = Exposure(limits.active(), factors, lag, cost_per_side).of_path(shares, data)
-    weights = shares * exposure[:, None]
-    net, _ = held_path(weights, data.returns, cost_per_side=cost_per_side, held=data.held)
-    return float(sharpe(net))
 
 
 def _fully_held(shares: Floats, data: PathData) -> Floats:
