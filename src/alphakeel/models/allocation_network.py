@@ -31,6 +31,7 @@ from alphakeel.models.composition import smooth_path, smooth_steps
 from alphakeel.models.losses import VARIANCE_FLOOR
 from alphakeel.models.networks import SequenceNetwork, State
 from alphakeel.stats import performance
+from alphakeel.stats.cross_section import row_sums
 from alphakeel.stats.drawdown_control import PEAK_DAYS, window_drawdown
 from alphakeel.stats.exposure_rules import WINDOW
 
@@ -273,6 +274,7 @@ class AllocationNetwork(SequenceNetwork):
             given = (heads[rows, columns], *own)
             found = self.shares(*(torch.from_numpy(x).to(device) for x in given))
             weights[rows, columns] = found.cpu().numpy()
+        weights /= np.maximum(row_sums(weights), 1.0)[:, None]  # float32 may sum to a little more
         return smooth_path(weights, investable, self.smoothing, self.weight_cap)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any, Self, cast
@@ -30,7 +30,13 @@ from alphakeel.models.base import (
     check_number,
     check_targets,
 )
-from alphakeel.models.composition import CANDIDATES, Composition, best_composition, merit
+from alphakeel.models.composition import (
+    CANDIDATES,
+    SLOW_CANDIDATES,
+    Composition,
+    best_composition,
+    merit,
+)
 from alphakeel.models.constrained_training import Exposure, PathObjective, PathSampler, past_of
 from alphakeel.models.ensemble import shows_shared_parameters
 from alphakeel.models.losses import MIN_ASSETS
@@ -88,7 +94,7 @@ class ConstrainedForecaster(SequenceForecaster):
         lag: int = 1,
         calibration_blocks: int = 2,
         select_by: str = "objective",
-        max_steps: int = 150,
+        max_steps: int = 75,
         mse_weight: float = 0.0,
         evaluate_every: int = 25,
         patience: int | None = None,
@@ -310,22 +316,36 @@ class ConstrainedForecaster(SequenceForecaster):
         there = data.investable[path]
         market = earned(there / np.maximum(there.sum(axis=1, keepdims=True), 1))
         chosen, self.compositions_ = best_composition(
-            self._compositions(), lambda own: merit(earned(shares_of(own)), market)
+            self._affordable(shares_of, data.cut(path)),
+            lambda own: merit(earned(shares_of(own)), market),
         )
         self.temperature_, self.smoothing_ = chosen
         return find_factors(shares_of(chosen), data.cut(path), limits, **terms)
 
-    def _compositions(self) -> tuple[Composition, ...]:
-        """Candidates that agree with what was given as a parameter."""
-        return tuple(
-            dict.fromkeys(
-                Composition(
-                    own.temperature if self.temperature is None else self.temperature,
-                    own.smoothing if self.smoothing is None else self.smoothing,
-                )
-                for own in CANDIDATES
+    def _affordable(
+        self, shares_of: Callable[[Composition], Floats], data: PathData
+    ) -> tuple[Composition, ...]:
+        """Candidates that agree with the parameters given, and keep a limit on turnover.
+
+        Of none that keeps it, the one that trades least.
+        """
+        limit = self._limits().turnover
+        known = dict.fromkeys(
+            Composition(
+                own.temperature if self.temperature is None else self.temperature,
+                own.smoothing if self.smoothing is None else self.smoothing,
             )
+            for own in CANDIDATES + (SLOW_CANDIDATES if limit is not None else ())
         )
+        if limit is None:
+            return tuple(known)
+        self.safety_factors_ = dict.fromkeys(self._limits().active(), 1.0)
+        only = PathLimits(turnover=limit)
+        traded = {
+            own: only.measure(*self._path(shares_of(own), data)[1:])["turnover"] for own in known
+        }
+        kept = tuple(own for own, value in traded.items() if value <= limit)
+        return kept or (min(traded, key=lambda own: traded[own]),)
 
     def _calibration_folds(self, usable: NDArray[np.bool_]) -> tuple[PurgedFold, ...]:
         """Blocks of the rows to hold out; none where a side has too few `usable` rows to fit on."""
@@ -506,10 +526,18 @@ class RiskLimitedLSTM(ConstrainedForecaster):
         Largest share of the portfolio in one stock, in (0, 1]. With fewer than 1 / weight_cap
         stocks the rest is cash.
     temperature : float, optional
-        1 / a: small picks few stocks. By default it is learned, from 1.
+        1 / a: small picks few stocks. By default it is chosen out of fold among
+        `models.composition.CANDIDATES`; without a calibration it is learned, from 1.
+    smoothing : float, optional
+        Share of the way to a new composition that a decision trades, in (0, 1]. By default chosen
+        out of fold like the temperature; without a calibration 1.
     sharpe_weight, return_weight : float, default=1.0, 1.0
         :math:`\lambda_S` and :math:`\lambda_R`. The Sharpe ratio is blind to the level of
         exposure; the mean return is not.
+    path_gradient : float, default=0.0
+        Share of the path's slopes that reach the scores, in [0, 1]. At 0 scores learn from ranks
+        alone, and b and the exposure from the path: with 1 the stocks at the top became those
+        that had done well by chance.
     cost_per_side : float, default=0.001
         Share of the value traded.
     lag : int, default=1
@@ -522,8 +550,8 @@ class RiskLimitedLSTM(ConstrainedForecaster):
         block: what the block's portfolio earns by :math:`\lambda_S` and :math:`\lambda_R` less
         the cost of its broken limits (`PathLimits.violation_cost`), or the Rank IC of the scores.
     **settings
-        The parameters of `LSTMForecaster`, with other defaults for ``max_steps=150``,
-        ``mse_weight=0.0``, ``evaluate_every=25`` and ``patience=None``. A study (`model_factory`)
+        The parameters of `LSTMForecaster`, with other defaults for ``mse_weight=0.0``,
+        ``evaluate_every=25`` and ``patience=None``. A study (`model_factory`)
         passes on from ``[network]`` all but `learning_rate`, `weight_decay`, `mse_weight`,
         `validation_share`, `evaluate_every` and `patience`, which it ignores: for those six the
         values here stand.
@@ -536,6 +564,11 @@ class RiskLimitedLSTM(ConstrainedForecaster):
         Per evaluation: seed, step, train_loss, train_ic, validation_rank_ic and
         validation_objective (NaN without a validation block), sharpe and exposure (mean) of the
         training path, and ``limits: {name: {value, limit, violation, multiplier}}``.
+    temperature_, smoothing_ : float
+        As given or chosen; the temperature is None where it is learned.
+    compositions_ : list of dict
+        Every candidate with its merit out of fold: the annual Sharpe ratio, net, had the market
+        earned 5 % a year (`models.composition.merit`).
     safety_factors_ : dict
         By limit, how much larger than forecast a risk is taken to be, at least 1.
     limits_ : dict
