@@ -497,12 +497,16 @@ def test_the_composition_is_the_best_of_its_candidates_out_of_fold(sample: dict[
 
 
 def test_the_composition_keeps_a_limit_on_turnover(sample: dict[str, Any]) -> None:
-    loose, tight = (
-        RiskLimitedLSTM(**SMALL, limits={"turnover": limit}).fit(**sample) for limit in (1e3, 8.0)
-    )
-    assert loose.limits_["turnover"]["promised"] > 8.0 >= tight.limits_["turnover"]["promised"]
-    assert len(tight.compositions_) < len(loose.compositions_)
-    hopeless = RiskLimitedLSTM(**SMALL, limits={"turnover": 0.01}).fit(**sample)
+    everyone = sample | {"mask": np.ones_like(sample["mask"])}
+
+    def under(limit: float) -> RiskLimitedLSTM:
+        return RiskLimitedLSTM(**SMALL, limits={"turnover": limit}).fit(**everyone)
+
+    loose = under(1e3)
+    limit = 0.5 * loose.limits_["turnover"]["promised"]
+    tight, hopeless = under(limit), under(0.01)
+    assert tight.limits_["turnover"]["promised"] <= limit
+    assert 1 < len(tight.compositions_) < len(loose.compositions_)
     assert len(hopeless.compositions_) == 1
 
 
