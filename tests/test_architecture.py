@@ -115,6 +115,7 @@ SHORT_FILES = {
     "evaluation/attribution.py": "what each step added",
     "evaluation/recommendation.py": "one rule, and the sentence that states it",
     "factors/targets.py": "the only file that looks ahead",
+    "models/composition.py": "chosen out of fold, and held alike in training and after it",
     "models/restore.py": "knows every model, so that no model has to",
     "stats/blas_threads.py": "one lock for all who set the threads of the process",
     "storage/mlflow_log.py": "the only file that knows MLflow",

@@ -111,9 +111,7 @@ class NetworkConfig(Section):
     )
     chunk: int = option(104, "decision dates of a sequence on which the loss counts", low=2)
     batch_assets: int = option(120, "stocks in one batch", low=2)
-    max_steps: int = common_option(
-        75, "gradient steps at most; networks under limits take twice as many", low=1
-    )
+    max_steps: int = common_option(75, "gradient steps at most", low=1)
     learning_rate: float = option(
         3e-3, "peak of the one-cycle schedule of the learning rate", within=(1e-6, 1)
     )
