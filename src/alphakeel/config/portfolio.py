@@ -22,39 +22,32 @@ class AllocationConfig(Section):
 
     method: str = common_option(
         "top_quantile",
-        "top_quantile: the best stocks by inverse volatility; mean_variance and mean_cvar: "
-        "optimised under limits; enhanced_index: optimised against the benchmark, fully invested",
+        "top_quantile: the best stocks; mean_variance, mean_cvar: optimised; enhanced_index: "
+        "against the benchmark",
         choices=("top_quantile", "mean_variance", "mean_cvar", "enhanced_index"),
     )
     benchmark: str = common_option(
         "equal_weight",
-        "what active returns are over, and what enhanced_index is held against; equal_weight: of "
-        "the sample; cap_weight: by market value (column market_cap); index: the market index, of "
-        "which only returns are known",
+        "active returns are over it; cap_weight: by market_cap; index: known by returns alone",
         choices=("equal_weight", "cap_weight", "index"),
     )
     tracking_error_limit: float | None = common_option(
         0.05,
-        "largest forecast volatility of the return over the benchmark, a fraction a year "
-        '(enhanced_index; "none": no limit)',
+        'largest forecast tracking error a year, a fraction (enhanced_index; "none": no limit)',
         within=(0.001, 1),
     )
     active_weight_limit: float | None = option(
         None,
-        "largest deviation of a stock's weight from that in the benchmark (enhanced_index; "
-        "default: no limit)",
+        "largest deviation of a stock from the benchmark (enhanced_index; default: no limit)",
         within=(1e-4, 1),
     )
     style_limit: float | None = option(
         None,
-        "largest deviation of the exposure to size, beta, volatility and momentum from the "
-        "benchmark's, in standard deviations (enhanced_index; default: no limit)",
+        "largest deviation of a style, in standard deviations (enhanced_index; default: no limit)",
         within=(0, 10),
     )
     hedge: bool = option(
-        False,
-        "also report each model with its beta times the market index sold short, by futures; the "
-        "cost is in [costs]",
+        False, "also report models with their beta to the market index sold short, by futures"
     )
     neutral: str | None = common_option(
         None,
@@ -145,8 +138,7 @@ class AllocationConfig(Section):
     )
     sector_limit: float | None = option(
         None,
-        "largest deviation of a sector's weight from its share of the sample, in enhanced_index "
-        "from its weight in the benchmark (default: no limit)",
+        "largest deviation of a sector from its share of sample or benchmark (default: no limit)",
         within=(0, 1),
     )
     turnover_limit: float | None = option(
@@ -284,8 +276,7 @@ class CostConfig(Section):
     )
     hedge_rate: float = option(
         0.03,
-        "cost of a hedge a year, a fraction of its value: discount of the futures and dividends "
-        "that a price index lacks, or the fee on a borrowed fund (allocation.hedge)",
+        "cost of a hedge a year, a fraction of its value: basis of the futures, or a fee on loan",
         within=(-0.2, 1),
     )
     hedge_cost_per_side: float = option(

@@ -366,7 +366,8 @@ def allocate_scores(
         eligible=simulator.eligible,
         limits=_limits_of(config),
         scores=known,
-        volatility=risk if alloc.volatility == "network" else None,
+        # Tracking errors follow the stocks' volatility of today, not that of the whole window.
+        volatility=risk if relative or alloc.volatility == "network" else None,
         tradable=simulator.tradable[simulator.decisions - simulator.start],
         sectors=simulator.sectors,
         betas=simulator.betas,
