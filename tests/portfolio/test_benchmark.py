@@ -263,9 +263,9 @@ def test_forecasts_that_were_too_low_are_raised() -> None:
             for day in returns:
                 grown = values * (1.0 + day)
                 earned = grown.sum(axis=1) / values.sum(axis=1) - 1.0
-                values, decay = grown, 0.5 ** (1 / 126)
+                values, decay = grown, 0.5 ** (1 / 63)
                 squares = decay * squares + (earned[0] - earned[1]) ** 2 / variance
                 days = decay * days + 1.0
-        truth = max(1.0, (60.0 + squares) / (60.0 + days)) ** 0.5
+        truth = max(1.0, (40.0 + squares) / (40.0 + days)) ** 0.5
         assert bias.scale == pytest.approx(truth, rel=1e-9)
         assert bias.scale == pytest.approx(expected, rel=0.25)

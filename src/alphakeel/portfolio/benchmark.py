@@ -41,7 +41,7 @@ STYLES = ("size", "beta", "volatility", "momentum")
 YEAR, LEAST, MONTH = 252, 120, 21
 # Days in which a realised tracking error loses half of its weight, and the weight of the belief
 # that forecasts are right, in days.
-BIAS_HALFLIFE, BIAS_PRIOR = 126.0, 60.0
+BIAS_HALFLIFE, BIAS_PRIOR = 63.0, 40.0
 # A forecast of under 10 basis points a year is of the benchmark itself: there is nothing to judge.
 BIAS_LEAST = 0.001**2 / 252.0
 # Standard deviations beyond which an exposure counts as this many.
