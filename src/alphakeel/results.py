@@ -346,10 +346,11 @@ def _active_tables(study: Study, days: slice = slice(None)) -> dict[str, pd.Data
     """Every portfolio over equal weight and over the chosen benchmark."""
     every = {name: return_series(ledger, days) for name, ledger in study.every_ledger().items()}
     bases, alloc = _benchmarks(study, days), study.config.allocation
-    limits: dict[str, float] = {}
+    limits: dict[tuple[str, str], float] = {}
     if alloc.method == RELATIVE and alloc.tracking_error_limit is not None:
         scored = [model.label for model in study.models.values() if model.weights is None]
-        limits = dict.fromkeys(scored, alloc.tracking_error_limit)
+        chosen = benchmark_label(study.config)
+        limits = {(chosen, label): alloc.tracking_error_limit for label in scored}
     return {
         "active": active.active_table(every, bases, **_boot(study)),
         "active_difference": active.active_differences(

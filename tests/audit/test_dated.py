@@ -42,7 +42,6 @@ SETTINGS: dict[str, dict[str, Any]] = {
             "hedge": True,
         }
     },
-    "against an index": {"allocation": {"method": "enhanced_index", "benchmark": "index"}},
     "the risk network": {"allocation": {"volatility": "network"}, "network": NETWORK},
     "rules of the Chinese market": {"costs": {"preset": "cn"}},
     "the smallest left out": {"cleaning": {"drop_illiquid": 0.1, "drop_small": 0.1}},

@@ -81,7 +81,9 @@ def test_the_difference_of_models_is_paired_and_free_of_the_benchmark(
 
 def test_by_year_and_by_step(runs: dict[str, ReturnSeries]) -> None:
     base = runs["Equal weight"].net_returns
-    years = active_by_year(runs, {"Equal weight": base}, DAYS, limits={"LSTM": 0.05})
+    years = active_by_year(
+        runs, {"Equal weight": base}, DAYS, limits={("Equal weight", "LSTM"): 0.05}
+    )
     own = years[years["strategy"] == "LSTM"].set_index("year")
     inside = DAYS.astype("datetime64[Y]") == np.datetime64("2015")
     active = (runs["LSTM"].net_returns - base)[inside]

@@ -119,20 +119,23 @@ class TestClosedForms:
         history["eligible"][:] = True
         index = history["returns"] @ history.pop("benchmark")[0]
         del history["styles"], history["sectors"]
-        allocation = allocate(
-            "enhanced_index",
-            **history,
-            benchmark_returns=index,
-            limits=Limits(weight_cap=1.0, tracking_error_limit=0.07),
-            window=90,
-            smoothing=1.0,
-        )
+        options = {
+            "limits": Limits(weight_cap=1.0, tracking_error_limit=0.07),
+            "window": 90,
+            "smoothing": 1.0,
+        }
+        allocation = allocate("enhanced_index", **history, benchmark_returns=index, **options)
         row, w = history["decisions"][0], allocation.weights[0]
         past = np.column_stack([history["returns"], index])[row - 89 : row + 1]
         joint = factor_covariance(past)
         truth = np.sqrt(PERIODS * joint.portfolio_variance(np.append(w, -1.0)))
         assert allocation.used("tracking_error")[0] == pytest.approx(truth, rel=1e-9)
         assert allocation.used("tracking_error")[0] <= 0.07 + TOLERANCE
+        later = history["decisions"][1] + 1  # other days after it move no decision by a bit
+        history["returns"][later:], index[later:] = 0.03, -0.02
+        again = allocate("enhanced_index", **history, benchmark_returns=index, **options)
+        np.testing.assert_array_equal(again.weights[:2], allocation.weights[:2])
+        assert (again.weights[2:] != allocation.weights[2:]).any()
 
 
 class TestLimits:

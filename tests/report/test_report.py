@@ -169,7 +169,9 @@ def fake_portfolios(
         "ladder": steps,
         "active": active.active_table(every, base, **BOOT),
         "active_difference": active.active_differences(every, base, pairs, **BOOT),
-        "active_by_year": active.active_by_year(every, base, dates, limits={"LSTM": 0.05}),
+        "active_by_year": active.active_by_year(
+            every, base, dates, limits={("Equal weight", "LSTM"): 0.05}
+        ),
         "attribution": attribution.attribution_table(steps),
         "cost_sweep": performance.sweep_table(cost, over="cost_per_side"),
         "capacity": performance.sweep_table(size, over="wealth"),

@@ -49,7 +49,7 @@ def print_study(study: Study, folder: Path, report: Path, use: TestSetUse | None
             console.print(escape(line), highlight=False)
     else:
         console.print(_performance(tables["table_1"], level, wide=console.width >= 100))
-        console.print(_active(tables["active"], level))
+        console.print(_active(tables["active"], tables["active_difference"], level))
         console.print(_attribution(tables["ladder"]))
         console.print(_forecasts(tables["ic"], level))
     console.print(f"[bold]{escape(conclusion(tables, focus))}[/]", highlight=False)
@@ -129,8 +129,8 @@ def _performance_lines(table: Any, level: float) -> list[str]:
     return lines
 
 
-def _active(table: Any, level: float) -> Table:
-    """Portfolios without the overlay over each benchmark, intervals in brackets."""
+def _active(table: Any, differences: Any, level: float) -> Table:
+    """Portfolios without the overlay over each benchmark, and models over the linear one."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
@@ -143,6 +143,7 @@ def _active(table: Any, level: float) -> Table:
     shown.add_column("Strategy", no_wrap=True, min_width=16)
     for title in ("Active return", "Tracking error", "Inf. ratio", "p"):
         shown.add_column(title, justify="right", no_wrap=True)
+    gaps = dict(_by_benchmark(differences))
     for benchmark, rows in _by_benchmark(table):
         shown.add_section()
         shown.add_row(f"[dim]over {benchmark}[/]")
@@ -153,6 +154,17 @@ def _active(table: Any, level: float) -> Table:
                 f"{row.tracking_error:.1%} {_interval(row, 'tracking_error', 100, 1)}",
                 f"{row.information_ratio:.2f} {_interval(row, 'information_ratio', 1, 2)}",
                 f"{row.active_return_p:.2f}",
+            )
+        compared = gaps.get(benchmark)
+        for name, row in () if compared is None else compared.iterrows():
+            gap = f"{row.active_return_difference:+.1%}"
+            shown.add_row(
+                f"{name} less {row.baseline}",
+                f"{gap} {_interval(row, 'active_return_difference', 100, 1)}",
+                "",
+                f"{row.information_ratio_difference:+.2f} "
+                f"{_interval(row, 'information_ratio_difference', 1, 2)}",
+                f"{row.active_return_difference_p:.2f}",
             )
     return shown
 
@@ -174,6 +186,8 @@ def _by_benchmark(table: Any) -> list[tuple[str, Any]]:
     """Rows without the overlay by benchmark."""
     from alphakeel.model_factory import under_overlay
 
+    if not len(table):
+        return []
     overlaid = table.index.get_level_values("strategy").str.endswith(under_overlay(""))
     plain = table[~overlaid].groupby(level="benchmark", sort=False)
     return [(str(name), rows.droplevel("benchmark")) for name, rows in plain]

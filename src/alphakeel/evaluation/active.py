@@ -230,11 +230,11 @@ def active_by_year(
     benchmarks: Mapping[str, Floats],
     dates: npt.NDArray[np.datetime64],
     *,
-    limits: Mapping[str, float],
+    limits: Mapping[tuple[str, str], float],
 ) -> pd.DataFrame:
     """Active return and tracking error of each calendar year, beside the limit of the latter.
 
-    `limits` has the tracking error that a benchmark's strategies were allowed, by strategy.
+    `limits` has the tracking error that was allowed, by benchmark and strategy.
     """
     years = dates.astype("datetime64[Y]").astype(int) + 1970
     rows = []
@@ -250,7 +250,7 @@ def active_by_year(
                 if len(own) >= LEAST_DAYS:
                     error = float(_tracking_error(own[:, None])[0])
                 ratio = mean / error if error > 0.0 else np.nan
-                allowed = limits.get(name, np.nan)
+                allowed = limits.get((benchmark, name), np.nan)
                 rows.append((benchmark, name, int(year), len(own), mean, error, allowed, ratio))
     columns = ["benchmark", "strategy", "year", "days", "active_return", "tracking_error"]
     return pd.DataFrame(rows, columns=[*columns, "tracking_error_limit", "information_ratio"])
