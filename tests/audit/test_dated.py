@@ -33,15 +33,6 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "mean-variance, beta neutral": {"allocation": {"method": "mean_variance", "neutral": "beta"}},
     "mean-CVaR": {"allocation": {"method": "mean_cvar"}},
     "dollar neutral": {"allocation": {"neutral": "dollar"}},
-    "against market values, hedged": {
-        "allocation": {
-            "method": "enhanced_index",
-            "benchmark": "cap_weight",
-            "style_limit": 0.5,
-            "sector_limit": 0.2,
-            "hedge": True,
-        }
-    },
     "the risk network": {"allocation": {"volatility": "network"}, "network": NETWORK},
     "rules of the Chinese market": {"costs": {"preset": "cn"}},
     "the smallest left out": {"cleaning": {"drop_illiquid": 0.1, "drop_small": 0.1}},
@@ -136,8 +127,15 @@ class TestWhatIsCompared:
 
     def test_benchmark_and_hedge_are_compared_on_their_days(self, panel: AssetPanel) -> None:
         """Use of limits on every past decision, by its day; hedges and their risk by day."""
-        settings = SETTINGS["against market values, hedged"]
-        study = study_of(panel, **settings)
+        relative = {
+            "method": "enhanced_index",
+            "benchmark": "cap_weight",
+            "style_limit": 0.5,
+            "sector_limit": 0.2,
+            "hedge": True,
+        }
+        study = study_of(panel, allocation=relative)
+        assert moved(study, panel, "cut") == ""
         named = {x.name: x for x in dated_arrays(study, CUT, np.arange(40))}
         used = named["use of limits", "Linear", "tracking_error"]
         past = study.decisions[(study.decisions >= study.test.start) & (study.decisions <= CUT)]
