@@ -85,8 +85,13 @@ def test_later_days_move_nothing_and_a_loss_calls_for_cash() -> None:
     called = held(own)
     assert called.scale[11] > called.scale[9]
     assert called.scale[12] == pytest.approx(called.scale[9], rel=1e-3)
-    own["index"][10] = 3.0
-    with pytest.raises(DataError, match="loses all wealth on day 10"):
+    own["index"][10] = 3.0  # beyond all wealth: closed out
+    ended = held(own)
+    assert ended.net_returns[10] == -1.0
+    assert not ended.net_returns[11:].any()
+    assert not ended.hedge[10:].any()
+    own["index"][10] = np.nan
+    with pytest.raises(DataError, match="no return on day 10"):
         held(own)
 
 

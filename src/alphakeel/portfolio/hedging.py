@@ -4,8 +4,9 @@ Wealth is divided between the stocks and the cash that secures the hedge. At eac
 value of the stocks S and of the index sold short H are set so that ``H = beta S`` and the cash is
 ``margin * H``; until the next one both drift, and what the hedge gains or loses is settled in cash
 every day. Where the cash falls below half of what secures the hedge there is a margin call: S and H
-are set anew, a lag later. The stocks are a fund of the portfolio that is hedged: its composition,
-costs and market rules are in its own returns. Row t is the close of day t.
+are set anew, a lag later. A hedge that loses all wealth ends the portfolio: a return of -1, then 0.
+The stocks are a fund of the portfolio that is hedged: its composition, costs and market rules are
+in its own returns. Row t is the close of day t.
 """
 
 from __future__ import annotations
@@ -151,7 +152,7 @@ def hedge_portfolio(
     Raises
     ------
     DataError
-        If the index has no return on a day, or the hedge loses all wealth.
+        If the index has no return on a day.
 
     Examples
     --------
@@ -189,11 +190,9 @@ def hedge_portfolio(
             cost = stock_cost * moved + cost_per_side * abs(beta * wanted - short)
             stocks, short, cash = wanted, beta * wanted, total - wanted - cost
         before, wealth = wealth, stocks + cash
-        if not wealth > 0.0:
-            raise DataError(
-                f"the hedge loses all wealth on day {t} of the test: give costs.hedge_margin more "
-                "room, or leave allocation.hedge out"
-            )
+        if not wealth > 0.0:  # closed out: nothing is left to hold or to sell
+            out["net"][t], out["gross"][t] = -1.0, -1.0 + (cost + carry + paid) / before
+            break
         out["net"][t] = wealth / before - 1.0
         out["gross"][t] = out["net"][t] + (cost + carry + paid) / before
         out["costs"][t] = (cost + carry) / before

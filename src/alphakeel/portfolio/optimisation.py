@@ -462,6 +462,8 @@ def _reason(conflict: tuple[str, ...], over: dict[str, float], suspended: bool) 
     broken = ", ".join(f"{name} by {excess:.2g}" for name, excess in over.items())
     if conflict:
         cause = f"the limits of {' and '.join(conflict)} cannot be met together"
+        if len(conflict) == 1:
+            cause = f"the limit of {conflict[0]} cannot be met"
         if suspended:
             cause += " with the suspended stocks that are held"
     else:
