@@ -351,11 +351,14 @@ def test_every_limit_of_the_settings_is_a_limit_of_the_optimiser() -> None:
     chosen = {
         "weight_cap": 0.2, "volatility_limit": 0.1, "var_limit": 0.01, "cvar_limit": 0.02,
         "drawdown_limit": 0.3, "sector_limit": 0.4, "turnover_limit": 0.5, "max_names": 6,
-        "invested": 0.7,
+        "invested": 0.7, "tracking_error_limit": 0.03, "active_weight_limit": 0.02,
+        "style_limit": 0.2,
     }  # fmt: skip
-    config = StudyConfig(allocation=AllocationConfig(**chosen))
+    config = StudyConfig(allocation=AllocationConfig(**chosen, method="enhanced_index"))
     assert _limits_of(config) == Limits(**chosen)
     assert set(chosen) == {f.name for f in fields(Limits)} - {"confidence", "neutral", "gross"}
+    absolute = _limits_of(StudyConfig(allocation=AllocationConfig(**chosen, method="mean_cvar")))
+    assert absolute.tracking_error_limit is None  # it has no benchmark
 
 
 class TestBadRequests:

@@ -27,18 +27,23 @@ from alphakeel.models.tabular import LightGBMForecaster, SupportVectorForecaster
 
 __all__ = [
     "BENCHMARKS",
+    "CAP_WEIGHT",
     "EQUAL_WEIGHT",
+    "INDEX",
     "LABELS",
     "LIMITED",
     "MINIMUM_VARIANCE",
     "NETWORKS",
     "check_models",
+    "hedged",
     "make_forecaster",
     "under_overlay",
     "work_of",
 ]
 
 EQUAL_WEIGHT, MINIMUM_VARIANCE = "Equal weight", "Minimum variance"
+# Further ones that portfolios are measured against.
+CAP_WEIGHT, INDEX = "Cap weight", "Market index"
 # Further benchmarks: names of `portfolio.optimisation` and what a reader calls them.
 BENCHMARKS = {
     "inverse_volatility": "Inverse volatility",
@@ -101,6 +106,11 @@ def check_models(config: StudyConfig) -> None:
 def under_overlay(label: str) -> str:
     """What a reader calls a strategy under the overlay: 'LSTM' becomes 'LSTM + overlay'."""
     return f"{label} + overlay"
+
+
+def hedged(label: str) -> str:
+    """What a reader calls a strategy with the market sold against it: 'LSTM + hedge'."""
+    return f"{label} + hedge"
 
 
 def work_of(model: str, config: StudyConfig) -> float:

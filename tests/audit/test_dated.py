@@ -125,6 +125,27 @@ class TestWhatIsCompared:
             assert ("overlaid", label, "net_returns") in named
             assert ("value_at_risk", label, "var") in named
 
+    def test_benchmark_and_hedge_are_compared_on_their_days(self, panel: AssetPanel) -> None:
+        """Use of limits on every past decision, by its day; hedges and their risk by day."""
+        relative = {
+            "method": "enhanced_index",
+            "benchmark": "cap_weight",
+            "style_limit": 0.5,
+            "sector_limit": 0.2,
+            "hedge": True,
+        }
+        study = study_of(panel, allocation=relative)
+        assert moved(study, panel, "cut") == ""
+        named = {x.name: x for x in dated_arrays(study, CUT, np.arange(40))}
+        used = named["use of limits", "Linear", "tracking_error"]
+        past = study.decisions[(study.decisions >= study.test.start) & (study.decisions <= CUT)]
+        np.testing.assert_array_equal(used.days, study.dates[past])
+        assert np.isfinite(used.values).all()
+        for what in ("hedge", "scale", "net_returns", "beta", "hedge_costs"):
+            assert len(named["hedged", "Linear", what].values) == CUT - study.test.start + 1
+        assert ("hedged_risk", "Linear", "var") in named
+        assert ("strategies", "Cap weight", "weights") in named
+
     def test_forward_returns_only_where_they_are_known(self, panel: AssetPanel) -> None:
         study = study_of(panel)
         for x in dated_arrays(study, CUT, np.arange(40)):

@@ -446,8 +446,22 @@ def test_a_panel_is_not_changed(saved: Saved) -> None:
             "allocation": {"volatility": "network", "neutral": "beta"},
             "overlay": {"max_exposure": 1.2, "brake_start": 0.01, "brake_full": 0.05},
         },
+        {
+            "allocation": {
+                "method": "enhanced_index",
+                "benchmark": "cap_weight",
+                "active_weight_limit": 0.2,
+                "style_limit": 0.5,
+                "window": 120,
+                "hedge": True,
+            },
+        },
     ],
-    ids=["optimised, levered, US rules", "risk network, beta-neutral, braked"],
+    ids=[
+        "optimised, levered, US rules",
+        "risk network, beta-neutral, braked",
+        "against market values, hedged",
+    ],
 )
 def test_other_settings_are_replayed_as_well(tmp_path: Path, sections: dict[str, dict]) -> None:
     saved = save_small(tmp_path, "linear", **sections)
@@ -455,6 +469,8 @@ def test_other_settings_are_replayed_as_well(tmp_path: Path, sections: dict[str,
     labels = ["Linear", under_overlay("Linear")]
     if "benchmarks" in sections["allocation"]:
         labels += ["Risk parity", under_overlay("Risk parity")]
+    if "benchmark" in sections["allocation"]:
+        labels += ["Cap weight"]
     for day in days:
         live, cut = plan_of(saved.run, saved.panel, day)
         for label in labels:
@@ -469,3 +485,16 @@ def test_other_settings_are_replayed_as_well(tmp_path: Path, sections: dict[str,
     decision = decide(saved.run, saved.panel, cash=1e6, strategy="linear+overlay")
     assert decision.orders is not None
     json.dumps(decision.to_dict(), allow_nan=False)
+    assert decision.hedge == {}  # the overlay has a market exposure of its own
+    if "hedge" in sections["allocation"]:
+        plain = decide(saved.run, saved.panel, strategy="linear")
+        series = saved.study.portfolios.hedged["Linear"]
+        assert plain.hedge["beta"] == series.beta[np.isfinite(series.beta)][-1]
+        stocks = 1.0 / (1.0 + 0.15 * plain.hedge["beta"])
+        if not plain.new:
+            stocks = series.scale[-1]
+        assert plain.hedge["stocks"] == pytest.approx(stocks, rel=1e-12)
+        assert "sell the market index short" in plain.hedge_text
+        assert "tracking error a year" in set(plain.limits["limit"])
+        hedged = saved.run.series("hedged_returns")["Linear + hedge"]
+        np.testing.assert_allclose(hedged, series.net_returns, atol=1e-15)

@@ -22,7 +22,7 @@ import pytest
 
 from alphakeel.config import CostConfig, OverlayConfig, ReportConfig, StudyConfig
 from alphakeel.errors import DataError
-from alphakeel.evaluation import attribution, performance, risk
+from alphakeel.evaluation import active, attribution, performance, risk
 from alphakeel.evaluation.recommendation import Recommendation
 from alphakeel.evaluation.regimes import (
     MarketRegimes,
@@ -154,7 +154,11 @@ def fake_portfolios(
     }  # fmt: skip
     cost = {} if empty else {(n, r): x for n, x in every.items() for r in (0.0, 0.001)}
     size = {} if empty else {(n, w): ledgers[n] for n in steps_of for w in (1e6, 1e9)}
-    steps = attribution.ladder_table(steps_of, **BOOT)
+    base = {"Equal weight": ledgers["Equal weight"].net_returns}
+    steps = attribution.ladder_table(steps_of, **BOOT).join(
+        active.active_steps(steps_of, base["Equal weight"], **BOOT)
+    )
+    pairs = [("LSTM", "Linear")] if "LSTM" in ledgers else []
     decisions = pd.DataFrame(
         [] if empty else [("LSTM", "least_breach", 7, "volatility, invested", "<b>why</b>"),
                           ("LSTM", "optimal", 93, "", "")],
@@ -163,6 +167,11 @@ def fake_portfolios(
     ics = {name: rng.normal(0.01, 0.1, (60, 2)) for name in steps_of}
     tables = {
         "ladder": steps,
+        "active": active.active_table(every, base, **BOOT),
+        "active_difference": active.active_differences(every, base, pairs, **BOOT),
+        "active_by_year": active.active_by_year(
+            every, base, dates, limits={("Equal weight", "LSTM"): 0.05}
+        ),
         "attribution": attribution.attribution_table(steps),
         "cost_sweep": performance.sweep_table(cost, over="cost_per_side"),
         "capacity": performance.sweep_table(size, over="wealth"),
@@ -348,9 +357,9 @@ class TestPage:
         ids = [a["id"] for t, a in tags if t == "section"]
         links = [a["href"] for t, a in tags if t == "a" and (a["href"] or "").startswith("#")]
         assert ids == [
-            "summary", "performance", "attribution", "confirmation", "wealth", "risk", "regimes",
-            "stress", "years", "sensitivity", "forecasts", "factors", "drivers", "portfolio",
-            "limits", "costs", "training", "data", "method", "cautions",
+            "summary", "performance", "active", "attribution", "confirmation", "wealth", "risk",
+            "regimes", "stress", "years", "sensitivity", "forecasts", "factors", "drivers",
+            "portfolio", "limits", "costs", "training", "data", "method", "cautions",
         ]  # fmt: skip
         assert [f"#{i}" for i in ids] == list(dict.fromkeys(links))
 

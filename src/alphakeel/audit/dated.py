@@ -185,8 +185,8 @@ def _of_portfolios(study: Study, row: int, columns: Columns) -> Iterator[DatedAr
         else:
             yield DatedArray("weights", name, values[:until], days)
     for label, records in study.portfolios.records.items():
-        known = [record for record in records if record.row < until]
-        at = days[[record.row for record in known]]
+        known = [record for record in records if record.row <= row]  # rows of all days
+        at = study.dates[[record.row for record in known]]
         for use in sorted({use for record in known for use in record.used}):
             used = np.array([record.used.get(use, np.nan) for record in known])
             yield DatedArray("weights", ("use of limits", label, use), used, at)

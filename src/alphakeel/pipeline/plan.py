@@ -224,6 +224,7 @@ def _refuse_lacking_fields(panel: AssetPanel, config: StudyConfig) -> None:
             'allocation.neutral = "beta" needs a market index, and the data have none: give one '
             '(docs/data-format.md), or set allocation.neutral to "dollar".'
         )
+    _refuse_lacking_benchmark(panel, config)
     if config.costs.preset == "cn" and "close" not in panel.fields:
         raise DataError(
             'costs.preset = "cn" needs the closes as traded, for price limits and lots: give the '
@@ -239,4 +240,28 @@ def _refuse_lacking_fields(panel: AssetPanel, config: StudyConfig) -> None:
         raise DataError(
             "overlay.bear_exposure needs a market index with a value on every day, and the "
             "data have none: give one, or leave the setting out."
+        )
+
+
+def _refuse_lacking_benchmark(panel: AssetPanel, config: StudyConfig) -> None:
+    """Refuse a benchmark, a limit against it or a hedge that the data do not allow."""
+    alloc, index = config.allocation, market_index(panel)
+    if alloc.benchmark == "cap_weight" and "market_cap" not in panel.fields:
+        raise DataError(
+            'allocation.benchmark = "cap_weight" needs market values, and the data have no column '
+            'market_cap: give one (docs/data-format.md), or set it to "equal_weight".'
+        )
+    limits_sectors = alloc.method == "enhanced_index" and alloc.sector_limit is not None
+    if limits_sectors and "sector" not in panel.fields:
+        raise DataError(
+            "allocation.sector_limit needs the stocks' sectors, and the data have none: give a "
+            "column sector (docs/data-format.md), or leave the limit out."
+        )
+    wants = ["allocation.hedge"] if alloc.hedge else []
+    if alloc.benchmark == "index":
+        wants.append('allocation.benchmark = "index"')
+    if wants and (index is None or not np.isfinite(index).all()):
+        raise DataError(
+            f"{wants[0]} needs a market index with a value on every day, and the data have none: "
+            "give one (docs/data-format.md), or leave the setting out."
         )

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from alphakeel.model_factory import EQUAL_WEIGHT, LABELS, under_overlay
+from alphakeel.model_factory import EQUAL_WEIGHT, LABELS, hedged, under_overlay
 from alphakeel.report import charts
 from alphakeel.report import findings as findings_in_words
 from alphakeel.report.risk import var_frame
@@ -27,6 +27,7 @@ from alphakeel.risk.market_phases import Regime
 from alphakeel.stats import performance as metrics
 
 __all__ = [
+    "active",
     "attribution",
     "calendar",
     "confirmation",
@@ -113,6 +114,78 @@ def performance(view: View) -> ReportSection:
             ),
         ),
     )
+
+
+def active(view: View) -> ReportSection:
+    """Every portfolio over its benchmarks, the models over the linear one, and hedged."""
+    tables, linear = view.tables, LABELS["linear"]
+    years = tables["active_by_year"]
+    chosen = str(years["benchmark"].iloc[-1])
+    own = years[(years["benchmark"] == chosen) & years["strategy"].isin(view.highlighted)]
+    own = own.assign(year=own["year"].astype(str)).set_index(["strategy", "year"])
+    blocks: list[Block] = [
+        *view.make_tables(
+            tables["active"],
+            "Active return, tracking error and information ratio of every portfolio, by benchmark",
+        ),
+    ]
+    if len(tables["active_difference"]):
+        blocks.append(
+            make_table(
+                tables["active_difference"],
+                f"Against {linear}: does a model earn more over the benchmark? Models under the "
+                "overlay are compared with the linear one under it",
+            )
+        )
+    blocks += [
+        make_table(
+            tables["ladder"][["active_return", *_with_ends("tracking_error", "information_ratio")]],
+            f"After each step of the attribution, over {chosen}",
+            folded=True,
+        ),
+        make_table(
+            own.drop(columns=["benchmark", "days"]), f"By year, over {chosen}", folded=len(own) > 12
+        ),
+        *_hedge_blocks(view),
+    ]
+    return ReportSection(
+        "active",
+        "Over the benchmark",
+        "A portfolio of stocks rises and falls with the market; what is over the benchmark is what "
+        "the choice of stocks earned, and varies far less. Equal weight, and a benchmark by market "
+        "value, pay the same costs as every portfolio; an index pays none.",
+        tuple(blocks),
+    )
+
+
+def _with_ends(*names: str) -> list[str]:
+    ends = ["active_return_low", "active_return_high"]
+    return ends + [f"{name}{end}" for name in names for end in ("", "_low", "_high")]
+
+
+def _hedge_blocks(view: View) -> list[Block]:
+    """The hedged portfolios, where the settings ask for them."""
+    if "hedged" not in view.tables:
+        return []
+    linear, costs = LABELS["linear"], view.study.config.costs
+    return [
+        make_table(
+            view.tables["hedged"],
+            "Hedged: each portfolio with its beta to the market index sold short by futures, at "
+            f"{show(costs.hedge_rate, 'percent2')} a year and "
+            f"{show(costs.hedge_cost_per_side, 'percent2')} a trade",
+        ),
+        make_table(
+            view.tables["hedged_difference"],
+            f"Hedged portfolios against {hedged(linear)}",
+            folded=True,
+        ),
+        make_table(
+            var_frame(view.tables["hedged_value_at_risk"]),
+            "VaR forecasts of the hedged portfolios",
+            folded=True,
+        ),
+    ]
 
 
 def wealth(view: View) -> ReportSection:
