@@ -113,6 +113,7 @@ SHORT_FILES = {
     "feeds/session.py": "how a service is asked, whichever it is",
     "feeds/sources.py": "sources by name, so that no source knows another",
     "evaluation/attribution.py": "what each step added",
+    "evaluation/ic_differences.py": "one test and its table",
     "evaluation/recommendation.py": "one rule, and the sentence that states it",
     "factors/targets.py": "the only file that looks ahead",
     "models/restore.py": "knows every model, so that no model has to",

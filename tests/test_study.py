@@ -306,6 +306,9 @@ class TestSignal:
         assert gain.t > 3.0
         assert np.nanmean(daily["lstm"]) > 2.0 * np.nanmean(daily["linear"])
         assert study.tables()["ic"].loc[("LSTM", 5), "rank_ic_low"] > 0.0
+        paired = study.tables()["ic_differences"].loc[("LSTM", 5)]
+        assert paired["rank_ic_difference"] == pytest.approx(gain.mean)
+        assert paired["rank_ic_difference_low"] > 0.0
 
     def test_no_signal_no_rank_ic(self) -> None:
         nothing = simulate_market(n_assets=100, n_dates=1800, seed=6, signal=0.0)

@@ -17,6 +17,7 @@ from alphakeel.data.cleaning import SPIKE, CleaningLedger
 from alphakeel.data.panel import market_index
 from alphakeel.evaluation import attribution, risk
 from alphakeel.evaluation import performance as performance_tables
+from alphakeel.evaluation.ic_differences import ic_difference_table
 from alphakeel.evaluation.performance import HasReturns, return_series
 from alphakeel.evaluation.recommendation import Recommendation, recommend, recommendation_table
 from alphakeel.evaluation.regimes import MarketRegimes, agreement_table, lag_table, regime_table
@@ -399,12 +400,27 @@ def _score_tables(study: Study) -> dict[str, pd.DataFrame]:
     lags = _lags(study, horizons)
     return {
         "ic": performance_tables.ic_table(series, horizons, lags=lags, **_boot(study)),
+        "ic_differences": _ic_differences(study),
         "seeds": performance_tables.seed_table(study.portfolios.members, _member_rank_ic(study)),
         "decay": performance_tables.decay_table(
             decay, DECAY, lags=_lags(study, DECAY), **_boot(study)
         ),
         "drivers": performance_tables.importance_table(drivers, lags=max(lags), **_boot(study)),
     }
+
+
+def _ic_differences(study: Study) -> pd.DataFrame:
+    """Every other model's IC and Rank IC against the linear one's, at each horizon."""
+    tested, dataset = study.plan.tested, study.dataset
+    horizons = sorted({*study.config.target.horizons, *DECAY})
+    return ic_difference_table(
+        {model.label: model.scores[tested] for model in study.models.values()},
+        LABELS["linear"],
+        horizons,
+        lambda horizon: dataset.forward_of(horizon)[tested],
+        lags=_lags(study, horizons),
+        level=study.config.report.level,
+    )
 
 
 def _member_rank_ic(study: Study) -> dict[tuple[str, int], Floats]:

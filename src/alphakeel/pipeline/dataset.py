@@ -201,6 +201,11 @@ class Dataset:
         following = np.append(self.decisions[1:], len(self.price))
         return holding_returns(self.returns, self.decisions[rows], following[rows], lag=self.lag)
 
+    def forward_of(self, horizon: int) -> Floats:
+        """Forward log returns of any horizon in days, (n_decisions, n_assets), NaN if unknown."""
+        forward = forward_returns(self.last_price, lag=self.lag, horizon=horizon)
+        return forward[self.decisions]
+
     def rows_ahead(self, span: int, decisions: Rows | slice = slice(None)) -> int:
         """Decisions until `span` days have passed, at most, among these."""
         return rows_ahead(self.decisions[decisions], span)

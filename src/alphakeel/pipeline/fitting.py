@@ -18,7 +18,6 @@ import pandas as pd
 
 from alphakeel.config import StudyConfig
 from alphakeel.errors import ConvergenceError
-from alphakeel.factors.targets import forward_returns
 from alphakeel.model_factory import LABELS, make_forecaster, work_of
 from alphakeel.models.base import Forecaster
 from alphakeel.models.constrained import ConstrainedForecaster
@@ -367,9 +366,9 @@ def _with_decay(models: dict[str, ModelResult], dataset: Dataset) -> dict[str, M
     """The results, with the Rank IC of every model's scores at each horizon of `DECAY`."""
     by_model = {name: np.empty_like(result.decay) for name, result in models.items()}
     for h, horizon in enumerate(DECAY):
-        forward = forward_returns(dataset.last_price, lag=dataset.lag, horizon=horizon)
+        forward = dataset.forward_of(horizon)
         for name, result in models.items():
-            by_model[name][:, h] = rank_ic(result.scores, forward[dataset.decisions])
+            by_model[name][:, h] = rank_ic(result.scores, forward)
     return {name: replace(result, decay=by_model[name]) for name, result in models.items()}
 
 

@@ -218,8 +218,46 @@ def forecasts(view: View) -> ReportSection:
         "Forecasts",
         "The correlation across stocks, on each decision date, between scores and the returns "
         "that followed: the quality of a forecast before any portfolio is built on it.",
-        (*blocks, table),
+        (*blocks, table, *_score_differences(view)),
     )
+
+
+# Horizons in days whose differences are shown at once; the others are in a folded table.
+_SHOWN_HORIZONS = (5, 20, 60)
+DIFFERENCE_COLUMNS = {
+    "horizon": Column("Horizon", "text"),
+    "ic": Column("IC", "small"),
+    "ic_benchmark": Column("IC, linear", "small"),
+    "ic_difference": Column("IC, difference", "small", "Paired: same decisions, same stocks"),
+    "ic_difference_t": Column("t", "ratio", "Newey-West, which allows for overlapping returns"),
+    "rank_ic": Column("Rank IC", "small"),
+    "rank_ic_benchmark": Column("Rank IC, linear", "small"),
+    "rank_ic_difference": Column("Rank IC, difference", "small", "Paired, of ranks"),
+    "rank_ic_difference_t": Column("t of Rank IC", "ratio", "Newey-West"),
+}
+
+
+def _score_differences(view: View) -> list[Block]:
+    """Every other model's scores against the linear one's: a sentence, and the table."""
+    table = view.tables["ic_differences"]
+    if table.empty:
+        return []
+    horizon, level = findings_in_words.yardstick(view.tables["ic"]), view.study.config.report.level
+    said = findings_in_words.compare_scores(table, view.focus, horizon, level)
+    at = table.index.get_level_values("horizon")
+    shown = at.isin({*view.study.config.target.horizons, *_SHOWN_HORIZONS})
+    caption = (
+        f"Against {LABELS['linear']}: mean difference of the daily coefficients, with Newey-West "
+        "intervals. Only stocks count that both models score"
+    )
+    blocks: list[Block] = [] if said is None else [TextBlock("text", (said.claim, said.detail))]
+    blocks.append(make_table(table[shown], f"{caption}.", columns=DIFFERENCE_COLUMNS))
+    if not shown.all():
+        every = make_table(
+            table, f"{caption}: all horizons.", columns=DIFFERENCE_COLUMNS, folded=True
+        )
+        blocks.append(every)
+    return blocks
 
 
 def attribution(view: View) -> ReportSection:
