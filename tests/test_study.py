@@ -319,6 +319,7 @@ class TestSignal:
 def test_every_model_goes_through_the_study() -> None:
     """Networks and references beside the benchmark: scores on every test row, a strategy each."""
     models = tuple(m for m in MODELS if m != "lightgbm" or find_spec("lightgbm"))
+    models = (*models, "combined")
     config = replace(
         QUICK,
         models=models,
@@ -332,6 +333,9 @@ def test_every_model_goes_through_the_study() -> None:
     tested = study.decisions >= study.test.start
     for name, model in study.models.items():
         assert np.isfinite(model.scores[tested]).any(axis=1).all(), name
+        if name == "combined":
+            assert name not in study.folds[0].selected
+            continue
         given = study.folds[0].selected["linear" if name == "linear" else "lstm"]
         assert study.folds[0].selected[name] == given
 

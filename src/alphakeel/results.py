@@ -23,6 +23,8 @@ from alphakeel.evaluation.recommendation import Recommendation, recommend, recom
 from alphakeel.evaluation.regimes import MarketRegimes, agreement_table, lag_table, regime_table
 from alphakeel.evaluation.risk import Stress
 from alphakeel.model_factory import EQUAL_WEIGHT, LABELS, under_overlay
+from alphakeel.pipeline.choices import choice_table
+from alphakeel.pipeline.combination import COLUMNS as COMBINATION_COLUMNS
 from alphakeel.pipeline.dataset import Dataset, Provenance
 from alphakeel.pipeline.model_results import DECAY, ModelResult
 from alphakeel.pipeline.plan import Plan
@@ -185,7 +187,7 @@ class Study:
             FoldResult(
                 train=(days[fold.train][0], days[fold.train][-1]),
                 test=(days[fold.test][0], days[fold.test][-1]),
-                selected={model: screens.names(model) for model in self.plan.models},
+                selected={model: screens.names(model) for model in self.plan.fitted},
                 verdicts=screens.verdicts(),
             )
             for fold, screens in zip(self.plan.folds, self.screens, strict=True)
@@ -401,6 +403,8 @@ def _score_tables(study: Study) -> dict[str, pd.DataFrame]:
     return {
         "ic": performance_tables.ic_table(series, horizons, lags=lags, **_boot(study)),
         "ic_differences": _ic_differences(study),
+        "combined": _combined_weights(study),
+        "choices": choice_table(study.models),
         "seeds": performance_tables.seed_table(study.portfolios.members, _member_rank_ic(study)),
         "decay": performance_tables.decay_table(
             decay, DECAY, lags=_lags(study, DECAY), **_boot(study)
@@ -421,6 +425,13 @@ def _ic_differences(study: Study) -> pd.DataFrame:
         lags=_lags(study, horizons),
         level=study.config.report.level,
     )
+
+
+def _combined_weights(study: Study) -> pd.DataFrame:
+    """Weights of the members of the combined model in each fold, from 1; no rows without it."""
+    parts = [m.combination for m in study.models.values() if m.combination is not None]
+    table = pd.concat(parts) if parts else pd.DataFrame(columns=list(COMBINATION_COLUMNS))
+    return table.assign(fold=table["fold"] + 1, member=table["member"].map(LABELS))
 
 
 def _member_rank_ic(study: Study) -> dict[tuple[str, int], Floats]:

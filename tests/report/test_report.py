@@ -128,7 +128,7 @@ def fake_tables(names: list[str], horizons: tuple[int, ...], years: list[int]) -
     )  # fmt: skip
     costs = pd.DataFrame({"annual_turnover": 4.0, "blocked_orders": 3}, index=index)
     return {"table_1": table_1, "table_1_difference": change, "table_1_fair": fair, "ic": ic,
-            "ic_differences": paired,
+            "ic_differences": paired, "combined": pd.DataFrame(), "choices": pd.DataFrame(),
             "by_year": by_year, "costs": costs, "drivers": drivers, "limits": limits}  # fmt: skip
 
 
@@ -643,8 +643,10 @@ class TestFindings:
         claims = [f.claim for f in findings.findings(study, study.tables(), "LSTM")]
         start = "is statistically indistinguishable "
         assert [c.split(start)[-1] for c in claims if start in c] == [
-            "in ranking stocks from the linear benchmark over 20 days "
-            "(Rank IC 0.030 against 0.020).",
+            (
+                "in ranking stocks from the linear benchmark over 20 days "
+                "(Rank IC 0.030 against 0.020)."
+            ),
             "from the linear benchmark.",
             "in Sharpe ratio from Linear without the overlay.",
             "from Linear + overlay.",

@@ -10,12 +10,21 @@ from alphakeel.settings import Section, common_option, option
 
 __all__ = [
     "BoostingConfig",
+    "COMBINED",
+    "CombinedConfig",
     "LimitsConfig",
     "LinearConfig",
+    "MODELS",
     "NetworkConfig",
     "TargetConfig",
     "WalkForwardConfig",
 ]
+
+LIMITED = ("lstm_limited", "gru_limited", "attention_limited", "cnn_lstm_limited")
+NETWORKS = ("lstm", *LIMITED, "gru", "attention", "cnn_lstm", "mlp")
+# Models that are fitted, and the one that is built from their scores.
+MODELS = ("linear", *NETWORKS, "lightgbm", "svr")
+COMBINED = "combined"
 
 
 @dataclass(frozen=True)
@@ -35,8 +44,8 @@ class TargetConfig(Section):
     unit: str = option(
         "volatility",
         "unit of a return before it is ranked; volatility: the stock's own; return: none, the "
-        "paper's way",
-        choices=("volatility", "return"),
+        "paper's way; auto: cross-validated for each model and fit",
+        choices=("volatility", "return", "auto"),
     )
 
     def _check(self) -> None:
@@ -91,8 +100,9 @@ class LinearConfig(Section):
 
     method: str = option(
         "pooled",
-        "kind of regression; pooled: ordinary least squares on all rows; ridge; fama_macbeth",
-        choices=("pooled", "ridge", "fama_macbeth"),
+        "kind of regression; pooled: ordinary least squares on all rows; ridge; fama_macbeth; "
+        "auto: pooled or a ridge, cross-validated for each fit",
+        choices=("pooled", "ridge", "fama_macbeth", "auto"),
     )
     alpha: float = option(
         1.0, "strength of the ridge, in units of a factor's variance (read by ridge only)", low=0
@@ -181,3 +191,31 @@ class BoostingConfig(Section):
         0.05, "share of each tree's output that is added to the forecast", within=(0.001, 1)
     )
     leaves: int = option(15, "number of leaves of a tree", within=(2, 255))
+
+
+@dataclass(frozen=True)
+class CombinedConfig(Section):
+    """[combined] The model combined: a mean of the ranks that other models give the stocks."""
+
+    members: tuple[str, ...] = option(
+        (),
+        "models that are combined, each of them among models (default: linear and all others of "
+        "models that are not under limits)",
+        choices=MODELS,
+    )
+    weights: str = option(
+        "equal",
+        "weights of the members; equal; learned: by their Rank IC in earlier folds of the test",
+        choices=("equal", "learned"),
+    )
+    shrinkage: int = option(
+        104,
+        "decisions that equal weights count for against those that weights are learned from",
+        low=1,
+    )
+
+    def _check(self) -> None:
+        if len(self.members) == 1 or len(set(self.members)) != len(self.members):
+            raise ConfigError(
+                f"combined.members is {list(self.members)}: name two different models or more."
+            )

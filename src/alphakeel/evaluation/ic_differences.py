@@ -78,7 +78,9 @@ def ic_difference_table(
     base = scores[benchmark]
     others = {name: own for name, own in scores.items() if name != benchmark}
     both = {name: np.isfinite(own) & np.isfinite(base) for name, own in others.items()}
-    rows = {(name, horizon): {} for name in others for horizon in horizons}
+    rows: dict[tuple[str, int], dict[str, float]] = {
+        (name, horizon): {} for name in others for horizon in horizons
+    }
     for horizon, lag in zip(horizons, lags, strict=True):
         forward = forward_of(horizon)
         for name, own in others.items():

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from alphakeel.config import StudyConfig
+from alphakeel.config import COMBINED, StudyConfig
 from alphakeel.errors import ConvergenceError
 from alphakeel.model_factory import LABELS, make_forecaster, work_of
 from alphakeel.models.base import Forecaster
@@ -27,8 +27,15 @@ from alphakeel.models.restore import restore
 from alphakeel.models.risk_network import RiskForecaster
 from alphakeel.models.sequence import SequenceForecaster
 from alphakeel.pipeline.checkpoints import FitCache, KeptFits
+from alphakeel.pipeline.combination import combine_models, combine_networks
 from alphakeel.pipeline.dataset import Dataset
-from alphakeel.pipeline.model_results import DECAY, FitResult, Forecast, ModelResult
+from alphakeel.pipeline.model_results import (
+    DECAY,
+    ChosenSettings,
+    FitResult,
+    Forecast,
+    ModelResult,
+)
 from alphakeel.pipeline.plan import Plan
 from alphakeel.pipeline.screening import Screens
 from alphakeel.progress import Task, Tracker, run_in_threads
@@ -191,23 +198,33 @@ def _labels_and_masks(
 
 
 def fit_models(
-    dataset: Dataset,
+    datasets: Mapping[str, Dataset],
     screens: Sequence[Screens],
     plan: Plan,
+    choices: Sequence[Mapping[str, ChosenSettings]],
     *,
     tracker: Tracker,
     cache: FitCache,
     resumed: bool,
 ) -> dict[str, ModelResult]:
-    """Fit every model on every fold whose fit is not known, and measure the joined scores."""
-    folds = plan.folds
-    pairs = [(model, number) for model in plan.models for number in range(len(folds))]
-    keys = {
-        (model, number): fit_key(
-            dataset, folds[number].train, screens[number].names(model), model, plan.config
-        )
-        for model, number in pairs
-    }
+    """Fit every model on every fold whose fit is not known, and measure the joined scores.
+
+    A model is fitted with what it has chosen on the fold, on the data set in that unit. The
+    combined model is built from the scores of its members.
+    """
+    folds, dataset = plan.folds, next(iter(datasets.values()))
+    settled = [{name: own.chosen for name, own in by_model.items()} for by_model in choices]
+
+    def read_by(model: str, number: int) -> tuple[Dataset, StudyConfig]:
+        chosen = settled[number][model]
+        return datasets[chosen.unit], chosen.applied(plan.config)
+
+    pairs = [(model, number) for model in plan.fitted for number in range(len(folds))]
+    keys = {}
+    for model, number in pairs:
+        names = screens[number].names(model)
+        read, config = read_by(model, number)
+        keys[model, number] = fit_key(read, folds[number].train, names, model, config)
     known = {pair: cache.find_fit(key) for pair, key in keys.items()}
     finished = sum(fit is not None for fit in known.values())
     if resumed or finished:
@@ -223,7 +240,8 @@ def fit_models(
             if done is not None:
                 return _score_fold(dataset, names, folds[number], key, *done)
             try:
-                result = _fit_fold(dataset, names, model, number, plan, task, cache, key)
+                read, config = read_by(model, number)
+                result = _fit_fold(read, names, model, folds[number], config, task, cache, key)
             except ConvergenceError as error:
                 raise _named(error, text, names, plan.assets) from error
             cache.keep_fit(result)
@@ -231,23 +249,29 @@ def fit_models(
             return result
 
     done = run_in_threads([partial(fit, *pair) for pair in pairs], plan.config.jobs)
-    fits = _by_model(plan.models, done)
-    results = {name: _collect(name, dataset, folds, own) for name, own in fits.items()}
-    return _with_decay(results, dataset)
+    fits = _by_model(plan.fitted, done)
+    results = {
+        name: replace(
+            _collect(name, dataset, folds, own),
+            choices=tuple(by_model[name] for by_model in choices),
+        )
+        for name, own in fits.items()
+    }
+    return _with_decay(combine_models(results, dataset, folds, plan.config), dataset)
 
 
 def _fit_fold(
     dataset: Dataset,
     names: tuple[str, ...],
     model: str,
-    number: int,
-    plan: Plan,
+    fold: Fold,
+    config: StudyConfig,
     task: Task,
     cache: FitCache,
     key: str,
 ) -> FitResult:
     """Fit one model on the training decisions of a fold, and score its test decisions."""
-    fold, seeds = plan.folds[number], plan.config.network.n_seeds
+    seeds = config.network.n_seeds
 
     def on_progress(seed: int, step: int, total_steps: int, loss: float) -> None:
         share = (seed * total_steps + step) / (seeds * total_steps)
@@ -259,7 +283,7 @@ def _fit_fold(
         fold.test.stop,
         names,
         model,
-        plan.config,
+        config,
         on_progress=on_progress,
         prepare=lambda forecaster: cache.attach(forecaster, key),
     )
@@ -375,17 +399,20 @@ def _with_decay(models: dict[str, ModelResult], dataset: Dataset) -> dict[str, M
 def explain_models(
     models: Mapping[str, ModelResult], dataset: Dataset, screens: Sequence[Screens], plan: Plan
 ) -> dict[str, ModelResult]:
-    """The results, with the drivers of the scores of every fold."""
+    """The results, with the drivers of the scores of every fold of those that are fitted."""
     explained = run_in_threads(
         [
             partial(_explain_fit, dataset, screens, plan, result, number)
-            for result in models.values()
+            for result in (models[name] for name in plan.fitted)
             for number in range(len(plan.folds))
         ],
         plan.config.jobs,
     )
-    drivers = _by_model(tuple(models), explained)
-    return {n: replace(result, drivers=tuple(drivers[n])) for n, result in models.items()}
+    drivers = _by_model(plan.fitted, explained)
+    return {
+        name: replace(result, drivers=tuple(drivers.get(name, ())))
+        for name, result in models.items()
+    }
 
 
 def _explain_fit(
@@ -413,14 +440,20 @@ def add_members(
 ) -> dict[str, ModelResult]:
     """The results, with the scores of each network of an ensemble by itself.
 
-    A model that allocates by itself has none: its members have no portfolio of scores.
+    A model that allocates by itself has none: its members have no portfolio of scores. Of the
+    combined model they are the combinations of one network of each ensemble.
     """
-    return {
+    found = {
         name: replace(result, members=_members(result, dataset, screens, plan))
         if result.weights is None
         else result
         for name, result in models.items()
+        if result.fitted
     }
+    if COMBINED in models:
+        own = combine_networks(found, dataset, plan.folds, plan.config)
+        found[COMBINED] = replace(models[COMBINED], members=own)
+    return found
 
 
 def _members(

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -23,14 +23,18 @@ __all__ = ["Screens", "screen_fold", "screen_factors"]
 
 @dataclass(frozen=True, eq=False)
 class Screens:
-    """The factor screens of one fold, for the linear model and for networks."""
+    """The factor screens of one fold, for the linear model and for networks.
+
+    `own` are those of networks that chose targets of their own, by model.
+    """
 
     linear: FactorScreen
     network: FactorScreen
+    own: Mapping[str, FactorScreen] = field(default_factory=dict)
 
     def names(self, model: str) -> tuple[str, ...]:
         """Factors that a model is given."""
-        chosen = self.linear if model == "linear" else self.network
+        chosen = self.linear if model == "linear" else self.own.get(model, self.network)
         return tuple(chosen.selected_)
 
     def verdicts(self) -> pd.DataFrame:

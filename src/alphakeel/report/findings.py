@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -390,7 +390,7 @@ def compare_scores(
     return Statement(tone, claim, detail)
 
 
-def _difference_text(row: pd.Series[float], what: str) -> str:
+def _difference_text(row: Any, what: str) -> str:
     """One difference of Rank IC with its interval and t."""
     low, high = (show(row[f"rank_ic_difference_{end}"], "small") for end in ("low", "high"))
     return (

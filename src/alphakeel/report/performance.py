@@ -218,8 +218,36 @@ def forecasts(view: View) -> ReportSection:
         "Forecasts",
         "The correlation across stocks, on each decision date, between scores and the returns "
         "that followed: the quality of a forecast before any portfolio is built on it.",
-        (*blocks, table, *_score_differences(view)),
+        (*blocks, table, *_score_differences(view), *_choices(view)),
     )
+
+
+CHOICE_COLUMNS = {
+    "fold": Column("Fold", "text"),
+    "unit": Column("Unit of the target", "text"),
+    "method": Column("Regression", "text"),
+    "alpha": Column("Ridge", "ratio", "Strength, in units of a factor's variance"),
+    "rank_ic": Column("Rank IC", "small", "On training decisions that were not fitted on"),
+    "chosen": Column("Chosen", "flag"),
+}
+
+
+def _choices(view: View) -> list[Block]:
+    """What each model chose to be trained on, fold by fold."""
+    table = view.tables["choices"]
+    if table.empty:
+        return []
+    shown = table.assign(fold=table["fold"].astype(str)).set_index(["model", "fold"])
+    caption = (
+        "by purged cross-validation on the training decisions of each fold: the highest mean Rank "
+        "IC with plain returns over the longest horizon. Networks were compared by one seed with "
+        "half their steps"
+    )
+    taken = shown[shown["chosen"]].drop(columns="chosen")
+    return [
+        make_table(taken, f"Chosen {caption}.", columns=CHOICE_COLUMNS),
+        make_table(shown, "Every setting to choose from", columns=CHOICE_COLUMNS, folded=True),
+    ]
 
 
 # Horizons in days whose differences are shown at once; the others are in a folded table.
