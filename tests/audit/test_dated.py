@@ -40,6 +40,11 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "the risk network": {"allocation": {"volatility": "network"}, "network": NETWORK},
     "rules of the Chinese market": {"costs": {"preset": "cn"}},
     "the smallest left out": {"cleaning": {"drop_illiquid": 0.1, "drop_small": 0.1}},
+    "settings that are chosen": {
+        "target": {"unit": "auto", "horizons": [5]},
+        "linear": {"method": "auto"},
+        "cleaning": {"min_history": 60},
+    },
     "drivers and sensitivity": {"report": {"drivers": True, "sensitivity": True}},
 }
 

@@ -13,12 +13,12 @@ from alphakeel.config import CombinedConfig, StudyConfig
 from alphakeel.data.bundled import load_bundled
 from alphakeel.errors import ConfigError
 from alphakeel.pipeline.combination import combine
+from alphakeel.progress import Progress
 from alphakeel.report import models as report_models
 from alphakeel.results import Study
 from alphakeel.selection.search_space import SearchPlan
 from alphakeel.stats.cross_section import rank_ic, rank_scaled
 from alphakeel.stats.splits import Fold
-from alphakeel.storage.checkpoints import DiskStore
 from alphakeel.study import run_study
 from helpers import TINY_NETWORK, tiny_config
 
@@ -122,22 +122,23 @@ class TestSettings:
             SearchPlan(model="combined")
 
 
-def fitted(store: DiskStore, told: list[str], *models: str) -> Study:
-    report = {"sensitivity": True, "drivers": True}
-    network = {**TINY_NETWORK, "n_seeds": 2}
-    config = tiny_config(models=models, network=network, report=report)
-    panel = load_bundled("synthetic", n_assets=8, n_dates=560, seed=1)
-    return run_study(panel, config, store=store, on_progress=lambda at: told.append(at.detail))
+FITTED: list[str] = []
 
 
 @pytest.fixture(scope="module")
-def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
-    """A study with the combined model, after one of its members alone."""
-    store, told = DiskStore(tmp_path_factory.mktemp("store")), []
-    fitted(store, told, "linear", "lstm")
-    study = fitted(store, told, "linear", "lstm", "combined")
-    assert any("2 of 2 fits done" in text for text in told), "nothing is fitted again"
-    return study
+def study() -> Study:
+    config = tiny_config(
+        models=["linear", "lstm", "combined"],
+        network={**TINY_NETWORK, "n_seeds": 2},
+        report={"sensitivity": True, "drivers": True},
+    )
+    panel = load_bundled("synthetic", n_assets=8, n_dates=560, seed=1)
+
+    def hear(told: Progress) -> None:
+        if told.stage == "fitting":
+            FITTED.append(told.detail)
+
+    return run_study(panel, config, on_progress=hear)
 
 
 class TestStudy:
@@ -145,6 +146,7 @@ class TestStudy:
         assert list(study.strategies)[-1] == "Combined"
         own = study.models["combined"]
         assert own.fitted == own.keys == own.drivers == ()
+        assert {text.split(",")[0] for text in FITTED if "fold" in text} == {"Linear", "LSTM"}
         tested = study.plan.tested
         assert np.isfinite(own.scores[tested]).any(axis=1).all()
         tables = study.tables()

@@ -146,7 +146,7 @@ def check_shuffled_labels(base: Prepared, rng: np.random.Generator, times: int =
         take = (np.arange(len(order))[:, None], order)
         dataset = replace(dataset, targets=dataset.targets[take], forward=dataset.forward[take])
         for fold in plan.folds:
-            own = fit_inputs(dataset, fold.train, "linear", plan.config, plan.fitted)
+            own = fit_inputs(dataset, fold.train, "linear", plan.config)
             forecast = fit_and_score(
                 own.dataset, fold.train, fold.test.stop, own.names, "linear", own.config
             )

@@ -465,7 +465,7 @@ def refit(live: LivePlan, panel: AssetPanel, extra: Mapping[str, Path]) -> tuple
         for model, folder in extra.items():
             if _has_fit(folder, number, fold, plan):
                 continue
-            own = fit_inputs(dataset, fold.train, model, plan.config, plan.fitted)
+            own = fit_inputs(dataset, fold.train, model, plan.config)
             fitted = fit_and_score(
                 own.dataset, fold.train, fold.test.stop, own.names, model, own.config
             ).forecaster

@@ -26,7 +26,7 @@ from alphakeel.pipeline.dataset import Dataset
 from alphakeel.pipeline.fitting import fit_and_score, fold_text
 from alphakeel.pipeline.model_results import Candidate, ChosenSettings, ModelResult
 from alphakeel.pipeline.plan import Plan, labels_of
-from alphakeel.pipeline.screening import Screens, screen_factors, screen_fold
+from alphakeel.pipeline.screening import Screens, screen_factors, screened_names
 from alphakeel.progress import Tracker, run_in_threads
 from alphakeel.stats.cross_section import rank_ic
 from alphakeel.stats.splits import purged_kfold
@@ -88,7 +88,6 @@ def choose(
     train: Rows,
     model: str,
     config: StudyConfig,
-    models: tuple[str, ...],
 ) -> ChosenSettings:
     """Choose the settings of one model on the training decisions of a fold.
 
@@ -102,8 +101,6 @@ def choose(
         Networks are compared by one seed with half their steps; one under limits chooses as the
         same network without limits does.
     config : StudyConfig
-    models : tuple of str
-        All that are fitted: the screen of factors depends on whether there are networks.
 
     Raises
     ------
@@ -120,7 +117,7 @@ def choose(
     for unit in dict.fromkeys(candidate.unit for candidate in offered):
         own = [candidate for candidate in offered if candidate.unit == unit]
         for fitted, block in parts:
-            names = screen_fold(datasets[unit], fitted, config, models).names(trunk)
+            names = screened_names(datasets[unit], fitted, trunk, config)
             made = _score(datasets[unit], fitted, block, names, trunk, own, config)
             for candidate, scores in zip(own, made, strict=True):
                 scored[candidate].append(_rank_ics(datasets[unit], scores, block))
@@ -228,13 +225,13 @@ def choose_all(
     def one(trunk: str, number: int) -> ChosenSettings:
         offered = candidates(trunk, config)
         if len(offered) == 1:
-            return choose(datasets, folds[number].train, trunk, config, plan.fitted)
+            return choose(datasets, folds[number].train, trunk, config)
         known = store.find(f"choice-{trunk}-{number}")
         text = f"{LABELS[trunk]}, {fold_text(number, folds)}"
         with tracker.task("choosing settings", _work(trunk, config), text):
             if known is not None:
                 return ChosenSettings(offered, known["rank_ics"], int(known["best"]))
-            found = choose(datasets, folds[number].train, trunk, config, plan.fitted)
+            found = choose(datasets, folds[number].train, trunk, config)
         store.keep(f"choice-{trunk}-{number}", {"rank_ics": found.rank_ics, "best": found.best})
         return found
 
@@ -309,14 +306,12 @@ class FitInputs:
     config: StudyConfig
 
 
-def fit_inputs(
-    dataset: Dataset, train: Rows, model: str, config: StudyConfig, models: tuple[str, ...]
-) -> FitInputs:
+def fit_inputs(dataset: Dataset, train: Rows, model: str, config: StudyConfig) -> FitInputs:
     """Choose, and screen, for one model on some training decisions, as a study does for a fold."""
     datasets = units_of(dataset, config)
-    chosen = choose(datasets, train, model, config, models).chosen
+    chosen = choose(datasets, train, model, config).chosen
     own = datasets[chosen.unit]
-    names = screen_fold(own, train, config, models).names(model)
+    names = screened_names(own, train, model, config)
     return FitInputs(own, names, chosen.applied(config))
 
 
