@@ -43,8 +43,8 @@ class TargetConfig(Section):
     )
     unit: str = option(
         "volatility",
-        "unit of a return before it is ranked; volatility: the stock's own; return: none, the "
-        "paper's way; auto: cross-validated for each model and fit",
+        "unit of a ranked return; volatility: the stock's own; return: none, as in the paper; "
+        "auto: cross-validated",
         choices=("volatility", "return", "auto"),
     )
 
@@ -100,8 +100,8 @@ class LinearConfig(Section):
 
     method: str = option(
         "pooled",
-        "kind of regression; pooled: ordinary least squares on all rows; ridge; fama_macbeth; "
-        "auto: pooled or a ridge, cross-validated for each fit",
+        "kind of regression; pooled: ordinary least squares; ridge; fama_macbeth; auto: "
+        "cross-validated",
         choices=("pooled", "ridge", "fama_macbeth", "auto"),
     )
     alpha: float = option(
@@ -199,8 +199,8 @@ class CombinedConfig(Section):
 
     members: tuple[str, ...] = option(
         (),
-        "models that are combined, each of them among models (default: linear and all others of "
-        "models that are not under limits)",
+        "models that are combined, each among models (default: linear and all that are not under "
+        "limits)",
         choices=MODELS,
     )
     weights: str = option(

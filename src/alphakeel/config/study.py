@@ -110,8 +110,8 @@ class StudyConfig(Section):
 
     models: tuple[str, ...] = common_option(
         ("linear", "lstm", "lstm_limited"),
-        "models to compare: linear (always), lstm, gru, attention, cnn_lstm (each also with "
-        "_limited), mlp, lightgbm, svr; combined (their mean rank)",
+        "models: linear (always), lstm, gru, attention, cnn_lstm (each also with _limited), mlp, "
+        "lightgbm, svr, combined",
         choices=(*MODELS, COMBINED),
         question=_MODELS,
     )
