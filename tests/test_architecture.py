@@ -96,6 +96,7 @@ SHORT_FILES = {
     "backtest/ledger.py": "the result of a backtest, read by those who run none",
     "config/data.py": "the sections of the data",
     "pipeline/checkpoints.py": "finished steps, kept for whoever computes in steps",
+    "pipeline/cross_fits.py": "what is fitted on a part of the training decisions, for two stages",
     "pipeline/model_results.py": "what the fits return, read by those who fit nothing",
     "pipeline/calendar.py": "every rule of the calendar, each a function of past dates",
     "data/adjustment.py": "dividends and splits, as arrays",

@@ -21,7 +21,6 @@ from alphakeel.pipeline import choices as choices_module
 from alphakeel.pipeline.checkpoints import Checkpoints
 from alphakeel.pipeline.choices import (
     ALPHAS,
-    _parts,
     _trunk,
     candidates,
     choose,
@@ -29,6 +28,7 @@ from alphakeel.pipeline.choices import (
     fit_inputs,
     units_of,
 )
+from alphakeel.pipeline.cross_fits import purged_parts
 from alphakeel.pipeline.dataset import Dataset, prepare_dataset
 from alphakeel.pipeline.fitting import fit_and_score, fit_key
 from alphakeel.pipeline.model_results import Candidate
@@ -118,7 +118,7 @@ class TestChoice:
         config = own.applied(plan.config)
         config = replace(config, network=replace(config.network, n_seeds=1, max_steps=4))
         daily = []
-        for fitted, block in _parts(dataset, train, plan.config):
+        for fitted, block in purged_parts(dataset, train, plan.config, 3, ""):
             assert block.stop <= train.stop
             assert not set(range(block.start - 1, block.stop + 1)) & set(fitted.tolist())
             names = screen_fold(datasets[own.unit], fitted, plan.config, plan.fitted).names(model)

@@ -48,7 +48,19 @@ class TargetConfig(Section):
         choices=("volatility", "return", "auto"),
     )
 
+    networks: str = option(
+        "returns",
+        "what networks not under limits learn; returns: as all models; residuals: what the linear "
+        "one leaves",
+        choices=("returns", "residuals"),
+    )
+
     def _check(self) -> None:
+        if self.networks == "residuals" and self.unit == "auto":
+            raise ConfigError(
+                'target.networks = "residuals" needs one target for the linear model and the '
+                'networks: set target.unit to "volatility" or "return".'
+            )
         if not self.horizons:
             raise ConfigError("target.horizons is empty: give at least one horizon in days.")
         if len(set(self.horizons)) != len(self.horizons):

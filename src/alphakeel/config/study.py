@@ -140,6 +140,11 @@ class StudyConfig(Section):
             raise ConfigError(f"models is empty: name at least one of {', '.join(MODELS)}.")
         if COMBINED in self.models:
             self._check_combined()
+        if self.target.networks == "residuals" and self.linear.method == "auto":
+            raise ConfigError(
+                'target.networks = "residuals" needs to know which linear model leaves them: name '
+                "the linear.method."
+            )
         if self.costs.preset == "cn":
             self._check_china()
 

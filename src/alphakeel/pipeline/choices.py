@@ -18,18 +18,18 @@ import numpy.typing as npt
 import pandas as pd
 
 from alphakeel.config import StudyConfig
-from alphakeel.errors import ConfigError, DataError
+from alphakeel.errors import DataError
 from alphakeel.model_factory import LABELS, work_of
 from alphakeel.models.linear import LinearForecaster
 from alphakeel.pipeline.checkpoints import Checkpoints
+from alphakeel.pipeline.cross_fits import purged_parts, score_linear
 from alphakeel.pipeline.dataset import Dataset
 from alphakeel.pipeline.fitting import fit_and_score, fold_text
 from alphakeel.pipeline.model_results import Candidate, ChosenSettings, ModelResult
-from alphakeel.pipeline.plan import Plan, labels_of
+from alphakeel.pipeline.plan import Plan
 from alphakeel.pipeline.screening import Screens, screen_factors, screened_names
 from alphakeel.progress import Tracker, run_in_threads
 from alphakeel.stats.cross_section import rank_ic
-from alphakeel.stats.splits import purged_kfold
 
 __all__ = [
     "AUTO",
@@ -52,8 +52,6 @@ UNITS = ("volatility", "return")
 # Strengths of a ridge: from next to none to coefficients in proportion to each factor's own.
 ALPHAS = (0.01, 0.1, 1.0, 10.0)
 BLOCKS = 3
-# A part with fewer training decisions decides nothing.
-LEAST_DECISIONS = 20
 
 
 def candidates(model: str, config: StudyConfig) -> tuple[Candidate, ...]:
@@ -111,7 +109,8 @@ def choose(
     offered = candidates(trunk, config)
     if len(offered) == 1:
         return ChosenSettings(offered, np.array([np.nan]), 0)
-    parts = _parts(next(iter(datasets.values())), train, config)
+    purpose = "choose target.unit or linear.method by"
+    parts = purged_parts(next(iter(datasets.values())), train, config, BLOCKS, purpose)
     values = np.empty(len(offered))
     scored: dict[Candidate, list[Floats]] = {candidate: [] for candidate in offered}
     for unit in dict.fromkeys(candidate.unit for candidate in offered):
@@ -139,29 +138,6 @@ def _trunk(model: str) -> str:
     return model.removesuffix("_limited")
 
 
-def _parts(
-    dataset: Dataset, train: Rows, config: StudyConfig
-) -> list[tuple[npt.NDArray[np.intp], slice]]:
-    """Training decisions, and the block to score, of each part of the cross-validation."""
-    rows = np.arange(len(dataset.decisions))[train]
-    rows = rows[rows >= dataset.first]
-    parts = []
-    if len(rows) >= BLOCKS:
-        labels, embargo = labels_of(dataset.decisions[rows], config)
-        for fold in purged_kfold(labels, BLOCKS, embargo):
-            block = rows[fold.test]
-            parts.append((rows[fold.train_rows()], slice(int(block[0]), int(block[-1]) + 1)))
-    shortest = min((len(fitted) for fitted, _ in parts), default=0)
-    if shortest < LEAST_DECISIONS:
-        last = "" if not len(rows) else f" up to {dataset.dates[dataset.decisions[rows[-1]]]}"
-        raise ConfigError(
-            f"{len(rows)} training decisions{last} are too few to choose target.unit or "
-            f"linear.method by: a part of them leaves {shortest} to fit on, and at least "
-            f"{LEAST_DECISIONS} are needed; start the test later, or name a unit and a method."
-        )
-    return parts
-
-
 def _score(
     dataset: Dataset,
     fitted: npt.NDArray[np.intp],
@@ -173,7 +149,8 @@ def _score(
 ) -> list[Floats]:
     """Scores of a block by each candidate of one unit, fitted on other training decisions."""
     if model == "linear":
-        return _score_linear(dataset, fitted, block, names, own, config)
+        alike = [LinearForecaster(**c.applied(config).linear.keywords()) for c in own]
+        return score_linear(alike, dataset, fitted, block, names)
     quick = replace(config.network, n_seeds=1, max_steps=max(1, config.network.max_steps // 2))
     return [
         fit_and_score(
@@ -181,27 +158,6 @@ def _score(
         ).scores[block]
         for c in own
     ]
-
-
-def _score_linear(
-    dataset: Dataset,
-    fitted: npt.NDArray[np.intp],
-    block: slice,
-    names: Sequence[str],
-    own: Sequence[Candidate],
-    config: StudyConfig,
-) -> list[Floats]:
-    """The same of the linear model: the moments of the rows are taken once for all candidates."""
-    columns = dataset.columns(names)
-    stocks = np.flatnonzero(dataset.eligible[fitted].any(axis=0))
-    forecasters = LinearForecaster.fit_all(
-        [LinearForecaster(**candidate.applied(config).linear.keywords()) for candidate in own],
-        np.ascontiguousarray(dataset.features[fitted][:, stocks][:, :, columns]),
-        dataset.targets[fitted][:, stocks],
-        mask=dataset.eligible[fitted][:, stocks],
-    )
-    features = np.ascontiguousarray(dataset.features[block][:, :, columns])
-    return [one.predict(features, mask=dataset.eligible[block]) for one in forecasters]
 
 
 def _rank_ics(dataset: Dataset, scores: Floats, block: slice) -> Floats:

@@ -28,6 +28,7 @@ from alphakeel.models.risk_network import RiskForecaster
 from alphakeel.models.sequence import SequenceForecaster
 from alphakeel.pipeline.checkpoints import FitCache, KeptFits
 from alphakeel.pipeline.combination import combine_models, combine_networks
+from alphakeel.pipeline.cross_fits import residual_targets
 from alphakeel.pipeline.dataset import Dataset
 from alphakeel.pipeline.model_results import (
     DECAY,
@@ -112,7 +113,8 @@ def fit_and_score(
     last = train.stop if isinstance(train, slice) else int(train[-1]) + 1
     features = dataset.features[: max(last, until), :, dataset.columns(names)]
     features = np.ascontiguousarray(features)
-    _fit(forecaster, dataset, features[train], train)
+    targets = _targets_of(forecaster, dataset, train, config)
+    _fit(forecaster, dataset, features[train], targets, train)
     return _score(forecaster, dataset, features[:until])
 
 
@@ -144,13 +146,14 @@ def fit_key(
     params = forecaster.get_params(deep=False)
     stocks = np.flatnonzero(dataset.eligible[train].any(axis=0))
     own = _labels_and_masks(forecaster, dataset, train, stocks)
+    targets = _targets_of(forecaster, dataset, train, config)
     return fingerprint(
         type(forecaster).__name__,
         {name: value for name, value in params.items() if name not in TRANSIENT},
         list(names),
         versions_at_work(replace(config, models=(model,))),
         dataset.features[train][:, stocks[:, None], dataset.columns(names)],
-        dataset.targets[train][:, stocks],
+        targets[:, stocks],
         *(part for name in sorted(own) for part in (name, own[name])),
     )[:16]
 
@@ -164,7 +167,20 @@ def _unfitted(
     return make_forecaster(model, config, on_progress, purge=purge)
 
 
-def _fit(forecaster: Forecaster, dataset: Dataset, features: Floats, train: Rows) -> None:
+def _targets_of(
+    forecaster: Forecaster, dataset: Dataset, train: Rows, config: StudyConfig
+) -> Floats:
+    """What a model learns of its training decisions: ranks of returns, or of residuals."""
+    network = isinstance(forecaster, SequenceForecaster)
+    allocates = isinstance(forecaster, ConstrainedForecaster)
+    if config.target.networks == "residuals" and network and not allocates:
+        return residual_targets(dataset, train, config)
+    return dataset.targets[train]
+
+
+def _fit(
+    forecaster: Forecaster, dataset: Dataset, features: Floats, targets: Floats, train: Rows
+) -> None:
     """Fit on the stocks that are eligible on some training decision.
 
     The others would teach nothing, and yet move random draws and last bits: a stock that is listed
@@ -173,7 +189,7 @@ def _fit(forecaster: Forecaster, dataset: Dataset, features: Floats, train: Rows
     stocks = np.flatnonzero(dataset.eligible[train].any(axis=0))
     own = _labels_and_masks(forecaster, dataset, train, stocks)
     try:
-        forecaster.fit(features[:, stocks], dataset.targets[train][:, stocks], **own)
+        forecaster.fit(features[:, stocks], targets[:, stocks], **own)
     except ConvergenceError as error:
         stock = None if error.asset is None else int(stocks[error.asset])
         raise ConvergenceError(str(error), factor=error.factor, asset=stock) from error
