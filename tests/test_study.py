@@ -260,7 +260,13 @@ class TestTables:
 
     def test_every_table_has_rows(self, study: Study) -> None:
         for name, table in study.tables().items():
-            assert len(table) > 0 or name in ("left_out", "limits", "decisions"), name
+            assert len(table) > 0 or name in (
+                "left_out",
+                "limits",
+                "decisions",
+                "combined",
+                "choices",
+            ), name
 
     def test_verdict_on_every_factor_in_every_fold(self, study: Study) -> None:
         for fold in study.folds:

@@ -116,7 +116,7 @@ class TestChoice:
         assert found.best == int(np.argmax(found.rank_ics))
         own = found.candidates[1]
         config = own.applied(plan.config)
-        config = replace(config, network=replace(config.network, n_seeds=1, max_steps=4))
+        config = replace(config, network=replace(config.network, n_seeds=1, max_steps=2))
         daily = []
         for fitted, block in purged_parts(dataset, train, plan.config, 3, ""):
             assert block.stop <= train.stop
@@ -188,7 +188,7 @@ class TestStudy:
         view: Any = SimpleNamespace(tables=study.tables())
         chosen, every = performance_section._choices(view)
         assert (len(chosen.rows), len(every.rows)) == (4, 24)
-        assert "one seed with half their steps" in chosen.caption
+        assert "one seed with a third of their steps" in chosen.caption
 
     def test_today_and_a_new_fit(self, tmp_path: Path) -> None:
         config = tiny_config(**{**SETTINGS, "models": ["linear"]})

@@ -52,6 +52,8 @@ UNITS = ("volatility", "return")
 # Strengths of a ridge: from next to none to coefficients in proportion to each factor's own.
 ALPHAS = (0.01, 0.1, 1.0, 10.0)
 BLOCKS = 3
+# Networks are compared after a third of their steps: the ranking of targets shows by then.
+STEPS_SHARE = 3
 
 
 def candidates(model: str, config: StudyConfig) -> tuple[Candidate, ...]:
@@ -96,8 +98,8 @@ def choose(
     train : slice or ndarray of int
         Nothing after the labels of these decisions is read.
     model : str
-        Networks are compared by one seed with half their steps; one under limits chooses as the
-        same network without limits does.
+        Networks are compared by one seed with a third of their steps; one under limits chooses as
+        the same network without limits does.
     config : StudyConfig
 
     Raises
@@ -151,7 +153,9 @@ def _score(
     if model == "linear":
         alike = [LinearForecaster(**c.applied(config).linear.keywords()) for c in own]
         return score_linear(alike, dataset, fitted, block, names)
-    quick = replace(config.network, n_seeds=1, max_steps=max(1, config.network.max_steps // 2))
+    quick = replace(
+        config.network, n_seeds=1, max_steps=max(1, config.network.max_steps // STEPS_SHARE)
+    )
     return [
         fit_and_score(
             dataset, fitted, block.stop, names, model, replace(c.applied(config), network=quick)
@@ -208,7 +212,7 @@ def _work(trunk: str, config: StudyConfig) -> float:
     """Rough work of choosing once, in fits of one network: each candidate, block by block."""
     number = len(candidates(trunk, config))
     seeds = config.network.n_seeds if trunk != "linear" else 1
-    return 0.0 if number == 1 else number * BLOCKS * 0.5 * work_of(trunk, config) / seeds
+    return 0.0 if number == 1 else number * BLOCKS / STEPS_SHARE * work_of(trunk, config) / seeds
 
 
 def work_of_choices(plan: Plan) -> float:

@@ -241,7 +241,7 @@ def _choices(view: View) -> list[Block]:
     caption = (
         "by purged cross-validation on the training decisions of each fold: the highest mean Rank "
         "IC with plain returns over the longest horizon. Networks were compared by one seed with "
-        "half their steps"
+        "a third of their steps"
     )
     taken = shown[shown["chosen"]].drop(columns="chosen")
     return [
