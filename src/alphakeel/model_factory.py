@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from alphakeel.config import StudyConfig
+from alphakeel.config import COMBINED, StudyConfig
 from alphakeel.models.base import Forecaster
 from alphakeel.models.constrained import (
     ConstrainedForecaster,
@@ -71,6 +71,7 @@ LABELS = {
     **{name: network.label for name, network in LIMITED.items()},
     "lightgbm": LightGBMForecaster.label,
     "svr": SupportVectorForecaster.label,
+    COMBINED: "Combined",
 }
 # CPU time of one member's fit, where that of an LSTM is 1 (measured on 500 x 550 x 25): the
 # progress bar goes by it.

@@ -17,12 +17,15 @@ from alphakeel.data.cleaning import SPIKE, CleaningLedger
 from alphakeel.data.panel import market_index
 from alphakeel.evaluation import active, attribution, risk
 from alphakeel.evaluation import performance as performance_tables
+from alphakeel.evaluation.ic_differences import ic_difference_table
 from alphakeel.evaluation.performance import HasReturns, return_series
 from alphakeel.evaluation.recommendation import Recommendation, recommend, recommendation_table
 from alphakeel.evaluation.regimes import MarketRegimes, agreement_table, lag_table, regime_table
 from alphakeel.evaluation.risk import Stress
 from alphakeel.model_factory import EQUAL_WEIGHT, LABELS, hedged, under_overlay
 from alphakeel.pipeline.benchmark import RELATIVE, benchmark_label
+from alphakeel.pipeline.choices import choice_table
+from alphakeel.pipeline.combination import COLUMNS as COMBINATION_COLUMNS
 from alphakeel.pipeline.dataset import Dataset, Provenance
 from alphakeel.pipeline.model_results import DECAY, ModelResult
 from alphakeel.pipeline.plan import Plan
@@ -185,7 +188,7 @@ class Study:
             FoldResult(
                 train=(days[fold.train][0], days[fold.train][-1]),
                 test=(days[fold.test][0], days[fold.test][-1]),
-                selected={model: screens.names(model) for model in self.plan.models},
+                selected={model: screens.names(model) for model in self.plan.fitted},
                 verdicts=screens.verdicts(),
             )
             for fold, screens in zip(self.plan.folds, self.screens, strict=True)
@@ -481,12 +484,36 @@ def _score_tables(study: Study) -> dict[str, pd.DataFrame]:
     lags = _lags(study, horizons)
     return {
         "ic": performance_tables.ic_table(series, horizons, lags=lags, **_boot(study)),
+        "ic_differences": _ic_differences(study),
+        "combined": _combined_weights(study),
+        "choices": choice_table(study.models),
         "seeds": performance_tables.seed_table(study.portfolios.members, _member_rank_ic(study)),
         "decay": performance_tables.decay_table(
             decay, DECAY, lags=_lags(study, DECAY), **_boot(study)
         ),
         "drivers": performance_tables.importance_table(drivers, lags=max(lags), **_boot(study)),
     }
+
+
+def _ic_differences(study: Study) -> pd.DataFrame:
+    """Every other model's IC and Rank IC against the linear one's, at each horizon."""
+    tested, dataset = study.plan.tested, study.dataset
+    horizons = sorted({*study.config.target.horizons, *DECAY})
+    return ic_difference_table(
+        {model.label: model.scores[tested] for model in study.models.values()},
+        LABELS["linear"],
+        horizons,
+        lambda horizon: dataset.forward_of(horizon)[tested],
+        lags=_lags(study, horizons),
+        level=study.config.report.level,
+    )
+
+
+def _combined_weights(study: Study) -> pd.DataFrame:
+    """Weights of the members of the combined model in each fold, from 1; no rows without it."""
+    parts = [m.combination for m in study.models.values() if m.combination is not None]
+    table = pd.concat(parts) if parts else pd.DataFrame(columns=list(COMBINATION_COLUMNS))
+    return table.assign(fold=table["fold"] + 1, member=table["member"].map(LABELS))
 
 
 def _member_rank_ic(study: Study) -> dict[tuple[str, int], Floats]:

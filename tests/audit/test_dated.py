@@ -27,7 +27,11 @@ LIMITED = ["lstm_limited", "gru_limited", "attention_limited", "cnn_lstm_limited
 EVERY_LIMIT = {"cvar_95": 0.01, "var_95": 0.006, "volatility": 0.06, "max_drawdown": 0.05}
 SETTINGS: dict[str, dict[str, Any]] = {
     "defaults": {},
-    "networks": {"models": ALL_NETWORKS, "network": NETWORK},
+    "networks, and their combination": {
+        "models": [*ALL_NETWORKS, "combined"],
+        "network": NETWORK,
+        "combined": {"weights": "learned", "shrinkage": 5},
+    },
     "networks under limits": {"models": LIMITED, "network": NETWORK, "limits": EVERY_LIMIT},
     "boosted trees and support vectors": {"models": ["lightgbm", "svr"]},
     "mean-variance, beta neutral": {"allocation": {"method": "mean_variance", "neutral": "beta"}},
@@ -36,6 +40,11 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "the risk network": {"allocation": {"volatility": "network"}, "network": NETWORK},
     "rules of the Chinese market": {"costs": {"preset": "cn"}},
     "the smallest left out": {"cleaning": {"drop_illiquid": 0.1, "drop_small": 0.1}},
+    "settings that are chosen": {
+        "target": {"unit": "auto", "horizons": [5]},
+        "linear": {"method": "auto"},
+        "cleaning": {"min_history": 60},
+    },
     "drivers and sensitivity": {"report": {"drivers": True, "sensitivity": True}},
 }
 

@@ -102,6 +102,13 @@ def fake_tables(names: list[str], horizons: tuple[int, ...], years: list[int]) -
          "icir": 0.1, "hit_rate": 0.52, "n": 120},
         index=pairs,
     )  # fmt: skip
+    paired = pd.DataFrame(
+        {f"{m}{end}": v for m in ("ic", "rank_ic")
+         for end, v in (("", 0.03), ("_benchmark", 0.02), ("_difference", 0.01),
+                        ("_difference_low", -0.01), ("_difference_high", 0.03),
+                        ("_difference_t", 1.0), ("_difference_p", 0.3))} | {"n": 120},
+        index=pd.MultiIndex.from_product([["LSTM"], (*horizons, 60)], names=["model", "horizon"]),
+    )  # fmt: skip
     by_year = pd.DataFrame(
         [{"year": y, "strategy": n, "total_return": 0.05, "max_drawdown": 0.1}
          for y in years for n in names]
@@ -121,6 +128,7 @@ def fake_tables(names: list[str], horizons: tuple[int, ...], years: list[int]) -
     )  # fmt: skip
     costs = pd.DataFrame({"annual_turnover": 4.0, "blocked_orders": 3}, index=index)
     return {"table_1": table_1, "table_1_difference": change, "table_1_fair": fair, "ic": ic,
+            "ic_differences": paired, "combined": pd.DataFrame(), "choices": pd.DataFrame(),
             "by_year": by_year, "costs": costs, "drivers": drivers, "limits": limits}  # fmt: skip
 
 
@@ -434,7 +442,7 @@ class TestPage:
         words = re.sub(r"<(script|style).*?</\1>|<[^>]*>", " ", text, flags=re.DOTALL)
         assert not re.search(r"\bnan\b|\bNaN\b|\bNone\b", words)
         assert "The VaR forecasts of LSTM could not be tested." in words
-        assert "LSTM is statistically indistinguishable from Linear, both without" in words
+        assert "In Sharpe ratio LSTM is statistically indistinguishable from Linear, both" in words
         tones = {f.tone for f in findings.findings(study, tables, "LSTM")[:4]}
         assert tones == {"unclear"}
 
@@ -609,15 +617,45 @@ class TestFindings:
         tables["table_1_difference"].loc["LSTM", ends] = alone
         tables["table_1_fair"].loc["LSTM + overlay", ends] = equal_risk
         said = findings.conclusion(tables, "LSTM")
-        assert said.startswith(words)
+        first, rest = said.split(" In Sharpe ratio ")
+        assert "indistinguishable in ranking stocks from the linear benchmark over 5 days" in first
+        assert rest.startswith(words)
         assert "The overlay, which needs no network" in said
         assert "not significant" in said
+
+    @pytest.mark.parametrize(
+        ("low", "high", "tone", "words"),
+        [(0.001, 0.02, "better", "better than"), (-0.02, -0.001, "worse", "worse than")],
+    )
+    def test_scores_come_first_and_last(
+        self, low: float, high: float, tone: str, words: str, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        from alphakeel.cli.printing import print_study
+
+        study = fake_study(n_dates=120)
+        tables = study.tables()
+        paired = tables["ic_differences"]
+        ends = ["rank_ic_difference_low", "rank_ic_difference_high"]
+        paired.loc[("LSTM", 20), ends] = (low, high)
+        (first, *_) = findings.findings(study, tables, "LSTM")
+        claim = f"LSTM ranks stocks {words} the linear benchmark over 20 days"
+        assert (first.tone, first.claim.startswith(claim)) == (tone, True)
+        assert "over 60 days 0.010" in first.detail
+        assert findings.conclusion(tables, "LSTM").startswith(claim)
+        study.tables = lambda: tables
+        assert claim in report_page.render_report(study).split("Forecasts</h2>")[-1]
+        print_study(study, Path("runs/x"), Path("runs/x/report.html"))
+        assert claim in " ".join(capsys.readouterr().out.split("Numbers ")[-1].split())
 
     def test_findings_hold_every_comparison(self) -> None:
         study = fake_study(n_dates=120)
         claims = [f.claim for f in findings.findings(study, study.tables(), "LSTM")]
         start = "is statistically indistinguishable "
         assert [c.split(start)[-1] for c in claims if start in c] == [
+            (
+                "in ranking stocks from the linear benchmark over 20 days "
+                "(Rank IC 0.030 against 0.020)."
+            ),
             "from the linear benchmark.",
             "in Sharpe ratio from Linear without the overlay.",
             "from Linear + overlay.",

@@ -166,6 +166,17 @@ def _of_scores(study: Study, row: int, columns: Columns) -> Iterator[DatedArray]
 def _of_fits(study: Study, row: int) -> Iterator[DatedArray]:
     for number, _, day in _past_folds(study, row):
         for model in study.models.values():
+            if model.combination is not None:
+                own = model.combination.query("fold == @number")["weight"].to_numpy()
+                yield DatedArray(
+                    "fits", (model.label, f"fold {number + 1}", "weights"), own[None], day
+                )
+                continue
+            chosen = model.choices[number]
+            known = np.append(chosen.rank_ics, float(chosen.best))
+            yield DatedArray(
+                "fits", (model.label, f"fold {number + 1}", "choice"), known[None], day
+            )
             for name, values in model.fitted[number].arrays.items():
                 label = (model.label, f"fold {number + 1}", name)
                 yield DatedArray("fits", label, np.asarray(values)[None], day)

@@ -32,7 +32,14 @@ def print_study(study: Study, folder: Path, report: Path, use: TestSetUse | None
     from rich.console import Console
     from rich.markup import escape
 
-    from alphakeel.report.findings import cash_statements, conclusion, findings, scope
+    from alphakeel.report.findings import (
+        cash_statements,
+        compare_scores,
+        conclusion,
+        findings,
+        scope,
+        yardstick,
+    )
     from alphakeel.report.sections import focus_of
 
     console = Console()
@@ -63,6 +70,9 @@ def print_study(study: Study, folder: Path, report: Path, use: TestSetUse | None
     console.print(f"\nReport  {escape(str(report))}", soft_wrap=True)
     console.print(f"Open    {escape(report.resolve().as_uri())}", soft_wrap=True)
     console.print(f"Numbers {escape(str(folder))}", soft_wrap=True)
+    scores = compare_scores(tables["ic_differences"], focus, yardstick(tables["ic"]), level)
+    if scores is not None:
+        console.print(f"\n{escape(scores.claim)} {escape(scores.detail)}", highlight=False)
     reason = study.recommendation().reason
     console.print(f"\n{escape(reason[:1].upper() + reason[1:])}", highlight=False)
     for command, what in next_steps(folder):

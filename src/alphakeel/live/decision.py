@@ -18,11 +18,12 @@ from skfolio.containers import AssetPanel
 
 from alphakeel.backtest.costs import ProportionalCost
 from alphakeel.backtest.market_rules import CN_LOT
+from alphakeel.config import COMBINED
 from alphakeel.errors import ConfigError, DataError
 from alphakeel.evaluation.recommendation import NOTHING
 from alphakeel.live.explanation import limits_table, reasons_of, volatility_of
 from alphakeel.live.orders import Account, OrderTerms, order_shares, read_account, shares_of
-from alphakeel.live.replay import Replay, plan_of, refit, replay, same_past
+from alphakeel.live.replay import Replay, later_fits, plan_of, refit, replay, same_past
 from alphakeel.model_factory import EQUAL_WEIGHT
 from alphakeel.pipeline.strategies import hedge
 from alphakeel.risk.stress import drawdown_fan
@@ -276,10 +277,10 @@ def _replayed(
     until = None if day is None else np.datetime64(str(day), "D")
     held = EQUAL_WEIGHT if label == NOTHING else label
     model = run.model_of(held)
-    extra = None if model is None else live_folder(run) / "models" / model
+    extra = later_fits(run, model, live_folder(run) / "models")
     live, cut = plan_of(run, panel, until, extra)
-    if refit_now and live.due and model is not None and extra is not None:
-        refit(live, cut, model, extra)
+    if refit_now and live.due and extra:
+        refit(live, cut, extra)
         live, cut = plan_of(run, panel, until, extra)
     return replay(run, live, cut, held, extra, same=same)
 
@@ -525,6 +526,12 @@ def _warnings(own: Replay, decided: int, *, same: bool) -> tuple[str, ...]:
             f"The data up to {own.run.about['data_end']} are not those that the run was made on "
             "(values were revised or re-adjusted, or stocks added or lost): the past was replayed "
             "on the new ones."
+        )
+    if own.model == COMBINED:
+        members = ", ".join(own.config.members)
+        out.append(
+            "The combined model has no factors of its own that speak for or against a stock: ask "
+            f"for the decision of a member ({members}) to see those."
         )
     if decided < len(plan.dates) - 1:
         out.append(

@@ -291,8 +291,74 @@ def forecasts(view: View) -> ReportSection:
         "Forecasts",
         "The correlation across stocks, on each decision date, between scores and the returns "
         "that followed: the quality of a forecast before any portfolio is built on it.",
-        (*blocks, table),
+        (*blocks, table, *_score_differences(view), *_choices(view)),
     )
+
+
+CHOICE_COLUMNS = {
+    "fold": Column("Fold", "text"),
+    "unit": Column("Unit of the target", "text"),
+    "method": Column("Regression", "text"),
+    "alpha": Column("Ridge", "ratio", "Strength, in units of a factor's variance"),
+    "rank_ic": Column("Rank IC", "small", "On training decisions that were not fitted on"),
+    "chosen": Column("Chosen", "flag"),
+}
+
+
+def _choices(view: View) -> list[Block]:
+    """What each model chose to be trained on, fold by fold."""
+    table = view.tables["choices"]
+    if table.empty:
+        return []
+    shown = table.assign(fold=table["fold"].astype(str)).set_index(["model", "fold"])
+    caption = (
+        "by purged cross-validation on the training decisions of each fold: the highest mean Rank "
+        "IC with plain returns over the longest horizon. Networks were compared by one seed with "
+        "a third of their steps"
+    )
+    taken = shown[shown["chosen"]].drop(columns="chosen")
+    return [
+        make_table(taken, f"Chosen {caption}.", columns=CHOICE_COLUMNS),
+        make_table(shown, "Every setting to choose from", columns=CHOICE_COLUMNS, folded=True),
+    ]
+
+
+# Horizons in days whose differences are shown at once; the others are in a folded table.
+_SHOWN_HORIZONS = (5, 20, 60)
+DIFFERENCE_COLUMNS = {
+    "horizon": Column("Horizon", "text"),
+    "ic": Column("IC", "small"),
+    "ic_benchmark": Column("IC, linear", "small"),
+    "ic_difference": Column("IC, difference", "small", "Paired: same decisions, same stocks"),
+    "ic_difference_t": Column("t", "ratio", "Newey-West, which allows for overlapping returns"),
+    "rank_ic": Column("Rank IC", "small"),
+    "rank_ic_benchmark": Column("Rank IC, linear", "small"),
+    "rank_ic_difference": Column("Rank IC, difference", "small", "Paired, of ranks"),
+    "rank_ic_difference_t": Column("t of Rank IC", "ratio", "Newey-West"),
+}
+
+
+def _score_differences(view: View) -> list[Block]:
+    """Every other model's scores against the linear one's: a sentence, and the table."""
+    table = view.tables["ic_differences"]
+    if table.empty:
+        return []
+    horizon, level = findings_in_words.yardstick(view.tables["ic"]), view.study.config.report.level
+    said = findings_in_words.compare_scores(table, view.focus, horizon, level)
+    at = table.index.get_level_values("horizon")
+    shown = at.isin({*view.study.config.target.horizons, *_SHOWN_HORIZONS})
+    caption = (
+        f"Against {LABELS['linear']}: mean difference of the daily coefficients, with Newey-West "
+        "intervals. Only stocks count that both models score"
+    )
+    blocks: list[Block] = [] if said is None else [TextBlock("text", (said.claim, said.detail))]
+    blocks.append(make_table(table[shown], f"{caption}.", columns=DIFFERENCE_COLUMNS))
+    if not shown.all():
+        every = make_table(
+            table, f"{caption}: all horizons.", columns=DIFFERENCE_COLUMNS, folded=True
+        )
+        blocks.append(every)
+    return blocks
 
 
 def attribution(view: View) -> ReportSection:

@@ -191,9 +191,9 @@ def _write_portfolios(study: Study, folder: Path) -> None:
 
 
 def _write_model(study: Study, model: ModelResult, folder: Path) -> None:
-    """A model's fits, and its scores, Rank IC and training by decision."""
+    """A model's fits (the combined one has none), scores, Rank IC and training by decision."""
     decisions = pd.DatetimeIndex(study.dates[study.decisions], name="date")
-    for number, fold in enumerate(study.folds):
+    for number, fold in enumerate(study.folds if model.fitted else ()):
         entries = (entry for entry in model.history if entry["fold"] == number)
         own = [{name: x for name, x in entry.items() if name != "fold"} for entry in entries]
         save_model(
