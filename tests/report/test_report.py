@@ -263,7 +263,8 @@ def fake_study(
 
     def model(name: str, label: str, history: list[dict[str, Any]]) -> Any:
         ic = np.where(tested, rng.normal(0.01, 0.1, (len(decisions), len(horizons))), np.nan)
-        return SimpleNamespace(name=name, label=label, ic=ic, rank_ic=ic, history=history)
+        parts = {"ic": ic, "rank_ic": ic, "history": history, "fitted": ("one fit",)}
+        return SimpleNamespace(name=name, label=label, **parts)
 
     history = [
         {"fold": f, "seed": s, "step": 10 * k, "train_loss": 1.0,
