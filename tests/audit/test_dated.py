@@ -197,9 +197,11 @@ class TestSeededFaults:
     ) -> None:
         from alphakeel.pipeline import fitting
 
-        def everybody(forecaster: Any, dataset: Any, features: Any, train: Any) -> None:
+        def everybody(
+            forecaster: Any, dataset: Any, features: Any, targets: Any, train: Any
+        ) -> None:
             own = {"mask": dataset.eligible[train], "market": dataset.market[train]}
-            forecaster.fit(features, dataset.targets[train], **own)
+            forecaster.fit(features, targets, **own)
 
         monkeypatch.setattr(fitting, "_fit", everybody)
         study = study_of(panel, models=["lstm"], network={**NETWORK, "batch_assets": 120})

@@ -42,6 +42,8 @@ class Candidate:
 
     def applied(self, config: StudyConfig) -> StudyConfig:
         """The settings of the study with these in their place."""
+        if self.method is None and self.unit == config.target.unit:
+            return config  # nothing was open
         linear = config.linear
         if self.method is not None:
             alpha = linear.alpha if self.alpha is None else self.alpha

@@ -244,7 +244,7 @@ def method(view: View) -> ReportSection:
             **{
                 f"factors, {model.label}": [len(f.selected[name]) for f in study.folds]
                 for name, model in study.models.items()
-                if model.fitted
+                if name in study.folds[0].selected
             },
         }
     ).set_index("fold")
