@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
 from alphakeel.models.base import Forecaster
-from alphakeel.models.importance import Drivers
 from alphakeel.models.persistence import ModelState
+
+if TYPE_CHECKING:
+    from alphakeel.models.importance import Drivers  # which imports torch
 
 __all__ = ["DECAY", "FitResult", "Forecast", "ModelResult"]
 
