@@ -22,6 +22,7 @@ from alphakeel.evaluation.recommendation import Recommendation, recommend, recom
 from alphakeel.evaluation.regimes import MarketRegimes, agreement_table, lag_table, regime_table
 from alphakeel.evaluation.risk import Stress
 from alphakeel.model_factory import EQUAL_WEIGHT, LABELS, under_overlay
+from alphakeel.models.persistence import ModelState
 from alphakeel.pipeline.dataset import Dataset, Provenance
 from alphakeel.pipeline.model_results import DECAY, ModelResult
 from alphakeel.pipeline.plan import Plan
@@ -81,6 +82,8 @@ class Study:
     stress : Stress
     seconds : dict of str to float
         Wall time by stage.
+    risk_networks : tuple of ModelState
+        Of each fold, where `allocation.volatility` is "network".
     """
 
     plan: Plan
@@ -91,6 +94,7 @@ class Study:
     regimes: MarketRegimes | None
     stress: Stress
     seconds: dict[str, float]
+    risk_networks: tuple[ModelState, ...] = ()
 
     @property
     def config(self) -> StudyConfig:

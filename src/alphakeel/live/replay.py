@@ -19,10 +19,10 @@ from skfolio.containers import AssetPanel
 from alphakeel.config import StudyConfig
 from alphakeel.errors import ConfigError, DataError
 from alphakeel.model_factory import LIMITED, under_overlay
-from alphakeel.models.base import Forecaster
-from alphakeel.models.constrained import ConstrainedForecaster
+from alphakeel.models.base import AllocatingForecaster, Forecaster
+from alphakeel.models.linear import LinearForecaster
 from alphakeel.pipeline.dataset import Dataset, prepare_dataset
-from alphakeel.pipeline.fitting import fit_and_score, forecast_volatility
+from alphakeel.pipeline.fitting import fit_and_score, fit_risk_networks, forecast_volatility
 from alphakeel.pipeline.plan import Plan
 from alphakeel.pipeline.screening import screen_fold
 from alphakeel.pipeline.simulator import Portfolio, Simulator, short_margin
@@ -37,6 +37,7 @@ from alphakeel.pipeline.strategies import (
 from alphakeel.provenance import hash_panel
 from alphakeel.risk.value_at_risk import TailForecast
 from alphakeel.stats.splits import Fold
+from alphakeel.storage.runs import RISK_NETWORK, save_risk_network
 from alphakeel.storage.saved_models import load_model, read_card, save_model
 from alphakeel.storage.saved_runs import SavedRun
 
@@ -93,6 +94,8 @@ class Replay:
         The last fit.
     factors : tuple of str
         Of the last fit.
+    since : int
+        The first decision whose factors the data set has.
     """
 
     run: SavedRun
@@ -105,6 +108,7 @@ class Replay:
     scores: Floats | None
     forecaster: Forecaster | None
     factors: tuple[str, ...]
+    since: int = 0
 
     @property
     def config(self) -> StudyConfig:
@@ -265,6 +269,7 @@ def replay(
     extra: Path | None = None,
     *,
     same: bool = False,
+    recent: bool = False,
 ) -> Replay:
     """Trade one strategy of a run to the last day of a panel, with the saved fits.
 
@@ -281,6 +286,9 @@ def replay(
     same : bool, default=False
         The panel has the data of the run unchanged (`same_past`): the scores that the run has saved
         are taken, and only later decisions are scored.
+    recent : bool, default=False
+        Of decisions whose scores are known the factors are not asked for, where no later score
+        hangs on them: the data set has them from the first other decision on, or of the last.
     """
     plan, model = live.plan, run.model_of(label)
     stored = _stored_scores(run, model, plan) if same and model is not None else None
@@ -294,18 +302,22 @@ def replay(
         else:
             fits.append(_fit(run, model, number, extra))
     needed = {name for fit in fits if fit is not None for name in fit[1]}
-    dataset = prepare_dataset(panel, _lean(plan, needed))
+    since = _first_needed(plan, fits, stored) if recent else 0
+    dataset = prepare_dataset(panel, _lean(plan, needed), since=since)
+    if recent:  # decisions read ranks: the values are for the monitor
+        dataset = replace(dataset, raw=dataset.raw[..., :0].copy())
     simulator = Simulator.of(dataset, plan.config, plan.test)
     margin, scores = None, None
     if model is None:
         plain = label.removesuffix(under_overlay("")) if label not in _plain(plan) else label
         weights = np.asarray(benchmark_weights(plain, simulator, plan.config))
     else:
-        scores, decided, safety = _score(dataset, plan, fits, stored)
+        scores, decided, safety = _score(dataset, plan, fits, stored, since)
         tested = slice(len(scores) - len(simulator.decisions), None)
         if decided is None:
             margin = short_margin(plan.config)
-            volatility = forecast_volatility(dataset, plan)[tested]
+            networks = _risk_networks(run, plan, extra)
+            volatility = forecast_volatility(dataset, plan, networks)[tested]
             weights, _ = allocate_scores(scores[tested], volatility, simulator, plan.config)
         else:
             factors_of = None if safety is None else safety[tested]
@@ -313,7 +325,9 @@ def replay(
     traded = trade_weights(weights, margin, simulator, plan.config)
     last = fits[-1] if fits else None
     forecaster, factors = (None, ()) if last is None else last
-    return Replay(run, live, dataset, simulator, label, traded, model, scores, forecaster, factors)
+    return Replay(
+        run, live, dataset, simulator, label, traded, model, scores, forecaster, factors, since
+    )
 
 
 def _plain(plan: Plan) -> tuple[str, ...]:
@@ -332,6 +346,25 @@ def _lean(plan: Plan, needed: set[str]) -> Plan:
     return replace(plan, config=config, library=chosen, folds=())
 
 
+def _first_needed(plan: Plan, fits: list[_Fit | None], stored: pd.DataFrame | None) -> int:
+    """The first decision whose factors a replay needs: all of them with a model that has a memory.
+
+    The scores of a linear model are sums by stock: no other row moves a bit of them.
+    """
+    models = [fit[0] for fit in fits if fit is not None]
+    if not all(isinstance(model, LinearForecaster) for model in models) or plan.custom.factors:
+        return 0
+    if fits and plan.config.allocation.volatility == "network":
+        return 0
+    last, missing = len(plan.decisions) - 1, np.empty(0, dtype=np.intp)
+    if fits:
+        first = plan.folds[0].test.start
+        if stored is None:
+            return first
+        missing = first + np.flatnonzero(stored.iloc[first:].isna().all(axis=1).to_numpy())
+    return int(min([*missing, last]))
+
+
 def _stored_scores(run: SavedRun, model: str, plan: Plan) -> pd.DataFrame | None:
     """Scores that a run has saved, by decision and stock; None for a model that allocates."""
     if model in LIMITED:  # a run saves scores only
@@ -347,7 +380,11 @@ def _covered(fold: Fold, stored: pd.DataFrame | None) -> bool:
 
 
 def _score(
-    dataset: Dataset, plan: Plan, fits: list[_Fit | None], stored: pd.DataFrame | None
+    dataset: Dataset,
+    plan: Plan,
+    fits: list[_Fit | None],
+    stored: pd.DataFrame | None,
+    since: int,
 ) -> tuple[Floats, Floats | None, Floats | None]:
     """Scores on every decision, as `fit_and_score` makes them.
 
@@ -363,10 +400,18 @@ def _score(
             continue
         assert fit is not None  # noqa: S101  (`replay` reads the fits of folds that are not covered)
         forecaster, names = fit
+        if since:  # without a memory
+            begin = max(since, fold.test.start)
+            scored, fresh = slice(fold.test.start, begin), slice(begin, fold.test.stop)
+            if stored is not None:
+                scores[scored] = stored.iloc[scored].to_numpy(dtype=np.float32)
+            given = dataset.features[fresh][:, :, dataset.columns(names)]
+            scores[fresh] = forecaster.predict(given, mask=dataset.eligible[fresh])
+            continue
         until = slice(0, fold.test.stop)
         features = np.ascontiguousarray(dataset.features[until][:, :, dataset.columns(names)])
         known = {"mask": dataset.eligible[until], "market": dataset.market[until]}
-        if isinstance(forecaster, ConstrainedForecaster):
+        if isinstance(forecaster, AllocatingForecaster):
             weights = np.full(shape, np.nan) if weights is None else weights
             decided = forecaster.predict_weights(
                 features, volatility=dataset.volatility[until], **known
@@ -388,12 +433,32 @@ def _fit(run: SavedRun, model: str, number: int, extra: Path | None) -> _Fit:
     return load_model(place), read_card(place).factors
 
 
+def _risk_networks(run: SavedRun, plan: Plan, extra: Path | None) -> list[Any | None]:
+    """The saved risk network of each fold; None where there is none."""
+    if plan.config.allocation.volatility == "ewma":
+        return []
+    found = [run.risk_network(number) for number in range(min(len(run.folds), len(plan.folds)))]
+    for number in range(len(found), len(plan.folds)):
+        assert extra is not None  # noqa: S101  (`plan_of` gives later folds only with their fits)
+        place = extra.parent / RISK_NETWORK
+        found.append(load_model(place / f"fold_{number}") if _has(place, number, plan) else None)
+    return found
+
+
 def _has_fit(extra: Path, number: int, plan: Plan) -> bool:
     """Whether a later fold has a fit of the model whose folder this is."""
-    if not (extra / f"fold_{number}" / "model.json").is_file():
+    asked = plan.config.allocation.volatility == "network" and extra.name not in LIMITED
+    return _has(extra, number, plan) and (
+        not asked or _has(extra.parent / RISK_NETWORK, number, plan)
+    )
+
+
+def _has(folder: Path, number: int, plan: Plan) -> bool:
+    """Whether a folder has a fit on the training decisions of a fold."""
+    if not (folder / f"fold_{number}" / "model.json").is_file():
         return False
     train = plan.dates[plan.decisions][plan.folds[number].train]
-    return read_card(extra / f"fold_{number}").train_window == (str(train[0]), str(train[-1]))
+    return read_card(folder / f"fold_{number}").train_window == (str(train[0]), str(train[-1]))
 
 
 def refit(live: LivePlan, panel: AssetPanel, model: str, extra: Path) -> tuple[str, ...]:
@@ -431,5 +496,13 @@ def refit(live: LivePlan, panel: AssetPanel, model: str, extra: Path) -> tuple[s
             train_window=window,
             data_hash=plan.panel_hash,
         )
+        if plan.config.allocation.volatility == "network" and model not in LIMITED:
+            (network,) = fit_risk_networks(dataset, replace(plan, folds=(fold,)))
+            save_risk_network(
+                network,
+                extra.parent / RISK_NETWORK / f"fold_{number}",
+                train_window=window,
+                data_hash=plan.panel_hash,
+            )
         done.append(f"{model}, fit {number + 1}, on {window[0]} to {window[1]}")
     return tuple(done)
