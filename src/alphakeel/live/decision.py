@@ -28,7 +28,7 @@ from alphakeel.risk.stress import drawdown_fan
 from alphakeel.risk.value_at_risk import scenario_var
 from alphakeel.storage.saved_runs import SavedRun, open_run
 
-__all__ = ["DailyDecision", "decide", "live_folder"]
+__all__ = ["DailyDecision", "decide", "decide_and_replay", "live_folder"]
 
 Floats = npt.NDArray[np.float64]
 
@@ -193,6 +193,39 @@ def decide(
     >>> decision.strategy, len(decision.orders) > 0, str(decision.day) == str(study.dates[-1])
     ('Linear', True, True)
     """
+    return decide_and_replay(
+        run,
+        panel,
+        holdings,
+        cash=cash,
+        strategy=strategy,
+        day=day,
+        min_trade=min_trade,
+        keep_cash=keep_cash,
+        fractional=fractional,
+        refit_now=refit_now,
+        recent=True,
+    )[0]
+
+
+def decide_and_replay(
+    run: SavedRun | str | Path,
+    panel: AssetPanel,
+    holdings: Account | Mapping[str, float] | str | Path | None,
+    *,
+    cash: float | None,
+    strategy: str | None,
+    day: np.datetime64 | str | None,
+    min_trade: float,
+    keep_cash: float,
+    fractional: bool,
+    refit_now: bool,
+    recent: bool,
+) -> tuple[DailyDecision, Replay]:
+    """As `decide`, with the replay that it rests on; without `recent` a monitor can go on from it.
+
+    Nothing is asked of the replay of cash.
+    """
     opened = run if isinstance(run, SavedRun) else _opened(run)
     if strategy is None:
         recommended = opened.recommendation()
@@ -203,7 +236,7 @@ def decide(
         label, reason = opened.label_of(strategy), "you chose it."
     account = _account(holdings, cash)
     same = same_past(opened, panel)
-    own = _replayed(opened, panel, label, day, refit_now=refit_now, same=same)
+    own = _replayed(opened, panel, label, day, refit_now=refit_now, same=same, recent=recent)
     terms = OrderTerms(
         lot=CN_LOT if own.config.costs.preset == "cn" else 1,
         fractional=fractional,
@@ -212,7 +245,7 @@ def decide(
         borrow=0.0 if own.portfolio.margin.short else own.portfolio.margin.max_gross - 1.0,
         short=own.portfolio.margin.short,
     )
-    return _decision(own, label, reason, account, terms, same=same)
+    return _decision(own, label, reason, account, terms, same=same), own
 
 
 def live_folder(run: SavedRun) -> Path:
@@ -254,6 +287,7 @@ def _replayed(
     *,
     refit_now: bool,
     same: bool,
+    recent: bool,
 ) -> Replay:
     """The strategy, traded to the day; cash is equal weight of which nothing is held."""
     until = None if day is None else np.datetime64(str(day), "D")
@@ -264,7 +298,11 @@ def _replayed(
     if refit_now and live.due and model is not None and extra is not None:
         refit(live, cut, model, extra)
         live, cut = plan_of(run, panel, until, extra)
-    return replay(run, live, cut, held, extra, same=same)
+    own = replay(run, live, cut, held, extra, same=same, recent=recent)
+    decided = _in_force(own)[1]
+    if decided < live.plan.decisions[own.since]:  # nothing was decided since: explain what is held
+        own = replay(run, live, cut, held, extra, same=same)
+    return own
 
 
 def _decision(
