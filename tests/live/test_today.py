@@ -133,6 +133,15 @@ class TestProperty:
                     own.dataset.features[last, :, k], whole.dataset.features[last, :, j]
                 )
 
+    def test_a_network_whose_scores_are_known_is_explained_alike(
+        self, saved: Saved, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        decision = decide(saved.run, saved.panel, strategy="lstm")
+        monkeypatch.setattr("alphakeel.live.replay._first_needed", lambda *_: 0)
+        whole = decide(saved.run, saved.panel, strategy="lstm")
+        assert decision.to_dict() == whole.to_dict()
+        assert (decision.targets["for_1"] != "").any()
+
     def test_scores_after_the_run_hang_on_no_earlier_row(
         self, saved: Saved, tmp_path: Path
     ) -> None:

@@ -21,7 +21,14 @@ from alphakeel.backtest.market_rules import CN_LOT
 from alphakeel.errors import ConfigError, DataError
 from alphakeel.evaluation.recommendation import NOTHING
 from alphakeel.live.explanation import limits_table, reasons_of, volatility_of
-from alphakeel.live.orders import Account, OrderTerms, order_shares, read_account, shares_of
+from alphakeel.live.orders import (
+    Account,
+    OrderTerms,
+    order_shares,
+    read_account,
+    shares_of,
+    split_notes,
+)
 from alphakeel.live.replay import Replay, plan_of, refit, replay, same_past
 from alphakeel.model_factory import EQUAL_WEIGHT
 from alphakeel.risk.stress import drawdown_fan
@@ -35,6 +42,8 @@ Floats = npt.NDArray[np.float64]
 # Share of next years whose drawdown stays under the one that is named.
 DRAWDOWN_LEVEL = 0.95
 YEAR = 252
+# Days in which a split of what is held is said: holdings may have been written down before it.
+SPLIT_DAYS = 21
 ADJUSTED_ONLY = (
     "The data have adjusted prices only: shares are counted at the last of them, the price that is "
     "traded if nothing was adjusted since."
@@ -299,8 +308,7 @@ def _replayed(
         refit(live, cut, model, extra)
         live, cut = plan_of(run, panel, until, extra)
     own = replay(run, live, cut, held, extra, same=same, recent=recent)
-    decided = _in_force(own)[1]
-    if decided < live.plan.decisions[own.since]:  # nothing was decided since: explain what is held
+    if recent and _in_force(own)[1] != live.plan.decisions[-1]:  # an older one is to be explained
         own = replay(run, live, cut, held, extra, same=same)
     return own
 
@@ -328,6 +336,11 @@ def _decision(
             warnings = (*warnings, "No cash was given: orders are made as if there were none.")
         if "close" not in dataset.panel.fields:
             warnings = (*warnings, ADJUSTED_ONLY)
+        else:
+            days = slice(-SPLIT_DAYS - 1, None)
+            panel, dates = dataset.panel, dataset.dates[days]
+            prices = (panel["close"][days], panel["adj_close"][days])
+            warnings = (*warnings, *split_notes(shares, *prices, dates, assets))
     explained = label != NOTHING and own.model is not None
     scores = {} if own.scores is None or not explained else _scores(own.scores[at], assets)
     overlays = own.traded.overlay.exposure

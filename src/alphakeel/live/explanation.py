@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from alphakeel.evaluation.recommendation import NOTHING
-from alphakeel.live.replay import Replay
+from alphakeel.live.replay import MEMORY, Replay
 from alphakeel.model_factory import EQUAL_WEIGHT, LIMITED, under_overlay
 from alphakeel.models.linear import LinearForecaster
 from alphakeel.portfolio.exposure import composition_risk
@@ -23,8 +23,8 @@ Floats = npt.NDArray[np.float64]
 
 # Stocks that are explained, those of the largest weight; the others are small.
 MOST_EXPLAINED = 100
-# Lags and points of the integral, as a study explains its models; rows that warm a network up.
-LAGS, POINTS, MEMORY = 26, 8, 104
+# Lags and points of the integral, as a study explains its models.
+LAGS, POINTS = 26, 8
 YEAR, HALFLIFE = 252, 20.0
 OPTIMISED = ("mean_variance", "mean_cvar")
 # Limits of section [limits], in words.

@@ -41,9 +41,11 @@ from alphakeel.storage.runs import RISK_NETWORK, save_risk_network
 from alphakeel.storage.saved_models import load_model, read_card, save_model
 from alphakeel.storage.saved_runs import SavedRun
 
-__all__ = ["LivePlan", "Replay", "plan_of", "refit", "replay", "same_past"]
+__all__ = ["MEMORY", "LivePlan", "Replay", "plan_of", "refit", "replay", "same_past"]
 
 Floats = npt.NDArray[np.floating[Any]]
+# Decisions that warm a network up before one that is explained, and that one.
+MEMORY = 104
 # A fitted model, and the factors that it was given.
 _Fit = tuple[Any, tuple[str, ...]]
 
@@ -288,7 +290,8 @@ def replay(
         are taken, and only later decisions are scored.
     recent : bool, default=False
         Of decisions whose scores are known the factors are not asked for, where no later score
-        hangs on them: the data set has them from the first other decision on, or of the last.
+        hangs on them: the data set has those that the other scores and the reasons for the last
+        decision read.
     """
     plan, model = live.plan, run.model_of(label)
     stored = _stored_scores(run, model, plan) if same and model is not None else None
@@ -347,22 +350,24 @@ def _lean(plan: Plan, needed: set[str]) -> Plan:
 
 
 def _first_needed(plan: Plan, fits: list[_Fit | None], stored: pd.DataFrame | None) -> int:
-    """The first decision whose factors a replay needs: all of them with a model that has a memory.
+    """The first decision whose factors a replay needs.
 
-    The scores of a linear model are sums by stock: no other row moves a bit of them.
+    A network has a memory: where one score is not known, it reads all that came before. The scores
+    of a linear model are sums by stock, and no other row moves a bit of them.
     """
-    models = [fit[0] for fit in fits if fit is not None]
-    if not all(isinstance(model, LinearForecaster) for model in models) or plan.custom.factors:
+    last, config = len(plan.decisions) - 1, plan.config
+    if plan.custom.factors or (fits and config.allocation.volatility == "network"):
         return 0
-    if fits and plan.config.allocation.volatility == "network":
-        return 0
-    last, missing = len(plan.decisions) - 1, np.empty(0, dtype=np.intp)
-    if fits:
-        first = plan.folds[0].test.start
-        if stored is None:
-            return first
-        missing = first + np.flatnonzero(stored.iloc[first:].isna().all(axis=1).to_numpy())
-    return int(min([*missing, last]))
+    if not fits:
+        return last
+    linear = all(isinstance(fit[0], LinearForecaster) for fit in fits if fit is not None)
+    first = plan.folds[0].test.start
+    if stored is None:
+        return first if linear else 0
+    missing = first + np.flatnonzero(stored.iloc[first:].isna().all(axis=1).to_numpy())
+    if linear:
+        return int(min([*missing, last]))
+    return 0 if len(missing) else max(0, last + 1 - MEMORY)
 
 
 def _stored_scores(run: SavedRun, model: str, plan: Plan) -> pd.DataFrame | None:
