@@ -392,7 +392,9 @@ def _after(since: int, values: npt.NDArray[np.float32], filler: float) -> npt.ND
     """Values by decision, after as many rows of a filler as there are decisions before them."""
     if not since:
         return values
-    out = np.full((since + len(values), *values.shape[1:]), filler, dtype=values.dtype)
+    out = np.zeros((since + len(values), *values.shape[1:]), dtype=values.dtype)
+    if filler != 0.0:  # zeros that nobody writes take no memory
+        out[:since] = filler
     out[since:] = values
     return out
 
