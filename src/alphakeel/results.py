@@ -23,6 +23,7 @@ from alphakeel.evaluation.recommendation import Recommendation, recommend, recom
 from alphakeel.evaluation.regimes import MarketRegimes, agreement_table, lag_table, regime_table
 from alphakeel.evaluation.risk import Stress
 from alphakeel.model_factory import EQUAL_WEIGHT, LABELS, hedged, under_overlay
+from alphakeel.models.persistence import ModelState
 from alphakeel.pipeline.benchmark import RELATIVE, benchmark_label
 from alphakeel.pipeline.choices import choice_table
 from alphakeel.pipeline.combination import COLUMNS as COMBINATION_COLUMNS
@@ -85,6 +86,8 @@ class Study:
     stress : Stress
     seconds : dict of str to float
         Wall time by stage.
+    risk_networks : tuple of ModelState
+        Of each fold, where `allocation.volatility` is "network".
     """
 
     plan: Plan
@@ -95,6 +98,7 @@ class Study:
     regimes: MarketRegimes | None
     stress: Stress
     seconds: dict[str, float]
+    risk_networks: tuple[ModelState, ...] = ()
 
     @property
     def config(self) -> StudyConfig:

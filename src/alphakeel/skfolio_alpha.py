@@ -147,7 +147,8 @@ class DeepAlpha(BaseAlpha):
         panel, price = _with_price(X)
         universe = universe_mask(panel) & panel.estimation_mask
         chosen = self._chosen()
-        factors = compute_factors(panel, chosen, universe)
+        decisions = np.arange((len(price) - 1) % self.step, len(price), self.step)
+        factors = compute_factors(panel, chosen, universe, rows=decisions)
         missing = [name for name in self.factors or () if name in factors.omitted]
         if missing:
             raise DataError(f"factor {missing[0]!r} {factors.omitted[missing[0]]}")
@@ -160,7 +161,7 @@ class DeepAlpha(BaseAlpha):
             returns=returns,
             volatility=volatility,
             sample=universe,
-            decisions=np.arange((len(price) - 1) % self.step, len(price), self.step),
+            decisions=decisions,
             lag=self.lag,
             horizons=horizons,
         )

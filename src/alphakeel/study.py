@@ -34,6 +34,7 @@ from alphakeel.pipeline.fitting import (
     add_members,
     explain_models,
     fit_models,
+    fit_risk_networks,
     fold_text,
     forecast_volatility,
 )
@@ -144,7 +145,8 @@ def run_study(
         if plan.config.report.sensitivity:
             models = add_members(models, dataset, screens, plan)
     with run.stage("risk"):
-        volatility = forecast_volatility(dataset, plan)
+        networks = fit_risk_networks(dataset, plan)
+        volatility = forecast_volatility(dataset, plan, networks)
     with run.stage("trade"):
         regimes = _find_regimes(dataset, plan)
         simulator = Simulator.of(dataset, plan.config, plan.test)
@@ -152,7 +154,15 @@ def run_study(
     with run.stage("stress"):
         stressed = _stress(portfolios, dataset, plan)
     return Study(
-        plan, dataset, tuple(screens), models, portfolios, regimes, stressed, run.clock.seconds
+        plan,
+        dataset,
+        tuple(screens),
+        models,
+        portfolios,
+        regimes,
+        stressed,
+        run.clock.seconds,
+        tuple(network.state() for network in networks),
     )
 
 

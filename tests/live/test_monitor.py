@@ -5,7 +5,10 @@ from __future__ import annotations
 import datetime as dt
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -20,6 +23,8 @@ from alphakeel.live.monitor import (
     AGREES,
     CANNOT_SAY,
     DISAGREES,
+    _overlap,
+    _step,
     days_needed,
     monitor_run,
     verdict_of,
@@ -170,6 +175,14 @@ class TestMonitor:
         path.write_text("date,ticker,side,shares,price\n2020-01-01,A,hold,1,1\n")
         with pytest.raises(DataError, match="row 2: give a date, buy or sell"):
             read_fills(path)
+
+
+def test_days_between_decisions_are_those_that_there_were(saved: Saved) -> None:
+    """Two weeks of five days and three decisions a day apart are 13 days for five steps."""
+    dataset = replace(saved.study.dataset, decisions=np.array([0, 5, 10, 11, 12, 13]))
+    own: Any = SimpleNamespace(dataset=dataset)
+    assert _step(own) == 13 / 5
+    assert _overlap(own) == dataset.rows_ahead(max(dataset.horizons)) == 6
 
 
 class TestVerdict:

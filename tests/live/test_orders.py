@@ -19,6 +19,7 @@ from alphakeel.live.orders import (
     ib_basket,
     order_shares,
     read_account,
+    split_notes,
 )
 
 
@@ -124,6 +125,21 @@ class TestFiles:
         assert (dict(account.shares), account.cash) == ({"A": 1200.0}, 50.5)
         with pytest.raises(DataError, match="cannot read"):
             read_account(tmp_path / "none.csv")
+
+
+def test_a_split_of_what_is_held_is_said() -> None:
+    days = np.arange("2014-06-02", "2014-06-12", dtype="datetime64[D]")
+    adjusted = np.linspace(90.0, 95.0, 10)[:, None] * np.ones(4)
+    traded = adjusted.copy()
+    traded[:5, 0] *= 7.0  # split on the sixth day, which has no price of its own
+    traded[5, 0] = np.nan
+    traded[:3, 1] /= 10.0  # ten shares became one
+    traded[:5, 2] *= 1.05  # a large dividend
+    traded[:5, 3] *= 2.0  # not held
+    notes = split_notes(np.array([70.0, 3.0, 1.0, 0.0]), traded, adjusted, days, list("ABCD"))
+    assert notes[0].startswith("The shares of A were split 7:1 on 2014-06-08:")
+    assert "B were joined 1:10 on 2014-06-05" in notes[1]
+    assert len(notes) == 2
 
 
 def test_lots_and_notes_of_the_chinese_market(tmp_path: Path) -> None:

@@ -134,12 +134,22 @@ class TestRecommendation:
     def test_a_proven_strategy(self) -> None:
         table = self.table(0.5, (0.9, -0.1, 1.9), (0.4, 0.1, 0.7), (0.3, 0.2, 0.4))
         assert recommend(table).strategy == "Strategy 3"
-        assert "allows for 3 strategies" in recommend(table).reason
+        told = "it had a Sharpe ratio of 0.80, and Equal weight 0.50"
+        assert told in recommend(table).reason
+        assert "0.20 to 0.40 at 95% confidence, allowing for 3 strat" in recommend(table).reason
 
     def test_the_benchmark_without_proof(self) -> None:
         own = recommend(self.table(0.5, (0.9, -0.1, 1.9)))
         assert own.strategy == "Equal weight"
-        assert "Strategy 1 came out best, +0.90 [-0.10, 1.90]" in own.reason
+        assert "Strategy 1 came out best, but that may well be luck" in own.reason
+        assert "anything from -0.10 to 1.90" in own.reason
+
+    def test_the_benchmark_where_nothing_was_better(self) -> None:
+        own = recommend(self.table(0.5, (-0.2, -1.0, 0.6), (-0.1, -0.8, 0.6)))
+        assert own.strategy == "Equal weight"
+        assert "no strategy came out better. The nearest, Strategy 2, had" in own.reason
 
     def test_nothing_where_the_benchmark_lost(self) -> None:
-        assert recommend(self.table(-0.1, (0.9, 0.1, 1.9))).strategy == NOTHING
+        own = recommend(self.table(-0.1, (0.9, 0.1, 1.9)))
+        assert own.strategy == NOTHING
+        assert own.reason.endswith("Strategy 1 came out best, at 0.80.")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,10 +20,12 @@ from alphakeel.errors import AlphakeelError, ConfigError, DataError
 from alphakeel.live.decision import decide, live_folder
 from alphakeel.live.replay import later_fits, plan_of, refit, replay, same_past
 from alphakeel.model_factory import under_overlay
+from alphakeel.models.risk_network import RiskForecaster
 from alphakeel.pipeline.fitting import forecast_volatility
 from alphakeel.pipeline.simulator import Simulator
 from alphakeel.pipeline.strategies import compute_weights, trade_weights
 from alphakeel.results import Study
+from alphakeel.stats.drawdown_control import window_drawdown
 from alphakeel.storage.runs import save_run, write_checksums
 from alphakeel.storage.saved_runs import open_run
 from alphakeel.study import run_study
@@ -114,6 +118,46 @@ class TestProperty:
             own.portfolio.targets, targets[label][: row + 1], f"{label} {day}"
         )
 
+    @pytest.mark.parametrize("label", ["Linear", "Equal weight + overlay"])
+    def test_factors_of_recent_days_are_enough(self, saved: Saved, label: str) -> None:
+        """Where the run has the scores, only the days that the last ones read are gone through."""
+        for day in saved.study.dates[saved.study.test][[0, 37, -61, -1]]:
+            live, cut = plan_of(saved.run, saved.panel, day)
+            whole = replay(saved.run, live, cut, label, same=True)
+            own = replay(saved.run, live, cut, label, same=True, recent=True)
+            assert own.since == len(live.plan.decisions) - 1
+            np.testing.assert_array_equal(own.portfolio.targets, whole.portfolio.targets)
+            last = slice(own.since, None)
+            for name in whole.factors:
+                (k,), (j,) = (x.dataset.columns([name]) for x in (own, whole))
+                np.testing.assert_array_equal(
+                    own.dataset.features[last, :, k], whole.dataset.features[last, :, j]
+                )
+
+    def test_a_network_whose_scores_are_known_is_explained_alike(
+        self, saved: Saved, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        decision = decide(saved.run, saved.panel, strategy="lstm")
+        monkeypatch.setattr("alphakeel.live.replay._first_needed", lambda *_: 0)
+        whole = decide(saved.run, saved.panel, strategy="lstm")
+        assert decision.to_dict() == whole.to_dict()
+        assert (decision.targets["for_1"] != "").any()
+
+    def test_scores_after_the_run_hang_on_no_earlier_row(
+        self, saved: Saved, tmp_path: Path
+    ) -> None:
+        early = saved.until(saved.decision_days[-8])
+        config = saved.study.config
+        walk = replace(config.walk_forward, test_end=None)
+        short = run_study(early, replace(config, models=("linear",), walk_forward=walk), name="s")
+        run = open_run(save_run(short, tmp_path))
+        live, cut = plan_of(run, saved.panel)
+        whole = replay(run, live, cut, "Linear", same=True)
+        own = replay(run, live, cut, "Linear", same=True, recent=True)
+        assert own.since == len(live.plan.decisions) - 7
+        np.testing.assert_array_equal(own.scores, whole.scores)
+        np.testing.assert_array_equal(own.portfolio.targets, whole.portfolio.targets)
+
     def test_data_that_end_there_give_the_same(self, saved: Saved) -> None:
         for day in saved.decision_days[[4, 11, -3]]:
             for label in labels_of(saved.study):
@@ -167,6 +211,13 @@ class TestProperty:
         assert {path.name: path.stat().st_mtime_ns for path in extra.iterdir()} == made
 
 
+def test_a_linear_model_is_decided_without_torch() -> None:
+    """It takes longer to import than a decision."""
+    told = "import sys, alphakeel.live.decision, alphakeel.data.loading; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", told], capture_output=True, text=True, check=True)
+    assert not {"torch", "skfolio.optimization", "lightgbm"} & set(done.stdout.split())
+
+
 class TestDecision:
     def test_the_recommended_strategy_and_why(self, saved: Saved) -> None:
         recommended = saved.study.recommendation()
@@ -215,6 +266,26 @@ class TestDecision:
         assert (limits["before"] == 0.0).all()
         assert limits.loc["largest weight", "after"] <= limits.loc["largest weight", "allowed"]
         assert limits.loc["longs plus shorts over wealth", "after"] <= 1.0
+
+    @pytest.mark.parametrize("label", ["LSTM with limits", "LSTM with limits + overlay"])
+    def test_limits_of_a_network_under_limits(self, saved: Saved, label: str) -> None:
+        decision = decide(saved.run, saved.panel, cash=1e7, strategy=label)
+        limits = decision.limits.set_index("limit")
+        section = saved.study.config.limits
+        forecast = limits.loc["volatility a year (the network's)"]
+        assert forecast["allowed"] == section.volatility
+        factor = saved.run.fit("lstm_limited", len(saved.run.folds) - 1).safety_factors_
+        assert forecast["before"] == 0.0
+        assert forecast["after"] >= decision.risk["volatility"] * 0.5
+        if label == "LSTM with limits" and decision.new:
+            assert forecast["after"] <= 1.02 * section.volatility
+        named = {"volatility", "var_95", "cvar_95", "max_drawdown"} & set(factor)
+        own = [name for name in limits.index if name.endswith("(the network's)")]
+        assert len(own) == sum(getattr(section, name) is not None for name in named)
+        fallen = saved.study.every_ledger()[label].net_returns
+        assert limits.loc["drawdown in 252 days (the network's)", "after"] == pytest.approx(
+            window_drawdown(fallen)[-1]
+        )
 
     def test_reasons_of_the_linear_model_are_coefficient_times_rank(self, saved: Saved) -> None:
         decision = decide(saved.run, saved.panel, strategy="linear")
@@ -452,6 +523,7 @@ def test_a_panel_is_not_changed(saved: Saved) -> None:
         },
         {
             "allocation": {"volatility": "network", "neutral": "beta"},
+            "costs": {"cash_rate": 0.03},
             "overlay": {"max_exposure": 1.2, "brake_start": 0.01, "brake_full": 0.05},
         },
         {
@@ -471,8 +543,11 @@ def test_a_panel_is_not_changed(saved: Saved) -> None:
         "against market values, hedged",
     ],
 )
-def test_other_settings_are_replayed_as_well(tmp_path: Path, sections: dict[str, dict]) -> None:
+def test_other_settings_are_replayed_as_well(
+    tmp_path: Path, sections: dict[str, dict], monkeypatch: pytest.MonkeyPatch
+) -> None:
     saved = save_small(tmp_path, "linear", **sections)
+    monkeypatch.setattr(RiskForecaster, "fit", None)  # today loads every fit
     days = saved.study.dates[saved.study.test][[60, -2]]
     labels = ["Linear", under_overlay("Linear")]
     if "benchmarks" in sections["allocation"]:

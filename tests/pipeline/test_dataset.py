@@ -68,10 +68,11 @@ class TestPrepared:
         with pytest.raises(FrozenInstanceError):
             dataset.lag = 2  # type: ignore[misc]
 
-    def test_a_study_is_eight_values(self) -> None:
+    def test_a_study_is_nine_values(self) -> None:
         names = [field.name for field in fields(Study)]
         assert names == [
-            "plan", "dataset", "screens", "models", "portfolios", "regimes", "stress", "seconds"
+            "plan", "dataset", "screens", "models", "portfolios", "regimes", "stress", "seconds",
+            "risk_networks",
         ]  # fmt: skip
 
     def test_an_empty_sample_is_refused(self, panel: AssetPanel) -> None:

@@ -79,30 +79,39 @@ def test_one_decision_by_hand() -> None:
         assert twice.exposure[0] == pytest.approx(min(1.0, allowed[name] / 2.0), rel=1e-12)
 
 
-def test_wealth_is_that_of_the_held_stocks() -> None:
+@pytest.mark.parametrize("rate", [0.0, 2e-4])
+def test_wealth_is_that_of_the_held_stocks_and_of_cash(rate: float) -> None:
     returns = turbulent(1)
     shares, rows = decided(returns)
-    path = limit_exposure(shares, returns, rows, limits={"volatility": 0.1}, lag=2)
+    shares *= np.where(np.arange(len(shares)) % 3, 1.0, 0.8)[:, None]  # some of it in cash
+    earns = rate * np.linspace(0.5, 1.5, len(returns))
+    terms = {"limits": {"volatility": 0.1, "max_drawdown": 0.12}, "lag": 2}
+    path = limit_exposure(shares, returns, rows, riskless=earns if rate else None, **terms)
     value = [1.0]
     for t, row in enumerate(rows):
         last = rows[t + 1] + 2 if t + 1 < len(rows) else len(returns) - 1
         stocks = value[-1] * path.exposure[t] * shares[t]
         cash = value[-1] - stocks.sum()
         for day in range(row + 3, min(last, len(returns) - 1) + 1):
-            stocks = stocks * (1.0 + returns[day])
+            stocks, cash = stocks * (1.0 + returns[day]), cash * (1.0 + earns[day])
             value.append(cash + stocks.sum())
     np.testing.assert_allclose(path.wealth, value, rtol=1e-10)
+    nothing = limit_exposure(shares, returns, rows, riskless=np.zeros(len(returns)), **terms)
+    without = limit_exposure(shares, returns, rows, **terms)
+    np.testing.assert_array_equal(nothing.exposure, without.exposure)
+    assert np.array_equal(path.exposure, without.exposure) == (rate == 0.0)
 
 
 @pytest.mark.parametrize("step", [1, 5, 21])
 def test_no_decision_knows_what_comes_after_its_day(step: int) -> None:
     returns = turbulent(2, 900)
     shares, rows = decided(returns, step)
-    before = limit_exposure(shares, returns, rows, limits=LIMITS).exposure
+    earns = np.random.default_rng(3).uniform(0.0, 1e-3, len(returns))
+    before = limit_exposure(shares, returns, rows, limits=LIMITS, riskless=earns).exposure
     for t in (3, len(rows) // 2):
-        after = limit_exposure(
-            shares, noise_after(returns, int(rows[t]), sigma=0.1), rows, limits=LIMITS
-        ).exposure
+        changed = noise_after(returns, int(rows[t]), sigma=0.1)
+        later = np.where(np.arange(len(earns)) > rows[t], 2.0 * earns, earns)
+        after = limit_exposure(shares, changed, rows, limits=LIMITS, riskless=later).exposure
         np.testing.assert_array_equal(after[: t + 1], before[: t + 1])
         assert not np.array_equal(after, before)
 

@@ -23,7 +23,7 @@ from alphakeel.errors import ConfigError, DataError, NotFittedError
 from alphakeel.models.ensemble import Ensemble
 from alphakeel.models.linear import LinearForecaster
 from alphakeel.models.persistence import Persistent, fingerprint, pack, unpack
-from alphakeel.models.restore import KNOWN, restore
+from alphakeel.models.restore import KNOWN, class_of, restore
 from alphakeel.models.risk_network import RiskForecaster
 from alphakeel.models.sequence import AttentionForecaster, CNNLSTMForecaster, LSTMForecaster
 from alphakeel.storage.saved_models import load_model, read_card, save_model
@@ -76,7 +76,7 @@ def predict(model: Any, sample: dict[str, Any]) -> np.ndarray:
 
 
 RISK = {"HARForecaster", "RiskForecaster"}
-SCORERS = [cls for cls in KNOWN if cls.__name__ not in RISK]
+SCORERS = [class_of(name) for name in KNOWN if name not in RISK]
 
 
 def values(forecast: Any) -> np.ndarray:
@@ -88,7 +88,7 @@ def values(forecast: Any) -> np.ndarray:
 
 class TestRoundTrip:
     def test_every_estimator_of_the_package_is_known(self) -> None:
-        assert {cls.__name__ for cls in all_classes()} == {cls.__name__ for cls in KNOWN}
+        assert {cls.__name__ for cls in all_classes()} == set(KNOWN)
 
     @pytest.mark.parametrize("cls", SCORERS, ids=lambda cls: cls.__name__)
     def test_a_loaded_model_predicts_the_same_bits(
@@ -116,7 +116,7 @@ class TestRoundTrip:
 
     @pytest.mark.parametrize("name", sorted(RISK))
     def test_a_loaded_risk_model_too(self, name: str, tmp_path: Path) -> None:
-        cls = next(cls for cls in KNOWN if cls.__name__ == name)
+        cls = class_of(name)
         daily = np.random.default_rng(0).normal(0.0, 0.01, (400, 10))
         decisions = np.arange(100, 400, 5)
         model = small(cls).fit(daily, decisions=decisions)
@@ -192,7 +192,7 @@ def says_the_same(changed: bytes, whole: bytes) -> bool:
         return False
 
 
-NETWORKS = [cls for cls in KNOWN if issubclass(cls, Ensemble)]
+NETWORKS = [cls for cls in map(class_of, KNOWN) if issubclass(cls, Ensemble)]
 
 
 @pytest.fixture(scope="module")

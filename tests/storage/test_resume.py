@@ -34,7 +34,7 @@ from alphakeel.data.simulation import simulate_market
 from alphakeel.errors import DataError, ResumeWarning
 from alphakeel.models import persistence
 from alphakeel.models.persistence import Checkpoint, ModelState, Resumable, Slot, pack
-from alphakeel.models.restore import KNOWN
+from alphakeel.models.restore import KNOWN, class_of
 from alphakeel.models.risk_network import RiskForecaster
 from alphakeel.models.sequence import LSTMForecaster, SequenceForecaster
 from alphakeel.pipeline.checkpoints import study_key
@@ -103,7 +103,7 @@ def fit(model: Any, sample: dict[str, np.ndarray], store: Any = None) -> ModelSt
     return model.fit(**{name: x for name, x in sample.items() if name in takes}).state()
 
 
-NETWORKS = [cls for cls in KNOWN if issubclass(cls, SequenceForecaster)]
+NETWORKS = [cls for cls in map(class_of, KNOWN) if issubclass(cls, SequenceForecaster)]
 
 
 @pytest.mark.usefixtures("every_snapshot")

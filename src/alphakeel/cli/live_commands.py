@@ -281,7 +281,6 @@ def daily(
                     _refuse_old(state, as_of, max_age)
                     done = f"Nothing new since {state['day']}. {state['sentence']}"
                 else:
-                    _check(source)
                     panel = load_newer(opened, data)
                     _age(panel, as_of, max_age)
                     state = _do(opened, panel, folder, options | {"holdings": holdings})
@@ -318,31 +317,14 @@ def _refuse_old(state: dict[str, Any], as_of: str | None, max_age: int) -> None:
         )
 
 
-def _check(source: str) -> None:
-    """Refuse data that `alphakeel check` refuses; bundled ones are known to be right."""
-    from alphakeel.data.bundled import BUNDLED
-    from alphakeel.data.loading import inspect_path
-
-    if source in BUNDLED:
-        return
-    problems = inspect_path(source).problems
-    if problems:
-        first = problems[0]
-        where = " ".join(str(cell) for cell in (first.ticker, first.date, first.field) if cell)
-        raise DataError(
-            f"{source}: {len(problems)} problems, the first: {where} {first.message} "
-            "`alphakeel check` lists them."
-        )
-
-
 def _do(run: SavedRun, panel: Any, folder: Path, options: dict[str, Any]) -> dict[str, Any]:
     """Decide, write, monitor, and put all of it on one page."""
-    from alphakeel.live.decision import decide
+    from alphakeel.live.decision import decide_and_replay
     from alphakeel.live.monitor import monitor_run
     from alphakeel.report.plain_page import daily_page
     from alphakeel.storage.checkpoints import write_atomically
 
-    decision = decide(
+    decision, own = decide_and_replay(
         run,
         panel,
         options["holdings"],
@@ -353,12 +335,13 @@ def _do(run: SavedRun, panel: Any, folder: Path, options: dict[str, Any]) -> dic
         keep_cash=options["keep_cash"],
         fractional=options["fractional"],
         refit_now=options["refit"],
+        recent=False,
     )
     write_decision(decision, folder)
     difference = record(run, decision)
     if difference:
         typer.echo(f"warning: {difference}", err=True)
-    result = monitor_run(run, panel, strategy=decision.strategy, day=options["as_of"])
+    result = monitor_run(run, panel, strategy=decision.strategy, day=options["as_of"], own=own)
     page = folder / f"{decision.day}.html"
     write_atomically(page, daily_page(decision, result).encode(), durable=True)
     write_atomically(folder / "index.html", page.read_bytes(), durable=True)

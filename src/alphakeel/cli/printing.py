@@ -84,7 +84,7 @@ def next_steps(folder: Path) -> tuple[tuple[str, str], ...]:
     name = str(folder)
     return (
         (f"alphakeel today {name}", "what to hold tomorrow"),
-        ("alphakeel audit", "whether the study looks ahead; give it the same --data and --config"),
+        (f"alphakeel audit --config {folder / 'study.toml'}", "whether the study looks ahead"),
         (f"alphakeel monitor {name}", "later: whether reality agrees with the backtest"),
     )
 

@@ -384,9 +384,12 @@ def as_series(column: Any) -> pd.Series:
 
 def _labels(column: Any) -> pd.Series:
     """Text as it stands, trimmed, missing where empty."""
-    series = as_series(column)
-    text = series.astype(object).map(lambda value: str(value).strip(), na_action="ignore")
-    return text.where(text != "", None).astype("category")
+    codes, distinct = pd.factorize(as_series(column))
+    texts = [str(value).strip() for value in pd.Index(distinct).astype(object)]
+    names = sorted({text for text in texts if text})
+    places = {text: place for place, text in enumerate(names)}
+    code_of = np.array([*(places.get(text, -1) for text in texts), -1])  # the last: missing
+    return pd.Series(pd.Categorical.from_codes(code_of[codes], pd.Index(names, dtype=object)))
 
 
 def _daily(table: Table, column: str) -> tuple[NDArray[np.datetime64], list[tuple[int, str]]]:

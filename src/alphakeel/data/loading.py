@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 from numpy.typing import NDArray
 from skfolio.containers import AssetPanel
 
@@ -223,7 +224,10 @@ def read_panel(
     # Dates on which nobody in this universe traded say nothing about it.
     grid = without_empty(grid, [], least=1)
     check_counts(grid, 2, 2, Path(path).name)
-    return assemble(grid, source=Path(path).name), tuple(reading.cautions)
+    panel = assemble(grid, source=Path(path).name)
+    # What Arrow has read and keeps for its next table may be more than the panel.
+    pa.default_memory_pool().release_unused()
+    return panel, tuple(reading.cautions)
 
 
 def inspect_path(path: str | Path, *, market: str | None = None) -> DataReport:

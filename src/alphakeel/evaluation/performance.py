@@ -11,18 +11,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
 from alphakeel.backtest.ledger import Ledger
-from alphakeel.models.importance import Drivers
 from alphakeel.stats import bootstrap, newey_west
 from alphakeel.stats import performance as metrics
 from alphakeel.stats.sharpe import SharpeEstimate, sharpe_differences, sharpe_intervals
 from alphakeel.stats.var_intervals import value_at_risk_changes, value_at_risk_intervals
+
+if TYPE_CHECKING:
+    from alphakeel.models.importance import Drivers  # which imports torch
 
 __all__ = [
     "DominantDay",

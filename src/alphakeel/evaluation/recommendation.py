@@ -124,32 +124,41 @@ def recommend(table: pd.DataFrame) -> Recommendation:
     """
     benchmark, others = str(table.index[0]), table.iloc[1:]
     own = table.iloc[0]
+    compared = others[np.isfinite(others["difference"])]
+    sure = f"{own['level']:.0%}"
     if not own["sharpe"] > 0.0:
-        return Recommendation(
-            NOTHING,
-            f"hold nothing: the Sharpe ratio of {benchmark} is {own['sharpe']:.2f} "
-            f"[{own['sharpe_low']:.2f}, {own['sharpe_high']:.2f}], not above zero, and no strategy "
-            "is a reason to hold stocks that have not paid.",
+        reason = (
+            f"hold nothing: {benchmark} had a Sharpe ratio of {own['sharpe']:.2f}, with {sure} "
+            f"confidence between {own['sharpe_low']:.2f} and {own['sharpe_high']:.2f}; these "
+            "stocks have not paid, and no strategy is a reason to hold them"
         )
-    proven = others[others["difference_low"] > 0.0]
+        if len(compared) and compared["sharpe"].max() > own["sharpe"]:
+            best = compared["sharpe"].idxmax()
+            reason += f". {best} came out best, at {compared['sharpe'].max():.2f}"
+        return Recommendation(NOTHING, f"{reason}.")
+    if not len(compared):
+        return Recommendation(benchmark, f"hold {benchmark}: there is nothing to compare it with.")
+    proven = compared[compared["difference_low"] > 0.0]
+    chosen = proven["difference_low"] if len(proven) else compared["difference"]
+    name = str(chosen.idxmax())
+    best = compared.loc[name]
+    ratios = f"a Sharpe ratio of {best['sharpe']:.2f}, and {benchmark} {own['sharpe']:.2f}"
+    reach = f"{best['difference_low']:.2f} to {best['difference_high']:.2f}"
+    allowed = f"{sure} confidence, allowing for {len(others)} strategies compared"
     if len(proven):
-        name = str(proven["difference_low"].idxmax())
-        best = proven.loc[name]
         return Recommendation(
             name,
-            f"hold {name}: its Sharpe ratio exceeds that of {benchmark} by "
-            f"{best['difference']:.2f} [{best['difference_low']:.2f}, "
-            f"{best['difference_high']:.2f}], above zero at a level that allows for "
-            f"{len(others)} strategies compared.",
+            f"hold {name}: it had {ratios}; the difference is surely above zero, {reach} at "
+            f"{allowed}.",
         )
-    if not len(others) or not np.isfinite(others["difference"]).any():
-        return Recommendation(benchmark, f"hold {benchmark}: there is nothing to compare it with.")
-    name = str(others["difference"].idxmax())
-    best = others.loc[name]
+    if best["difference"] <= 0.0:
+        return Recommendation(
+            benchmark,
+            f"hold {benchmark}: no strategy came out better. The nearest, {name}, had {ratios}; "
+            f"the difference may be anything from {reach} ({allowed}).",
+        )
     return Recommendation(
         benchmark,
-        f"hold {benchmark}: {name} came out best, {best['difference']:+.2f} "
-        f"[{best['difference_low']:.2f}, {best['difference_high']:.2f}] of Sharpe ratio against "
-        f"it, and that interval, which allows for {len(others)} strategies compared, includes "
-        "zero.",
+        f"hold {benchmark}: {name} came out best, but that may well be luck. It had {ratios}, and "
+        f"the true difference may be anything from {reach} ({allowed}).",
     )

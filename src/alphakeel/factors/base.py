@@ -11,7 +11,7 @@ are in `factors.targets` alone.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -81,7 +81,8 @@ class FactorSet:
     Attributes
     ----------
     values : float32 ndarray of shape (n_dates, n_assets, n_factors)
-        Raw values in each factor's own unit; NaN where unknown and where the stock is not listed.
+        Raw values in each factor's own unit, on the dates that were asked for; NaN where unknown
+        and where the stock is not listed.
     market : float32 ndarray of shape (n_dates, n_market_series)
         Market-wide series; NaN where unknown.
     names, families : tuple of str
@@ -105,9 +106,17 @@ class FactorSet:
     notes: tuple[str, ...]
     lookback: int
 
+    def at(self, rows: NDArray[np.intp]) -> FactorSet:
+        """The values on some of its dates."""
+        return replace(self, values=self.values[rows], market=self.market[rows])
+
 
 def compute_factors(
-    panel: Any, factors: Sequence[Factor] | None = None, eligible: Array | None = None
+    panel: Any,
+    factors: Sequence[Factor] | None = None,
+    eligible: Array | None = None,
+    *,
+    rows: NDArray[np.intp] | None = None,
 ) -> FactorSet:
     """Compute factors for every stock and date of a panel.
 
@@ -121,6 +130,8 @@ def compute_factors(
         Stocks that make up cross-sectional aggregates (industry returns, the equal-weight market,
         breadth, ...); by default the members among the active stocks. Values are computed for
         every active stock, eligible or not: a model may want a stock's past from before it joined.
+    rows : ndarray of int, optional
+        The dates whose values are wanted, all by default: the memory that they take is less.
 
     Returns
     -------
@@ -160,8 +171,9 @@ def compute_factors(
     # Noise in one stock (a price of 1e30, a zero divisor) is that stock's NaN, not a warning.
     with np.errstate(all="ignore"):
         table = cross_section(blocks, index, blocks.n_sectors)
-        series = [_finite(f.func(table)) for f in market]
-        values = _stock_values(blocks, table, stock)
+        kept = slice(None) if rows is None else rows
+        series = [_finite(f.func(table)[kept]) for f in market]
+        values = _stock_values(blocks, table, stock, kept)
     return FactorSet(
         values=values,
         market=np.stack(series, axis=1) if series else np.empty((len(values), 0), np.float32),
@@ -263,26 +275,29 @@ class _Blocks:
 
 
 def _stock_values(
-    blocks: _Blocks, table: CrossSection, factors: Sequence[Factor]
+    blocks: _Blocks,
+    table: CrossSection,
+    factors: Sequence[Factor],
+    rows: slice | NDArray[np.intp],
 ) -> NDArray[np.float32]:
-    """Values of the stock-wide factors, (n_dates, n_assets, n_factors)."""
-    n_dates, n_assets = blocks.active.shape
-    values = np.empty((n_dates, n_assets, len(factors)), dtype=np.float32)
-    for block in column_blocks(n_assets):
+    """Values of the stock-wide factors, (n_rows, n_assets, n_factors)."""
+    active = blocks.active[rows]
+    values = np.empty((*active.shape, len(factors)), dtype=np.float32)
+    for block in column_blocks(active.shape[1]):
         arrays = blocks.arrays(block, table)
-        unlisted = ~blocks.active[:, block]
+        unlisted = ~active[:, block]
         # Factors are gathered one after the other and turned to (dates, assets, factors) together:
         # writing each straight to its stride in `values` costs six times as much.
         stage = np.empty((len(factors), *unlisted.shape), dtype=np.float32)
         for k, factor in enumerate(factors):
             if not factor.whole:
-                stage[k] = _finite(factor.func(arrays))
+                stage[k] = _finite(factor.func(arrays)[rows])
                 np.copyto(stage[k], np.nan, where=unlisted)
         values[:, block] = np.moveaxis(stage, 0, 2)
     for k, factor in enumerate(factors):
         if factor.whole:
-            own = _finite(factor.func(blocks.arrays(slice(None), table)))
-            values[:, :, k] = np.where(blocks.active, own, np.nan)
+            own = _finite(factor.func(blocks.arrays(slice(None), table))[rows])
+            values[:, :, k] = np.where(active, own, np.nan)
     return values
 
 

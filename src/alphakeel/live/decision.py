@@ -22,7 +22,14 @@ from alphakeel.config import COMBINED
 from alphakeel.errors import ConfigError, DataError
 from alphakeel.evaluation.recommendation import NOTHING
 from alphakeel.live.explanation import limits_table, reasons_of, volatility_of
-from alphakeel.live.orders import Account, OrderTerms, order_shares, read_account, shares_of
+from alphakeel.live.orders import (
+    Account,
+    OrderTerms,
+    order_shares,
+    read_account,
+    shares_of,
+    split_notes,
+)
 from alphakeel.live.replay import Replay, later_fits, plan_of, refit, replay, same_past
 from alphakeel.model_factory import EQUAL_WEIGHT
 from alphakeel.pipeline.strategies import hedge
@@ -30,13 +37,15 @@ from alphakeel.risk.stress import drawdown_fan
 from alphakeel.risk.value_at_risk import scenario_var
 from alphakeel.storage.saved_runs import SavedRun, open_run
 
-__all__ = ["DailyDecision", "decide", "live_folder"]
+__all__ = ["DailyDecision", "decide", "decide_and_replay", "live_folder"]
 
 Floats = npt.NDArray[np.float64]
 
 # Share of next years whose drawdown stays under the one that is named.
 DRAWDOWN_LEVEL = 0.95
 YEAR = 252
+# Days in which a split of what is held is said: holdings may have been written down before it.
+SPLIT_DAYS = 21
 ADJUSTED_ONLY = (
     "The data have adjusted prices only: shares are counted at the last of them, the price that is "
     "traded if nothing was adjusted since."
@@ -211,6 +220,39 @@ def decide(
     >>> decision.strategy, len(decision.orders) > 0, str(decision.day) == str(study.dates[-1])
     ('Linear', True, True)
     """
+    return decide_and_replay(
+        run,
+        panel,
+        holdings,
+        cash=cash,
+        strategy=strategy,
+        day=day,
+        min_trade=min_trade,
+        keep_cash=keep_cash,
+        fractional=fractional,
+        refit_now=refit_now,
+        recent=True,
+    )[0]
+
+
+def decide_and_replay(
+    run: SavedRun | str | Path,
+    panel: AssetPanel,
+    holdings: Account | Mapping[str, float] | str | Path | None,
+    *,
+    cash: float | None,
+    strategy: str | None,
+    day: np.datetime64 | str | None,
+    min_trade: float,
+    keep_cash: float,
+    fractional: bool,
+    refit_now: bool,
+    recent: bool,
+) -> tuple[DailyDecision, Replay]:
+    """As `decide`, with the replay that it rests on; without `recent` a monitor can go on from it.
+
+    Nothing is asked of the replay of cash.
+    """
     opened = run if isinstance(run, SavedRun) else _opened(run)
     if strategy is None:
         recommended = opened.recommendation()
@@ -221,7 +263,7 @@ def decide(
         label, reason = opened.label_of(strategy), "you chose it."
     account = _account(holdings, cash)
     same = same_past(opened, panel)
-    own = _replayed(opened, panel, label, day, refit_now=refit_now, same=same)
+    own = _replayed(opened, panel, label, day, refit_now=refit_now, same=same, recent=recent)
     terms = OrderTerms(
         lot=CN_LOT if own.config.costs.preset == "cn" else 1,
         fractional=fractional,
@@ -230,7 +272,7 @@ def decide(
         borrow=0.0 if own.portfolio.margin.short else own.portfolio.margin.max_gross - 1.0,
         short=own.portfolio.margin.short,
     )
-    return _decision(own, label, reason, account, terms, same=same)
+    return _decision(own, label, reason, account, terms, same=same), own
 
 
 def live_folder(run: SavedRun) -> Path:
@@ -272,6 +314,7 @@ def _replayed(
     *,
     refit_now: bool,
     same: bool,
+    recent: bool,
 ) -> Replay:
     """The strategy, traded to the day; cash is equal weight of which nothing is held."""
     until = None if day is None else np.datetime64(str(day), "D")
@@ -282,7 +325,10 @@ def _replayed(
     if refit_now and live.due and extra:
         refit(live, cut, extra)
         live, cut = plan_of(run, panel, until, extra)
-    return replay(run, live, cut, held, extra, same=same)
+    own = replay(run, live, cut, held, extra, same=same, recent=recent)
+    if recent and _in_force(own)[1] != live.plan.decisions[-1]:  # an older one is to be explained
+        own = replay(run, live, cut, held, extra, same=same)
+    return own
 
 
 def _decision(
@@ -308,6 +354,11 @@ def _decision(
             warnings = (*warnings, "No cash was given: orders are made as if there were none.")
         if "close" not in dataset.panel.fields:
             warnings = (*warnings, ADJUSTED_ONLY)
+        else:
+            days = slice(-SPLIT_DAYS - 1, None)
+            panel, dates = dataset.panel, dataset.dates[days]
+            prices = (panel["close"][days], panel["adj_close"][days])
+            warnings = (*warnings, *split_notes(shares, *prices, dates, assets))
     explained = label != NOTHING and own.model is not None
     scores = {} if own.scores is None or not explained else _scores(own.scores[at], assets)
     overlays = own.traded.overlay.exposure

@@ -9,12 +9,13 @@ import numpy.typing as npt
 import pandas as pd
 
 from alphakeel.evaluation.recommendation import NOTHING
-from alphakeel.live.replay import Replay
-from alphakeel.model_factory import EQUAL_WEIGHT, under_overlay
-from alphakeel.models.attribution import attribute
+from alphakeel.live.replay import MEMORY, Replay
+from alphakeel.model_factory import EQUAL_WEIGHT, LIMITED, under_overlay
 from alphakeel.models.linear import LinearForecaster
+from alphakeel.portfolio.exposure import composition_risk
 from alphakeel.risk.value_at_risk import scenario_var
 from alphakeel.risk.volatility import ex_ante_volatility
+from alphakeel.stats.drawdown_control import window_drawdown
 
 __all__ = ["limits_table", "reasons_of", "volatility_of"]
 
@@ -22,10 +23,17 @@ Floats = npt.NDArray[np.float64]
 
 # Stocks that are explained, those of the largest weight; the others are small.
 MOST_EXPLAINED = 100
-# Lags and points of the integral, as a study explains its models; rows that warm a network up.
-LAGS, POINTS, MEMORY = 26, 8, 104
+# Lags and points of the integral, as a study explains its models.
+LAGS, POINTS = 26, 8
 YEAR, HALFLIFE = 252, 20.0
 OPTIMISED = ("mean_variance", "mean_cvar", "enhanced_index")
+# Limits of section [limits], in words.
+OWN_LIMITS = {
+    "volatility": "volatility a year",
+    "var_95": "VaR 95 % of a day",
+    "cvar_95": "CVaR 95 % of a day",
+    "max_drawdown": "drawdown in 252 days",
+}
 
 
 def reasons_of(
@@ -62,6 +70,8 @@ def _contributions(own: Replay, at: int, columns: npt.NDArray[np.intp]) -> Float
         ranks = dataset.features[at, columns][:, chosen].astype(np.float64)
         return np.asarray(ranks * model.coef_)
     assert model is not None  # noqa: S101  (asked only of strategies with a model)
+    from alphakeel.models.attribution import attribute  # needs torch, which is slow to import
+
     first = max(0, at + 1 - MEMORY)
     rows = slice(first, at + 1)
     split = attribute(
@@ -119,7 +129,34 @@ def limits_table(own: Replay, before: Floats, after: Floats, label: str) -> pd.D
     if own.model is not None and alloc.method in OPTIMISED and alloc.turnover_limit is not None:
         traded = float(np.abs(after - before).sum())
         rows.append(("bought plus sold over wealth", alloc.turnover_limit, 0.0, traded))
+    if own.model in LIMITED:
+        rows += _own_limits(own, before, after)
     return pd.DataFrame(rows, columns=columns)
+
+
+def _own_limits(own: Replay, before: Floats, after: Floats) -> list[tuple[Any, ...]]:
+    """The limits of a network that allocates under them, with the forecasts that it goes by.
+
+    A forecast is multiplied by the safety factor of the fit; the drawdown is that of the backtest's
+    portfolio, since its highest wealth of the last year.
+    """
+    limits, model = own.config.limits, own.forecaster
+    returns = own.dataset.returns
+    at = np.array([len(returns) - 1])
+    factors: dict[str, float] = getattr(model, "safety_factors_", {})
+    found = []
+    for weights in (before, after):
+        risk = composition_risk(weights[None], returns, at)
+        forecast = {"volatility": risk.volatility[0] * YEAR**0.5}
+        forecast |= {"var_95": risk.var[0], "cvar_95": risk.cvar[0]}
+        known = {name: x * factors.get(name, 1.0) for name, x in forecast.items()}
+        held = known if weights.any() else dict.fromkeys(known, 0.0)
+        found.append(held | {"max_drawdown": window_drawdown(own.portfolio.ledger.net_returns)[-1]})
+    return [
+        (f"{text} (the network's)", float(allowed), *(float(one[name]) for one in found))
+        for name, text in OWN_LIMITS.items()
+        if (allowed := getattr(limits, name)) is not None
+    ]
 
 
 def _uses(own: Replay, weights: Floats) -> dict[str, float]:

@@ -108,6 +108,7 @@ def monitor_run(
     strategy: str | None = None,
     fills: str | Path | None = None,
     day: np.datetime64 | str | None = None,
+    own: Replay | None = None,
 ) -> Monitor:
     """Hold the journal of a run against its backtest.
 
@@ -122,6 +123,8 @@ def monitor_run(
         CSV of what was traded: date, ticker, side, shares, price.
     day : date, optional
         Look no further than this day, in the data and in the journal.
+    own : Replay, optional
+        Of this strategy to this day, with the factors of every decision; made if it is not given.
 
     Raises
     ------
@@ -141,10 +144,11 @@ def monitor_run(
         )
     if label == NOTHING:
         return _of_nothing(opened, entries)
-    model = opened.model_of(label)
-    extra = later_fits(opened, model, live_folder(opened) / "models")
-    live, cut = plan_of(opened, panel, until, extra)
-    own = replay(opened, live, cut, label, extra, same=same_past(opened, panel))
+    if own is None:
+        model = opened.model_of(label)
+        extra = later_fits(opened, model, live_folder(opened) / "models")
+        live, cut = plan_of(opened, panel, until, extra)
+        own = replay(opened, live, cut, label, extra, same=same_past(opened, panel))
     _refuse_unknown(entries, own)
     return _monitor(own, entries, None if fills is None else read_fills(fills))
 
@@ -336,12 +340,12 @@ def _ic_series(own: Replay, day: np.datetime64) -> Floats:
 
 def _overlap(own: Replay) -> int:
     """Decisions by which two labels can overlap."""
-    return int(np.ceil(max(own.dataset.horizons) / _step(own)))
+    return own.dataset.rows_ahead(max(own.dataset.horizons))
 
 
 def _step(own: Replay) -> float:
-    """Trading days between two decisions, in the middle."""
-    return float(np.median(np.diff(own.dataset.decisions)))
+    """Trading days between two decisions, by the days that there were: weeks have holidays."""
+    return float(np.diff(own.dataset.decisions).mean())
 
 
 def _deviation(series: Floats, lags: int) -> float:

@@ -29,6 +29,7 @@ __all__ = [
     "order_shares",
     "read_account",
     "shares_of",
+    "split_notes",
 ]
 
 Floats = npt.NDArray[np.float64]
@@ -40,6 +41,8 @@ IB_COLUMNS = (
 )
 CASH_ROWS = ("cash", "$cash")
 _TICKER, _SHARES = ("ticker", "symbol", "code"), ("shares", "quantity", "qty", "position")
+# Shares after a split for each before: less may be a large dividend.
+LEAST_SPLIT = 1.2
 # Shares that differ from a whole number by less are whole: a file may have rounded.
 _WHOLE = 1e-6
 
@@ -183,6 +186,42 @@ def shares_of(account: Account, assets: Sequence[str], terms: OrderTerms) -> Flo
             f"the cash is {account.cash:,.2f}, and this run borrows nothing: give at least 0."
         )
     return held
+
+
+def split_notes(
+    shares: Floats,
+    close: Floats,
+    adjusted: Floats,
+    dates: npt.NDArray[np.datetime64],
+    assets: Sequence[str],
+) -> tuple[str, ...]:
+    """A sentence for each stock held whose shares were split or joined on one of some days.
+
+    Closes as traded and adjusted, (n_dates, n_assets): their ratio jumps on the day of a split.
+    Dividends move it less than `LEAST_SPLIT`, and are in the cash of the account.
+
+    Examples
+    --------
+    >>> days = np.arange("2014-06-06", "2014-06-09", dtype="datetime64[D]")
+    >>> traded, adjusted = np.array([[644.0], [93.0], [94.0]]), np.array([[92.0], [93.0], [94.0]])
+    >>> split_notes(np.array([70.0]), traded, adjusted, days, ["AAPL"])[0][:45]
+    'The shares of AAPL were split 7:1 on 2014-06-'
+    """
+    notes = []
+    for column in np.flatnonzero(shares).tolist():
+        factor = close[:, column] / adjusted[:, column]
+        known = np.flatnonzero(np.isfinite(factor) & (factor > 0.0))
+        ratios = factor[known[:-1]] / factor[known[1:]]
+        for row, ratio in zip(known[1:], ratios, strict=True):
+            if 1.0 / LEAST_SPLIT < ratio < LEAST_SPLIT:
+                continue
+            split = ratio > 1.0
+            text = f"split {ratio:.4g}:1" if split else f"joined 1:{1.0 / ratio:.4g}"
+            notes.append(
+                f"The shares of {assets[column]} were {text} on {dates[row]}: the holdings have to "
+                "give them as they are since then."
+            )
+    return tuple(notes)
 
 
 def order_shares(

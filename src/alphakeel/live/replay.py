@@ -20,12 +20,12 @@ from skfolio.containers import AssetPanel
 from alphakeel.config import COMBINED, StudyConfig
 from alphakeel.errors import ConfigError, DataError
 from alphakeel.model_factory import LIMITED, under_overlay
-from alphakeel.models.base import Forecaster
-from alphakeel.models.constrained import ConstrainedForecaster
+from alphakeel.models.base import AllocatingForecaster, Forecaster
+from alphakeel.models.linear import LinearForecaster
 from alphakeel.pipeline.choices import fit_inputs
 from alphakeel.pipeline.combination import combine
 from alphakeel.pipeline.dataset import Dataset, prepare_dataset
-from alphakeel.pipeline.fitting import fit_and_score, forecast_volatility
+from alphakeel.pipeline.fitting import fit_and_score, fit_risk_networks, forecast_volatility
 from alphakeel.pipeline.plan import Plan
 from alphakeel.pipeline.simulator import Portfolio, Simulator, short_margin
 from alphakeel.pipeline.strategies import (
@@ -39,12 +39,15 @@ from alphakeel.pipeline.strategies import (
 from alphakeel.provenance import hash_panel
 from alphakeel.risk.value_at_risk import TailForecast
 from alphakeel.stats.splits import Fold
+from alphakeel.storage.runs import RISK_NETWORK, save_risk_network
 from alphakeel.storage.saved_models import load_model, read_card, save_model
 from alphakeel.storage.saved_runs import SavedRun
 
-__all__ = ["LivePlan", "Replay", "later_fits", "plan_of", "refit", "replay", "same_past"]
+__all__ = ["MEMORY", "LivePlan", "Replay", "later_fits", "plan_of", "refit", "replay", "same_past"]
 
 Floats = npt.NDArray[np.floating[Any]]
+# Decisions that warm a network up before one that is explained, and that one.
+MEMORY = 104
 # A fitted model, and the factors that it was given.
 _Fit = tuple[Any, tuple[str, ...]]
 # Scores of a model, and of one that allocates by itself its compositions and safety factors.
@@ -97,6 +100,8 @@ class Replay:
         The last fit; None for the combined model, which has none of its own.
     factors : tuple of str
         Of the last fit; of the combined model those of any member.
+    since : int
+        The first decision whose factors the data set has.
     """
 
     run: SavedRun
@@ -109,6 +114,7 @@ class Replay:
     scores: Floats | None
     forecaster: Forecaster | None
     factors: tuple[str, ...]
+    since: int = 0
 
     @property
     def config(self) -> StudyConfig:
@@ -277,6 +283,7 @@ def replay(
     extra: Mapping[str, Path] | None = None,
     *,
     same: bool = False,
+    recent: bool = False,
 ) -> Replay:
     """Trade one strategy of a run to the last day of a panel, with the saved fits.
 
@@ -293,6 +300,10 @@ def replay(
     same : bool, default=False
         The panel has the data of the run unchanged (`same_past`): the scores that the run has saved
         are taken, and only later decisions are scored.
+    recent : bool, default=False
+        Of decisions whose scores are known the factors are not asked for, where no later score
+        hangs on them: the data set has those that the other scores and the reasons for the last
+        decision read.
     """
     plan, model = live.plan, run.model_of(label)
     sources = {
@@ -301,19 +312,26 @@ def replay(
     }
     fits = [fit for own in sources.values() for fit in own.fits]
     needed = {name for fit in fits if fit is not None for name in fit[1]}
-    dataset = prepare_dataset(panel, _lean(plan, needed))
+    since = 0
+    if recent:
+        firsts = [_first_needed(plan, own.fits, own.stored) for own in sources.values()]
+        since = min(firsts, default=_first_needed(plan, [], None))
+    dataset = prepare_dataset(panel, _lean(plan, needed), since=since)
+    if recent:  # decisions read ranks: the values are for the monitor
+        dataset = replace(dataset, raw=dataset.raw[..., :0].copy())
     simulator = Simulator.of(dataset, plan.config, plan.test)
     margin, scores = None, None
     if model is None:
         plain = label.removesuffix(under_overlay("")) if label not in _plain(plan) else label
         weights = np.asarray(benchmark_weights(plain, simulator, plan.config))
     else:
-        forecasts = {name: _score(dataset, plan, own) for name, own in sources.items()}
+        forecasts = {name: _score(dataset, plan, own, since) for name, own in sources.items()}
         scores, decided, safety = _of_model(model, forecasts, dataset, plan)
         tested = slice(len(scores) - len(simulator.decisions), None)
         if decided is None:
             margin = short_margin(plan.config)
-            volatility = forecast_volatility(dataset, plan)[tested]
+            networks = _risk_networks(run, plan, extra)
+            volatility = forecast_volatility(dataset, plan, networks)[tested]
             weights, _ = allocate_scores(scores[tested], volatility, simulator, plan.config)
         else:
             factors_of = None if safety is None else safety[tested]
@@ -322,7 +340,9 @@ def replay(
     last = [own.fits[-1] for own in sources.values()]
     forecaster = last[0][0] if len(last) == 1 and last[0] is not None else None
     factors = tuple(dict.fromkeys(name for fit in last if fit is not None for name in fit[1]))
-    return Replay(run, live, dataset, simulator, label, traded, model, scores, forecaster, factors)
+    return Replay(
+        run, live, dataset, simulator, label, traded, model, scores, forecaster, factors, since
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -375,6 +395,27 @@ def _lean(plan: Plan, needed: set[str]) -> Plan:
     return replace(plan, config=config, library=chosen, folds=())
 
 
+def _first_needed(plan: Plan, fits: list[_Fit | None], stored: pd.DataFrame | None) -> int:
+    """The first decision whose factors a replay needs.
+
+    A network has a memory: where one score is not known, it reads all that came before. The scores
+    of a linear model are sums by stock, and no other row moves a bit of them.
+    """
+    last, config = len(plan.decisions) - 1, plan.config
+    if plan.custom.factors or (fits and config.allocation.volatility == "network"):
+        return 0
+    if not fits:
+        return last
+    linear = all(isinstance(fit[0], LinearForecaster) for fit in fits if fit is not None)
+    first = plan.folds[0].test.start
+    if stored is None:
+        return first if linear else 0
+    missing = first + np.flatnonzero(stored.iloc[first:].isna().all(axis=1).to_numpy())
+    if linear:
+        return int(min([*missing, last]))
+    return 0 if len(missing) else max(0, last + 1 - MEMORY)
+
+
 def _stored_scores(run: SavedRun, model: str, plan: Plan) -> pd.DataFrame | None:
     """Scores that a run has saved, by decision and stock; None for a model that allocates."""
     if model in LIMITED:  # a run saves scores only
@@ -389,8 +430,11 @@ def _covered(fold: Fold, stored: pd.DataFrame | None) -> bool:
     return stored is not None and bool(stored.iloc[fold.test].notna().any(axis=1).all())
 
 
-def _score(dataset: Dataset, plan: Plan, source: _Source) -> _Scored:
-    """Scores on every decision, as `fit_and_score` makes them."""
+def _score(dataset: Dataset, plan: Plan, source: _Source, since: int) -> _Scored:
+    """Scores on every decision, as `fit_and_score` makes them.
+
+    Of a model that allocates by itself also compositions and safety factors.
+    """
     fits, stored = source.fits, source.stored
     shape = dataset.eligible.shape
     scores = np.full(shape, np.nan, dtype=np.float32)
@@ -402,10 +446,18 @@ def _score(dataset: Dataset, plan: Plan, source: _Source) -> _Scored:
             continue
         assert fit is not None  # noqa: S101  (`replay` reads the fits of folds that are not covered)
         forecaster, names = fit
+        if since:  # without a memory
+            begin = max(since, fold.test.start)
+            scored, fresh = slice(fold.test.start, begin), slice(begin, fold.test.stop)
+            if stored is not None:
+                scores[scored] = stored.iloc[scored].to_numpy(dtype=np.float32)
+            given = dataset.features[fresh][:, :, dataset.columns(names)]
+            scores[fresh] = forecaster.predict(given, mask=dataset.eligible[fresh])
+            continue
         until = slice(0, fold.test.stop)
         features = np.ascontiguousarray(dataset.features[until][:, :, dataset.columns(names)])
         known = {"mask": dataset.eligible[until], "market": dataset.market[until]}
-        if isinstance(forecaster, ConstrainedForecaster):
+        if isinstance(forecaster, AllocatingForecaster):
             weights = np.full(shape, np.nan) if weights is None else weights
             decided = forecaster.predict_weights(
                 features, volatility=dataset.volatility[until], **known
@@ -427,17 +479,42 @@ def _fit(run: SavedRun, model: str, number: int, extra: Path | None) -> _Fit:
     return load_model(place), read_card(place).factors
 
 
+def _risk_networks(run: SavedRun, plan: Plan, extra: Mapping[str, Path] | None) -> list[Any | None]:
+    """The saved risk network of each fold; None where there is none."""
+    if plan.config.allocation.volatility == "ewma":
+        return []
+    found = [run.risk_network(number) for number in range(min(len(run.folds), len(plan.folds)))]
+    for number in range(len(found), len(plan.folds)):
+        assert extra  # noqa: S101  (`plan_of` gives later folds only with their fits)
+        place = _risk_folder(extra)
+        known = _has(place, number, plan.folds[number], plan)
+        found.append(load_model(place / f"fold_{number}") if known else None)
+    return found
+
+
+def _risk_folder(extra: Mapping[str, Path]) -> Path:
+    """Where risk networks that were fitted after the run lie: beside the models."""
+    return next(iter(extra.values())).parent / RISK_NETWORK
+
+
+def _needs_risk_network(extra: Mapping[str, Path], plan: Plan) -> bool:
+    """Whether the weights of these models read a risk network."""
+    return plan.config.allocation.volatility == "network" and not set(extra) <= set(LIMITED)
+
+
 def _all_fitted(extra: Mapping[str, Path], number: int, plan: Plan) -> bool:
-    """Whether a later fold has a fit of each of these models."""
-    return all(_has_fit(folder, number, plan.folds[number], plan) for folder in extra.values())
+    """Whether a later fold has a fit of each of these models, and its risk network."""
+    fold = plan.folds[number]
+    risk = not _needs_risk_network(extra, plan) or _has(_risk_folder(extra), number, fold, plan)
+    return risk and all(_has(folder, number, fold, plan) for folder in extra.values())
 
 
-def _has_fit(extra: Path, number: int, fold: Fold, plan: Plan) -> bool:
-    """Whether a later fold has a fit of the model whose folder this is."""
-    if not (extra / f"fold_{number}" / "model.json").is_file():
+def _has(folder: Path, number: int, fold: Fold, plan: Plan) -> bool:
+    """Whether a folder has a fit on the training decisions of a fold."""
+    if not (folder / f"fold_{number}" / "model.json").is_file():
         return False
     train = plan.dates[plan.decisions][fold.train]
-    return read_card(extra / f"fold_{number}").train_window == (str(train[0]), str(train[-1]))
+    return read_card(folder / f"fold_{number}").train_window == (str(train[0]), str(train[-1]))
 
 
 def refit(live: LivePlan, panel: AssetPanel, extra: Mapping[str, Path]) -> tuple[str, ...]:
@@ -463,7 +540,7 @@ def refit(live: LivePlan, panel: AssetPanel, extra: Mapping[str, Path]) -> tuple
     for number, fold in enumerate(live.due, start=len(plan.folds)):
         window = (days[fold.train][0], days[fold.train][-1])
         for model, folder in extra.items():
-            if _has_fit(folder, number, fold, plan):
+            if _has(folder, number, fold, plan):
                 continue
             own = fit_inputs(dataset, fold.train, model, plan.config)
             fitted = fit_and_score(
@@ -478,4 +555,12 @@ def refit(live: LivePlan, panel: AssetPanel, extra: Mapping[str, Path]) -> tuple
                 data_hash=plan.panel_hash,
             )
             done.append(f"{model}, fit {number + 1}, on {window[0]} to {window[1]}")
+        if _needs_risk_network(extra, plan):
+            (network,) = fit_risk_networks(dataset, replace(plan, folds=(fold,)))
+            save_risk_network(
+                network,
+                _risk_folder(extra) / f"fold_{number}",
+                train_window=window,
+                data_hash=plan.panel_hash,
+            )
     return tuple(done)

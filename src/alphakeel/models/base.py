@@ -18,6 +18,8 @@ from alphakeel.errors import ConfigError, DataError, NotFittedError
 from alphakeel.models.persistence import ModelState
 
 __all__ = [
+    "AllocatingForecaster",
+    "EnsembleForecaster",
     "Features",
     "Forecaster",
     "check_columns",
@@ -84,7 +86,38 @@ class Forecaster(Protocol):
         ...
 
 
-@dataclass(frozen=True, eq=False)  # arrays have no single truth value to compare by
+@runtime_checkable
+class AllocatingForecaster(Forecaster, Protocol):
+    """A forecaster that also says how to divide the wealth between the stocks."""
+
+    def predict_weights(
+        self,
+        features: ArrayLike,
+        *,
+        volatility: ArrayLike | None = None,
+        mask: ArrayLike | None = None,
+        market: ArrayLike | None = None,
+    ) -> NDArray[np.float64]:
+        """Composition of shape (n_dates, n_assets); row t reads rows 0 to t only."""
+        ...
+
+    def factor_rows(self, n_dates: int) -> NDArray[np.float64]:
+        """Safety factors of its limits on so many rows, (n_dates, n_limits)."""
+        ...
+
+
+@runtime_checkable
+class EnsembleForecaster(Forecaster, Protocol):
+    """A forecaster made of several members."""
+
+    def predict_members(
+        self, features: ArrayLike, *, mask: ArrayLike | None = None, market: ArrayLike | None = None
+    ) -> Floats32:
+        """Scores of each member, (n_members, n_dates, n_assets)."""
+        ...
+
+
+@dataclass(frozen=True)
 class Features:
     """Checked features of one call.
 

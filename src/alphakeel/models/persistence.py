@@ -16,15 +16,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from math import inf
 from time import monotonic
-from typing import Any, Protocol, Self, TypeAlias, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, Self, TypeAlias, runtime_checkable
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
-from torch import Generator, nn
 
 from alphakeel.errors import AlphakeelError, DataError, NotFittedError
+
+if TYPE_CHECKING:
+    from torch import Generator, nn
 
 __all__ = [
     "Checkpoint",
@@ -204,7 +205,7 @@ def _pack(value: Any, path: str, arrays: dict[str, NDArray[Any]] | None) -> Any:
             if not isinstance(name, str) or "/" in name:
                 raise TypeError(f"{path or 'a state'} has the name {name!r}; give text, no slash")
             inner = f"{path}/{name}" if path else name
-            if isinstance(item, torch.Tensor):
+            if hasattr(item, "detach"):  # a tensor: torch takes a second to import
                 item = item.detach().cpu().numpy()
             if isinstance(item, np.ndarray) and arrays is not None:
                 if item.dtype.kind not in "biuf":
@@ -252,7 +253,7 @@ class Resumable(Protocol):
         ...
 
 
-_Part: TypeAlias = nn.Module | Generator | Resumable
+_Part: TypeAlias = "nn.Module | Generator | Resumable"
 
 
 @dataclass(frozen=True)
@@ -317,6 +318,8 @@ class Checkpoint:
     """
 
     def __init__(self, slot: Slot | None, **parts: object) -> None:
+        from torch import Generator, nn
+
         self.slot = slot
         self._rested = -inf  # the moment from which the next snapshot may be taken
         self.parts: dict[str, _Part] = {
@@ -352,6 +355,8 @@ class Checkpoint:
 
 def _state_of(part: _Part) -> dict[str, Any]:
     # Resumable comes first: an objective may be a module and have numbers of its own besides.
+    from torch import nn
+
     if isinstance(part, Resumable):
         return part.state()
     if isinstance(part, nn.Module):
@@ -360,9 +365,11 @@ def _state_of(part: _Part) -> dict[str, Any]:
 
 
 def _restore(part: _Part, state: dict[str, Any]) -> None:
+    import torch
+
     if isinstance(part, Resumable):
         part.load_state(state)
-    elif isinstance(part, nn.Module):
+    elif isinstance(part, torch.nn.Module):
         part.load_state_dict({name: torch.from_numpy(x) for name, x in state.items()})
     else:
         part.set_state(torch.from_numpy(state["generator"]))

@@ -2,48 +2,38 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Any
 
 from alphakeel.errors import ConfigError, DataError
-from alphakeel.models.constrained import (
-    RiskLimitedAttention,
-    RiskLimitedCNNLSTM,
-    RiskLimitedGRU,
-    RiskLimitedLSTM,
-)
-from alphakeel.models.ensemble import choose_device
-from alphakeel.models.har import HARForecaster
-from alphakeel.models.linear import LinearForecaster
 from alphakeel.models.persistence import ModelState, Persistent
-from alphakeel.models.risk_network import RiskForecaster
-from alphakeel.models.sequence import (
-    AttentionForecaster,
-    CNNLSTMForecaster,
-    GRUForecaster,
-    LSTMForecaster,
-    MLPForecaster,
-)
-from alphakeel.models.tabular import LightGBMForecaster, SupportVectorForecaster
 
-__all__ = ["KNOWN", "restore"]
+__all__ = ["KNOWN", "class_of", "restore"]
 
-# A state names its class; it never brings code along.
-KNOWN: tuple[type[Persistent], ...] = (
-    LinearForecaster,
-    LSTMForecaster,
-    GRUForecaster,
-    AttentionForecaster,
-    CNNLSTMForecaster,
-    MLPForecaster,
-    LightGBMForecaster,
-    SupportVectorForecaster,
-    RiskLimitedLSTM,
-    RiskLimitedGRU,
-    RiskLimitedAttention,
-    RiskLimitedCNNLSTM,
-    HARForecaster,
-    RiskForecaster,
-)
+# A state names its class; it never brings code along. The file of each is imported when one is
+# asked for: torch takes more than a second, and a linear model does not need it.
+KNOWN = {
+    "LinearForecaster": "linear",
+    "LSTMForecaster": "sequence",
+    "GRUForecaster": "sequence",
+    "AttentionForecaster": "sequence",
+    "CNNLSTMForecaster": "sequence",
+    "MLPForecaster": "sequence",
+    "LightGBMForecaster": "tabular",
+    "SupportVectorForecaster": "tabular",
+    "RiskLimitedLSTM": "constrained",
+    "RiskLimitedGRU": "constrained",
+    "RiskLimitedAttention": "constrained",
+    "RiskLimitedCNNLSTM": "constrained",
+    "HARForecaster": "har",
+    "RiskForecaster": "risk_network",
+}
+
+
+def class_of(name: str) -> type[Persistent]:
+    """One of the `KNOWN` classes."""
+    found: type[Persistent] = getattr(import_module(f"alphakeel.models.{KNOWN[name]}"), name)
+    return found
 
 
 def restore(state: ModelState, *, device: str | None = None) -> Any:
@@ -56,6 +46,7 @@ def restore(state: ModelState, *, device: str | None = None) -> Any:
     Examples
     --------
     >>> import numpy as np
+    >>> from alphakeel.models.linear import LinearForecaster
     >>> rng = np.random.default_rng(0)
     >>> features = rng.standard_normal((50, 30, 2))
     >>> model = LinearForecaster().fit(features, features[..., 0])
@@ -64,12 +55,11 @@ def restore(state: ModelState, *, device: str | None = None) -> Any:
     True
     """
     name = state.meta.get("class")
-    for known in KNOWN:
-        if known.__name__ == name:
-            return _of_class(known, state, device)
+    if isinstance(name, str) and name in KNOWN:
+        return _of_class(class_of(name), state, device)
     raise DataError(
         f"the saved model is of the unknown class {name!r}; this version of alphakeel knows "
-        f"{', '.join(known.__name__ for known in KNOWN)}"
+        f"{', '.join(KNOWN)}"
     )
 
 
@@ -77,6 +67,8 @@ def _of_class(known: type[Persistent], state: ModelState, device: str | None) ->
     overrides: dict[str, Any] = {}
     parameters = state.meta.get("params")
     if "device" in known().get_params(deep=False) and isinstance(parameters, dict):
+        from alphakeel.models.ensemble import choose_device
+
         wanted = device if device is not None else parameters.get("device", "auto")
         choose_device(wanted)  # what this machine lacks is a ConfigError, and no fault of the file
         overrides = {} if device is None else {"device": device}

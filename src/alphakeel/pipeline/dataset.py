@@ -260,7 +260,9 @@ _DAILY = ("sample", "price", "last_price", "returns")
 _DECIDED = ("features", "raw", "targets", "forward", "volatility", "eligible")
 
 
-def prepare_dataset(panel: AssetPanel, plan: Plan, tracker: Tracker | None = None) -> Dataset:
+def prepare_dataset(
+    panel: AssetPanel, plan: Plan, tracker: Tracker | None = None, *, since: int = 0
+) -> Dataset:
     """Clean a panel, compute its factors, and rank them and the forward returns.
 
     Parameters
@@ -271,6 +273,9 @@ def prepare_dataset(panel: AssetPanel, plan: Plan, tracker: Tracker | None = Non
         Of this panel, or of more days than it has.
     tracker : Tracker, optional
         Of cleaning and factors, `WORK` each.
+    since : int, default=0
+        The first decision whose factors are asked for: only the days that those read are gone
+        through, and on earlier decisions there are none (`features` 0, `raw` and `market` NaN).
 
     Returns
     -------
@@ -298,8 +303,15 @@ def prepare_dataset(panel: AssetPanel, plan: Plan, tracker: Tracker | None = Non
         price = cleaning.panel["accounting_close"]
         returns = simple_returns(price)
     with tracker.task("factors", WORK):
-        factors = compute_factors(cleaning.panel, plan.library)
-        check_factors(plan.custom, cleaning.panel, factors)
+        first = _first_day_read(plan, since)
+        read = cleaning.panel.isel(observations=slice(first, None)) if first else cleaning.panel
+        days = plan.decisions[since:] - first
+        if plan.custom.factors:
+            factors = compute_factors(read, plan.library)
+            check_factors(plan.custom, read, factors)
+            factors = factors.at(days)
+        else:
+            factors = compute_factors(read, plan.library, rows=days)
     dataset = assemble_dataset(
         cleaning.panel,
         factors,
@@ -311,6 +323,7 @@ def prepare_dataset(panel: AssetPanel, plan: Plan, tracker: Tracker | None = Non
         lag=config.target.lag,
         horizons=config.target.horizons,
         unit=config.target.unit,
+        since=since,
         provenance=Provenance(
             panel_hash=plan.panel_hash,
             ledger=cleaning.ledger,
@@ -326,6 +339,18 @@ def prepare_dataset(panel: AssetPanel, plan: Plan, tracker: Tracker | None = Non
     return dataset
 
 
+def _first_day_read(plan: Plan, since: int) -> int:
+    """The first day that the factors of a decision and of later ones read.
+
+    A factor's bits on a day hang on the days of its lookback alone, which the tests of the
+    factors hold it to.
+    """
+    if not since:
+        return 0
+    longest = max(factor.lookback for factor in plan.library)
+    return max(0, int(plan.decisions[since]) - longest + 1)
+
+
 def assemble_dataset(
     panel: AssetPanel,
     factors: FactorSet,
@@ -338,20 +363,23 @@ def assemble_dataset(
     lag: int,
     horizons: Sequence[int],
     unit: str = "volatility",
+    since: int = 0,
     provenance: Provenance | None = None,
 ) -> Dataset:
     """Take factors and forward returns on the decisions, and rank them.
 
     Arguments as the attributes of `Dataset`, on all days of the panel. A forward return is divided
     by the stock's own volatility before it is ranked, unless `unit` is "return": where the unit is
-    chosen later, `Dataset.in_unit` gives the other.
+    chosen later, `Dataset.in_unit` gives the other. Factors are given on the decisions from `since`
+    on.
     """
     last_price = pd.DataFrame(price).ffill().to_numpy()
     forward = [forward_returns(last_price, lag=lag, horizon=h)[decisions] for h in horizons]
     scale = None if unit == "return" else volatility
     targets = ranked_targets(last_price, lag=lag, horizons=horizons, mask=sample, scale=scale)
-    raw = factors.values[decisions]
     eligible = (sample & panel.estimation_mask)[decisions]
+    raw = _after(since, factors.values, np.nan)
+    features = _after(since, standardise(factors.values, eligible[since:]), 0.0)
     return Dataset(
         panel=panel,
         sample=sample,
@@ -359,9 +387,9 @@ def assemble_dataset(
         last_price=last_price,
         returns=returns,
         decisions=decisions,
-        features=standardise(raw, eligible),
+        features=features,
         raw=raw,
-        market=factors.market[decisions],
+        market=_after(since, factors.market, np.nan),
         targets=targets[decisions],
         forward=np.stack(forward, axis=-1),
         volatility=volatility[decisions],
@@ -373,6 +401,17 @@ def assemble_dataset(
         horizons=tuple(horizons),
         provenance=provenance,
     )
+
+
+def _after(since: int, values: npt.NDArray[np.float32], filler: float) -> npt.NDArray[np.float32]:
+    """Values by decision, after as many rows of a filler as there are decisions before them."""
+    if not since:
+        return values
+    out = np.zeros((since + len(values), *values.shape[1:]), dtype=values.dtype)
+    if filler != 0.0:  # zeros that nobody writes take no memory
+        out[:since] = filler
+    out[since:] = values
+    return out
 
 
 def _refuse_thin_sample(dataset: Dataset, plan: Plan) -> None:

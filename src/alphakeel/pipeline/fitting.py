@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,14 +18,10 @@ import pandas as pd
 
 from alphakeel.config import COMBINED, StudyConfig
 from alphakeel.errors import ConvergenceError
-from alphakeel.model_factory import LABELS, make_forecaster, work_of
-from alphakeel.models.base import Forecaster
-from alphakeel.models.constrained import ConstrainedForecaster
-from alphakeel.models.importance import Drivers, find_drivers
+from alphakeel.model_factory import LABELS, NETWORKS, make_forecaster, work_of
+from alphakeel.models.base import AllocatingForecaster, EnsembleForecaster, Forecaster
 from alphakeel.models.persistence import TRANSIENT, ModelState, fingerprint
 from alphakeel.models.restore import restore
-from alphakeel.models.risk_network import RiskForecaster
-from alphakeel.models.sequence import SequenceForecaster
 from alphakeel.pipeline.checkpoints import FitCache, KeptFits
 from alphakeel.pipeline.combination import combine_models, combine_networks
 from alphakeel.pipeline.cross_fits import residual_targets
@@ -45,6 +41,9 @@ from alphakeel.stats.cross_section import ic, rank_ic
 from alphakeel.stats.exposure_rules import LIMITED, WINDOW
 from alphakeel.stats.splits import Fold
 
+if TYPE_CHECKING:  # torch takes more than a second to import
+    from alphakeel.models.importance import Drivers
+
 __all__ = [
     "RISK_HORIZON",
     "add_members",
@@ -52,6 +51,7 @@ __all__ = [
     "fit_and_score",
     "fit_key",
     "fit_models",
+    "fit_risk_networks",
     "fold_text",
     "forecast_volatility",
     "volatility_of_block",
@@ -123,7 +123,7 @@ def _score(forecaster: Forecaster, dataset: Dataset, features: Floats) -> Foreca
     until = slice(0, len(features))
     known = {"mask": dataset.eligible[until], "market": dataset.market[until]}
     weights = safety = None
-    if isinstance(forecaster, ConstrainedForecaster):
+    if isinstance(forecaster, AllocatingForecaster):
         volatility = dataset.volatility[until]
         weights = forecaster.predict_weights(features, volatility=volatility, **known)
         safety = forecaster.factor_rows(len(features))
@@ -171,9 +171,8 @@ def _targets_of(
     forecaster: Forecaster, dataset: Dataset, train: Rows, config: StudyConfig
 ) -> Floats:
     """What a model learns of its training decisions: ranks of returns, or of residuals."""
-    network = isinstance(forecaster, SequenceForecaster)
-    allocates = isinstance(forecaster, ConstrainedForecaster)
-    if config.target.networks == "residuals" and network and not allocates:
+    network = type(forecaster).__name__ in NETWORKS.values()
+    if config.target.networks == "residuals" and network:
         return residual_targets(dataset, train, config)
     return dataset.targets[train]
 
@@ -203,7 +202,7 @@ def _labels_and_masks(
         "mask": dataset.eligible[train][:, stocks],
         "market": dataset.market[train],
     }
-    if isinstance(forecaster, ConstrainedForecaster):
+    if isinstance(forecaster, AllocatingForecaster):
         own["returns"] = dataset.holding_returns(train)[..., stocks]
         own["volatility"] = dataset.volatility[train][:, stocks]
         days = dataset.decisions[train]
@@ -435,6 +434,8 @@ def _explain_fit(
     dataset: Dataset, screens: Sequence[Screens], plan: Plan, result: ModelResult, number: int
 ) -> Drivers:
     """Drivers of the scores on a fold's test decisions; nothing is decided by them."""
+    from alphakeel.models.importance import find_drivers
+
     test, names = plan.folds[number].test, screens[number].names(result.name)
     first = max(0, test.start - _MEMORY)
     rows = slice(first, test.stop)
@@ -479,7 +480,7 @@ def _members(
     members = None
     for fold, screen, fitted in zip(plan.folds, screens, result.fitted, strict=True):
         forecaster = restore(fitted)
-        if not isinstance(forecaster, SequenceForecaster):
+        if not isinstance(forecaster, EnsembleForecaster):
             return None
         until = slice(0, fold.test.stop)
         columns = dataset.columns(screen.names(result.name))
@@ -493,14 +494,28 @@ def _members(
     return members
 
 
-def forecast_volatility(dataset: Dataset, plan: Plan) -> Floats:
-    """Annual volatility for the allocation, (n_decisions, n_assets), by the fit of each fold."""
+def forecast_volatility(
+    dataset: Dataset, plan: Plan, networks: Sequence[Any | None] = ()
+) -> Floats:
+    """Annual volatility for the allocation, (n_decisions, n_assets), by the fit of each fold.
+
+    `networks` are those of `fit_risk_networks`; one that is missing is fitted.
+    """
     if plan.config.allocation.volatility == "ewma":
         return dataset.volatility
     out = dataset.volatility.copy()
-    for fold in plan.folds:
-        out[fold.test] = volatility_of_block(dataset, fold.train, fold.test, plan.config)
+    for number, fold in enumerate(plan.folds):
+        known = networks[number] if number < len(networks) else None
+        model = _risk_network(dataset, fold.train, plan.config) if known is None else known
+        out[fold.test] = _volatility_by(model, dataset, fold.test)
     return out
+
+
+def fit_risk_networks(dataset: Dataset, plan: Plan) -> tuple[Any, ...]:
+    """The fitted risk network of each fold; none where the settings ask for none."""
+    if plan.config.allocation.volatility == "ewma":
+        return ()
+    return tuple(_risk_network(dataset, fold.train, plan.config) for fold in plan.folds)
 
 
 def volatility_of_block(dataset: Dataset, train: Rows, block: slice, config: StudyConfig) -> Floats:
@@ -510,25 +525,36 @@ def volatility_of_block(dataset: Dataset, train: Rows, block: slice, config: Stu
     """
     if config.allocation.volatility == "ewma":
         return dataset.volatility[block]
-    days, until = dataset.decisions, slice(0, block.stop)
-    last = days[train][-1]
-    stocks = np.flatnonzero(dataset.sample[: last + 1].any(axis=0))  # as in `_fit`
+    return _volatility_by(_risk_network(dataset, train, config), dataset, block)
+
+
+def _risk_network(dataset: Dataset, train: Rows, config: StudyConfig) -> Any:
+    """A risk network, fitted on the training decisions; it reads no day after the last of them."""
+    from alphakeel.models.risk_network import RiskForecaster
+
+    days = dataset.decisions[train]
+    stocks = np.flatnonzero(dataset.sample[: days[-1] + 1].any(axis=0))  # as in `_fit`
     model = RiskForecaster(
         horizon=RISK_HORIZON,
         max_steps=2 * config.network.max_steps,
         seed=config.seed,
         device=config.network.device,
     )
-    model.fit(
+    return model.fit(
         dataset.returns[:, stocks],
-        decisions=days[train],
+        decisions=days,
         mask=dataset.eligible[train][:, stocks],
         market=dataset.market[train],
         universe=dataset.sample[:, stocks],
     )
+
+
+def _volatility_by(model: Any, dataset: Dataset, block: slice) -> Floats:
+    """What a fitted risk network forecasts for the decisions of a block, (n_block, n_assets)."""
+    until = slice(0, block.stop)
     forecast = model.predict(
         dataset.returns,
-        decisions=days[until],
+        decisions=dataset.decisions[until],
         mask=dataset.eligible[until],
         market=dataset.market[until],
         universe=dataset.sample,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -11,8 +11,10 @@ import pandas as pd
 
 from alphakeel.config import StudyConfig
 from alphakeel.models.base import Forecaster
-from alphakeel.models.importance import Drivers
 from alphakeel.models.persistence import ModelState
+
+if TYPE_CHECKING:
+    from alphakeel.models.importance import Drivers  # which imports torch
 
 __all__ = ["Candidate", "ChosenSettings", "DECAY", "FitResult", "Forecast", "ModelResult"]
 

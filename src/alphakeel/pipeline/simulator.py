@@ -164,6 +164,15 @@ class Simulator:
         market = self.market.text if self.market else ()
         return (*market, *describe_borrowing(config), *describe_benchmark(config, self.benchmark))
 
+    @property
+    def riskless_by_row(self) -> Floats | None:
+        """Return of cash on each row of `returns`, 0 on days that are not simulated."""
+        if self.riskless is None:
+            return None
+        rows = np.zeros(len(self.returns))
+        rows[self.start : self.start + len(self.riskless)] = self.riskless
+        return rows
+
     def trade(self, decided: Floats, margin: Margin | None = None) -> Portfolio:
         """Backtest weights given by decision, (n_decisions, n_assets)."""
         targets = np.full(self.price.shape, np.nan)

@@ -277,7 +277,8 @@ def hold_under_limits(
     """Weights of a model that allocates by itself: its composition at the exposure of its limits.
 
     The exposure follows the portfolio's own wealth from the first decision on, over the joined
-    compositions of all folds. `safety` are factors (n_decisions, 4) in the order of `LIMITED`.
+    compositions of all folds; what is in cash earns the rate of the settings. `safety` are factors
+    (n_decisions, 4) in the order of `LIMITED`.
     """
     own = np.asarray(shares, np.float64)
     factors = None
@@ -293,6 +294,7 @@ def hold_under_limits(
         lag=simulator.lag,
         cost_per_side=config.costs.cost_per_side,
         end=simulator.start + len(simulator.price) - 1,
+        riskless=simulator.riskless_by_row,
     )
     return own * path.exposure[:, None]
 

@@ -114,6 +114,7 @@ def limit_exposure(
     lag: int = 1,
     cost_per_side: float = 0.0,
     end: int | None = None,
+    riskless: Floats | None = None,
 ) -> LimitedPath:
     """Decide at each close how much of a composition is held under limits.
 
@@ -137,6 +138,8 @@ def limit_exposure(
         Share of the value traded, for the portfolio's own wealth.
     end : int, optional
         Last row of `returns` that the last decision earns; by default the last of all.
+    riskless : ndarray of shape (n_dates,), optional
+        Return of cash on each row, known the row before; by default cash earns nothing.
 
     Returns
     -------
@@ -164,7 +167,7 @@ def limit_exposure(
     risk = composition_risk(shares, returns, decisions)
     ceiling = ceiling_of(np, risk, limits, applied)
     rate = drawdown_rate(np, risk, applied.get("max_drawdown", 1.0))
-    growth, turnover, first = _held(shares, returns, decisions, lag, end)
+    growth, turnover, first, cash = _held(shares, returns, decisions, lag, end, riskless)
     seen = np.minimum(first[:-1], np.maximum(decisions - decisions[0] - lag, 0))
     path = control_drawdown(
         ControlInputs(
@@ -172,26 +175,37 @@ def limit_exposure(
         ),
         limits.get("max_drawdown"),
         cost_per_side=cost_per_side,
+        cash=cash,
     )
     return LimitedPath(path.exposure[:, 0], ceiling, path.cushion[:, 0], path.wealth[:, 0])
 
 
 def _held(
-    shares: Floats, returns: Floats, decisions: Rows, lag: int, end: int | None
-) -> tuple[Floats, Floats, Rows]:
-    """Growth of each held composition by day, what each decision trades, and its first day."""
+    shares: Floats,
+    returns: Floats,
+    decisions: Rows,
+    lag: int,
+    end: int | None,
+    riskless: Floats | None,
+) -> tuple[Floats, Floats, Rows, Floats | None]:
+    """Growth of each held composition by day, what each decision trades, its first day, cash's."""
     last = len(returns) - 1 if end is None else end
     edges = np.minimum(np.append(decisions + lag, last), last)
     first = edges - edges[0]
     growth, turnover = np.zeros(int(first[-1])), np.zeros(len(shares))
     drifted = np.zeros(shares.shape[1])
+    cash = None if riskless is None else np.zeros(len(growth))
     for t, own in enumerate(shares):
         held = np.flatnonzero(own)
         daily = np.nan_to_num(returns[edges[t] + 1 : edges[t + 1] + 1][:, held])
         gains = np.cumprod(1.0 + daily, axis=0) - 1.0
-        growth[first[t] : first[t + 1]] = row_sums(gains * own[held])
+        days = slice(int(first[t]), int(first[t + 1]))
+        growth[days] = row_sums(gains * own[held])
+        if cash is not None and riskless is not None:
+            cash[days] = np.cumprod(1.0 + riskless[edges[t] + 1 : edges[t + 1] + 1]) - 1.0
+            growth[days] += (1.0 - row_sums(own)) * cash[days]
         turnover[t] = float(row_sums(np.abs(own - drifted)))
         drifted = own.copy()
         if len(gains):
             drifted[held] = own[held] * (1.0 + gains[-1]) / (1.0 + growth[first[t + 1] - 1])
-    return growth, turnover, first
+    return growth, turnover, first, cash

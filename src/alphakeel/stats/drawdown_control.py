@@ -148,6 +148,7 @@ def control_drawdown(
     cost_per_side: float = 0.0,
     from_cash: bool = True,
     peak_days: int = PEAK_DAYS,
+    cash: Floats | None = None,
 ) -> ControlledPath:
     r"""Decide exposures under a limit on the drawdown of the portfolio's own wealth.
 
@@ -159,7 +160,9 @@ def control_drawdown(
 
     Costs are `cost_per_side` times what a change of exposure and of the composition trade at most,
     :math:`|e - e'| + \min(e, e') \cdot \text{turnover}`. Without `from_cash` the first exposure is
-    held already, as in a piece of a longer path.
+    held already, as in a piece of a longer path. `cash` (n_days,) is the gain of cash since the
+    trade of its decision, as `growth` is that of the composition; cash earns nothing by default,
+    which is what `drawdown_slopes` goes by.
 
     Examples
     --------
@@ -199,7 +202,10 @@ def control_drawdown(
         else:
             traded = np.zeros(n_portfolios)
         opening = wealth[start] * (1.0 - cost_per_side * traded)
-        wealth[start + 1 : stop + 1] = opening * (1.0 + held * growth[start:stop])
+        gain = held * growth[start:stop]
+        if cash is not None:
+            gain += (1.0 - held) * cash[start:stop, None]
+        wealth[start + 1 : stop + 1] = opening * (1.0 + gain)
         exposure[t], before = held, held
     return ControlledPath(exposure, cushion, wealth, peak)
 

@@ -28,15 +28,19 @@ from alphakeel.storage.saved_models import save_model
 __all__ = [
     "TIMINGS",
     "CHECKSUMS",
+    "RISK_NETWORK",
     "file_hash",
     "forget_progress",
     "run_id",
+    "save_risk_network",
     "save_run",
     "slug",
     "summary_json",
     "write_checksums",
 ]
 
+# Folder of the networks that forecast volatility for the allocation, beside those of the models.
+RISK_NETWORK = "risk_network"
 # The one file that differs between equal runs.
 TIMINGS = "timings.json"
 # The file with the SHA-256 of the other files of a run.
@@ -168,6 +172,13 @@ def _write(study: Study, folder: Path) -> None:
     _write_portfolios(study, folder / "series")
     for model in study.models.values():
         _write_model(study, model, folder)
+    for number, (fold, state) in enumerate(zip(study.folds, study.risk_networks, strict=False)):
+        save_risk_network(
+            state,
+            folder / "models" / RISK_NETWORK / f"fold_{number}",
+            train_window=fold.train,
+            data_hash=study.data_hash,
+        )
 
 
 def _write_portfolios(study: Study, folder: Path) -> None:
@@ -212,6 +223,13 @@ def _write_model(study: Study, model: ModelResult, folder: Path) -> None:
     if model.history:
         history = pd.DataFrame(model.history)
         write_csv(history, series / f"training_{model.name}.csv", index=False)
+
+
+def save_risk_network(
+    network: Any, folder: Path, *, train_window: tuple[Any, Any], data_hash: str
+) -> None:
+    """Save the risk network of a fold, or its state: it reads returns, and no factor."""
+    save_model(network, folder, factors=(), train_window=train_window, data_hash=data_hash)
 
 
 def write_checksums(folder: Path) -> None:

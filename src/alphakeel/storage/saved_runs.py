@@ -23,7 +23,7 @@ from alphakeel.evaluation.recommendation import Recommendation, recommend
 from alphakeel.files import regular_file
 from alphakeel.model_factory import EQUAL_WEIGHT, LABELS, under_overlay
 from alphakeel.storage.checkpoints import checksum
-from alphakeel.storage.runs import CHECKSUMS, file_hash, slug
+from alphakeel.storage.runs import CHECKSUMS, RISK_NETWORK, file_hash, slug
 from alphakeel.storage.saved_models import load_model
 
 __all__ = ["SavedFold", "SavedRun", "find_run", "list_runs", "open_run", "remove_run"]
@@ -128,6 +128,14 @@ class SavedRun:
         self.check_fit(model, fold)
         place = self.folder / "models" / model / f"fold_{fold}"
         return load_model(place, factors=self.folds[fold].selected[model])
+
+    def risk_network(self, fold: int) -> Any | None:
+        """The network that forecasts volatility for the allocation of a fold; None without one."""
+        place = f"models/{RISK_NETWORK}/fold_{fold}"
+        if f"{place}/model.json" not in self.sums:
+            return None
+        self.check_fit(RISK_NETWORK, fold)
+        return load_model(self.folder / place, factors=())
 
     def check_fit(self, model: str, fold: int) -> None:
         """Refuse the files of a fit that were changed, without reading the fit."""
