@@ -24,6 +24,7 @@ from alphakeel.data.columns import (
     stock_and_field,
 )
 from alphakeel.data.grid import Grid, grid_from_long, grid_from_wide
+from alphakeel.data.known_shapes import looks_like
 from alphakeel.data.parsing import looks_like_dates, parse_dates, read_numbers
 from alphakeel.data.quotation import CODED, TOLD, hints_in, in_our_units
 from alphakeel.data.tables import Table
@@ -76,7 +77,29 @@ def kind_of(table: Table) -> str:
         if _holds_tickers(table, understood):
             return "long"
         understood.pop("ticker")
-    return "single" if _is_one_stock(table, understood, unused) else "wide"
+    if not _is_one_stock(table, understood, unused):
+        return "wide"
+    _refuse_unnamed_tickers(table, understood, unused)
+    return "single"
+
+
+def _refuse_unnamed_tickers(table: Table, understood: dict[str, str], unused: list[str]) -> None:
+    """Refuse the rows of several stocks under a column that is not known to name them."""
+    date = understood.get("date", next(iter(table.columns)))
+    days = as_series(table.columns[date]).astype(str)
+    if not days.duplicated().any():
+        return
+    for name in unused:
+        column = table.columns[name]
+        if pa.types.is_nested(column.type) or pa.types.is_floating(column.type):
+            continue
+        texts = as_series(column).astype(str)
+        if 1 < texts.nunique() < len(texts) and not (days + "\n" + texts).duplicated().any():
+            raise DataError(
+                f"dates of {table.name} occur several times, and {name[:24]!r} tells their rows "
+                f"apart ({', '.join(text[:16] for text in texts.unique()[:3])}): if it holds the "
+                "tickers, name it ticker."
+            )
 
 
 def _holds_tickers(table: Table, understood: dict[str, str]) -> bool:
@@ -111,6 +134,8 @@ def _is_one_stock(table: Table, understood: dict[str, str], unused: list[str]) -
         if len(numbers) == len(bars) + 1:
             bars["close"] = understood["close"]
             return is_bar({name: numbers[column] for name, column in bars.items()})
+        if len(bars) == 3:
+            return True  # numbers that can be read in two ways: reading them says so
     if any(normalised_name(column) not in WORDS for column in closes):
         return True
     # "last" or "price" alone: other columns that could be prices make it a ticker.
@@ -121,17 +146,24 @@ def _is_one_stock(table: Table, understood: dict[str, str], unused: list[str]) -
 def _sampled(table: Table, columns: Sequence[str]) -> dict[str, NDArray[np.float64]]:
     """The first numbers of columns; without columns that hold mostly text, or can be read twice."""
     chosen = {name: table.columns[name].slice(0, _SAMPLE) for name in columns}
-    numbers = {}
-    for name, column in chosen.items():
-        if pa.types.is_nested(column.type):
-            continue
-        try:
-            found, faults, _ = read_numbers({name: column}, where="", delimiter=table.delimiter)
-        except DataError:
-            continue
-        if len(faults.get(name, ())) <= len(column) // 2:
-            numbers[name] = found[name]
-    return numbers
+    chosen = {name: c for name, c in chosen.items() if not pa.types.is_nested(c.type)}
+    numbers: dict[str, NDArray[np.float64]] = {}
+    wrong: dict[str, list[tuple[int, str]]] = {}
+    try:  # all of them together: one says how the others are written
+        numbers, wrong, _ = read_numbers(chosen, where="", delimiter=table.delimiter)
+    except DataError:
+        for name, column in chosen.items():
+            try:
+                one, faults, _ = read_numbers({name: column}, where="", delimiter=table.delimiter)
+            except DataError:
+                continue
+            numbers |= one
+            wrong |= faults
+    return {
+        name: numbers[name]
+        for name, column in chosen.items()
+        if name in numbers and len(wrong.get(name, ())) <= len(column) // 2
+    }
 
 
 def rows_of(
@@ -150,7 +182,10 @@ def rows_of(
     for needed in ("date",) if ticker else ("date", "ticker"):
         if needed not in understood:
             have = ", ".join(name[:24] for name in list(table.columns)[:12])
-            raise DataError(f"no column of {table.name} is recognised as the {needed}: {have}.")
+            raise DataError(
+                f"no column of {table.name} is recognised as the {needed}: {have}"
+                f"{looks_like(list(table.columns))}."
+            )
     tail = place(table.name)
     problems = list(table.problems)
     days, faults = _daily(table, understood["date"])
@@ -456,10 +491,13 @@ def _wide_axes(table: Table) -> tuple[str, list[str]]:
         kinds = ", ".join(name[:24] for name in names[:12])
         raise DataError(
             f"the columns of {table.name} are not understood ({kinds}): name a date, a ticker "
-            "and a close, or dates in the first column and one column per stock."
+            "and a close, or dates in the first column and one column per stock"
+            f"{looks_like(names)}."
         )
     mixed = stock_and_field(stocks)
     if len(mixed) > 1 and not table.levels:
+        if hint := looks_like(names):
+            raise DataError(f"the columns of {table.name} are not understood{hint}.")
         raise DataError(
             f"columns of {table.name} name stock and field at once ({mixed[0][:40]!r}): write "
             "one row per date and stock, or one file per field."
@@ -493,7 +531,7 @@ def refuse_one_stock(table: Table) -> None:
             f"the columns of {table.name} look like the prices of one stock, in every row "
             f"{bars[0][:24]!r} the highest and {bars[1][:24]!r} the lowest of them beside "
             f"{' and '.join(repr(name[:24]) for name in rest)}: name them high, low, open and "
-            f"close, {escape}."
+            f"close, {escape}{looks_like([date, *stocks])}."
         )
     named = [name for name in stocks if field_of(name) in NEVER_TICKERS]
     named = [name for name in named if normalised_name(name) not in WORDS]
@@ -502,7 +540,8 @@ def refuse_one_stock(table: Table) -> None:
         raise DataError(
             f"column {named[0]!r} of {table.name} is no ticker, so this is not a table of several "
             f"stocks, but {', '.join(map(repr, others)) or 'nothing beside it'} is not understood: "
-            "name the columns date, open, high, low, close and volume."
+            "name the columns date, open, high, low, close and volume"
+            f"{looks_like([date, *stocks])}."
         )
 
 

@@ -29,6 +29,7 @@ from alphakeel.data.cleaning import find_jumps
 from alphakeel.data.columns import WORDS, field_of, normalised_name
 from alphakeel.data.grid import Grid, check_grid
 from alphakeel.data.jumps import describe_ends, describe_gaps, describe_jumps
+from alphakeel.data.known_shapes import looks_like
 from alphakeel.data.layouts import (
     Reading,
     as_series,
@@ -327,6 +328,11 @@ def _read_checked(path: Path) -> Reading:
             else "there is no adjusted close: returns are those of the close, without dividends, "
             "and wrong at splits"
         )
+    if not reading.grid.fields.keys() & {"adj_close", "close"}:
+        raise DataError(
+            f"there are no prices: adj_close or close is needed{looks_like(list(reading.samples))} "
+            f"(in {path.name})."
+        )
     reading.grid = with_adjusted_close(reading.grid, path.name)
     reading.problems += check_grid(reading.grid, today=dt.date.today(), where=path.name)
     if not reading.problems:
@@ -576,7 +582,7 @@ def _note_unused(reading: Reading, path: Path) -> None:
 
 def _files(path: Path, stem: str) -> list[Path]:
     """The tables whose name begins with a word, sorted."""
-    matching = {file for suffix in SUFFIXES for file in path.glob(f"{stem}*{suffix}")}
+    matching = [file for file in path.iterdir() if file.name.startswith(stem) and is_table(file)]
     return sorted(file for file in matching if not file.is_dir())
 
 
