@@ -458,6 +458,15 @@ class TestWhatCheckShows:
         assert "?-" in shown or "?\u2013" in shown
         assert "not used" in shown
 
+    @pytest.mark.skipif(os.name == "nt", reason="pipes are told otherwise on Windows")
+    def test_a_reader_that_has_left_ends_nothing(self, tmp_path: Path) -> None:
+        reader, writer = os.pipe()
+        os.close(reader)
+        command = [sys.executable, "-m", "alphakeel", "check", str(self.short(tmp_path)), "--json"]
+        done = subprocess.run(command, check=False, stdout=writer, stderr=subprocess.PIPE)
+        os.close(writer)
+        assert (done.returncode, done.stderr) == (0, b"")
+
 
 def test_cash_that_caps_force_is_said(prices: Path, settings: Path, tmp_path: Path) -> None:
     own = tmp_path / "own.toml"
