@@ -188,7 +188,7 @@ def _what_a_study_lacks(panel: Any) -> str:
     from alphakeel.pipeline.plan import Plan
 
     try:
-        Plan.of(panel, StudyConfig(), "data")
+        Plan.of(panel, StudyConfig(), "data", panel_hash="")  # nothing is kept of this plan
     except AlphakeelError as error:
         return str(error)
     return ""

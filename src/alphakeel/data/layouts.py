@@ -242,7 +242,7 @@ def rows_of(
     _invert(frame, "pb", "book_to_price")
     if "sector" in understood:
         frame["sector"] = _labels(table.columns[understood["sector"]])
-    rows, said = _main_series(table, pd.DataFrame(frame))
+    rows, said = _main_series(table, pd.DataFrame(frame, copy=False))
     note = "; ".join(filter(None, (note, said)))
     usable = rows["date"].notna() & rows["ticker"].notna()
     return rows if usable.all() else rows[usable], problems, [note] if note else []
@@ -295,17 +295,36 @@ def long_rows(
     frames = sorted((f for f in frames if len(f)), key=lambda frame: frame["date"].iloc[0])
     if not frames:
         return pd.DataFrame(), tuple(columns.items()), problems, notes
-    stacked = pd.concat([frame.drop(columns="ticker") for frame in frames], ignore_index=True)
-    stocks = [pd.Categorical(frame["ticker"]) for frame in frames]
-    stacked["ticker"] = pd.api.types.union_categoricals(stocks)
+    stocks = [pd.Categorical(frame.pop("ticker")) for frame in frames]
+    names = dict.fromkeys(str(name) for frame in frames for name in frame.columns)
+    # A column at a time, each taken out of its frame: the rows are in memory once.
+    lengths = [len(frame) for frame in frames]
+    parts = {name: _one_below_another(frames, name, lengths) for name in names}
+    parts["ticker"] = pd.Series(pd.api.types.union_categoricals(stocks))
+    frames.clear()
+    stacked = pd.DataFrame(parts, copy=False)
+    pa.default_memory_pool().release_unused()
     return stacked, tuple(columns.items()), problems, list(dict.fromkeys(notes))
+
+
+def _one_below_another(
+    frames: Sequence[pd.DataFrame], name: str, lengths: Sequence[int]
+) -> pd.Series:
+    """Take a column out of several frames; missing in the rows of those without it."""
+    parts = [
+        frame.pop(name) if name in frame else pd.Series(np.full(length, np.nan))
+        for frame, length in zip(frames, lengths, strict=True)
+    ]
+    return (
+        pd.concat(parts, ignore_index=True) if len(parts) > 1 else parts[0].reset_index(drop=True)
+    )
 
 
 def first_values(tables: Sequence[Table]) -> dict[str, str]:
     """The first value of every column, as it stands in the first file that has the column."""
     values: dict[str, str] = {}
     for table in tables:
-        for name in table.columns.keys() - values.keys():
+        for name in [name for name in table.columns if name not in values]:
             some = table.columns[name].slice(0, _SAMPLE).drop_null().to_pylist()
             values[name] = next((str(x)[:24] for x in some if str(x).strip()), "")
     return values
@@ -389,6 +408,7 @@ def read_wide(tables: Sequence[Table], names: Sequence[str | None], *, where: st
 def _stacked(layout: str, read: tuple[Any, ...], where: str) -> Reading:
     """Place stacked rows; rows out of order are a note, not a problem."""
     frame, columns, problems, notes = read
+    del read
     cautions, adjusted = [], ""
     if len(frame):
         frame, found = in_our_units(frame, where)
@@ -396,7 +416,8 @@ def _stacked(layout: str, read: tuple[Any, ...], where: str) -> Reading:
     if not len(frame):
         empty = Grid(np.empty(0, dtype="datetime64[D]"), np.empty(0, dtype=np.str_))
         return Reading(layout, columns, empty, notes, problems=problems)
-    grid, misplaced = grid_from_long(frame, where=where)
+    grid, misplaced = grid_from_long(frame, where=where, owned=True)
+    del frame
     reading = Reading(layout, columns, grid, notes, cautions, adjusted=adjusted)
     _report_order(reading, problems + misplaced)
     return reading

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 from numpy.typing import NDArray
 from skfolio.containers import AssetPanel
 
@@ -215,16 +216,17 @@ def read_panel(
         raise ConfigError(f"universe is {universe!r}, but must be 'members' or 'all'.")
     reading = _read_checked(Path(path))
     raise_first(reading.problems, hint=f": run `alphakeel check {path}`")
-    grid = _between(reading.grid, start, end)
+    grid, cautions = _between(reading.grid, start, end), tuple(reading.cautions)
+    del reading
     if universe == "all":
         grid = replace(grid, member=None)
-    grid = only_members(grid)
+    grid = only_members(grid, owned=True)
     if top is not None:
         grid = most_traded(grid, top)
     # Dates on which nobody in this universe traded say nothing about it.
     grid = without_empty(grid, [], least=1)
     check_counts(grid, 2, 2, Path(path).name)
-    return assemble(grid, source=Path(path).name), tuple(reading.cautions)
+    return assemble(grid, source=Path(path).name, owned=True), cautions
 
 
 def inspect_path(path: str | Path, *, market: str | None = None) -> DataReport:
@@ -253,7 +255,7 @@ def inspect_path(path: str | Path, *, market: str | None = None) -> DataReport:
     counts: dict[str, int] = {}
     if not problems:
         try:
-            panel = assemble(grid, source=path.name)
+            panel = assemble(grid, source=path.name, owned=True)
         except DataError as error:
             problems = [Problem("", "", "", str(error))]
         else:
@@ -549,6 +551,8 @@ def read_folder_format(path: Path) -> Reading:
         reading = read_wide(tables, [None], where=path.name)
     else:
         reading = read_long(tables, where=path.name)
+    del tables
+    pa.default_memory_pool().release_unused()
     reading.layout = "folder"
     if not len(reading.grid.dates):
         return reading
@@ -565,6 +569,8 @@ def _add_side_files(reading: Reading, path: Path) -> None:
                 table = read_table(file)
                 reading.samples = {**first_values([table]), **reading.samples}
                 add(reading, table)
+                del table
+                pa.default_memory_pool().release_unused()
             except DataError as error:
                 reading.problems.append(Problem("", "", stems[0], str(error)))
             break
