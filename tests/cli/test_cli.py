@@ -434,8 +434,13 @@ class TestWhatCheckShows:
         assert document["samples"]["date"] == "2015-01-02"
         assert document["lacking"] == ""
 
-    def test_what_run_refuses_check_does_not_pass(self, tmp_path: Path) -> None:
-        path = self.short(tmp_path, n=100)
+    @pytest.mark.parametrize(("n", "stocks"), [(100, "ABCDEFGH"), (500, "ABC")])
+    def test_what_run_refuses_check_does_not_pass(
+        self, n: int, stocks: str, tmp_path: Path
+    ) -> None:
+        path = self.short(tmp_path, n=n)
+        rows = pd.read_csv(path)
+        rows[rows["ticker"].isin(list(stocks))].to_csv(path, index=False)
         checked, ran = run_command("check", path), run_command("run", path)
         assert (checked.exit_code, ran.exit_code) == (0, 2)
         assert "a study can run on it" not in checked.output
