@@ -221,3 +221,10 @@ def test_arrays_of_a_panel_are_its_own(tmp_path: Path) -> None:
     twice.to_csv(tmp_path / "valuation_daily.csv", index=False)
     problems = [problem.message for problem in inspect_path(tmp_path).problems]
     assert "has two rows for A on 2015-01-07" in problems[0]
+
+
+def test_stocks_of_different_periods_are_told_so(tmp_path: Path) -> None:
+    rows = ["date,ticker,close", "2015-01-01,A,5", "2015-01-02,A,6", "2016-01-04,B,5"]
+    (tmp_path / "all.csv").write_text("\n".join([*rows, "2016-01-05,B,6", ""]))
+    with pytest.raises(DataError, match=r"no two stocks trade on the same date .A from 2015-01-01"):
+        load_panel(tmp_path / "all.csv")

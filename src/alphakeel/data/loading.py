@@ -470,6 +470,8 @@ def _drop_and_note(reading: Reading, where: str) -> None:
     """Leave out stocks and dates without prices, with a note; refuse prices that never change."""
     try:
         grid = without_empty(reading.grid, reading.notes)
+        if not len(grid.dates):
+            raise DataError(_never_together(reading.grid, where))
         reading.grid = grid
         check_counts(grid, 2, 2, where)
     except DataError as error:
@@ -497,6 +499,18 @@ def _drop_and_note(reading: Reading, where: str) -> None:
         reading.notes.append(f"the price of {listed} never changes")
     if "volume" in grid.fields and not (grid.fields["volume"] > 0).any():
         reading.notes.append("volume is zero or missing throughout")
+
+
+def _never_together(grid: Grid, where: str) -> str:
+    """Say that no two stocks have a price on one date, and when the first two have theirs."""
+    told = []
+    for column, ticker in enumerate(grid.tickers[:2]):
+        days = grid.dates[np.isfinite(grid.fields["adj_close"][:, column])]
+        told.append(f"{ticker} from {days[0]} to {days[-1]}" if len(days) else f"{ticker} never")
+    return (
+        f"no two stocks trade on the same date ({', '.join(told)}): give prices of one period "
+        f"(in {where})."
+    )
 
 
 def _doubt_prices(reading: Reading, where: str) -> None:
