@@ -99,6 +99,7 @@ SHORT_FILES = {
     "pipeline/cross_fits.py": "what is fitted on a part of the training decisions, for two stages",
     "pipeline/model_results.py": "what the fits return, read by those who fit nothing",
     "pipeline/calendar.py": "every rule of the calendar, each a function of past dates",
+    "data/known_shapes.py": "files of well-known sources, named where one is refused",
     "data/adjustment.py": "dividends and splits, as arrays",
     "data/staging.py": "what a fetch has brought so far",
     "data/store_lock.py": "one writer at a time",

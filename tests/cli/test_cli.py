@@ -434,8 +434,13 @@ class TestWhatCheckShows:
         assert document["samples"]["date"] == "2015-01-02"
         assert document["lacking"] == ""
 
-    def test_what_run_refuses_check_does_not_pass(self, tmp_path: Path) -> None:
-        path = self.short(tmp_path, n=100)
+    @pytest.mark.parametrize(("n", "stocks"), [(100, "ABCDEFGH"), (500, "ABC")])
+    def test_what_run_refuses_check_does_not_pass(
+        self, n: int, stocks: str, tmp_path: Path
+    ) -> None:
+        path = self.short(tmp_path, n=n)
+        rows = pd.read_csv(path)
+        rows[rows["ticker"].isin(list(stocks))].to_csv(path, index=False)
         checked, ran = run_command("check", path), run_command("run", path)
         assert (checked.exit_code, ran.exit_code) == (0, 2)
         assert "a study can run on it" not in checked.output
@@ -457,6 +462,15 @@ class TestWhatCheckShows:
         shown = done.stdout.decode(encoding)
         assert "?-" in shown or "?\u2013" in shown
         assert "not used" in shown
+
+    @pytest.mark.skipif(os.name == "nt", reason="pipes are told otherwise on Windows")
+    def test_a_reader_that_has_left_ends_nothing(self, tmp_path: Path) -> None:
+        reader, writer = os.pipe()
+        os.close(reader)
+        command = [sys.executable, "-m", "alphakeel", "check", str(self.short(tmp_path)), "--json"]
+        done = subprocess.run(command, check=False, stdout=writer, stderr=subprocess.PIPE)
+        os.close(writer)
+        assert (done.returncode, done.stderr) == (0, b"")
 
 
 def test_cash_that_caps_force_is_said(prices: Path, settings: Path, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import zipfile
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -200,3 +201,30 @@ def test_metatrader(tmp_path: Path) -> None:
         ]
         (tmp_path / f"{name}.csv").write_text("\n".join([head, *rows]), encoding="utf-8")
     np.testing.assert_allclose(load_panel(tmp_path)["close"], prices(2), rtol=1e-9)
+
+
+def test_arrays_of_a_panel_are_its_own(tmp_path: Path) -> None:
+    """A close that stands in for `adj_close` is not the same memory; what ended is blank."""
+    days = pd.bdate_range("2015-01-01", periods=60)
+    rows = [(d, t, 5.0 + k % 7, k) for t in "ABC" for k, d in enumerate(days)]
+    frame = pd.DataFrame(rows, columns=["date", "ticker", "close", "volume"])
+    frame.loc[(frame["ticker"] == "C") & (frame["date"] > days[20]), "close"] = np.nan
+    frame.to_csv(tmp_path / "all.csv", index=False)
+    panel = load_panel(tmp_path / "all.csv")
+    arrays = [panel[name] for name in ("close", "adj_close", "volume")]
+    assert not any(np.shares_memory(a, b) for a, b in combinations(arrays, 2))
+    assert np.isnan(panel["volume"][21:, 2]).all()
+    columns = list(inspect_path(tmp_path / "all.csv").samples)
+    assert columns == ["date", "ticker", "close", "volume"]
+    twice = frame[["date", "ticker"]].assign(market_cap=1e9)
+    twice.iloc[5] = twice.iloc[4]
+    twice.to_csv(tmp_path / "valuation_daily.csv", index=False)
+    problems = [problem.message for problem in inspect_path(tmp_path).problems]
+    assert "has two rows for A on 2015-01-07" in problems[0]
+
+
+def test_stocks_of_different_periods_are_told_so(tmp_path: Path) -> None:
+    rows = ["date,ticker,close", "2015-01-01,A,5", "2015-01-02,A,6", "2016-01-04,B,5"]
+    (tmp_path / "all.csv").write_text("\n".join([*rows, "2016-01-05,B,6", ""]))
+    with pytest.raises(DataError, match=r"no two stocks trade on the same date .A from 2015-01-01"):
+        load_panel(tmp_path / "all.csv")

@@ -103,6 +103,13 @@ class TestPointsAndCommas:
         panel = load_panel(text_of(tmp_path / "all.csv", lines))
         np.testing.assert_array_equal(panel["close"], [[5000, 7010], [5000, 7020]])
 
+    @pytest.mark.parametrize(("sign", "letter"), [("$", ""), ("", "M")])
+    def test_signs_and_letters_leave_the_doubt(
+        self, sign: str, letter: str, tmp_path: Path
+    ) -> None:
+        lines = ["date;A;B", *(f"2015-01-0{k};{sign}5.00{k}{letter};{sign}7.1{k}0" for k in (1, 2))]
+        assert "can mean a decimal or thousands" in refusal(text_of(tmp_path / "all.csv", lines))
+
     @pytest.mark.parametrize("elsewhere", ["12.5", "1,234.50", "0.500"])
     def test_decimals_by_the_other_numbers(self, elsewhere: str, tmp_path: Path) -> None:
         lines = ["date;ticker;close;note"]
@@ -178,6 +185,8 @@ class TestLinesAboveTheHeader:
             ["https://example.com/data.csv"],
             ["A title", "", "made in 2015"],
             ["A title,,", ",,"],
+            ["Prices, made in 2015"],
+            ["Prices; of A and B", "in dollars"],
         ],
     )
     def test_are_left_out_and_noted(self, above: list[str], tmp_path: Path) -> None:
@@ -194,95 +203,6 @@ class TestLinesAboveTheHeader:
     def test_a_header_behind_a_mark(self, tmp_path: Path) -> None:
         file = text_of(tmp_path / "all.csv", [f"# {self.TABLE[0]}", *self.TABLE[1:]])
         np.testing.assert_array_equal(load_panel(file)["adj_close"], [[5, 6], [5.5, 6.5]])
-
-
-# Headers of the same table elsewhere: date, open, high, low, close, volume.
-HEADERS = {
-    "english": "Date,Open,High,Low,Close,Volume",
-    "settle": "Date,Open,High,Low,Settle,Volume",
-    "letters": "t,o,h,l,c,v",
-    "polish": "Data,Otwarcie,Najwyższy,Najniższy,Zamknięcie,Wolumen",
-    "polish, plain": "Data,Otwarcie,Najwyzszy,Najnizszy,Zamkniecie,Wolumen",
-    "german": "Datum,Eröffnung,Hoch,Tief,Schluss,Volumen",
-    "german, erster": "Datum,Erster,Hoch,Tief,Schlusskurs,Stücke",
-    "french": "Date,Ouverture,Plus haut,Plus bas,Clôture,Volume",
-    "french, short": "Date,Ouv.,+Haut,+Bas,Dernier,Vol.",
-    "spanish": "Fecha,Apertura,Máximo,Mínimo,Cierre,Volumen",
-    "portuguese": "Data,Abertura,Máxima,Mínima,Fechamento,Volume",
-    "italian": "Data,Apertura,Massimo,Minimo,Chiusura,Volume",
-    "turkish": "Tarih,Açılış,Yüksek,Düşük,Kapanış,Hacim",
-    "russian": "Дата,Откр.,Макс.,Мин.,Цена,Объём",
-    "korean": "날짜,시가,고가,저가,종가,거래량",
-    "japanese": "日付,始値,高値,安値,終値,出来高",
-    "chinese": "日期,开盘,最高,最低,收盘,成交量",
-    "chinese, traditional": "日期,開盤價,最高價,最低價,收盤價,成交股數",
-}
-ENCODINGS = {
-    "polish": ("utf-8", "cp1250"),
-    "german": ("utf-8-sig", "latin-1"),
-    "french": ("utf-8", "latin-1"),
-    "spanish": ("utf-8", "latin-1"),
-    "portuguese": ("utf-16", "latin-1"),
-    "turkish": ("utf-8", "cp1254"),
-    "russian": ("utf-8", "cp1251"),
-    "korean": ("utf-8", "cp949"),
-    "japanese": ("utf-8", "cp932"),
-    "chinese": ("utf-8", "gb18030", "gbk"),
-    "chinese, traditional": ("utf-8", "big5"),
-}
-DATE_FORMS = ("%Y-%m-%d", "%d.%m.%Y", "%Y%m%d", "%d/%m/%Y", "%m/%d/%Y", "%b %d, %Y")
-SHAPES = ("a folder of files", "one file", "indicators", "newest first", "no volume")
-STYLES = ((",", "."), (";", ","), ("\t", "."), ("|", "."))
-
-
-def odd_tables() -> list[tuple[str, str, str, str, tuple[str, str]]]:
-    """Language, encoding, shape, form of dates, and marks, so that every pair of them occurs."""
-    tables = []
-    for k, language in enumerate(HEADERS):
-        encodings = ENCODINGS.get(language, ("utf-8",))
-        for j in range(15):
-            shape = SHAPES[j % len(SHAPES)]
-            date = DATE_FORMS[(j + k) % len(DATE_FORMS)]
-            style = STYLES[(j // 2 + k) % len(STYLES)]
-            if style[0] == "," and "," in date:
-                style = STYLES[2]
-            tables.append((language, encodings[j % len(encodings)], shape, date, style))
-    return tables
-
-
-@pytest.mark.parametrize("table", odd_tables(), ids=lambda table: "-".join(map(str, table)))
-def test_a_stock_in_any_language(table: tuple, tmp_path: Path) -> None:
-    """270 tables: each is read to the cent, or refused because there is only one stock."""
-    language, encoding, shape, date, (mark, point) = table
-    frames = {name: bars(seed) for seed, name in enumerate(("000001", "XOM"))}
-    for name, frame in frames.items():
-        written = frame.copy()
-        names = HEADERS[language].split(",")
-        written.columns = names[1:]
-        if shape == "indicators":
-            for n in range(2, 27):
-                written[f"SMA_{n}"] = frame["close"].rolling(n, min_periods=1).mean()
-        if shape == "no volume":
-            written = written.iloc[:, :4]
-        if shape == "newest first":
-            written = written[::-1]
-        written.index = pd.Index(written.index.strftime(date), name=names[0])
-        text = written.to_csv(sep=mark, decimal=point)
-        (tmp_path / f"{name}.csv").write_bytes(text.encode(encoding))
-    if shape == "one file":
-        assert "there is 1 stock" in refusal(tmp_path / "XOM.csv")
-        report = inspect_path(tmp_path / "XOM.csv")
-        assert {field for _, field in report.columns} >= {"date", "open", "high", "low", "close"}
-        return
-    panel = load_panel(tmp_path)
-    assert panel.asset_names.tolist() == ["000001", "XOM"]
-    assert (panel.observations.astype("datetime64[D]") == DAYS.to_numpy().astype("M8[D]")).all()
-    for field in ("open", "high", "low", "close", "volume"):
-        if shape == "no volume" and field == "volume":
-            assert "volume" not in panel
-            continue
-        for column, frame in enumerate(frames.values()):
-            np.testing.assert_array_equal(panel[field][:, column], frame[field], err_msg=field)
 
 
 class TestStockOrStocks:
@@ -313,6 +233,44 @@ class TestStockOrStocks:
         frame = pd.DataFrame(50 * np.exp(paths), DAYS[:n], [f"S{i:03}" for i in range(k)])
         frame.to_csv(tmp_path / "all.csv")
         assert load_panel(tmp_path / "all.csv").n_assets == k
+
+    @pytest.mark.parametrize(
+        ("header", "words"),
+        [
+            (
+                "Dato,Abning,Hojeste,Laveste,Slutkurs,Volumen",
+                "looks like Nasdaq Nordic with Danish",
+            ),
+            ("Data,Otwarcie,Najw.,Najniższy kurs,Zamkn.,Wolumen", "Stooq with Polish headers"),
+            ("datadate,prcod,prchd,prcld,prccd,cshtrd", "Compustat: rename 'datadate' to date, "),
+            ("day,PX_OPEN,PX_HIGH,PX_LOW,PX_LAST,PX_VOLUME", "like Bloomberg: rename 'PX_OPEN' to"),
+        ],
+    )
+    def test_the_nearest_known_shape_is_named(
+        self, header: str, words: str, tmp_path: Path
+    ) -> None:
+        frame = bars(0).rename_axis(header.split(",")[0]).set_axis(header.split(",")[1:], axis=1)
+        frame.to_csv(tmp_path / "all.csv")
+        assert words in refusal(tmp_path / "all.csv")
+
+    def test_no_shape_is_named_that_is_not_near(self, tmp_path: Path) -> None:
+        lines = ["when,what,weight", "soon,a,5", "later,b,6"]
+        message = refusal(text_of(tmp_path / "x.csv", lines))
+        assert "are not understood" in message
+        assert "looks like" not in message
+
+    @pytest.mark.parametrize("word", ["Kod spółki", "instrument_name"])
+    def test_a_column_of_tickers_without_a_known_name(self, word: str, tmp_path: Path) -> None:
+        stacked({"AAA": bars(0), "BBB": bars(1)}).rename(columns={"ticker": word}).to_csv(
+            tmp_path / "all.csv", index=False
+        )
+        message = refusal(tmp_path / "all.csv")
+        assert f"{word!r} tells their rows apart (AAA, BBB): if it holds the tickers" in message
+
+    @pytest.mark.parametrize("mark", [",", ";"])
+    def test_numbers_are_no_header(self, mark: str, tmp_path: Path) -> None:
+        rows = [f"{1420416000 + 86400 * k}{mark}{50 + k}.25{mark}60.5" for k in range(4)]
+        assert "has no header" in refusal(text_of(tmp_path / "all.csv", rows))
 
     def test_a_volume_is_never_a_ticker(self, tmp_path: Path) -> None:
         lines = ["Dato,Volume,Kurs", "2015-01-01,1000,5", "2015-01-02,1100,6"]
@@ -551,6 +509,19 @@ class TestUnitOfVolume:
         money = frame["amount"].to_numpy().reshape(3, 40).T
         np.testing.assert_allclose(panel["volume"] * panel["close"], money)
         assert any("volume is money" in note for note in inspect_path(file).notes)
+
+    @pytest.mark.parametrize("price", [0.01, 10, 1000])
+    def test_money_becomes_shares_at_any_price(self, price: float, tmp_path: Path) -> None:
+        """At these prices money / (close x money) is a power of ten, as where volume is in lots."""
+        frames = {t: bars(k).assign(close=price) for k, t in enumerate(("AAA", "BBB"))}
+        for k, frame in enumerate(frames.values()):
+            frame["close"] *= np.exp(np.random.default_rng(k).normal(0, 0.02, 40).cumsum())
+            frame["volume"] = frame["amount"] = (frame["volume"] * price).round()
+        frame = stacked(frames)[["date", "ticker", "close", "volume", "amount"]]
+        frame.to_csv(tmp_path / "all.csv", index=False)
+        panel = load_panel(tmp_path / "all.csv")
+        money = np.column_stack([frame["amount"] for frame in frames.values()])
+        np.testing.assert_allclose(panel["volume"] * panel["close"], money)
 
     @pytest.mark.parametrize(("lot", "unit"), [(100, 1e4), (0.01, 1)])
     def test_what_cannot_be_told_is_refused(self, lot: float, unit: float, tmp_path: Path) -> None:

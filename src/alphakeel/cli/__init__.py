@@ -9,12 +9,13 @@ Heavy libraries are imported inside the commands, so that ``--help`` returns at 
 from __future__ import annotations
 
 import codecs
+import errno
 import io
 import os
 import sys
 import threading
 from contextlib import suppress
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -24,6 +25,9 @@ from alphakeel.cli.fetch import fetch
 from alphakeel.cli.live_commands import daily, monitor, today
 from alphakeel.cli.run_commands import runs
 from alphakeel.cli.shell import Stopped, catch_signals, ignore_signals
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
 
 __all__ = ["app", "main"]
 
@@ -65,12 +69,38 @@ def _plainly(error: UnicodeError) -> tuple[str, int]:
     return "".join(c if c.isascii() else "?" for c in text), error.end
 
 
+class _Outlet(io.FileIO):
+    """Output that a reader may leave, as `head` does: the rest is dropped, and nothing ends by it.
+
+    Where a disk is full, that is said once, and the rest is dropped, too.
+    """
+
+    failed = False
+
+    def write(self, data: Buffer, /) -> int:
+        try:
+            return super().write(data)
+        except OSError as error:
+            if error.errno != errno.EPIPE and not self.failed:
+                self.failed = True
+                raise
+            return memoryview(data).nbytes
+
+
 def _write_anywhere() -> None:
-    """Let no character end a command whose output is not in UTF-8 (cp1252, ASCII)."""
+    """Let no character end a command whose output is not in UTF-8, and no reader that has left."""
     codecs.register_error("alphakeel", _plainly)
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="alphakeel")
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if not isinstance(stream, io.TextIOWrapper):
+            continue
+        stream.reconfigure(errors="alphakeel")
+        with suppress(OSError):  # a stream in memory, or one that is closed
+            if not stream.isatty():
+                outlet = io.BufferedWriter(_Outlet(stream.fileno(), "w", closefd=False))
+                line_buffering = stream.line_buffering
+                text = io.TextIOWrapper(outlet, stream.encoding, "alphakeel", None, line_buffering)
+                setattr(sys, name, text)
 
 
 def main() -> None:
@@ -81,6 +111,10 @@ def main() -> None:
         app()
     except SystemExit as end:
         code = end.code
+    except OSError as error:  # of --help: a command says so by itself
+        with suppress(OSError):
+            typer.echo(f"alphakeel: cannot write: {error.strerror}.", err=True)
+        code = 2
     except Stopped as stop:  # outside of a command
         typer.echo(f"alphakeel: stopped by {stop.name}.", err=True)
         code = stop.exit_code

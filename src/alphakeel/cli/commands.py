@@ -185,10 +185,12 @@ def _what_a_study_lacks(panel: Any) -> str:
     """Why `run` with the default settings would refuse data that are right in themselves."""
     from alphakeel.config import StudyConfig
     from alphakeel.errors import AlphakeelError
+    from alphakeel.pipeline.dataset import check_sample
     from alphakeel.pipeline.plan import Plan
 
     try:
-        Plan.of(panel, StudyConfig(), "data")
+        plan = Plan.of(panel, StudyConfig(), "data", panel_hash="")  # nothing is kept of this plan
+        check_sample(panel, plan)
     except AlphakeelError as error:
         return str(error)
     return ""

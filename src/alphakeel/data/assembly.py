@@ -57,8 +57,14 @@ def panel_from_grid(
     return assemble(grid, delisting_gap=delisting_gap, source=source)
 
 
-def assemble(grid: Grid, *, delisting_gap: int = 20, source: str = "") -> AssetPanel:
-    """Derive listing, delisting and suspension from checked arrays and fill a panel."""
+def assemble(
+    grid: Grid, *, delisting_gap: int = 20, source: str = "", owned: bool = False
+) -> AssetPanel:
+    """Derive listing, delisting and suspension from checked arrays and fill a panel.
+
+    Of a grid that is `owned` the arrays become those of the panel, and are no longer the grid's: a
+    large one is not in memory twice.
+    """
     fields, tail = grid.fields, place(source)
     active = active_from_prices(fields["adj_close"], delisting_gap)
     empty = np.flatnonzero(~active.any(axis=0))
@@ -70,8 +76,9 @@ def assemble(grid: Grid, *, delisting_gap: int = 20, source: str = "") -> AssetP
     if len(idle):
         day = grid.dates[idle[0]]
         raise DataError(f"no stock traded on {day}: remove that date{tail}.")
+    shared = _shared(fields)
     contents: dict[str, Any] = {
-        name: Field2D(np.where(active, fields[name], np.nan))
+        name: Field2D(_while_listed(fields[name], active, owned and name not in shared))
         for name in PANEL_FIELDS
         if name in fields
     }
@@ -85,7 +92,7 @@ def assemble(grid: Grid, *, delisting_gap: int = 20, source: str = "") -> AssetP
         rate = np.broadcast_to(grid.riskless[:, None], active.shape)
         contents["riskless_rate"] = Field2D(rate, inactive_policy=InactivePolicy.IGNORE)
     if grid.member is not None:
-        contents["member"] = Field2D(np.where(active, grid.member, np.nan))
+        contents["member"] = Field2D(_while_listed(grid.member, active, owned))
     return AssetPanel(
         fields=contents,
         observations=grid.dates,
@@ -93,6 +100,25 @@ def assemble(grid: Grid, *, delisting_gap: int = 20, source: str = "") -> AssetP
         active_mask=active,
         estimation_mask=traded,
     )
+
+
+def _while_listed(values: Matrix, active: NDArray[np.bool_], owned: bool) -> Matrix:
+    """Values with NaN where a stock is not listed, in place where the array may be changed."""
+    if not (owned and values.flags.writeable):
+        return np.where(active, values, np.nan)
+    np.copyto(values, np.nan, where=~active)
+    return values
+
+
+def _shared(fields: Mapping[str, Matrix]) -> set[str]:
+    """Fields whose memory another one also has, as a close that stands in for `adj_close`."""
+    owners: dict[int, str] = {}
+    shared = set()
+    for name, values in fields.items():
+        base = values if values.base is None else values.base
+        if owners.setdefault(id(base), name) != name:
+            shared |= {name, owners[id(base)]}
+    return shared
 
 
 def active_from_prices(prices: NDArray[np.float64], delisting_gap: int = 20) -> NDArray[np.bool_]:
@@ -249,6 +275,7 @@ def place_rows(
     row = np.minimum(np.searchsorted(grid.dates, days), len(grid.dates) - 1)
     inside = (column >= 0) & (grid.dates[row] == days)
     cells = row[inside] * len(grid.tickers) + column[inside]
+    del row, column, codes
     placed = {}
     for name, entries in values.items():
         placed[name] = np.full((len(grid.dates), len(grid.tickers)), np.nan)

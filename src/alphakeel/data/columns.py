@@ -31,7 +31,7 @@ __all__ = [
 
 # Compared without case, accents, spaces and punctuation; of several columns for one field the
 # first spelling in its row wins. English, then Chinese, Japanese, Korean, German, Polish, French,
-# Spanish, Portuguese, Italian, Turkish, Russian.
+# Spanish, Portuguese, Italian, Turkish, Russian, Dutch, Swedish.
 SPELLINGS: dict[str, tuple[str, ...]] = {
     "date": (
         *("date", "tradedate", "tradingdate", "tradingday", "datetime", "timestamp", "caldt"),
@@ -41,28 +41,31 @@ SPELLINGS: dict[str, tuple[str, ...]] = {
     "ticker": (
         *("ticker", "symbol", "tscode", "code", "tic", "instrument", "secucode", "permno"),
         *("securitiescode", "stkcd", "asset", "stock", "stockcode", "股票代码", "证券代码"),
-        *("代码", "종목코드", "銘柄コード", "name"),
+        *("代码", "證券代號", "股票代號", "종목코드", "銘柄コード", "コード", "kurzel", "symbole"),
+        *("simbolo", "codigo", "sembol", "тикер", "symbool", "isin", "name"),
     ),
     "open": (
         *("open", "openprice", "openprc", "opnprc", "开盘", "开盘价", "開盤價", "始値", "시가"),
         *("eroffnung", "eroeffnung", "eroffnungskurs", "erster", "otwarcie", "ouverture", "ouv"),
-        *("apertura", "abertura", "acılıs", "acilis", "откр", "открытие", "o"),
+        *("apertura", "abertura", "acılıs", "acilis", "откр", "открытие", "opening", "oppning"),
+        *("oppningskurs", "o"),
     ),
     "high": (
         *("high", "highprice", "askhi", "hiprc", "最高", "最高价", "最高價", "高値", "고가"),
         *("hoch", "tageshoch", "hochst", "najwyzszy", "haut", "plushaut", "maximo", "maxima"),
-        *("massimo", "yuksek", "макс", "максимум", "max", "h"),
+        *("massimo", "yuksek", "макс", "максимум", "hoog", "hogst", "max", "h"),
     ),
     "low": (
         *("low", "lowprice", "bidlo", "loprc", "最低", "最低价", "最低價", "安値", "저가"),
         *("tief", "tagestief", "tiefst", "najnizszy", "bas", "plusbas", "minimo", "minima"),
-        *("dusuk", "мин", "минимум", "min", "l"),
+        *("dusuk", "мин", "минимум", "laag", "lagst", "min", "l"),
     ),
     "close": (
         *("close", "closeprice", "closingprice", "prc", "clsprc", "收盘", "收盘价", "收盤價"),
         *("終値", "종가", "schluss", "schlusskurs", "zamkniecie", "cloture", "clot", "cierre"),
         *("fechamento", "chiusura", "kapanıs", "kapanis", "закр", "закрытие", "closelast"),
-        *("dernier", "ultimo", "letzter", "simdi", "цена", "settle", "settlement", "last"),
+        *("slotkoers", "slot", "stangning", "stangningskurs", "dernier", "ultimo", "letzter"),
+        *("simdi", "цена", "settle", "settlement", "last"),
         *("price", "c"),
     ),
     "adj_close": (
@@ -91,9 +94,9 @@ _LETTERS = {"o", "h", "l", "c", "v", "t"}
 # Words that are tickers or text as often as fields: what stands in their column decides.
 WORDS = {
     *("last", "price", "settle", "settlement", "цена", "ultimo", "dernier", "letzter", "c"),
-    *("max", "min", "bas", "ouv", "clot", "data", "datum", "time", "day", "name"),
+    *("max", "min", "bas", "ouv", "clot", "data", "datum", "time", "day", "name", "slot"),
 }
-_TICKERS_TOO = {"max", "min", "bas", "ouv", "clot", "data", "datum", "name"}
+_TICKERS_TOO = {"max", "min", "bas", "ouv", "clot", "data", "datum", "name", "slot"}
 # Names that no exchange has given to a stock.
 NEVER_TICKERS = {
     *("adj_close", "market_cap", "volume", "close"),

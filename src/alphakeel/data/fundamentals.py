@@ -154,8 +154,9 @@ def on_dates(
     if not len(figures):
         return {}
     known &= (dates[:, None] - available[latest]) <= np.timedelta64(max_age_days, "D")
+    latest[~known] = -1  # of the NaN that is put behind each column
     return {
-        name: np.where(known, figures[name].to_numpy(dtype=np.float64)[latest], np.nan)
+        name: np.take(np.append(figures[name].to_numpy(dtype=np.float64), np.nan), latest)
         for name in names
         if figures[name].notna().any()
     }

@@ -67,12 +67,17 @@ class Grid:
             None if self.riskless is None else self.riskless[keep],
         )
 
-    def columns(self, keep: Any) -> Grid:
-        """The grid with some of its assets (positions or a mask)."""
+    def columns(self, keep: Any, *, owned: bool = False) -> Grid:
+        """The grid with some of its assets (positions or a mask).
+
+        One that is `owned`, which is needed no longer, gives its fields away one by one, so that
+        they are not all in memory twice.
+        """
+        names = list(self.fields)
         return Grid(
             self.dates,
             self.tickers[keep],
-            {name: values[:, keep] for name, values in self.fields.items()},
+            {n: (self.fields.pop(n) if owned else self.fields[n])[:, keep] for n in names},
             self.sector_levels,
             None if self.sectors is None else self.sectors[:, keep],
             self.index,
@@ -107,13 +112,16 @@ def check_grid(grid: Grid, *, today: dt.date, where: str) -> list[Problem]:
     return problems[:MAX_PROBLEMS]
 
 
-def grid_from_long(frame: pd.DataFrame, *, where: str) -> tuple[Grid, list[Problem]]:
+def grid_from_long(
+    frame: pd.DataFrame, *, where: str, owned: bool = False
+) -> tuple[Grid, list[Problem]]:
     """Place the rows of a long table (one per date and stock).
 
     Columns are `date`, `ticker` and any of `PANEL_FIELDS`, `member`, `market_index`,
     `riskless_rate`, `sector`; `where` names the source in messages. The problems are rows that
     could not be placed, or that were placed twice (the last one stays). Rows out of order are in
-    their place, and reported with ``field="order"``.
+    their place, and reported with ``field="order"``. Of a frame that is `owned` the columns are
+    taken out one by one, which keeps a large one from being in memory twice.
     """
     for needed in ("date", "ticker"):
         if needed not in frame.columns:
@@ -141,7 +149,7 @@ def grid_from_long(frame: pd.DataFrame, *, where: str) -> tuple[Grid, list[Probl
     fields: dict[str, Matrix] = {}
     for name in (*PANEL_FIELDS, "member", "market_index", "riskless_rate"):
         if name in frame.columns:
-            values, bad = numeric(frame[name])
+            values, bad = numeric(frame.pop(name) if owned else frame[name])
             problems += [_row_problem(where, row, text, name) for row, text in bad]
             fields[name] = np.full(shape, np.nan)
             fields[name].ravel()[cells] = values

@@ -24,6 +24,7 @@ from alphakeel.data.columns import (
     stock_and_field,
 )
 from alphakeel.data.grid import Grid, grid_from_long, grid_from_wide
+from alphakeel.data.known_shapes import looks_like
 from alphakeel.data.parsing import looks_like_dates, parse_dates, read_numbers
 from alphakeel.data.quotation import CODED, TOLD, hints_in, in_our_units
 from alphakeel.data.tables import Table
@@ -76,7 +77,29 @@ def kind_of(table: Table) -> str:
         if _holds_tickers(table, understood):
             return "long"
         understood.pop("ticker")
-    return "single" if _is_one_stock(table, understood, unused) else "wide"
+    if not _is_one_stock(table, understood, unused):
+        return "wide"
+    _refuse_unnamed_tickers(table, understood, unused)
+    return "single"
+
+
+def _refuse_unnamed_tickers(table: Table, understood: dict[str, str], unused: list[str]) -> None:
+    """Refuse the rows of several stocks under a column that is not known to name them."""
+    date = understood.get("date", next(iter(table.columns)))
+    days = as_series(table.columns[date]).astype(str)
+    if not days.duplicated().any():
+        return
+    for name in unused:
+        column = table.columns[name]
+        if pa.types.is_nested(column.type) or pa.types.is_floating(column.type):
+            continue
+        texts = as_series(column).astype(str)
+        if 1 < texts.nunique() < len(texts) and not (days + "\n" + texts).duplicated().any():
+            raise DataError(
+                f"dates of {table.name} occur several times, and {name[:24]!r} tells their rows "
+                f"apart ({', '.join(text[:16] for text in texts.unique()[:3])}): if it holds the "
+                "tickers, name it ticker."
+            )
 
 
 def _holds_tickers(table: Table, understood: dict[str, str]) -> bool:
@@ -111,6 +134,8 @@ def _is_one_stock(table: Table, understood: dict[str, str], unused: list[str]) -
         if len(numbers) == len(bars) + 1:
             bars["close"] = understood["close"]
             return is_bar({name: numbers[column] for name, column in bars.items()})
+        if len(bars) == 3:
+            return True  # numbers that can be read in two ways: reading them says so
     if any(normalised_name(column) not in WORDS for column in closes):
         return True
     # "last" or "price" alone: other columns that could be prices make it a ticker.
@@ -121,17 +146,24 @@ def _is_one_stock(table: Table, understood: dict[str, str], unused: list[str]) -
 def _sampled(table: Table, columns: Sequence[str]) -> dict[str, NDArray[np.float64]]:
     """The first numbers of columns; without columns that hold mostly text, or can be read twice."""
     chosen = {name: table.columns[name].slice(0, _SAMPLE) for name in columns}
-    numbers = {}
-    for name, column in chosen.items():
-        if pa.types.is_nested(column.type):
-            continue
-        try:
-            found, faults, _ = read_numbers({name: column}, where="", delimiter=table.delimiter)
-        except DataError:
-            continue
-        if len(faults.get(name, ())) <= len(column) // 2:
-            numbers[name] = found[name]
-    return numbers
+    chosen = {name: c for name, c in chosen.items() if not pa.types.is_nested(c.type)}
+    numbers: dict[str, NDArray[np.float64]] = {}
+    wrong: dict[str, list[tuple[int, str]]] = {}
+    try:  # all of them together: one says how the others are written
+        numbers, wrong, _ = read_numbers(chosen, where="", delimiter=table.delimiter)
+    except DataError:
+        for name, column in chosen.items():
+            try:
+                one, faults, _ = read_numbers({name: column}, where="", delimiter=table.delimiter)
+            except DataError:
+                continue
+            numbers |= one
+            wrong |= faults
+    return {
+        name: numbers[name]
+        for name, column in chosen.items()
+        if name in numbers and len(wrong.get(name, ())) <= len(column) // 2
+    }
 
 
 def rows_of(
@@ -150,7 +182,10 @@ def rows_of(
     for needed in ("date",) if ticker else ("date", "ticker"):
         if needed not in understood:
             have = ", ".join(name[:24] for name in list(table.columns)[:12])
-            raise DataError(f"no column of {table.name} is recognised as the {needed}: {have}.")
+            raise DataError(
+                f"no column of {table.name} is recognised as the {needed}: {have}"
+                f"{looks_like(list(table.columns))}."
+            )
     tail = place(table.name)
     problems = list(table.problems)
     days, faults = _daily(table, understood["date"])
@@ -207,7 +242,7 @@ def rows_of(
     _invert(frame, "pb", "book_to_price")
     if "sector" in understood:
         frame["sector"] = _labels(table.columns[understood["sector"]])
-    rows, said = _main_series(table, pd.DataFrame(frame))
+    rows, said = _main_series(table, pd.DataFrame(frame, copy=False))
     note = "; ".join(filter(None, (note, said)))
     usable = rows["date"].notna() & rows["ticker"].notna()
     return rows if usable.all() else rows[usable], problems, [note] if note else []
@@ -260,17 +295,36 @@ def long_rows(
     frames = sorted((f for f in frames if len(f)), key=lambda frame: frame["date"].iloc[0])
     if not frames:
         return pd.DataFrame(), tuple(columns.items()), problems, notes
-    stacked = pd.concat([frame.drop(columns="ticker") for frame in frames], ignore_index=True)
-    stocks = [pd.Categorical(frame["ticker"]) for frame in frames]
-    stacked["ticker"] = pd.api.types.union_categoricals(stocks)
+    stocks = [pd.Categorical(frame.pop("ticker")) for frame in frames]
+    names = dict.fromkeys(str(name) for frame in frames for name in frame.columns)
+    # A column at a time, each taken out of its frame: the rows are in memory once.
+    lengths = [len(frame) for frame in frames]
+    parts = {name: _one_below_another(frames, name, lengths) for name in names}
+    parts["ticker"] = pd.Series(pd.api.types.union_categoricals(stocks))
+    frames.clear()
+    stacked = pd.DataFrame(parts, copy=False)
+    pa.default_memory_pool().release_unused()
     return stacked, tuple(columns.items()), problems, list(dict.fromkeys(notes))
+
+
+def _one_below_another(
+    frames: Sequence[pd.DataFrame], name: str, lengths: Sequence[int]
+) -> pd.Series:
+    """Take a column out of several frames; missing in the rows of those without it."""
+    parts = [
+        frame.pop(name) if name in frame else pd.Series(np.full(length, np.nan))
+        for frame, length in zip(frames, lengths, strict=True)
+    ]
+    return (
+        pd.concat(parts, ignore_index=True) if len(parts) > 1 else parts[0].reset_index(drop=True)
+    )
 
 
 def first_values(tables: Sequence[Table]) -> dict[str, str]:
     """The first value of every column, as it stands in the first file that has the column."""
     values: dict[str, str] = {}
     for table in tables:
-        for name in table.columns.keys() - values.keys():
+        for name in [name for name in table.columns if name not in values]:
             some = table.columns[name].slice(0, _SAMPLE).drop_null().to_pylist()
             values[name] = next((str(x)[:24] for x in some if str(x).strip()), "")
     return values
@@ -354,6 +408,7 @@ def read_wide(tables: Sequence[Table], names: Sequence[str | None], *, where: st
 def _stacked(layout: str, read: tuple[Any, ...], where: str) -> Reading:
     """Place stacked rows; rows out of order are a note, not a problem."""
     frame, columns, problems, notes = read
+    del read
     cautions, adjusted = [], ""
     if len(frame):
         frame, found = in_our_units(frame, where)
@@ -361,7 +416,8 @@ def _stacked(layout: str, read: tuple[Any, ...], where: str) -> Reading:
     if not len(frame):
         empty = Grid(np.empty(0, dtype="datetime64[D]"), np.empty(0, dtype=np.str_))
         return Reading(layout, columns, empty, notes, problems=problems)
-    grid, misplaced = grid_from_long(frame, where=where)
+    grid, misplaced = grid_from_long(frame, where=where, owned=True)
+    del frame
     reading = Reading(layout, columns, grid, notes, cautions, adjusted=adjusted)
     _report_order(reading, problems + misplaced)
     return reading
@@ -459,10 +515,13 @@ def _wide_axes(table: Table) -> tuple[str, list[str]]:
         kinds = ", ".join(name[:24] for name in names[:12])
         raise DataError(
             f"the columns of {table.name} are not understood ({kinds}): name a date, a ticker "
-            "and a close, or dates in the first column and one column per stock."
+            "and a close, or dates in the first column and one column per stock"
+            f"{looks_like(names)}."
         )
     mixed = stock_and_field(stocks)
     if len(mixed) > 1 and not table.levels:
+        if hint := looks_like(names):
+            raise DataError(f"the columns of {table.name} are not understood{hint}.")
         raise DataError(
             f"columns of {table.name} name stock and field at once ({mixed[0][:40]!r}): write "
             "one row per date and stock, or one file per field."
@@ -496,7 +555,7 @@ def refuse_one_stock(table: Table) -> None:
             f"the columns of {table.name} look like the prices of one stock, in every row "
             f"{bars[0][:24]!r} the highest and {bars[1][:24]!r} the lowest of them beside "
             f"{' and '.join(repr(name[:24]) for name in rest)}: name them high, low, open and "
-            f"close, {escape}."
+            f"close, {escape}{looks_like([date, *stocks])}."
         )
     named = [name for name in stocks if field_of(name) in NEVER_TICKERS]
     named = [name for name in named if normalised_name(name) not in WORDS]
@@ -505,7 +564,8 @@ def refuse_one_stock(table: Table) -> None:
         raise DataError(
             f"column {named[0]!r} of {table.name} is no ticker, so this is not a table of several "
             f"stocks, but {', '.join(map(repr, others)) or 'nothing beside it'} is not understood: "
-            "name the columns date, open, high, low, close and volume."
+            "name the columns date, open, high, low, close and volume"
+            f"{looks_like([date, *stocks])}."
         )
 
 

@@ -30,6 +30,7 @@ from alphakeel.data.cleaning import find_jumps
 from alphakeel.data.columns import WORDS, field_of, normalised_name
 from alphakeel.data.grid import Grid, check_grid
 from alphakeel.data.jumps import describe_ends, describe_gaps, describe_jumps
+from alphakeel.data.known_shapes import looks_like
 from alphakeel.data.layouts import (
     Reading,
     as_series,
@@ -215,19 +216,20 @@ def read_panel(
         raise ConfigError(f"universe is {universe!r}, but must be 'members' or 'all'.")
     reading = _read_checked(Path(path))
     raise_first(reading.problems, hint=f": run `alphakeel check {path}`")
-    grid = _between(reading.grid, start, end)
+    grid, cautions = _between(reading.grid, start, end), tuple(reading.cautions)
+    del reading
     if universe == "all":
         grid = replace(grid, member=None)
-    grid = only_members(grid)
+    grid = only_members(grid, owned=True)
     if top is not None:
         grid = most_traded(grid, top)
     # Dates on which nobody in this universe traded say nothing about it.
     grid = without_empty(grid, [], least=1)
     check_counts(grid, 2, 2, Path(path).name)
-    panel = assemble(grid, source=Path(path).name)
+    panel = assemble(grid, source=Path(path).name, owned=True)
     # What Arrow has read and keeps for its next table may be more than the panel.
     pa.default_memory_pool().release_unused()
-    return panel, tuple(reading.cautions)
+    return panel, cautions
 
 
 def inspect_path(path: str | Path, *, market: str | None = None) -> DataReport:
@@ -256,7 +258,7 @@ def inspect_path(path: str | Path, *, market: str | None = None) -> DataReport:
     counts: dict[str, int] = {}
     if not problems:
         try:
-            panel = assemble(grid, source=path.name)
+            panel = assemble(grid, source=path.name, owned=True)
         except DataError as error:
             problems = [Problem("", "", "", str(error))]
         else:
@@ -330,6 +332,11 @@ def _read_checked(path: Path) -> Reading:
             if why
             else "there is no adjusted close: returns are those of the close, without dividends, "
             "and wrong at splits"
+        )
+    if not reading.grid.fields.keys() & {"adj_close", "close"}:
+        raise DataError(
+            f"there are no prices: adj_close or close is needed{looks_like(list(reading.samples))} "
+            f"(in {path.name})."
         )
     reading.grid = with_adjusted_close(reading.grid, path.name)
     reading.problems += check_grid(reading.grid, today=dt.date.today(), where=path.name)
@@ -466,6 +473,8 @@ def _drop_and_note(reading: Reading, where: str) -> None:
     """Leave out stocks and dates without prices, with a note; refuse prices that never change."""
     try:
         grid = without_empty(reading.grid, reading.notes)
+        if not len(grid.dates):
+            raise DataError(_never_together(reading.grid, where))
         reading.grid = grid
         check_counts(grid, 2, 2, where)
     except DataError as error:
@@ -493,6 +502,18 @@ def _drop_and_note(reading: Reading, where: str) -> None:
         reading.notes.append(f"the price of {listed} never changes")
     if "volume" in grid.fields and not (grid.fields["volume"] > 0).any():
         reading.notes.append("volume is zero or missing throughout")
+
+
+def _never_together(grid: Grid, where: str) -> str:
+    """Say that no two stocks have a price on one date, and when the first two have theirs."""
+    told = []
+    for column, ticker in enumerate(grid.tickers[:2]):
+        days = grid.dates[np.isfinite(grid.fields["adj_close"][:, column])]
+        told.append(f"{ticker} from {days[0]} to {days[-1]}" if len(days) else f"{ticker} never")
+    return (
+        f"no two stocks trade on the same date ({', '.join(told)}): give prices of one period "
+        f"(in {where})."
+    )
 
 
 def _doubt_prices(reading: Reading, where: str) -> None:
@@ -547,6 +568,8 @@ def read_folder_format(path: Path) -> Reading:
         reading = read_wide(tables, [None], where=path.name)
     else:
         reading = read_long(tables, where=path.name)
+    del tables
+    pa.default_memory_pool().release_unused()
     reading.layout = "folder"
     if not len(reading.grid.dates):
         return reading
@@ -563,6 +586,8 @@ def _add_side_files(reading: Reading, path: Path) -> None:
                 table = read_table(file)
                 reading.samples = {**first_values([table]), **reading.samples}
                 add(reading, table)
+                del table
+                pa.default_memory_pool().release_unused()
             except DataError as error:
                 reading.problems.append(Problem("", "", stems[0], str(error)))
             break
@@ -580,7 +605,7 @@ def _note_unused(reading: Reading, path: Path) -> None:
 
 def _files(path: Path, stem: str) -> list[Path]:
     """The tables whose name begins with a word, sorted."""
-    matching = {file for suffix in SUFFIXES for file in path.glob(f"{stem}*{suffix}")}
+    matching = [file for file in path.iterdir() if file.name.startswith(stem) and is_table(file)]
     return sorted(file for file in matching if not file.is_dir())
 
 

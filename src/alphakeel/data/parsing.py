@@ -48,6 +48,7 @@ _COMMA_STYLE = (
 # "1,234" alone: either.
 _EITHER = r"^[+-]?[1-9]\d{0,2},\d{3}$"
 _EITHER_POINT = r"^[+-]?[1-9]\d{0,2}\.\d{3}$"
+_EITHER_POINT_MARKED = r"(?i)^[+-]?[$€£¥₹₩]?\s*[1-9]\d{0,2}\.\d{3}\s?[KMBT]?$"
 
 # "103.27M": thousands, millions, (US) billions and trillions, as investing.com writes them.
 _SCALED = r"(?i)^([+-]?[\d.,]*\d)\s?[KMBT]$"
@@ -60,6 +61,7 @@ _ZONE = r"\s*(Z|UTC|GMT|[+-]\d{2}:?\d{2})?"
 _YEAR_FIRST = re.compile(rf"(\d{{4}})([-/.])(\d{{1,2}})\2(\d{{1,2}}){_CLOCK}{_ZONE}")
 _COMPACT = re.compile(r"(\d{4})(\d{2})(\d{2})(?:\.0)?")
 _YEAR_LAST = re.compile(rf"(\d{{1,2}})([-/.])(\d{{1,2}})\2(\d{{4}}){_CLOCK}")
+_CHINESE = re.compile(r"(\d{4})\s?[年년]\s?(\d{1,2})\s?[月월]\s?(\d{1,2})\s?[日일]")
 _SHORT = re.compile(r"(\d{2})([-/.])(\d{2})\2(\d{2})")
 # Positions of year, month and day where all are of two digits.
 _SHORT_ORDERS = ((2, 1, 0), (2, 0, 1), (0, 1, 2))
@@ -208,7 +210,7 @@ def _decimal_comma(texts: Mapping[str, Any], where: str) -> bool:
 
 def _thousands_in_doubt(texts: Mapping[str, Any], delimiter: str) -> bool:
     """Whether a number like `5.000` occurs where a comma could be the decimal sign."""
-    return delimiter not in (",", "") and bool(_first_match(texts, _EITHER_POINT))
+    return delimiter != "," and bool(_first_match(texts, _EITHER_POINT_MARKED))
 
 
 def _points_are_thousands(
@@ -276,11 +278,11 @@ def parse_dates(values: Any) -> tuple[NDArray[np.datetime64], Faults]:
     """Read calendar days from a column of dates, times or text; NaT where an entry cannot be read.
 
     Accepted are datetimes (with a time zone: the day on that zone's wall clock), `2015-01-31`,
-    `2015/01/31`, `20150131`, `31.01.2015`, `Jan 31, 2015` and, where at least one day above 12
-    settles the order, `31/01/2015` or `01/31/2015`; a time of day is dropped. A column of whole
-    numbers may count seconds (or thousandths, ...) from 1970, or days as Excel does, and years may
-    have two digits where the dates can be read in one order only. A fault is the
-    position of an entry and what is wrong with it (to follow the word "date").
+    `2015/01/31`, `20150131`, `31.01.2015`, `Jan 31, 2015`, `2015年1月31日` and, where at least one
+    day above 12 settles the order, `31/01/2015` or `01/31/2015`; a time of day is dropped. A column
+    of whole numbers may count seconds (or thousandths, ...) from 1970, or days as Excel does, and
+    years may have two digits where the dates can be read in one order only. A fault is the position
+    of an entry and what is wrong with it (to follow the word "date").
 
     Examples
     --------
@@ -413,7 +415,7 @@ def _parse_one(text: str, day_first: bool | None) -> tuple[dt.date | None, str |
         if match := _YEAR_FIRST.fullmatch(text):
             year, _, month, day, zone = match.groups()
             return dt.date(int(year), int(month), int(day)), zone or "", ""
-        if match := _COMPACT.fullmatch(text):
+        if match := _COMPACT.fullmatch(text) or _CHINESE.fullmatch(text):
             return dt.date(*map(int, match.groups())), "", ""
         if match := _YEAR_LAST.fullmatch(text):
             first, mark, second, year = match.groups()

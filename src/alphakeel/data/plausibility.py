@@ -116,13 +116,18 @@ def moves_like_no_price(grid: Grid) -> str:
     prices = grid.fields["adj_close"]
     if len(prices) < LEAST_DATES:
         return ""
-    with np.errstate(invalid="ignore", divide="ignore"):
-        level = np.log(prices)
-        changes = np.diff(level, axis=0)
-        known = np.isfinite(changes).sum(axis=0) >= LEAST_DATES // 2
-        if not known.any():
-            return ""
-        ratio = np.nanvar(changes[:, known], axis=0) / np.nanvar(level[:, known], axis=0)
+    ratios = []
+    for start in range(0, prices.shape[1], 256):  # some stocks at a time, to hold no large copies
+        with np.errstate(invalid="ignore", divide="ignore"):
+            level = np.log(prices[:, start : start + 256])
+            changes = np.diff(level, axis=0)
+            known = np.isfinite(changes).sum(axis=0) >= LEAST_DATES // 2
+            if known.any():
+                variance = np.nanvar(changes[:, known], axis=0)
+                ratios.append(variance / np.nanvar(level[:, known], axis=0))
+    if not ratios:
+        return ""
+    ratio = np.concatenate(ratios)
     typical = float(np.median(ratio[np.isfinite(ratio)])) if np.isfinite(ratio).any() else 0.0
     if typical < LEAST_NOISE:
         return ""

@@ -75,15 +75,14 @@ def quality_findings(
     """
     close = grid.fields.get("close", grid.fields["adj_close"])
     adjusted = grid.fields["adj_close"]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        returns = np.log(adjusted) - np.log(lag(last_known(adjusted)[0], 1))
     found = _Findings(grid)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        raw = np.log(close) - np.log(lag(last_known(close)[0], 1))
+    returns = _log_returns(adjusted)
+    raw = returns if close is adjusted else _log_returns(close)
     spurious = (np.abs(returns) > _BAD_TICK) & (np.abs(raw) < _SPLIT_OTHERS)
     found.add("error", "adjustment without a split", spurious,
               lambda t, i: f"moves {100 * np.expm1(returns[t, i]):+.0f} % adjusted and "
               f"{100 * np.expm1(raw[t, i]):+.0f} % as traded")  # fmt: skip
+    raw = np.empty((0, 0))  # large, and no longer needed
     split = _missed_splits(returns) & ~spurious
     found.add("warning", "perhaps a split that the adjustment missed", split,
               lambda t, i: f"falls or rises by a factor of {np.exp(-returns[t, i]):.3g}, as at a "
@@ -114,6 +113,14 @@ def quality_findings(
                   "low")  # fmt: skip
     found.days(calendar, today)
     return found.sorted(), found.counts
+
+
+def _log_returns(prices: Matrix) -> Matrix:
+    """Log returns from one known price to the next, in two arrays at a time."""
+    before = lag(last_known(prices)[0], 1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        np.log(before, out=before)
+        return np.subtract(np.log(prices), before, out=before)
 
 
 def trading_calendar(dates: NDArray[np.datetime64], market: str) -> NDArray[np.datetime64] | None:
@@ -213,7 +220,7 @@ def _beyond_limit(tickers: NDArray[np.str_], returns: Matrix) -> NDArray[np.bool
     """Moves of A shares beyond 20 %, the widest limit, after their first days."""
     ours = np.array([bool(_A_SHARE.fullmatch(str(ticker))) for ticker in tickers])
     first = np.argmax(np.isfinite(returns), axis=0)
-    seen = np.arange(len(returns))[:, None] - first
+    seen = np.arange(len(returns), dtype=np.int32)[:, None] - first.astype(np.int32)
     with np.errstate(invalid="ignore"):
         far = np.abs(np.expm1(returns)) > _WIDEST_LIMIT
     return np.asarray(far & ours & (seen > _FREE_DAYS))
@@ -221,20 +228,25 @@ def _beyond_limit(tickers: NDArray[np.str_], returns: Matrix) -> NDArray[np.bool
 
 def _bad_ticks(returns: Matrix) -> NDArray[np.bool_]:
     """Moves that the next day undoes."""
-    following = np.vstack([returns[1:], np.full((1, returns.shape[1]), np.nan)])
-    with np.errstate(invalid="ignore"):
-        left = np.abs(returns + following) < _COMES_BACK * np.abs(returns)
-        return np.asarray((np.abs(returns) > _BAD_TICK) & left)
+    t, i = np.nonzero(np.abs(returns[:-1]) > _BAD_TICK)
+    left = np.abs(returns[t, i] + returns[t + 1, i]) < _COMES_BACK * np.abs(returns[t, i])
+    found = np.zeros(returns.shape, dtype=np.bool_)
+    found[t[left], i[left]] = True
+    return found
 
 
-def _reused(prices: Matrix) -> tuple[NDArray[np.bool_], Matrix]:
+def _reused(prices: Matrix) -> tuple[NDArray[np.bool_], NDArray[np.int32]]:
     """First prices after a very long gap, on another level; and the lengths of the gaps."""
-    before, row = last_known(prices)
-    gap = np.arange(len(prices))[:, None] - lag(np.asarray(row, dtype=np.float64), 1)
+    row = last_known(prices)[1]
+    before = np.full(row.shape, -1, dtype=np.int32)
+    before[1:] = row[:-1]
+    gap = np.arange(len(prices), dtype=np.int32)[:, None] - before
+    t, i = np.nonzero((gap > _REUSED_GAP) & (before >= 0) & ~np.isnan(prices))
     with np.errstate(invalid="ignore", divide="ignore"):
-        jump = np.abs(np.log(prices / lag(before, 1)))
-        found = (gap > _REUSED_GAP) & (jump > np.log(_REUSED_JUMP))
-    return np.asarray(found), np.asarray(gap)
+        far = np.abs(np.log(prices[t, i] / prices[before[t, i], i])) > np.log(_REUSED_JUMP)
+    found = np.zeros(prices.shape, dtype=np.bool_)
+    found[t[far], i[far]] = True
+    return found, gap
 
 
 def _stale(close: Matrix, volume: Matrix | None) -> NDArray[np.bool_]:

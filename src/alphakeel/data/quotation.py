@@ -52,6 +52,7 @@ _HINT_OF = {word: name for name, words in HINTS.items() for word in words}
 _PRICES = ("open", "high", "low", "close")
 LARGE_STEP = 0.03  # of a log factor: larger than what a price moves on most days
 LOT = 100.0
+MONEY_TWICE = 2e-4  # of a log10: 0.05 %, more than rounding does
 # Money / (close x volume) as a power of ten, and the shares that one of volume is then. Vendors
 # give money in units, thousands, ten thousands, lakhs or millions; lots are of 100 shares.
 _SHARES = {0: 1.0, -3: 1.0, -4: 1.0, -5: 1.0, -6: 1.0, 2: LOT, -1: LOT}
@@ -246,6 +247,12 @@ def _in_shares(frame: pd.DataFrame, where: str) -> tuple[pd.Series, list[str]]:
     with np.errstate(invalid="ignore", divide="ignore"):
         per_share = np.log10((frame["amount"] / (frame["close"] * volume)).to_numpy())
         per_money = np.log10((frame["amount"] / volume).to_numpy())
+    known = per_money[np.isfinite(per_money)]
+    power = float(np.round(np.median(known))) if len(known) else np.nan
+    # The same money twice, in every row: prices do not all stand so near a power of ten.
+    if len(known) and np.mean(np.abs(known - power) < MONEY_TWICE) >= 0.95:
+        shares = volume * 10.0**power / frame["close"]
+        return shares, ["volume is money, as the money traded shows: it is divided by close"]
     powers = _powers(frame, per_share)
     if powers.empty:
         money = _powers(frame, per_money)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -22,7 +23,7 @@ from alphakeel.data.assembly import (
 )
 from alphakeel.data.columns import recognise
 from alphakeel.data.fundamentals import facts_of_reports, known_figures
-from alphakeel.data.grid import Grid
+from alphakeel.data.grid import MAX_CELLS, Grid
 from alphakeel.data.layouts import Reading, as_series, rows_of
 from alphakeel.data.parsing import parse_dates
 from alphakeel.data.store_panel import report_fields
@@ -55,9 +56,8 @@ def add_valuations(reading: Reading, table: Table) -> None:
         (column, name) for name, column in understood.items() if name not in ("date", "ticker")
     )
     days = frame["date"].to_numpy().astype("datetime64[D]")
-    twice = frame.duplicated(["date", "ticker"])
-    if twice.any():
-        at = int(np.flatnonzero(twice)[0])
+    if _any_twice(days, frame["ticker"].cat.codes.to_numpy()):
+        at = int(np.flatnonzero(frame.duplicated(["date", "ticker"]))[0])
         raise DataError(
             f"{table.name} has two rows for {frame['ticker'].iloc[at]} on {days[at]}: keep one."
         )
@@ -67,6 +67,19 @@ def add_valuations(reading: Reading, table: Table) -> None:
     values = {name: frame[name].to_numpy() for name in _YIELDS if name in frame.columns}
     placed = place_rows(values, days, stocks, reading.grid)
     reading.grid = replace(reading.grid, fields={**reading.grid.fields, **placed})
+
+
+def _any_twice(days: NDArray[np.datetime64], codes: NDArray[np.integer[Any]]) -> bool:
+    """Whether a day and a stock occur together more than once."""
+    if not len(days):
+        return False
+    width = int(codes.max()) + 1
+    cells = (days - days.min()).astype(np.int64) * width + codes
+    if cells.max() > MAX_CELLS:
+        return len(np.unique(cells)) < len(cells)
+    seen = np.zeros(int(cells.max()) + 1, dtype=np.bool_)
+    seen[cells] = True
+    return int(seen.sum()) < len(cells)
 
 
 def add_sectors(reading: Reading, table: Table) -> None:

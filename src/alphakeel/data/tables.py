@@ -292,7 +292,7 @@ def _read_text(path: Path, raw: bytes) -> Table:
     levels, skip = _two_header_rows(first_rows)
     if levels:
         header = ["date", *(f"{name} {ticker}" for name, ticker in levels[1:])]
-    elif looks_like_dates([header[0]]):
+    elif looks_like_dates([header[0]]) or _are_numbers(header):
         raise DataError(
             f"{path.name} has no header: its first row {header[0]!r} is data; name the columns."
         )
@@ -363,14 +363,16 @@ def _refuse_other_formats(text: str, name: str) -> None:
 def _from_header(text: str, name: str) -> tuple[str, int, tuple[str, ...]]:
     """The text from its header on, the lines above it, and a note where some of them say something.
 
-    Above a header may stand blank lines, comments (`# ...`), and lines of one cell: a title, the
-    address that the file came from. A comment of as many cells as the row below it is the header.
+    Above a header may stand blank lines, comments (`# ...`), and lines of one cell, or of fewer
+    than the table: a title, the address that the file came from. A comment of as many cells as the
+    row below it is the header.
     """
     lines = text.split("\n", MOST_LINES_BEFORE_HEADER + 1)[: MOST_LINES_BEFORE_HEADER + 1]
     above, comment = 0, ""
     while above < len(lines) and (lines[above].startswith("#") or _cells(lines[above]) < 2):
         comment = lines[above] if lines[above].startswith("#") else ""
         above += 1
+    above += _title_lines(lines[above:])
     if above == len(lines) or not above:
         return text.lstrip("\n"), len(text) - len(text.lstrip("\n")), ()
     said = [line for line in lines[:above] if line.strip(" ,;|\t")]
@@ -383,6 +385,38 @@ def _from_header(text: str, name: str) -> tuple[str, int, tuple[str, ...]]:
     lines_above = f"the first {above} lines stand" if above > 1 else "the first line stands"
     note = f"in {name} {lines_above} above the header, not read: {said[0][:60]!r}"
     return text[offset:], above, (note,)
+
+
+def _title_lines(lines: Sequence[str]) -> int:
+    """How many first lines are narrower than a header further down that is as wide as its rows.
+
+    A title with a comma has two cells, as a table may: the rows below tell. Where the first line of
+    their width is itself a row, with a date in it, nothing is skipped: the header is what is wrong.
+    """
+    found = []
+    for mark in DELIMITERS:
+        widths = [len(next(csv.reader([line], delimiter=mark), ())) for line in lines]
+        filled = [width for width in widths if width > 1]
+        common = max(set(filled), key=filled.count, default=0)
+        first = widths.index(common) if common else 0
+        below = sum(bool(line.strip()) for line in lines[first:])
+        if common and filled.count(common) >= max(3, 0.8 * below):
+            if not first:
+                return 0
+            if common > 2 and max(widths[:first]) < common:
+                found.append((first, mark))
+    if not found:
+        return 0
+    first, mark = min(found)
+    cells = [cell.strip('" ') for cell in lines[first].split(mark)]
+    return 0 if any(looks_like_dates([cell]) for cell in cells) else first
+
+
+def _are_numbers(header: Sequence[str]) -> bool:
+    """Whether half of the cells are decimal numbers, which are no names."""
+    numbers = [re.fullmatch(r"[$€£¥]?\d[\d.,' \u00a0]*[.,]\d+", cell) for cell in header]
+    decimal = sum(found is not None and not found[0].endswith(".0") for found in numbers)
+    return decimal >= 2 and 2 * decimal >= len(header) - 1
 
 
 def _cells(line: str) -> int:

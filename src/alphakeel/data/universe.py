@@ -14,8 +14,8 @@ from alphakeel.errors import DataError
 __all__ = ["most_traded", "only_members", "without_empty"]
 
 
-def only_members(grid: Grid) -> Grid:
-    """Leave out stocks that are never in the index on the grid's dates.
+def only_members(grid: Grid, *, owned: bool = False) -> Grid:
+    """Leave out stocks that are never in the index on the grid's dates; `owned` as in `columns`.
 
     The others keep all their rows, before and after their membership: factors need the history,
     and a position may outlive it.
@@ -28,7 +28,7 @@ def only_members(grid: Grid) -> Grid:
             "no stock is a member of the index on these dates: choose universe 'all', or other "
             "dates."
         )
-    return grid.columns(keep)
+    return grid if keep.all() else grid.columns(keep, owned=owned)
 
 
 def most_traded(grid: Grid, top: int, *, window: int = 60) -> Grid:

@@ -30,7 +30,7 @@ from alphakeel.risk.volatility import ew_volatility
 from alphakeel.stats.rolling import simple_returns, trailing_beta
 from alphakeel.stats.splits import rows_ahead
 
-__all__ = ["Dataset", "assemble_dataset", "prepare_dataset"]
+__all__ = ["Dataset", "assemble_dataset", "check_sample", "prepare_dataset"]
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
@@ -38,6 +38,7 @@ Rows = npt.NDArray[np.intp]
 
 # Fewer stocks on a date have no meaningful correlation.
 _LEAST_STOCKS = 5
+_MANY_STOCKS = 50  # of which no rule of cleaning leaves fewer than that
 # Work of cleaning, and of factors, on the progress bar, in fits of one network.
 WORK = 1.0
 # Days of a market beta, and those it needs.
@@ -335,7 +336,7 @@ def prepare_dataset(
             ),
         ),
     )
-    _refuse_thin_sample(dataset, plan)
+    _refuse_thin_sample(dataset.eligible, plan)
     return dataset
 
 
@@ -414,16 +415,45 @@ def _after(since: int, values: npt.NDArray[np.float32], filler: float) -> npt.ND
     return out
 
 
-def _refuse_thin_sample(dataset: Dataset, plan: Plan) -> None:
-    """Refuse a sample with too few stocks for the first fit, or for the test."""
+def check_sample(panel: AssetPanel, plan: Plan) -> None:
+    """Refuse what `prepare_dataset` would refuse for too few stocks, before anything is computed.
+
+    Nothing is cleaned where far more stocks than needed are listed and have their history.
+
+    Raises
+    ------
+    DataError
+        If the sample has too few stocks to train on, or to test on.
+    """
     if not plan.folds:
         return
-    breadth, first = dataset.eligible.sum(axis=1), plan.folds[0]
-    parts = {"to train on": breadth[first.train], "of the test": breadth[first.test.start :]}
-    for where, number in parts.items():
+    settings = plan.config.cleaning
+    listed = universe_mask(panel) & panel.estimation_mask
+    days = np.cumsum(~np.isnan(panel["adj_close"]), axis=0, dtype=np.int32)
+    known = (listed & (days >= settings.min_history))[plan.decisions].sum(axis=1)
+    if all((known[part] >= _MANY_STOCKS).sum() >= 2 for part in _parts(plan).values()):
+        return
+    cleaning = clean(panel, **settings.keywords())
+    eligible = cleaning.eligible & universe_mask(panel) & cleaning.panel.estimation_mask
+    _refuse_thin_sample(eligible[plan.decisions], plan)
+
+
+def _refuse_thin_sample(eligible: Bools, plan: Plan) -> None:
+    """Refuse a sample with too few stocks for the first fit, or for the test."""
+    breadth = eligible.sum(axis=1)
+    for where, part in _parts(plan).items():
+        number = breadth[part]
         if (number >= _LEAST_STOCKS).sum() < 2:
             raise DataError(
                 f"the sample has at most {number.max(initial=0)} stocks on the {len(number)} "
                 f"decision dates {where}, and at least {_LEAST_STOCKS} are needed: give more "
                 "stocks, or a longer history of them, or loosen [cleaning]."
             )
+
+
+def _parts(plan: Plan) -> dict[str, slice | Rows]:
+    """The decisions that need a sample, by what they are for."""
+    if not plan.folds:
+        return {}
+    first = plan.folds[0]
+    return {"to train on": first.train, "of the test": slice(first.test.start, None)}

@@ -75,8 +75,18 @@ class Plan:
     versions: dict[str, str]
 
     @classmethod
-    def of(cls, panel: AssetPanel, config: StudyConfig, name: str = "panel") -> Plan:
-        """Plan a study of a panel; settings that contradict each other or the data are refused."""
+    def of(
+        cls,
+        panel: AssetPanel,
+        config: StudyConfig,
+        name: str = "panel",
+        *,
+        panel_hash: str | None = None,
+    ) -> Plan:
+        """Plan a study of a panel; settings that contradict each other or the data are refused.
+
+        The panel is hashed unless its hash is given.
+        """
         custom = load_factors(config.factors.custom)
         library = (*FACTORS, *custom.factors)
         _refuse_unknown_factors(config, library)
@@ -99,7 +109,7 @@ class Plan:
             decisions=decisions,
             folds=_make_folds(decisions, dates, test, config),
             notes=(note,) if note else (),
-            panel_hash=hash_panel(panel),
+            panel_hash=hash_panel(panel) if panel_hash is None else panel_hash,
             versions=versions_at_work(config) | custom.versions,
         )
 

@@ -19,6 +19,7 @@ from alphakeel.risk.covariance import wide_ledoit_wolf_covariance
 from alphakeel.risk.volatility import check_rows, ex_ante_volatility
 from alphakeel.stats.blas_threads import one_blas_thread
 from alphakeel.stats.cross_section import row_sums
+from alphakeel.stats.performance import check_labels
 
 __all__ = [
     "CLASSIC",
@@ -115,6 +116,7 @@ def top_quantile(
     _check_settings(quantile=quantile, weight_cap=weight_cap, smoothing=smoothing)
     if min_names < 1:
         raise ConfigError(f"min_names is {min_names!r}; give at least 1")
+    check_labels(scores=scores, volatility=volatility, eligible=eligible, tradable=tradable)
     scores, volatility = np.asarray(scores, np.float64), np.asarray(volatility, np.float64)
     eligible = _check_mask("eligible", eligible, scores.shape)
     if volatility.shape != scores.shape:
@@ -364,6 +366,7 @@ def long_short_quantile(
             f"gross is {gross!r} and quantile {quantile!r}; give a positive sum and at most half "
             "of the stocks a side"
         )
+    check_labels(scores=scores, volatility=volatility, eligible=eligible, betas=betas)
     scores, half = np.asarray(scores, np.float64), 0.5 * gross
     if betas is not None and np.shape(betas) != scores.shape:
         raise DataError(f"betas have shape {np.shape(betas)} but scores have {scores.shape}")

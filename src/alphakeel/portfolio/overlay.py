@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from alphakeel.errors import ConfigError, DataError
 from alphakeel.risk.volatility import check_series
+from alphakeel.stats.performance import check_labels
 
 __all__ = [
     "Brake",
@@ -220,6 +221,15 @@ def overlay(
     >>> plan.effective
     array([1.  , 1.  , 1.  , 1.  , 0.25, 0.25])
     """
+    check_labels(
+        returns=returns,
+        decided=decided,
+        volatility=volatility,
+        value_at_risk=value_at_risk,
+        throttle=throttle,
+        invested=invested,
+        riskless=riskless,
+    )
     returns = check_series("returns", returns, len(np.atleast_1d(returns)))
     n_dates = len(returns)
     decided = np.asarray(decided)

@@ -114,6 +114,9 @@ def replay_table(
         mean_exposure (held into the days of the window); NaN without exposures, and before the
         first row.
     """
+    named = {f"returns of {name}": column for name, column in returns.items()}
+    named |= {f"exposure of {name}": share for name, share in (exposure or {}).items()}
+    performance.check_labels(market=market, **named)
     index = _check_returns(market, "market")
     strategies = {
         name: _check_returns(column, name, len(index)) for name, column in returns.items()
@@ -342,6 +345,7 @@ def portfolio_shock(
     """
     if not shock >= -1.0:
         raise ConfigError(f"shock is {shock!r}; the market cannot fall by more than 1 (100 %).")
+    performance.check_labels(returns=returns, market=market)
     index = np.asarray(market, dtype=np.float64)
     stocks, held = np.asarray(returns, dtype=np.float64), np.asarray(weights, dtype=np.float64)
     at = np.arange(len(stocks)) if rows is None else np.asarray(rows)
@@ -385,6 +389,7 @@ def portfolio_shock_table(
         days, over what their betas gave for the fall that came: above 1 they lost more; NaN where
         the betas of longs and shorts cancel to less than a twentieth, and leave nothing to check).
     """
+    performance.check_labels(returns=returns, market=market)
     index, stocks = np.asarray(market, dtype=np.float64), np.asarray(returns, dtype=np.float64)
     at = np.asarray(rows)
     before = at[at + 1 < len(index)]
@@ -445,6 +450,8 @@ def shock_table(
     """
     if not sigmas > 0.0 or horizon < 1:
         raise ConfigError(f"sigmas is {sigmas!r} and horizon {horizon!r}; give positive numbers.")
+    performance.check_labels(**factors)
+    performance.check_labels(**returns)
     names = list(factors)
     x = np.column_stack([np.asarray(column, dtype=np.float64) for column in factors.values()])
     known = np.isfinite(x).all(axis=1)
@@ -496,6 +503,7 @@ def spread_returns(
     """
     if not 0.0 < quantile <= 0.5:
         raise ConfigError(f"quantile is {quantile!r}; give a share of at most 0.5.")
+    performance.check_labels(returns=returns, characteristic=characteristic)
     known = rolling.lag(np.asarray(characteristic, dtype=np.float64), 1)
     usable = np.isfinite(known) & np.isfinite(returns)
     order = np.argsort(np.where(usable, known, np.inf), axis=1, kind="stable")

@@ -24,6 +24,7 @@ from alphakeel.errors import ConfigError, DataError
 from alphakeel.risk.volatility import check_rows
 from alphakeel.stats import rolling
 from alphakeel.stats.cross_section import row_sums
+from alphakeel.stats.performance import check_labels
 
 __all__ = [
     "TailForecast",
@@ -375,6 +376,7 @@ def tracking_scale(
     Angelopoulos, A. N., Candes, E. J. and Tibshirani, R. J. (2023). Conformal PID control for
     time series prediction. NeurIPS 36. https://doi.org/10.48550/arXiv.2307.16895
     """
+    check_labels(returns=returns, forecast=forecast)
     r, base = _check_pair(returns, forecast)
     share = _check_level(level)
     if not 0.0 <= rate < np.inf:

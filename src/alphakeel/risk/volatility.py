@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from alphakeel.errors import ConfigError, DataError
 from alphakeel.stats import rolling
+from alphakeel.stats.performance import check_labels
 
 __all__ = [
     "portfolio_returns",
@@ -149,6 +150,7 @@ def portfolio_returns(net_returns: FloatArray, weights: FloatArray) -> FloatArra
     Days in cash say nothing about the risk of the portfolio: counted as zeros they would make it
     look calm just after it is bought.
     """
+    check_labels(net_returns=net_returns, weights=weights)
     invested = np.concatenate([[False], np.asarray(weights)[:-1].any(axis=1)])
     return np.where(invested, net_returns, np.nan)
 

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from alphakeel.errors import ConfigError, DataError
+from alphakeel.stats.performance import check_labels
 
 __all__ = [
     "Bools",
@@ -242,6 +243,7 @@ def doubled_positions(ordering: Ordering) -> NDArray[np.float64]:
 
 def check_values(x: ArrayLike, mask: ArrayLike | None, name: str) -> tuple[Floats, Bools]:
     """Values as contiguous float32 or float64, and which of them count."""
+    check_labels(**{name: x, "mask": mask})
     values = np.asarray(x)
     if values.ndim != 2:
         raise DataError(f"{name} must have shape (n_dates, n_assets), got {values.shape}.")
@@ -393,6 +395,7 @@ def _pair_inputs(
     scores: ArrayLike, targets: ArrayLike, mask: ArrayLike | None, min_assets: int
 ) -> tuple[Floats, Bools, Floats, int]:
     """Scores, their validity and targets of shape (n_dates, n_assets, n_horizons)."""
+    check_labels(scores=scores, targets=targets)
     values, valid = check_values(scores, mask, "scores")
     layers = np.asarray(targets)
     if layers.dtype != np.float32:

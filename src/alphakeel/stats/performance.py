@@ -145,7 +145,7 @@ def summary(
     `turnover` (the share of wealth traded per day) adds `annual_turnover`, its mean times 252.
     The Sharpe ratio is of the returns less `riskless`, the return of cash of each day.
     """
-    check_labels(returns=returns, benchmark=benchmark, turnover=turnover)
+    check_labels(returns=returns, benchmark=benchmark, turnover=turnover, riskless=riskless)
     r = check_returns(returns)
     if r.ndim != 1:
         raise DataError(f"summary takes the returns of one strategy, got shape {r.shape}.")

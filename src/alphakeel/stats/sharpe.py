@@ -25,7 +25,7 @@ from scipy.special import ndtr, ndtri
 
 from alphakeel.errors import ConfigError, DataError
 from alphakeel.stats.bootstrap import check_series, optimal_block_length
-from alphakeel.stats.performance import check_level
+from alphakeel.stats.performance import check_labels, check_level
 
 __all__ = [
     "SharpeEstimate",
@@ -200,6 +200,7 @@ def sharpe_differences(
     >>> gain.low > 0.0, gain.p_value < 0.05
     (True, True)
     """
+    check_labels(returns=returns, baseline=baseline)
     r = check_series(returns, "returns", ndim=(1, 2))
     b = check_series(baseline, "baseline", ndim=(1,))
     if len(b) != len(r):

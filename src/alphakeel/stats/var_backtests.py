@@ -23,7 +23,7 @@ from scipy.stats import chi2
 
 from alphakeel.errors import ConfigError, DataError
 from alphakeel.stats import rolling
-from alphakeel.stats.performance import tail_share
+from alphakeel.stats.performance import check_labels, tail_share
 
 __all__ = [
     "VarEvaluation",
@@ -96,6 +96,7 @@ def dynamic_quantile(
     are constant, and what remains tests the coverage. Engle and Manganelli (2004),
     https://doi.org/10.1198/073500104000000370.
     """
+    check_labels(hits=hits, forecast=forecast)
     hits, p = _check_hits(hits), tail_share(level)
     if lags < 0:
         raise ConfigError(f"lags is {lags!r}; give 0 or more earlier days")
@@ -252,6 +253,7 @@ def _counts(hits: Array) -> tuple[int, int]:
 
 def _pair_up(returns: ArrayLike, forecast: ArrayLike, lag: int) -> tuple[Array, Array]:
     """Returns and the forecasts about them, side by side."""
+    check_labels(returns=returns, forecast=forecast)
     r = np.asarray(returns, dtype=np.float64)
     bound = np.asarray(forecast, dtype=np.float64)
     if r.ndim != 1 or r.shape != bound.shape:
