@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from alphakeel.data.validation import previous_valid
@@ -36,6 +37,23 @@ class CorporateActions:
         """No action at all."""
         empty = np.empty(0)
         return cls(empty.astype(np.int64), empty.astype(np.int64), empty, empty, empty)
+
+    @classmethod
+    def placed(
+        cls, table: pd.DataFrame, dates: NDArray[np.datetime64], tickers: NDArray[np.str_]
+    ) -> CorporateActions:
+        """Rows of `date`, `ticker`, `split`, `dividend` and `ratio` by position on two axes.
+
+        Those of other stocks, or of days outside the dates, are left out.
+        """
+        columns = pd.Index(tickers).get_indexer(pd.Index(table["ticker"]))
+        days = pd.to_datetime(table["date"]).to_numpy().astype("datetime64[D]")
+        rows = np.searchsorted(dates, days)
+        use = (columns >= 0) & (rows < len(dates)) & (days >= dates[0])
+        values = table.loc[use, ["split", "dividend", "ratio"]].to_numpy(dtype=np.float64)
+        return cls(
+            rows[use], columns[use].astype(np.int64), values[:, 0], values[:, 1], values[:, 2]
+        )
 
 
 def adjusted_close(

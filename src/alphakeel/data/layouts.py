@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -32,6 +32,7 @@ from alphakeel.data.validation import PANEL_FIELDS, Problem, place
 from alphakeel.errors import DataError
 
 __all__ = [
+    "MoneyTraded",
     "Reading",
     "as_series",
     "first_values",
@@ -61,6 +62,15 @@ class Reading:
     problems: list[Problem] = field(default_factory=list)
     samples: dict[str, str] = field(default_factory=dict)  # a first value, by column of the file
     adjusted: str = ""  # why the close is adjusted without an `adj_close`; empty: it is as traded
+    money: list[MoneyTraded] = field(default_factory=list)  # held against close x volume by checks
+
+
+class MoneyTraded(NamedTuple):
+    """Money traded by day and stock, one entry a row, in whatever unit the source has."""
+
+    days: NDArray[np.datetime64]
+    tickers: pd.Series
+    values: NDArray[np.float64]
 
 
 def kind_of(table: Table) -> str:
@@ -355,6 +365,7 @@ def _stacked(layout: str, read: tuple[Any, ...], where: str) -> Reading:
     """Place stacked rows; rows out of order are a note, not a problem."""
     frame, columns, problems, notes = read
     cautions, adjusted = [], ""
+    amount = frame.get("amount")
     if len(frame):
         frame, found = in_our_units(frame, where)
         cautions, adjusted = found.notes, found.adjusted
@@ -363,6 +374,9 @@ def _stacked(layout: str, read: tuple[Any, ...], where: str) -> Reading:
         return Reading(layout, columns, empty, notes, problems=problems)
     grid, misplaced = grid_from_long(frame, where=where)
     reading = Reading(layout, columns, grid, notes, cautions, adjusted=adjusted)
+    if amount is not None:
+        days = frame["date"].to_numpy().astype("datetime64[D]")
+        reading.money.append(MoneyTraded(days, frame["ticker"], amount.to_numpy(np.float64)))
     _report_order(reading, problems + misplaced)
     return reading
 

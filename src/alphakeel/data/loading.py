@@ -27,6 +27,7 @@ from alphakeel.data.assembly import (
 )
 from alphakeel.data.cleaning import find_jumps
 from alphakeel.data.columns import WORDS, field_of, normalised_name
+from alphakeel.data.entry import check_entry
 from alphakeel.data.grid import Grid, check_grid
 from alphakeel.data.jumps import describe_ends, describe_gaps, describe_jumps
 from alphakeel.data.layouts import (
@@ -48,7 +49,7 @@ from alphakeel.data.plausibility import (
     spacing_fault,
     without_index,
 )
-from alphakeel.data.quality import QualityFinding, quality_findings, trading_calendar
+from alphakeel.data.quality import QualityFinding
 from alphakeel.data.side_files import (
     add_index,
     add_members,
@@ -256,8 +257,9 @@ def inspect_path(path: str | Path, *, market: str | None = None) -> DataReport:
         except DataError as error:
             problems = [Problem("", "", "", str(error))]
         else:
-            calendar = None if market is None else trading_calendar(grid.dates, market)
-            findings, counts = quality_findings(grid, today=dt.date.today(), calendar=calendar)
+            findings, counts = check_entry(
+                grid, path, today=dt.date.today(), market=market, money=reading.money
+            )
     return DataReport(
         path=str(path),
         layout=reading.layout,
