@@ -77,6 +77,7 @@ def test_nothing_is_doubted_in_plain_prices() -> None:
                     [f[n].__setitem__((300, 1), f["close"][299, 1]) for n in
                      ("open", "close", "adj_close", "high", "low")]),
          "bar that repeats the last close"),
+        (lambda f: scaled(f, np.s_[300:], 1, 1.75), "move of more than half"),
         (lambda f: f["volume"].__setitem__((300, 1), 3e7), "volume far from usual"),
         (lambda f: [f[n].__setitem__(np.s_[300:307, 1], np.nan) for n in f],
          "gap in the prices of a stock"),
@@ -266,10 +267,38 @@ def test_a_file_with_money_traded_is_checked(tmp_path: Path) -> None:
 
 
 def test_the_quirks_of_real_prices_are_found(shared_data: Path) -> None:
-    """Those that the description of the data names, among the worst of them."""
-    found = {(f.ticker, f.date) for f in inspect_path(shared_data / "us").findings}
-    known = {("GNRC", "2010-02-12"), ("ANTM", "2002-03-18"), ("KSU", "2000-07-13"),
-             ("ZBRA", "2004-08-25"), ("TRMB", "2007-02-23"), ("TRMB", "2007-02-26")}  # fmt: skip
-    assert known <= found
-    found = {(f.ticker, f.date) for f in inspect_path(shared_data / "cn").findings}
-    assert {("sh600688", "2013-08-20"), ("sh600871", "2013-08-20")} <= found
+    """Those that the description of the data names, each under a kind that says what it is."""
+    report = inspect_path(shared_data / "us")
+    found: dict[tuple[str, str], set[str]] = {}
+    for finding in report.findings:
+        found.setdefault((finding.ticker, finding.date), set()).add(finding.kind)
+    jump, wick = "jump overnight on usual volume", "high or low far beyond open and close"
+    large, missed = "dividend far above the others", "perhaps a split that the adjustment missed"
+    unseen, half = "split that the price does not show", "move of more than half"
+    known = {
+        jump: ["SO 2001-04-03", "EQIX 2001-04-09", "MSI 2011-01-04", "HBI 2015-03-04",
+               "APD 2016-10-03", "PEAK 2016-11-01"],
+        wick: ["ARE 2009-02-27", "ARE 2009-03-19", "C 2009-04-27", "MNST 2010-05-06",
+               "OKE 2010-05-06", "HCA 2015-08-24", "ENPH 2015-12-16"],
+        large: ["KSU 2000-07-13", "HBI 2015-03-04", "ROST 2015-06-12", "HWM 2016-11-01",
+                "HPQ 2015-11-02", "NI 2015-07-02", "GOOGL 2014-04-03"],
+        missed: ["KSU 2000-07-13", "TRMB 2007-02-26"],
+        unseen: ["ANTM 2002-03-18", "GNRC 2010-02-12"],
+        half: ["ANTM 2001-10-30"],
+        "adjustment without a split": ["ZBRA 2004-08-25", "TRMB 2007-02-23"],
+        "bad tick": ["IRM 2006-02-02"],
+        "split of an unusual ratio": ["EL 2011-11-23", "GNRC 2010-02-12"],
+        "bar that repeats the last close": ["DPZ 2016-02-25", "TRMB 2007-02-23"],
+        "move on the day of a split or spin-off": ["HWM 2016-11-01", "MSI 2011-01-04"],
+    }  # fmt: skip
+    for kind, places in known.items():
+        for place in places:
+            assert kind in found.get(tuple(place.split()), set()), (kind, place)
+    since = [f for f in report.findings if f.date >= "2009-01-01"]
+    assert sum(f.kind == wick for f in since) == 7
+    assert sum(f.kind == "no volume" for f in since) == 32
+    assert "figures missing in a sector" in report.counts
+    china = inspect_path(shared_data / "cn")
+    beyond = [(f.ticker, f.date) for f in china.findings if f.kind == "move beyond the daily limit"]
+    assert beyond == [("sh600688", "2013-08-20"), ("sh600871", "2013-08-20")]
+    assert "missing figures that tell of the end" in china.counts

@@ -35,6 +35,7 @@ _BLOCK = 63  # days whose median tells which days are looked at closely
 # A jump that no news explains: overnight, beyond the stock's and the market's moves, on usual
 # volume.
 _JUMP, _JUMP_TIMES, _JUMP_MARKET, _JUMP_VOLUME, _JUMP_OVERNIGHT = 0.05, 8.0, 8.0, 3.0, 0.6
+_HALF = 0.50  # of the price
 _WICK = 0.30  # of the open and the close
 _VOLUME_HIGH, _VOLUME_LOW = 20.0, 1 / 50
 _A_SHARE = re.compile(r"(?:(sh|sz|bj)\.?)?(\d{6})(?:\.(?:SH|SZ|SS|BJ))?", re.IGNORECASE)
@@ -128,6 +129,11 @@ def price_checks(bars: Bars) -> Iterator[Doubt]:
                 lambda t, i: f"opens far off and moves {_percent(returns[t, i])}, "
                 f"{abs(returns[t, i]) / typical[t, i]:.0f} times its usual move, on usual volume: "
                 "perhaps a spin-off, a split or an adjustment that is wrong")  # fmt: skip
+    with np.errstate(invalid="ignore"):
+        half = (np.abs(np.expm1(returns)) > _HALF) & ~(told | jump)
+    yield Doubt("warning", "move of more than half", half,
+                lambda t, i: f"moves {_percent(returns[t, i])}{_after(bars.gap[t, i])}: news, or a "
+                "price of something else")  # fmt: skip
     yield from _bar_checks(bars)
     yield from _volume_checks(bars)
 
@@ -201,8 +207,8 @@ def _limit_checks(bars: Bars) -> Iterator[Doubt]:
     first = np.argmax(priced, axis=0)
     seen = np.arange(len(returns))[:, None] - first
     with np.errstate(invalid="ignore", divide="ignore"):
-        # The exchange rounds the limit to a fen.
-        slack = 0.001 + 0.0055 / bars.close_before
+        # The exchange rounds the limit to a fen of its reference price.
+        slack = 0.001 + 0.0055 / (bars.close * np.exp(-returns))
         far = np.abs(np.expm1(returns)) > limits + slack
     yield Doubt("warning", "move beyond the daily limit", far & (seen > _FREE_DAYS),
                 lambda t, i: f"moves {_percent(returns[t, i])}, more than the limit of "
