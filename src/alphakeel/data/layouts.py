@@ -62,6 +62,7 @@ class Reading:
     problems: list[Problem] = field(default_factory=list)
     samples: dict[str, str] = field(default_factory=dict)  # a first value, by column of the file
     adjusted: str = ""  # why the close is adjusted without an `adj_close`; empty: it is as traded
+    delisted: dict[str, float] = field(default_factory=dict)  # stated delisting returns by ticker
     money: list[MoneyTraded] = field(default_factory=list)  # held against close x volume by checks
 
 

@@ -20,6 +20,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from skfolio.containers import AssetPanel
 
+from alphakeel.data.adjustment import with_delisting_returns
 from alphakeel.data.assembly import (
     assemble,
     check_counts,
@@ -158,6 +159,7 @@ def load_panel(
     end: str | dt.date | None = None,
     universe: str = "members",
     top: int | None = None,
+    delisting_return: float = 0.0,
 ) -> AssetPanel:
     r"""Read a file or folder of prices.
 
@@ -174,6 +176,9 @@ def load_panel(
     top : int, optional
         Keep this many stocks at a time, those with the most money traded: median of close x
         volume over the last 60 dates, ranked on the first date of every month.
+    delisting_return : float
+        Return assumed for stocks whose prices end and whose last one no file states; 0: holders
+        get the last price.
 
     Returns
     -------
@@ -199,7 +204,8 @@ def load_panel(
     array([[10., 20.],
            [11., 19.]])
     """
-    return read_panel(path, start=start, end=end, universe=universe, top=top)[0]
+    options: dict[str, Any] = {"universe": universe, "delisting_return": delisting_return}
+    return read_panel(path, start=start, end=end, top=top, **options)[0]
 
 
 def read_panel(
@@ -209,13 +215,16 @@ def read_panel(
     end: str | dt.date | None = None,
     universe: str = "members",
     top: int | None = None,
+    delisting_return: float = 0.0,
 ) -> tuple[AssetPanel, tuple[str, ...]]:
     """What `load_panel` returns, and what a reader of its numbers must know about the files."""
     if universe not in ("members", "all"):
         raise ConfigError(f"universe is {universe!r}, but must be 'members' or 'all'.")
     reading = _read_checked(Path(path))
     raise_first(reading.problems, hint=f": run `alphakeel check {path}`")
-    grid = _between(reading.grid, start, end)
+    grid, notes = with_delisting_returns(reading.grid, reading.delisted, delisting_return)
+    reading.cautions += notes
+    grid = _between(grid, start, end)
     if universe == "all":
         grid = replace(grid, member=None)
     grid = only_members(grid)

@@ -39,7 +39,10 @@ def read_store(path: str | Path) -> Reading:
     notes: list[str] = []
     grid = grid_from_store(store, notes)
     columns = tuple((name, name) for name in grid.fields)
-    return Reading("store", columns, grid, notes)
+    reading = Reading("store", columns, grid, notes)
+    table = store.read("securities", ["ticker", "delisting_return"]).to_pandas().dropna()
+    reading.delisted = dict(zip(table["ticker"], table["delisting_return"], strict=True))
+    return reading
 
 
 def grid_from_store(
