@@ -107,7 +107,7 @@ def test_a_store_states_delisting_returns_too(tmp_path: Path) -> None:
 
 def test_a_return_that_is_no_fraction_is_refused(tmp_path: Path) -> None:
     path = folder_of(tmp_path / "wrong", delisting_return=[None, None, -40.0])
-    with pytest.raises(DataError, match="delisting_return of C in .* is -40"):
+    with pytest.raises(DataError, match=r"delisting_return of C in .* is -40"):
         load_panel(path)
 
 

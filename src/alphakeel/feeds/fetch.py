@@ -238,7 +238,7 @@ class _Job:
     def parts(self, tickers: Sequence[str], notes: list[str]) -> list[Missing]:
         """Ask for every part of the request; returns what is missing."""
         missing: list[Missing] = []
-        days = self._trading_days()
+        days = self._trading_days(notes)
         starts = self._starts() if self.request.update else {}
         for part in self.request.what:
             if part in ("index", "rates"):
@@ -361,14 +361,23 @@ class _Job:
         """Ask for an index or a rate."""
         return dict(getattr(self.feed, part)(name, self.request.start, self.request.end))
 
-    def _trading_days(self) -> np.ndarray | None:
-        """Trading days as the source states them; None where it does not."""
+    def _trading_days(self, notes: list[str]) -> np.ndarray | None:
+        """Trading days as the source states them; None where it does not.
+
+        A calendar that bars are not held against may be refused: some sources sell it apart.
+        """
         if not self.feed.offers("calendar") or "bars" not in self.request.what:
             return None
         if "calendar/all" not in self.staging.done:
-            asked = self.session.ask(
-                lambda: self.feed.calendar(self.request.start, self.request.end)
-            )
+            try:
+                asked = self.session.ask(
+                    lambda: self.feed.calendar(self.request.start, self.request.end)
+                )
+            except FeedError as error:
+                if self.feed.every_day:
+                    raise
+                notes.append(f"without a calendar: {str(error).rstrip('.')}")
+                return None
             self.staging.add("calendar/all", asked)
         table = self.staging.tables().get("calendar")
         return None if table is None else np.unique(table.column("date").to_numpy())
