@@ -223,7 +223,11 @@ def test_ratios_jump_only_with_a_filing() -> None:
               "period_end": DATES[270], "available_date": DATES[299]}  # fmt: skip
     filed = pd.DataFrame([{"ticker": name, **filing} for name in TICKERS])
     assert beside_kinds(fields, facts=filed) == set()
-    assert beside_kinds(fields, facts=filed.iloc[1:]) == {"P/E that jumps without a filing"}
+    assert beside_kinds(fields, facts=filed.iloc[1:]) == set(), "of one stock nothing is known"
+    early = filed.iloc[:1].assign(available_date=DATES[100], period_end=DATES[80])
+    assert beside_kinds(fields, facts=pd.concat([early, filed.iloc[1:]])) == {
+        "P/E that jumps without a filing"
+    }
 
 
 def test_filings_that_cannot_be_or_repeat_are_told() -> None:

@@ -152,7 +152,7 @@ def amount_checks(bars: Bars, amount: Matrix) -> Iterator[Doubt]:
 
 
 def ratio_jumps(bars: Bars, filed: Matrix) -> Iterator[Doubt]:
-    """Earnings or book that jump on a day before which nothing was filed.
+    """Earnings or book that jump on a day before which nothing was filed, where filings are known.
 
     `filed`, (n_dates, n_assets): days since 1970 of the newest filing up to each date.
     """
@@ -169,20 +169,19 @@ def ratio_jumps(bars: Bars, filed: Matrix) -> Iterator[Doubt]:
             jumped = (np.abs(change - 1.0) > _RATIO_JUMP) & np.isfinite(change)
             if value is None:  # a figure per share changes with a split
                 jumped &= np.abs(bars.returns - bars.raw) < 0.01
-        since = previous_valid(
-            np.where(np.isnan(figure), np.nan, bars.dates.astype(np.int64)[:, None])
-        )
-        with np.errstate(invalid="ignore"):
-            jumped &= ~(filed >= since - _FILED_DAYS)
-        what = "earnings" if name == "earnings_to_price" else "book value"
+        jumped &= np.isfinite(filed)  # before its first filing nobody knows what was filed
+        for t, i in np.argwhere(jumped):
+            since = bars.dates[np.flatnonzero(np.isfinite(figure[:t, i]))[-1]].astype(np.int64)
+            jumped[t, i] = filed[t, i] < since - _FILED_DAYS
+        implied = "earnings" if name == "earnings_to_price" else "a book value"
         yield Doubt("warning", f"{label} that jumps without a filing", jumped,
-                    _jump_text(label, what, change))  # fmt: skip
+                    _jump_text(label, implied, change))  # fmt: skip
 
 
-def _jump_text(label: str, what: str, change: Matrix) -> Any:
+def _jump_text(label: str, implied: str, change: Matrix) -> Any:
     return lambda t, i: (
-        f"has a {label} whose {what} are {change[t, i]:.3g} times those of the day before, and no "
-        "filing came between"
+        f"has a {label} that implies {implied} of {change[t, i]:.3g} times the day before's, and "
+        "no filing came between"
     )
 
 
