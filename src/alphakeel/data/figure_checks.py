@@ -170,6 +170,8 @@ def ratio_jumps(bars: Bars, filed: Matrix) -> Iterator[Doubt]:
             if value is None:  # a figure per share changes with a split
                 jumped &= np.abs(bars.returns - bars.raw) < 0.01
         jumped &= np.isfinite(filed)  # before its first filing nobody knows what was filed
+        with np.errstate(invalid="ignore"):
+            jumped[1:] &= filed[1:] < bars.dates[:-1, None].astype(np.int64) - _FILED_DAYS
         for t, i in np.argwhere(jumped):
             since = bars.dates[np.flatnonzero(np.isfinite(figure[:t, i]))[-1]].astype(np.int64)
             jumped[t, i] = filed[t, i] < since - _FILED_DAYS
