@@ -13,10 +13,12 @@ from typer.testing import CliRunner
 
 from alphakeel.cli import app
 from alphakeel.data.adjustment import CorporateActions
+from alphakeel.data.entry import check_new_days
 from alphakeel.data.figure_checks import filing_checks
 from alphakeel.data.grid import Grid
 from alphakeel.data.loading import inspect_path
 from alphakeel.data.quality import Beside, quality_findings, trading_calendar
+from alphakeel.data.store import DataStore
 from alphakeel.errors import ConfigError
 
 DATES = pd.bdate_range("2015-01-01", periods=600).to_numpy().astype("datetime64[D]")
@@ -268,6 +270,29 @@ def test_a_file_with_money_traded_is_checked(tmp_path: Path) -> None:
     assert [(f.kind, f.ticker, f.date) for f in found] == [
         ("amount that is not close x volume", "CCC", str(DATES[12]))
     ]
+
+
+def test_a_store_is_held_against_its_own_calendar_amounts_and_currencies(tmp_path: Path) -> None:
+    fields, days = market(), [pd.Timestamp(day).date() for day in DATES[:60]]
+    rows = pd.DataFrame(
+        [(day, name, fields["close"][t, i], 1e6, fields["close"][t, i] * (1e6 if i else 1e4))
+         for t, day in enumerate(days) for i, name in enumerate(TICKERS) if t != 30],
+        columns=["date", "ticker", "close", "volume", "amount"])  # fmt: skip
+    store = DataStore(tmp_path / "store")
+    listed = {"as_of": days[-1], "ticker": TICKERS, "currency": ["USD", "USD", "USD", "CNY"]}
+    with store.writer() as writer:
+        for name, table in (("bars", rows), ("calendar", pd.DataFrame({"date": days})),
+                            ("securities", pd.DataFrame(listed))):  # fmt: skip
+            writer.append(name, table, source="by hand", adjustment="raw")
+        writer.commit()
+    report = inspect_path(store.path)
+    found = {(f.kind, f.ticker) for f in report.findings}
+    assert found == {("trading day missing", ""), ("amount in another unit", "AAA"),
+                     ("several currencies", ""), ("old data", "")}  # fmt: skip
+    since, counts = check_new_days(store, days[31], today=days[-1])
+    assert (since, counts) == ([], {})
+    _, counts = check_new_days(store, days[30], today=days[-1])
+    assert counts == {"trading day missing": 1}
 
 
 def test_the_quirks_of_real_prices_are_found(shared_data: Path) -> None:

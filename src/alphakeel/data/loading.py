@@ -249,6 +249,8 @@ def inspect_path(path: str | Path, *, market: str | None = None) -> DataReport:
     ------
     DataError
         If there is nothing at `path`.
+    ConfigError
+        If the trading days of `market` cannot be had.
     """
     path = Path(path)
     _refuse_nothing(path)
