@@ -169,6 +169,21 @@ class TestKeywords:
         ({"costs": {"cost_per_side": float("nan")}}, ["costs.cost_per_side", "finite"]),
         ({"target": {"horizons": []}}, ["target.horizons is empty"]),
         ({"target": {"horizons": [5, 5]}}, ["repeats"]),
+        (
+            {"allocation": {"method": "enhanced_index", "neutral": "dollar"}},
+            ["allocation.neutral", "enhanced_index"],
+        ),
+        ({"allocation": {"hedge": True, "neutral": "beta"}}, ["allocation.hedge"]),
+        (
+            {
+                "allocation": {
+                    "method": "enhanced_index",
+                    "benchmark": "index",
+                    "active_weight_limit": 0.01,
+                }
+            },
+            ["allocation.active_weight_limit", "only the returns are known"],
+        ),
         ({"target": {"lag": 0}}, ["target.lag", "at least 1"]),
         ({"data": {"start": "last year"}}, ["data.start", "YYYY-MM-DD"]),
         (

@@ -260,7 +260,13 @@ class TestTables:
 
     def test_every_table_has_rows(self, study: Study) -> None:
         for name, table in study.tables().items():
-            assert len(table) > 0 or name in ("left_out", "limits", "decisions"), name
+            assert len(table) > 0 or name in (
+                "left_out",
+                "limits",
+                "decisions",
+                "combined",
+                "choices",
+            ), name
 
     def test_verdict_on_every_factor_in_every_fold(self, study: Study) -> None:
         for fold in study.folds:
@@ -306,6 +312,9 @@ class TestSignal:
         assert gain.t > 3.0
         assert np.nanmean(daily["lstm"]) > 2.0 * np.nanmean(daily["linear"])
         assert study.tables()["ic"].loc[("LSTM", 5), "rank_ic_low"] > 0.0
+        paired = study.tables()["ic_differences"].loc[("LSTM", 5)]
+        assert paired["rank_ic_difference"] == pytest.approx(gain.mean)
+        assert paired["rank_ic_difference_low"] > 0.0
 
     def test_no_signal_no_rank_ic(self) -> None:
         nothing = simulate_market(n_assets=100, n_dates=1800, seed=6, signal=0.0)
@@ -316,6 +325,7 @@ class TestSignal:
 def test_every_model_goes_through_the_study() -> None:
     """Networks and references beside the benchmark: scores on every test row, a strategy each."""
     models = tuple(m for m in MODELS if m != "lightgbm" or find_spec("lightgbm"))
+    models = (*models, "combined")
     config = replace(
         QUICK,
         models=models,
@@ -329,6 +339,9 @@ def test_every_model_goes_through_the_study() -> None:
     tested = study.decisions >= study.test.start
     for name, model in study.models.items():
         assert np.isfinite(model.scores[tested]).any(axis=1).all(), name
+        if name == "combined":
+            assert name not in study.folds[0].selected
+            continue
         given = study.folds[0].selected["linear" if name == "linear" else "lstm"]
         assert study.folds[0].selected[name] == given
 
@@ -351,11 +364,14 @@ def test_every_limit_of_the_settings_is_a_limit_of_the_optimiser() -> None:
     chosen = {
         "weight_cap": 0.2, "volatility_limit": 0.1, "var_limit": 0.01, "cvar_limit": 0.02,
         "drawdown_limit": 0.3, "sector_limit": 0.4, "turnover_limit": 0.5, "max_names": 6,
-        "invested": 0.7,
+        "invested": 0.7, "tracking_error_limit": 0.03, "active_weight_limit": 0.02,
+        "style_limit": 0.2,
     }  # fmt: skip
-    config = StudyConfig(allocation=AllocationConfig(**chosen))
+    config = StudyConfig(allocation=AllocationConfig(**chosen, method="enhanced_index"))
     assert _limits_of(config) == Limits(**chosen)
     assert set(chosen) == {f.name for f in fields(Limits)} - {"confidence", "neutral", "gross"}
+    absolute = _limits_of(StudyConfig(allocation=AllocationConfig(**chosen, method="mean_cvar")))
+    assert absolute.tracking_error_limit is None  # it has no benchmark
 
 
 class TestBadRequests:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from alphakeel.config import StudyConfig
+from alphakeel.config import COMBINED, StudyConfig
 from alphakeel.models.base import Forecaster
 from alphakeel.models.constrained import (
     ConstrainedForecaster,
@@ -27,18 +27,23 @@ from alphakeel.models.tabular import LightGBMForecaster, SupportVectorForecaster
 
 __all__ = [
     "BENCHMARKS",
+    "CAP_WEIGHT",
     "EQUAL_WEIGHT",
+    "INDEX",
     "LABELS",
     "LIMITED",
     "MINIMUM_VARIANCE",
     "NETWORKS",
     "check_models",
+    "hedged",
     "make_forecaster",
     "under_overlay",
     "work_of",
 ]
 
 EQUAL_WEIGHT, MINIMUM_VARIANCE = "Equal weight", "Minimum variance"
+# Further ones that portfolios are measured against.
+CAP_WEIGHT, INDEX = "Cap weight", "Market index"
 # Further benchmarks: names of `portfolio.optimisation` and what a reader calls them.
 BENCHMARKS = {
     "inverse_volatility": "Inverse volatility",
@@ -66,14 +71,15 @@ LABELS = {
     **{name: network.label for name, network in LIMITED.items()},
     "lightgbm": LightGBMForecaster.label,
     "svr": SupportVectorForecaster.label,
+    COMBINED: "Combined",
 }
 # CPU time of one member's fit, where that of an LSTM is 1 (measured on 500 x 550 x 25): the
 # progress bar goes by it.
 _WORK = {
-    "lstm_limited": 4.0,
-    "gru_limited": 6.8,
-    "attention_limited": 9.0,
-    "cnn_lstm_limited": 6.4,
+    "lstm_limited": 3.1,
+    "gru_limited": 5.3,
+    "attention_limited": 7.0,
+    "cnn_lstm_limited": 5.0,
     "gru": 1.7,
     "attention": 2.3,
     "cnn_lstm": 1.6,
@@ -101,6 +107,11 @@ def check_models(config: StudyConfig) -> None:
 def under_overlay(label: str) -> str:
     """What a reader calls a strategy under the overlay: 'LSTM' becomes 'LSTM + overlay'."""
     return f"{label} + overlay"
+
+
+def hedged(label: str) -> str:
+    """What a reader calls a strategy with the market sold against it: 'LSTM + hedge'."""
+    return f"{label} + hedge"
 
 
 def work_of(model: str, config: StudyConfig) -> float:
@@ -139,9 +150,6 @@ def make_forecaster(
         return LightGBMForecaster(**config.boosting.keywords(), purge=purge, **seeds)
     if model in LIMITED:
         own = config.network.keywords(without=_NOT_OF_LIMITED)
-        # Twice the steps, and all rows: limits take longer to settle than ranks, and should have
-        # seen all there is.
-        own["max_steps"] *= 2
         return LIMITED[model](
             **own,
             lag=config.target.lag,

@@ -15,13 +15,17 @@ from alphakeel.backtest.ledger import Ledger
 from alphakeel.config import StudyConfig
 from alphakeel.data.cleaning import SPIKE, CleaningLedger
 from alphakeel.data.panel import market_index
-from alphakeel.evaluation import attribution, risk
+from alphakeel.evaluation import active, attribution, risk
 from alphakeel.evaluation import performance as performance_tables
+from alphakeel.evaluation.ic_differences import ic_difference_table
 from alphakeel.evaluation.performance import HasReturns, return_series
 from alphakeel.evaluation.recommendation import Recommendation, recommend, recommendation_table
 from alphakeel.evaluation.regimes import MarketRegimes, agreement_table, lag_table, regime_table
 from alphakeel.evaluation.risk import Stress
-from alphakeel.model_factory import EQUAL_WEIGHT, LABELS, under_overlay
+from alphakeel.model_factory import EQUAL_WEIGHT, LABELS, hedged, under_overlay
+from alphakeel.pipeline.benchmark import RELATIVE, benchmark_label
+from alphakeel.pipeline.choices import choice_table
+from alphakeel.pipeline.combination import COLUMNS as COMBINATION_COLUMNS
 from alphakeel.pipeline.dataset import Dataset, Provenance
 from alphakeel.pipeline.model_results import DECAY, ModelResult
 from alphakeel.pipeline.plan import Plan
@@ -184,7 +188,7 @@ class Study:
             FoldResult(
                 train=(days[fold.train][0], days[fold.train][-1]),
                 test=(days[fold.test][0], days[fold.test][-1]),
-                selected={model: screens.names(model) for model in self.plan.models},
+                selected={model: screens.names(model) for model in self.plan.fitted},
                 verdicts=screens.verdicts(),
             )
             for fold, screens in zip(self.plan.folds, self.screens, strict=True)
@@ -255,8 +259,11 @@ def _day_in_words(study: Study, day: performance_tables.DominantDay) -> str:
 
 def _all_tables(study: Study) -> dict[str, pd.DataFrame]:
     """Every table by name, in the order of writing."""
+    over = _active_tables(study)
     return {
-        **_performance_tables(study),
+        **_performance_tables(study, over),
+        **over,
+        **_hedge_tables(study),
         **_attribution_tables(study),
         **_regime_tables(study),
         **_risk_tables(study),
@@ -279,8 +286,18 @@ def _lags(study: Study, horizons: Sequence[int]) -> list[int]:
     return [study.dataset.rows_ahead(h, study.plan.tested) for h in horizons]
 
 
-def _performance_tables(study: Study) -> dict[str, pd.DataFrame]:
-    """Table I, without the overlay and at equal risk, and its parts by year and period."""
+def _with_active(table: pd.DataFrame, over: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    """Table I with the measures over the chosen benchmark; those of the benchmark are NaN."""
+    measured = over["active"]
+    chosen = measured.index.get_level_values("benchmark")[-1]
+    return table.join(measured.loc[chosen][list(active.MEASURES)])
+
+
+def _performance_tables(study: Study, over: dict[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
+    """Table I, without the overlay and at equal risk, and its parts by year and period.
+
+    `over` are the tables of `_active_tables`.
+    """
     every, linear = study.every_ledger(), LABELS["linear"]
     overlaid = {under_overlay(name): ledger for name, ledger in study.overlaid.items()}
     market, days = study.market_returns, study.dates[study.test]
@@ -291,7 +308,7 @@ def _performance_tables(study: Study) -> dict[str, pd.DataFrame]:
         overlaid, market, baseline=under_overlay(linear), **_boot(study)
     )
     return {
-        "table_1": performance,
+        "table_1": _with_active(performance, over),
         "table_1_difference": difference,
         "table_1_fair": fair,
         "by_year": performance_tables.by_year_table(every, days),
@@ -303,6 +320,70 @@ def _performance_tables(study: Study) -> dict[str, pd.DataFrame]:
             benchmark=EQUAL_WEIGHT,
             **_boot(study),
         ),
+    }
+
+
+def _benchmarks(study: Study, days: slice = slice(None)) -> dict[str, Floats]:
+    """Net returns of what portfolios are measured against: equal weight, and what was chosen.
+
+    An index pays no costs; without its value on every day it is left out.
+    """
+    chosen, returns = benchmark_label(study.config), {}
+    for label in dict.fromkeys((EQUAL_WEIGHT, chosen)):
+        ledger = study.strategies.get(label)
+        own = study.market_returns if ledger is None else ledger.net_returns
+        if own is not None:
+            returns[label] = own[days]
+    return returns
+
+
+def _active_pairs(study: Study) -> list[tuple[str, str]]:
+    """Every model and the linear one, without and then under the overlay."""
+    linear = LABELS["linear"]
+    others = [model.label for model in study.models.values() if model.label != linear]
+    plain = [(label, linear) for label in others]
+    return plain + [(under_overlay(label), under_overlay(linear)) for label in others]
+
+
+def _active_tables(study: Study, days: slice = slice(None)) -> dict[str, pd.DataFrame]:
+    """Every portfolio over equal weight and over the chosen benchmark."""
+    every = {name: return_series(ledger, days) for name, ledger in study.every_ledger().items()}
+    bases, alloc = _benchmarks(study, days), study.config.allocation
+    limits: dict[tuple[str, str], float] = {}
+    if alloc.method == RELATIVE and alloc.tracking_error_limit is not None:
+        scored = [model.label for model in study.models.values() if model.weights is None]
+        chosen = benchmark_label(study.config)
+        limits = {(chosen, label): alloc.tracking_error_limit for label in scored}
+    return {
+        "active": active.active_table(every, bases, **_boot(study)),
+        "active_difference": active.active_differences(
+            every, bases, _active_pairs(study), **_boot(study)
+        ),
+        "active_by_year": active.active_by_year(
+            every, bases, study.dates[study.test][days], limits=limits
+        ),
+    }
+
+
+def _hedge_tables(study: Study) -> dict[str, pd.DataFrame]:
+    """The portfolios with the market sold against them; nothing where none is hedged."""
+    own = study.portfolios.hedged
+    if not own:
+        return {}
+    ledgers: dict[str, HasReturns] = {hedged(name): series for name, series in own.items()}
+    performance, difference = performance_tables.strategy_tables(
+        ledgers, study.market_returns, baseline=hedged(LABELS["linear"]), **_boot(study)
+    )
+    sold = active.hedge_table(
+        {hedged(name): series.hedge for name, series in own.items()},
+        {hedged(name): series.hedge_costs for name, series in own.items()},
+        {hedged(name): series.beta for name, series in own.items()},
+    )
+    forecasts = {hedged(name): tail for name, tail in study.portfolios.hedged_risk.items()}
+    return {
+        "hedged": performance.join(sold),
+        "hedged_difference": difference,
+        "hedged_value_at_risk": risk.var_table(ledgers, forecasts),
     }
 
 
@@ -335,20 +416,24 @@ def _confirmation_tables(study: Study) -> dict[str, pd.DataFrame]:
         name: TailForecast(*(part[days] for part in forecast))
         for name, forecast in study.portfolios.value_at_risk.items()
     }
+    over = _active_tables(study, days)
     return {
-        "confirm_table_1": table,
+        "confirm_table_1": _with_active(table, over),
         "confirm_table_1_difference": change,
         "confirm_table_1_fair": fair,
         "confirm_ladder": attribution.ladder_table(ladder, **_boot(study)),
         "confirm_value_at_risk": risk.var_table(every, forecasts),
+        **{f"confirm_{name}": own for name, own in over.items()},
     }
 
 
 def _attribution_tables(study: Study) -> dict[str, pd.DataFrame]:
     """The ladder, the attribution, the sweeps of costs and size, and the optimiser's decisions."""
-    ladder = attribution.ladder_table(study.ladder(), **_boot(study))
+    steps = study.ladder()
+    ladder = attribution.ladder_table(steps, **_boot(study))
+    base = list(_benchmarks(study).values())[-1]
     return {
-        "ladder": ladder,
+        "ladder": ladder.join(active.active_steps(steps, base, **_boot(study))),
         "attribution": attribution.attribution_table(ladder),
         "cost_sweep": performance_tables.sweep_table(
             study.portfolios.cost_sweep, over="cost_per_side"
@@ -399,12 +484,36 @@ def _score_tables(study: Study) -> dict[str, pd.DataFrame]:
     lags = _lags(study, horizons)
     return {
         "ic": performance_tables.ic_table(series, horizons, lags=lags, **_boot(study)),
+        "ic_differences": _ic_differences(study),
+        "combined": _combined_weights(study),
+        "choices": choice_table(study.models),
         "seeds": performance_tables.seed_table(study.portfolios.members, _member_rank_ic(study)),
         "decay": performance_tables.decay_table(
             decay, DECAY, lags=_lags(study, DECAY), **_boot(study)
         ),
         "drivers": performance_tables.importance_table(drivers, lags=max(lags), **_boot(study)),
     }
+
+
+def _ic_differences(study: Study) -> pd.DataFrame:
+    """Every other model's IC and Rank IC against the linear one's, at each horizon."""
+    tested, dataset = study.plan.tested, study.dataset
+    horizons = sorted({*study.config.target.horizons, *DECAY})
+    return ic_difference_table(
+        {model.label: model.scores[tested] for model in study.models.values()},
+        LABELS["linear"],
+        horizons,
+        lambda horizon: dataset.forward_of(horizon)[tested],
+        lags=_lags(study, horizons),
+        level=study.config.report.level,
+    )
+
+
+def _combined_weights(study: Study) -> pd.DataFrame:
+    """Weights of the members of the combined model in each fold, from 1; no rows without it."""
+    parts = [m.combination for m in study.models.values() if m.combination is not None]
+    table = pd.concat(parts) if parts else pd.DataFrame(columns=list(COMBINATION_COLUMNS))
+    return table.assign(fold=table["fold"] + 1, member=table["member"].map(LABELS))
 
 
 def _member_rank_ic(study: Study) -> dict[tuple[str, int], Floats]:

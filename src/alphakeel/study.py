@@ -5,8 +5,9 @@ each fold reads its own past only:
 
 1. **prepare** the panel: clean it causally, with a ledger of every change, compute all factors,
    and rank them across the sample on each decision date;
-2. for each fold of the **walk-forward**, on training decisions only: **screen** the factors,
-   **fit** every model; then **score** the fold's test decisions, which no fit has read;
+2. for each fold of the **walk-forward**, on training decisions only: **choose** what each model is
+   trained on where the settings leave that open, **screen** the factors, **fit** every model; then
+   **score** the fold's test decisions, which no fit has read;
 3. turn scores into **weights**, beside benchmarks without scores;
 4. **trade** all of them with the same costs, lag and market rules, without and under the same
    **overlay**, and step by step, which shows what each part adds.
@@ -26,6 +27,7 @@ from alphakeel.evaluation.risk import Stress, stress
 from alphakeel.model_factory import work_of
 from alphakeel.models.persistence import Store
 from alphakeel.pipeline.checkpoints import FitCache, study_key
+from alphakeel.pipeline.choices import choose_all, screen_chosen, units_of, work_of_choices
 from alphakeel.pipeline.dataset import WORK as PREPARE_WORK
 from alphakeel.pipeline.dataset import Dataset, prepare_dataset
 from alphakeel.pipeline.fitting import (
@@ -36,7 +38,6 @@ from alphakeel.pipeline.fitting import (
     forecast_volatility,
 )
 from alphakeel.pipeline.plan import Plan
-from alphakeel.pipeline.screening import screen_factors
 from alphakeel.pipeline.simulator import Simulator
 from alphakeel.pipeline.strategies import Portfolios, trade_all
 from alphakeel.progress import Clock, Progress, Tracker
@@ -130,11 +131,12 @@ def run_study(
             known = replace(dataset.provenance, cautions=(*notes, *dataset.provenance.cautions))
             dataset = replace(dataset, provenance=known)
     with run.stage("screen"):
-        trains = [fold.train for fold in plan.folds]
-        screens = screen_factors(dataset, trains, plan.config, plan.models, run.screening)
+        datasets = units_of(dataset, plan.config)
+        choices = choose_all(datasets, plan, tracker=run.tracker, cache=cache)
+        screens = screen_chosen(datasets, plan, choices, run.screening)
     with run.stage("fit"):
         models = fit_models(
-            dataset, screens, plan, tracker=run.tracker, cache=cache, resumed=resumed
+            datasets, screens, plan, choices, tracker=run.tracker, cache=cache, resumed=resumed
         )
     with run.stage("explain"):
         if plan.config.report.drivers:
@@ -158,7 +160,8 @@ class _Run:
     """Progress of a study, and the time of its stages."""
 
     def __init__(self, plan: Plan, on_progress: Callable[[Progress], None] | None) -> None:
-        a_fold = _SCREEN + sum(work_of(model, plan.config) for model in plan.models)
+        a_fold = _SCREEN + sum(work_of(model, plan.config) for model in plan.fitted)
+        a_fold += work_of_choices(plan)
         self.plan = plan
         self.clock = Clock()
         whole = 2.0 * PREPARE_WORK + sum(_WORK.values()) + len(plan.folds) * a_fold

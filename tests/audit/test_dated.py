@@ -27,7 +27,11 @@ LIMITED = ["lstm_limited", "gru_limited", "attention_limited", "cnn_lstm_limited
 EVERY_LIMIT = {"cvar_95": 0.01, "var_95": 0.006, "volatility": 0.06, "max_drawdown": 0.05}
 SETTINGS: dict[str, dict[str, Any]] = {
     "defaults": {},
-    "networks": {"models": ALL_NETWORKS, "network": NETWORK},
+    "networks, and their combination": {
+        "models": [*ALL_NETWORKS, "combined"],
+        "network": NETWORK,
+        "combined": {"weights": "learned", "shrinkage": 5},
+    },
     "networks under limits": {"models": LIMITED, "network": NETWORK, "limits": EVERY_LIMIT},
     "boosted trees and support vectors": {"models": ["lightgbm", "svr"]},
     "mean-variance, beta neutral": {"allocation": {"method": "mean_variance", "neutral": "beta"}},
@@ -36,6 +40,11 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "the risk network": {"allocation": {"volatility": "network"}, "network": NETWORK},
     "rules of the Chinese market": {"costs": {"preset": "cn"}},
     "the smallest left out": {"cleaning": {"drop_illiquid": 0.1, "drop_small": 0.1}},
+    "settings that are chosen": {
+        "target": {"unit": "auto", "horizons": [5]},
+        "linear": {"method": "auto"},
+        "cleaning": {"min_history": 60},
+    },
     "drivers and sensitivity": {"report": {"drivers": True, "sensitivity": True}},
 }
 
@@ -124,6 +133,27 @@ class TestWhatIsCompared:
             assert ("strategies", label, "weights") in named
             assert ("overlaid", label, "net_returns") in named
             assert ("value_at_risk", label, "var") in named
+
+    def test_benchmark_and_hedge_are_compared_on_their_days(self, panel: AssetPanel) -> None:
+        """Use of limits on every past decision, by its day; hedges and their risk by day."""
+        relative = {
+            "method": "enhanced_index",
+            "benchmark": "cap_weight",
+            "style_limit": 0.5,
+            "sector_limit": 0.2,
+            "hedge": True,
+        }
+        study = study_of(panel, allocation=relative)
+        assert moved(study, panel, "cut") == ""
+        named = {x.name: x for x in dated_arrays(study, CUT, np.arange(40))}
+        used = named["use of limits", "Linear", "tracking_error"]
+        past = study.decisions[(study.decisions >= study.test.start) & (study.decisions <= CUT)]
+        np.testing.assert_array_equal(used.days, study.dates[past])
+        assert np.isfinite(used.values).all()
+        for what in ("hedge", "scale", "net_returns", "beta", "hedge_costs"):
+            assert len(named["hedged", "Linear", what].values) == CUT - study.test.start + 1
+        assert ("hedged_risk", "Linear", "var") in named
+        assert ("strategies", "Cap weight", "weights") in named
 
     def test_forward_returns_only_where_they_are_known(self, panel: AssetPanel) -> None:
         study = study_of(panel)

@@ -16,7 +16,7 @@ from alphakeel.data.loading import load_panel
 from alphakeel.data.panel import panel_to_long
 from alphakeel.errors import AlphakeelError, ConfigError, DataError
 from alphakeel.live.decision import decide, live_folder
-from alphakeel.live.replay import plan_of, refit, replay, same_past
+from alphakeel.live.replay import later_fits, plan_of, refit, replay, same_past
 from alphakeel.model_factory import under_overlay
 from alphakeel.pipeline.fitting import forecast_volatility
 from alphakeel.pipeline.simulator import Simulator
@@ -27,12 +27,13 @@ from alphakeel.storage.saved_runs import open_run
 from alphakeel.study import run_study
 from helpers import run_command
 
-MODELS = ("linear", "lstm", "lstm_limited")
+MODELS = ("linear", "lstm", "lstm_limited", "combined")
 
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory: pytest.TempPathFactory) -> Saved:
-    return save_small(tmp_path_factory.mktemp("runs"), *MODELS)
+    learned = {"weights": "learned", "shrinkage": 20}
+    return save_small(tmp_path_factory.mktemp("runs"), *MODELS, combined=learned)
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +78,7 @@ class TestProperty:
                 saved, targets, under_overlay(label) if under else label, day
             )
 
-    @pytest.mark.parametrize("label", ["LSTM", "LSTM with limits", "Minimum variance"])
+    @pytest.mark.parametrize("label", ["LSTM", "LSTM with limits", "Combined", "Minimum variance"])
     @pytest.mark.parametrize("under", [False, True])
     def test_some_decision_days_of_the_others(
         self, saved: Saved, targets: dict[str, np.ndarray], label: str, under: bool
@@ -155,8 +156,15 @@ class TestProperty:
         again = decide(run, saved.panel, strategy="linear", refit_now=True)
         assert again.to_dict() == anew.to_dict()
         assert {path.name: path.stat().st_mtime_ns for path in extra.iterdir()} == made
-        live, cut = plan_of(run, saved.panel, None, extra)
-        assert refit(live, cut, "linear", extra) == ()
+        fits = later_fits(run, "linear", extra.parent)
+        live, cut = plan_of(run, saved.panel, None, fits)
+        assert refit(live, cut, fits) == ()
+        # The combined model needs the fits of its members; those of the linear one are there.
+        assert decide(run, saved.panel, strategy="combined").refit_due == late.refit_due
+        anew = decide(run, saved.panel, strategy="combined", refit_now=True)
+        assert anew.weights == decide(saved.run, saved.panel, strategy="combined").weights
+        assert any("(linear, lstm)" in text for text in anew.warnings)
+        assert {path.name: path.stat().st_mtime_ns for path in extra.iterdir()} == made
 
 
 class TestDecision:
@@ -446,8 +454,22 @@ def test_a_panel_is_not_changed(saved: Saved) -> None:
             "allocation": {"volatility": "network", "neutral": "beta"},
             "overlay": {"max_exposure": 1.2, "brake_start": 0.01, "brake_full": 0.05},
         },
+        {
+            "allocation": {
+                "method": "enhanced_index",
+                "benchmark": "cap_weight",
+                "active_weight_limit": 0.2,
+                "style_limit": 0.5,
+                "window": 120,
+                "hedge": True,
+            },
+        },
     ],
-    ids=["optimised, levered, US rules", "risk network, beta-neutral, braked"],
+    ids=[
+        "optimised, levered, US rules",
+        "risk network, beta-neutral, braked",
+        "against market values, hedged",
+    ],
 )
 def test_other_settings_are_replayed_as_well(tmp_path: Path, sections: dict[str, dict]) -> None:
     saved = save_small(tmp_path, "linear", **sections)
@@ -455,6 +477,8 @@ def test_other_settings_are_replayed_as_well(tmp_path: Path, sections: dict[str,
     labels = ["Linear", under_overlay("Linear")]
     if "benchmarks" in sections["allocation"]:
         labels += ["Risk parity", under_overlay("Risk parity")]
+    if "benchmark" in sections["allocation"]:
+        labels += ["Cap weight"]
     for day in days:
         live, cut = plan_of(saved.run, saved.panel, day)
         for label in labels:
@@ -469,3 +493,16 @@ def test_other_settings_are_replayed_as_well(tmp_path: Path, sections: dict[str,
     decision = decide(saved.run, saved.panel, cash=1e6, strategy="linear+overlay")
     assert decision.orders is not None
     json.dumps(decision.to_dict(), allow_nan=False)
+    assert decision.hedge == {}  # the overlay has a market exposure of its own
+    if "hedge" in sections["allocation"]:
+        plain = decide(saved.run, saved.panel, strategy="linear")
+        series = saved.study.portfolios.hedged["Linear"]
+        assert plain.hedge["beta"] == series.beta[np.isfinite(series.beta)][-1]
+        stocks = 1.0 / (1.0 + 0.15 * plain.hedge["beta"])
+        if not plain.new:
+            stocks = series.scale[-1]
+        assert plain.hedge["stocks"] == pytest.approx(stocks, rel=1e-12)
+        assert "sell the market index short" in plain.hedge_text
+        assert "tracking error a year" in set(plain.limits["limit"])
+        hedged = saved.run.series("hedged_returns")["Linear + hedge"]
+        np.testing.assert_allclose(hedged, series.net_returns, atol=1e-15)

@@ -15,6 +15,7 @@ from sklearn.base import clone
 from alphakeel.errors import ConfigError, DataError, NotFittedError
 from alphakeel.models.allocation_network import AllocationNetwork, PathData, PathLimits, cap_shares
 from alphakeel.models.base import Forecaster
+from alphakeel.models.composition import CANDIDATES, smooth_path, smooth_steps
 from alphakeel.models.constrained import (
     ConstrainedForecaster,
     RiskLimitedAttention,
@@ -215,8 +216,9 @@ def test_limits_are_kept_by_the_exposure(sample: dict[str, Any], limits: PathLim
             assert realised[name] <= limit * 1.1
 
 
-def test_the_turnover_is_learned(sample: dict[str, Any]) -> None:
+def test_the_turnover_is_learned_where_the_path_teaches_scores(sample: dict[str, Any]) -> None:
     settings_ = SMALL | {"max_steps": 150, "n_seeds": 1, "calibration_blocks": 0}
+    settings_ |= {"path_gradient": 1.0}
     free = RiskLimitedLSTM(**settings_).fit(**sample)
     model = RiskLimitedLSTM(**settings_, limits={"turnover": 8.0}).fit(**sample)
     traded = PathLimits(turnover=8.0).measure(*path_of(free, sample))["turnover"]
@@ -480,6 +482,76 @@ def test_a_fixed_temperature_concentrates() -> None:
         weights = network.numpy_shares(heads, data)
         largest.append(weights.max())
     assert largest[0] > largest[1] > largest[2]
+
+
+def test_the_composition_is_the_best_of_its_candidates_out_of_fold(sample: dict[str, Any]) -> None:
+    model = RiskLimitedLSTM(**SMALL, limits={"volatility": 0.08}).fit(**sample)
+    best = max(model.compositions_, key=lambda tried: tried["merit"])
+    assert (model.temperature_, model.smoothing_) == (best["temperature"], best["smoothing"])
+    assert len(model.compositions_) == len(CANDIDATES)
+    given = RiskLimitedLSTM(**SMALL, limits={"volatility": 0.08}, temperature=0.7).fit(**sample)
+    assert {tried["temperature"] for tried in given.compositions_} == {0.7}
+    assert given.temperature_ == 0.7
+    none = RiskLimitedLSTM(**SMALL).fit(**sample)
+    assert (none.temperature_, none.smoothing_, none.compositions_) == (None, 1.0, [])
+
+
+def test_the_composition_keeps_a_limit_on_turnover(sample: dict[str, Any]) -> None:
+    everyone = sample | {"mask": np.ones_like(sample["mask"])}
+
+    def under(limit: float) -> RiskLimitedLSTM:
+        return RiskLimitedLSTM(**SMALL, limits={"turnover": limit}).fit(**everyone)
+
+    loose = under(1e3)
+    limit = 0.75 * loose.limits_["turnover"]["promised"]
+    tight, hopeless = under(limit), under(0.01)
+    assert tight.limits_["turnover"]["promised"] <= limit
+    assert 1 < len(tight.compositions_) < len(loose.compositions_)
+    assert len(hopeless.compositions_) == 1
+
+
+def test_the_path_teaches_the_scores_nothing(sample: dict[str, Any]) -> None:
+    """But for the clipping of all slopes together, which binds here in no step."""
+    other = sample | {"returns": sample["returns"][:, ::-1, ::-1]}
+    settings = SMALL | {"n_seeds": 1, "calibration_blocks": 0, "learning_rate": 1e-4}
+    shown = {"mask": sample["mask"], "market": sample["market"]}
+
+    def moved(share: float) -> float:
+        scores = [
+            RiskLimitedLSTM(**settings, limits={"volatility": 0.05}, path_gradient=share)
+            .fit(**data)
+            .predict(sample["features"], **shown)
+            for data in (sample, other)
+        ]
+        return float(np.nanmax(np.abs(scores[0] - scores[1])))
+
+    assert moved(0.0) == 0.0
+    assert moved(1.0) > 1e-4
+
+
+@pytest.mark.parametrize("smoothing", [0.25, 0.6, 1.0])
+def test_smoothed_compositions(smoothing: float) -> None:
+    """Like its twin with slopes; a row reads no later one, keeps its sum, and no cap is broken."""
+    rng = np.random.default_rng(3)
+    investable = rng.random((30, 8)) > 0.2
+    shares = rng.dirichlet(np.ones(8), 30) * investable
+    shares /= shares.sum(axis=1, keepdims=True)
+    found = smooth_path(shares, investable, smoothing, 1.0)
+    assert not found[~investable].any()
+    np.testing.assert_allclose(found.sum(axis=1), 1.0)
+    tensors = (torch.from_numpy(x)[:, None] for x in (shares, investable))
+    twin = smooth_steps(*tensors, smoothing)
+    np.testing.assert_allclose(twin[:, 0].numpy(), found, atol=1e-12)
+    np.testing.assert_array_equal(
+        smooth_path(shares[:20], investable[:20], smoothing, 1.0), found[:20]
+    )
+    by_hand = np.zeros(8)
+    for t in range(5):
+        by_hand = (1.0 - smoothing) * by_hand + smoothing * shares[t]
+    by_hand = np.where(investable[4], by_hand, 0.0)
+    np.testing.assert_allclose(found[4], by_hand / by_hand.sum())
+    capped = smooth_path(np.minimum(shares, 0.3), investable, smoothing, 0.3)
+    assert capped.max() <= 0.3
 
 
 def _day_by_day(weights: np.ndarray, returns: np.ndarray, cost: float) -> np.ndarray:

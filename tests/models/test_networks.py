@@ -12,7 +12,7 @@ import pytest
 import torch
 from sklearn.svm import SVR
 
-from alphakeel.config import MODELS, NetworkConfig, StudyConfig
+from alphakeel.config import COMBINED, MODELS, NetworkConfig, StudyConfig
 from alphakeel.errors import ConfigError, DataError
 from alphakeel.model_factory import LABELS, NETWORKS, check_models, make_forecaster, work_of
 from alphakeel.models.base import Forecaster
@@ -336,8 +336,8 @@ class TestReferences:
 
 class TestModelFactory:
     def test_every_model_has_a_name_and_a_label(self) -> None:
-        assert set(LABELS) == set(MODELS)
-        assert len(set(LABELS.values())) == len(MODELS)
+        assert set(LABELS) == {*MODELS, COMBINED}
+        assert len(set(LABELS.values())) == len(LABELS)
         config = StudyConfig(seed=4, network=NetworkConfig(hidden=9, n_seeds=2))
         for name in MODELS:
             model = make_forecaster(name, config, print)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from alphakeel.backtest.costs import ProportionalCost
@@ -10,13 +11,14 @@ from alphakeel.backtest.market_rules import Margin
 from alphakeel.config import OverlayConfig
 from alphakeel.data.bundled import load_bundled
 from alphakeel.data.panel import panel_from_long
+from alphakeel.errors import DataError
 from alphakeel.pipeline.fitting import forecast_volatility
 from alphakeel.pipeline.simulator import Simulator
-from alphakeel.pipeline.strategies import allocate_scores, apply_overlay
+from alphakeel.pipeline.strategies import allocate_scores, apply_overlay, benchmark_weights
 from alphakeel.risk.value_at_risk import TailForecast
 from alphakeel.study import run_study
 from helpers import assert_same_until, scrambled_after, tiny_config
-from small_study import PRICES, study_of
+from small_study import DAYS, PRICES, study_of
 
 
 def test_no_breach_is_a_loan() -> None:
@@ -106,3 +108,39 @@ def test_a_forecast_that_expects_gains_holds_nothing_down() -> None:
         risk = TailForecast(np.full(100, level), np.full(100, level))
         plan = apply_overlay(portfolio, risk, simulator, rules)[1]
         np.testing.assert_allclose(plan.exposure, exposure, rtol=0.02)
+
+
+class TestBenchmark:
+    def test_cap_weight_is_by_the_last_known_market_value(self) -> None:
+        """To the bit, by the sample of the day; a gap keeps the value before it."""
+        rows = PRICES["date"].isin(DAYS[400:420]) & (PRICES["ticker"] == PRICES["ticker"].iloc[0])
+        prices = PRICES.assign(market_cap=PRICES["market_cap"].mask(rows))
+        study = study_of(prices, allocation={"benchmark": "cap_weight"})
+        simulator = Simulator.of(study.dataset, study.config, study.test)
+        weights = benchmark_weights("Cap weight", simulator, study.config)
+        value = pd.DataFrame(study.dataset.panel["market_cap"]).ffill().to_numpy()
+        for row, own, inside in zip(simulator.decisions, weights, simulator.eligible, strict=True):
+            held = np.where(inside, value[row], 0.0)
+            np.testing.assert_allclose(own, held / held.sum(), rtol=1e-14)
+        table = study.tables()["active"]
+        net = {name: ledger.net_returns for name, ledger in study.every_ledger().items()}
+        off = net["Linear"] - net["Cap weight"]
+        row = table.loc[("Cap weight", "Linear")]
+        assert row["tracking_error"] == pytest.approx(off.std(ddof=1) * 252**0.5)
+        assert study.table_1().loc["Linear", "active_return"] == row["active_return"]
+        assert np.isnan(study.table_1().loc["Cap weight", "active_return"])
+
+    @pytest.mark.parametrize(
+        ("lacking", "settings", "word"),
+        [
+            ("market_cap", {"benchmark": "cap_weight"}, "market_cap"),
+            ("market_index", {"benchmark": "index"}, "market index"),
+            ("market_index", {"hedge": True}, "allocation.hedge"),
+            ("sector", {"method": "enhanced_index", "sector_limit": 0.1}, "sectors"),
+        ],
+    )
+    def test_what_the_data_lack_is_refused(
+        self, lacking: str, settings: dict[str, object], word: str
+    ) -> None:
+        with pytest.raises(DataError, match=word):
+            study_of(PRICES.drop(columns=lacking), allocation=settings)

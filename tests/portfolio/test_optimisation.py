@@ -24,6 +24,7 @@ from alphakeel.portfolio.constraints import (
     measure,
     scenario_tail,
 )
+from alphakeel.portfolio.heuristics import equal_weight
 from alphakeel.portfolio.optimisation import (
     METHODS,
     Allocation,
@@ -428,6 +429,9 @@ class TestAllocate:
     def test_nothing_after_a_decision_moves_it(self, method: str) -> None:
         history = a_history(3)
         limits = Limits(weight_cap=0.4, sector_limit=0.3, cvar_limit=0.03, turnover_limit=0.6)
+        if method == "enhanced_index":
+            history["benchmark"] = equal_weight(history["eligible"])
+            limits = replace(limits, tracking_error_limit=0.05)
         before = allocate(method, **history, limits=limits, window=50, strength=0.3)
         rng, cut = np.random.default_rng(9), 3
         scrambled = {name: np.array(value) for name, value in history.items()}
@@ -436,6 +440,8 @@ class TestAllocate:
         )
         scrambled["scores"][cut + 1 :] = rng.normal(size=scrambled["scores"][cut + 1 :].shape)
         scrambled["eligible"][cut + 1 :] = rng.random((2, N_ASSETS)) < 0.5
+        if method == "enhanced_index":
+            scrambled["benchmark"] = equal_weight(scrambled["eligible"])
         after = allocate(method, **scrambled, limits=limits, window=50, strength=0.3)
         np.testing.assert_array_equal(before.weights[: cut + 1], after.weights[: cut + 1])
         assert not np.array_equal(before.weights[cut + 1 :], after.weights[cut + 1 :])

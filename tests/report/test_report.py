@@ -22,7 +22,7 @@ import pytest
 
 from alphakeel.config import CostConfig, OverlayConfig, ReportConfig, StudyConfig
 from alphakeel.errors import DataError
-from alphakeel.evaluation import attribution, performance, risk
+from alphakeel.evaluation import active, attribution, performance, risk
 from alphakeel.evaluation.recommendation import Recommendation
 from alphakeel.evaluation.regimes import (
     MarketRegimes,
@@ -102,6 +102,13 @@ def fake_tables(names: list[str], horizons: tuple[int, ...], years: list[int]) -
          "icir": 0.1, "hit_rate": 0.52, "n": 120},
         index=pairs,
     )  # fmt: skip
+    paired = pd.DataFrame(
+        {f"{m}{end}": v for m in ("ic", "rank_ic")
+         for end, v in (("", 0.03), ("_benchmark", 0.02), ("_difference", 0.01),
+                        ("_difference_low", -0.01), ("_difference_high", 0.03),
+                        ("_difference_t", 1.0), ("_difference_p", 0.3))} | {"n": 120},
+        index=pd.MultiIndex.from_product([["LSTM"], (*horizons, 60)], names=["model", "horizon"]),
+    )  # fmt: skip
     by_year = pd.DataFrame(
         [{"year": y, "strategy": n, "total_return": 0.05, "max_drawdown": 0.1}
          for y in years for n in names]
@@ -121,6 +128,7 @@ def fake_tables(names: list[str], horizons: tuple[int, ...], years: list[int]) -
     )  # fmt: skip
     costs = pd.DataFrame({"annual_turnover": 4.0, "blocked_orders": 3}, index=index)
     return {"table_1": table_1, "table_1_difference": change, "table_1_fair": fair, "ic": ic,
+            "ic_differences": paired, "combined": pd.DataFrame(), "choices": pd.DataFrame(),
             "by_year": by_year, "costs": costs, "drivers": drivers, "limits": limits}  # fmt: skip
 
 
@@ -154,7 +162,11 @@ def fake_portfolios(
     }  # fmt: skip
     cost = {} if empty else {(n, r): x for n, x in every.items() for r in (0.0, 0.001)}
     size = {} if empty else {(n, w): ledgers[n] for n in steps_of for w in (1e6, 1e9)}
-    steps = attribution.ladder_table(steps_of, **BOOT)
+    base = {"Equal weight": ledgers["Equal weight"].net_returns}
+    steps = attribution.ladder_table(steps_of, **BOOT).join(
+        active.active_steps(steps_of, base["Equal weight"], **BOOT)
+    )
+    pairs = [("LSTM", "Linear")] if "LSTM" in ledgers else []
     decisions = pd.DataFrame(
         [] if empty else [("LSTM", "least_breach", 7, "volatility, invested", "<b>why</b>"),
                           ("LSTM", "optimal", 93, "", "")],
@@ -163,6 +175,11 @@ def fake_portfolios(
     ics = {name: rng.normal(0.01, 0.1, (60, 2)) for name in steps_of}
     tables = {
         "ladder": steps,
+        "active": active.active_table(every, base, **BOOT),
+        "active_difference": active.active_differences(every, base, pairs, **BOOT),
+        "active_by_year": active.active_by_year(
+            every, base, dates, limits={("Equal weight", "LSTM"): 0.05}
+        ),
         "attribution": attribution.attribution_table(steps),
         "cost_sweep": performance.sweep_table(cost, over="cost_per_side"),
         "capacity": performance.sweep_table(size, over="wealth"),
@@ -348,9 +365,9 @@ class TestPage:
         ids = [a["id"] for t, a in tags if t == "section"]
         links = [a["href"] for t, a in tags if t == "a" and (a["href"] or "").startswith("#")]
         assert ids == [
-            "summary", "performance", "attribution", "confirmation", "wealth", "risk", "regimes",
-            "stress", "years", "sensitivity", "forecasts", "factors", "drivers", "portfolio",
-            "limits", "costs", "training", "data", "method", "cautions",
+            "summary", "performance", "active", "attribution", "confirmation", "wealth", "risk",
+            "regimes", "stress", "years", "sensitivity", "forecasts", "factors", "drivers",
+            "portfolio", "limits", "costs", "training", "data", "method", "cautions",
         ]  # fmt: skip
         assert [f"#{i}" for i in ids] == list(dict.fromkeys(links))
 
@@ -425,7 +442,7 @@ class TestPage:
         words = re.sub(r"<(script|style).*?</\1>|<[^>]*>", " ", text, flags=re.DOTALL)
         assert not re.search(r"\bnan\b|\bNaN\b|\bNone\b", words)
         assert "The VaR forecasts of LSTM could not be tested." in words
-        assert "LSTM is statistically indistinguishable from Linear, both without" in words
+        assert "In Sharpe ratio LSTM is statistically indistinguishable from Linear, both" in words
         tones = {f.tone for f in findings.findings(study, tables, "LSTM")[:4]}
         assert tones == {"unclear"}
 
@@ -600,15 +617,45 @@ class TestFindings:
         tables["table_1_difference"].loc["LSTM", ends] = alone
         tables["table_1_fair"].loc["LSTM + overlay", ends] = equal_risk
         said = findings.conclusion(tables, "LSTM")
-        assert said.startswith(words)
+        first, rest = said.split(" In Sharpe ratio ")
+        assert "indistinguishable in ranking stocks from the linear benchmark over 5 days" in first
+        assert rest.startswith(words)
         assert "The overlay, which needs no network" in said
         assert "not significant" in said
+
+    @pytest.mark.parametrize(
+        ("low", "high", "tone", "words"),
+        [(0.001, 0.02, "better", "better than"), (-0.02, -0.001, "worse", "worse than")],
+    )
+    def test_scores_come_first_and_last(
+        self, low: float, high: float, tone: str, words: str, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        from alphakeel.cli.printing import print_study
+
+        study = fake_study(n_dates=120)
+        tables = study.tables()
+        paired = tables["ic_differences"]
+        ends = ["rank_ic_difference_low", "rank_ic_difference_high"]
+        paired.loc[("LSTM", 20), ends] = (low, high)
+        (first, *_) = findings.findings(study, tables, "LSTM")
+        claim = f"LSTM ranks stocks {words} the linear benchmark over 20 days"
+        assert (first.tone, first.claim.startswith(claim)) == (tone, True)
+        assert "over 60 days 0.010" in first.detail
+        assert findings.conclusion(tables, "LSTM").startswith(claim)
+        study.tables = lambda: tables
+        assert claim in report_page.render_report(study).split("Forecasts</h2>")[-1]
+        print_study(study, Path("runs/x"), Path("runs/x/report.html"))
+        assert claim in " ".join(capsys.readouterr().out.split("Numbers ")[-1].split())
 
     def test_findings_hold_every_comparison(self) -> None:
         study = fake_study(n_dates=120)
         claims = [f.claim for f in findings.findings(study, study.tables(), "LSTM")]
         start = "is statistically indistinguishable "
         assert [c.split(start)[-1] for c in claims if start in c] == [
+            (
+                "in ranking stocks from the linear benchmark over 20 days "
+                "(Rank IC 0.030 against 0.020)."
+            ),
             "from the linear benchmark.",
             "in Sharpe ratio from Linear without the overlay.",
             "from Linear + overlay.",

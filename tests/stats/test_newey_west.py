@@ -27,6 +27,9 @@ class TestNeweyWest:
         assert ours.mean == pytest.approx(fit.params[0])
         assert ours.t == pytest.approx(fit.tvalues[0], rel=1e-10)
         assert ours.p == pytest.approx(fit.pvalues[0], rel=1e-8)
+        interval = newey_west.newey_west_interval(x, lags, level=0.9)
+        assert (interval.mean, interval.t, interval.p) == ours
+        assert interval[2:4] == pytest.approx(fit.conf_int(0.1)[0], rel=1e-10)
 
     def test_gaps_default_lags_and_degenerate_series(self) -> None:
         x = autoregression(0.2, 100)
@@ -39,6 +42,9 @@ class TestNeweyWest:
             newey_west.newey_west_tstat([1.0, np.inf])
         with pytest.raises(ConfigError, match="got -1"):
             newey_west.newey_west_tstat(x, lags=-1)
+        assert np.isnan(newey_west.newey_west_interval([0.1, 0.1])[2:]).all()
+        with pytest.raises(ConfigError, match="between 0 and 1"):
+            newey_west.newey_west_interval(x, level=95)
 
 
 class TestICSummary:

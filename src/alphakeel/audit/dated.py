@@ -166,6 +166,17 @@ def _of_scores(study: Study, row: int, columns: Columns) -> Iterator[DatedArray]
 def _of_fits(study: Study, row: int) -> Iterator[DatedArray]:
     for number, _, day in _past_folds(study, row):
         for model in study.models.values():
+            if model.combination is not None:
+                own = model.combination.query("fold == @number")["weight"].to_numpy()
+                yield DatedArray(
+                    "fits", (model.label, f"fold {number + 1}", "weights"), own[None], day
+                )
+                continue
+            chosen = model.choices[number]
+            known = np.append(chosen.rank_ics, float(chosen.best))
+            yield DatedArray(
+                "fits", (model.label, f"fold {number + 1}", "choice"), known[None], day
+            )
             for name, values in model.fitted[number].arrays.items():
                 label = (model.label, f"fold {number + 1}", name)
                 yield DatedArray("fits", label, np.asarray(values)[None], day)
@@ -185,8 +196,8 @@ def _of_portfolios(study: Study, row: int, columns: Columns) -> Iterator[DatedAr
         else:
             yield DatedArray("weights", name, values[:until], days)
     for label, records in study.portfolios.records.items():
-        known = [record for record in records if record.row < until]
-        at = days[[record.row for record in known]]
+        known = [record for record in records if record.row <= row]  # rows of all days
+        at = study.dates[[record.row for record in known]]
         for use in sorted({use for record in known for use in record.used}):
             used = np.array([record.used.get(use, np.nan) for record in known])
             yield DatedArray("weights", ("use of limits", label, use), used, at)

@@ -15,8 +15,8 @@ from alphakeel.backtest.costs import ProportionalCost
 from alphakeel.backtest.engine import run_backtest
 from alphakeel.backtest.market_rules import Margin
 from alphakeel.factors.targets import forward_returns
+from alphakeel.pipeline.choices import fit_inputs
 from alphakeel.pipeline.fitting import fit_and_score
-from alphakeel.pipeline.screening import screen_fold
 from alphakeel.pipeline.simulator import short_margin
 from alphakeel.portfolio.heuristics import cap_gross
 from alphakeel.results import Study
@@ -146,9 +146,9 @@ def check_shuffled_labels(base: Prepared, rng: np.random.Generator, times: int =
         take = (np.arange(len(order))[:, None], order)
         dataset = replace(dataset, targets=dataset.targets[take], forward=dataset.forward[take])
         for fold in plan.folds:
-            names = screen_fold(dataset, fold.train, plan.config, plan.models).names("linear")
+            own = fit_inputs(dataset, fold.train, "linear", plan.config)
             forecast = fit_and_score(
-                dataset, fold.train, fold.test.stop, names, "linear", plan.config
+                own.dataset, fold.train, fold.test.stop, own.names, "linear", own.config
             )
             tested = dataset.forward[fold.test][..., 0]
             daily.append(rank_ic(forecast.scores[fold.test], tested))

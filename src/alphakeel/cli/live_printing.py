@@ -34,6 +34,8 @@ def print_decision(decision: DailyDecision, age: int, written: Path | None) -> N
     invested = float(decision.targets["weight"].sum())
     exposure = "" if decision.exposure == 1.0 else f", overlay exposure {decision.exposure:.0%}"
     console.print(f"Stocks {invested:.1%}, cash {1.0 - invested:.1%}{exposure}.")
+    if decision.hedge_text:
+        console.print(decision.hedge_text, highlight=False)
     if decision.orders is not None:
         _print_orders(console, decision)
     _print_risk(console, decision)

@@ -34,7 +34,14 @@ def print_study(study: Study, folder: Path, report: Path, use: TestSetUse | None
     from rich.console import Console
     from rich.markup import escape
 
-    from alphakeel.report.findings import cash_statements, conclusion, findings, scope
+    from alphakeel.report.findings import (
+        cash_statements,
+        compare_scores,
+        conclusion,
+        findings,
+        scope,
+        yardstick,
+    )
     from alphakeel.report.sections import focus_of
 
     console = Console()
@@ -46,10 +53,12 @@ def print_study(study: Study, folder: Path, report: Path, use: TestSetUse | None
         console.print(f"\n[bold red]{escape(warning)}[/]", highlight=False)
     console.print(f"\n{escape(scope(study))}\n", highlight=False)
     if console.width < NARROW:
-        for line in _performance_lines(tables["table_1"], level):
+        lines = _performance_lines(tables["table_1"], level) + _active_lines(tables["active"])
+        for line in lines:
             console.print(escape(line), highlight=False)
     else:
         console.print(_performance(tables["table_1"], level, wide=console.width >= 100))
+        console.print(_active(tables["active"], tables["active_difference"], level))
         console.print(_attribution(tables["ladder"]))
         console.print(_forecasts(tables["ic"], level))
     console.print(f"[bold]{escape(conclusion(tables, focus))}[/]", highlight=False)
@@ -63,6 +72,9 @@ def print_study(study: Study, folder: Path, report: Path, use: TestSetUse | None
     console.print(f"\nReport  {escape(str(report))}", soft_wrap=True)
     console.print(f"Open    {escape(report.resolve().as_uri())}", soft_wrap=True)
     console.print(f"Numbers {escape(str(folder))}", soft_wrap=True)
+    scores = compare_scores(tables["ic_differences"], focus, yardstick(tables["ic"]), level)
+    if scores is not None:
+        console.print(f"\n{escape(scores.claim)} {escape(scores.detail)}", highlight=False)
     reason = study.recommendation().reason
     console.print(f"\n{escape(reason[:1].upper() + reason[1:])}", highlight=False)
     for command, what in next_steps(folder):
@@ -127,6 +139,70 @@ def _performance_lines(table: Any, level: float) -> list[str]:
             f"  VaR 95 % {row.var_95:.1%} {_interval(row, 'var_95', 100, 1)}",
         ]
     return lines
+
+
+def _active(table: Any, differences: Any, level: float) -> Table:
+    """Portfolios without the overlay over each benchmark, and models over the linear one."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    shown = Table(
+        box=SIMPLE_HEAD,
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
+        title=f"Over the benchmark, a year ({level:.0%} intervals)",
+    )
+    shown.add_column("Strategy", no_wrap=True, min_width=16)
+    for title in ("Active return", "Tracking error", "Inf. ratio", "p"):
+        shown.add_column(title, justify="right", no_wrap=True)
+    gaps = dict(_by_benchmark(differences))
+    for benchmark, rows in _by_benchmark(table):
+        shown.add_section()
+        shown.add_row(f"[dim]over {benchmark}[/]")
+        for name, row in rows.iterrows():
+            shown.add_row(
+                str(name),
+                f"{row.active_return:+.1%} {_interval(row, 'active_return', 100, 1)}",
+                f"{row.tracking_error:.1%} {_interval(row, 'tracking_error', 100, 1)}",
+                f"{row.information_ratio:.2f} {_interval(row, 'information_ratio', 1, 2)}",
+                f"{row.active_return_p:.2f}",
+            )
+        compared = gaps.get(benchmark)
+        for name, row in () if compared is None else compared.iterrows():
+            gap = f"{row.active_return_difference:+.1%}"
+            shown.add_row(
+                f"{name} less {row.baseline}",
+                f"{gap} {_interval(row, 'active_return_difference', 100, 1)}",
+                "",
+                f"{row.information_ratio_difference:+.2f} "
+                f"{_interval(row, 'information_ratio_difference', 1, 2)}",
+                f"{row.active_return_difference_p:.2f}",
+            )
+    return shown
+
+
+def _active_lines(table: Any) -> list[str]:
+    """The same for a narrow terminal, a line a portfolio."""
+    lines = []
+    for benchmark, rows in _by_benchmark(table):
+        lines.append(f"Over {benchmark}: active return, tracking error, information ratio")
+        lines += [
+            f"  {name}: {row.active_return:+.1%}, {row.tracking_error:.1%}, "
+            f"{row.information_ratio:.2f} {_interval(row, 'information_ratio', 1, 2)}"
+            for name, row in rows.iterrows()
+        ]
+    return lines
+
+
+def _by_benchmark(table: Any) -> list[tuple[str, Any]]:
+    """Rows without the overlay by benchmark."""
+    from alphakeel.model_factory import under_overlay
+
+    if not len(table):
+        return []
+    overlaid = table.index.get_level_values("strategy").str.endswith(under_overlay(""))
+    plain = table[~overlaid].groupby(level="benchmark", sort=False)
+    return [(str(name), rows.droplevel("benchmark")) for name, rows in plain]
 
 
 def _attribution(table: Any) -> Table:

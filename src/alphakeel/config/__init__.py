@@ -12,7 +12,10 @@ from alphakeel.config.data import (
     ScreenConfig,
 )
 from alphakeel.config.models import (
+    COMBINED,
+    MODELS,
     BoostingConfig,
+    CombinedConfig,
     LimitsConfig,
     LinearConfig,
     NetworkConfig,
@@ -26,7 +29,6 @@ from alphakeel.config.portfolio import (
     ReportConfig,
 )
 from alphakeel.config.study import (
-    MODELS,
     RENAMED,
     StudyConfig,
     config_from_dict,
@@ -38,6 +40,8 @@ from alphakeel.config.study import (
 __all__ = [
     "AllocationConfig",
     "BoostingConfig",
+    "COMBINED",
+    "CombinedConfig",
     "CleaningConfig",
     "CostConfig",
     "DataConfig",

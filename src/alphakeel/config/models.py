@@ -10,12 +10,21 @@ from alphakeel.settings import Section, common_option, option
 
 __all__ = [
     "BoostingConfig",
+    "COMBINED",
+    "CombinedConfig",
     "LimitsConfig",
     "LinearConfig",
+    "MODELS",
     "NetworkConfig",
     "TargetConfig",
     "WalkForwardConfig",
 ]
+
+LIMITED = ("lstm_limited", "gru_limited", "attention_limited", "cnn_lstm_limited")
+NETWORKS = ("lstm", *LIMITED, "gru", "attention", "cnn_lstm", "mlp")
+# Models that are fitted, and the one that is built from their scores.
+MODELS = ("linear", *NETWORKS, "lightgbm", "svr")
+COMBINED = "combined"
 
 
 @dataclass(frozen=True)
@@ -34,12 +43,24 @@ class TargetConfig(Section):
     )
     unit: str = option(
         "volatility",
-        "unit of a return before it is ranked; volatility: the stock's own; return: none, the "
-        "paper's way",
-        choices=("volatility", "return"),
+        "unit of a ranked return; volatility: the stock's own; return: none, as in the paper; "
+        "auto: cross-validated",
+        choices=("volatility", "return", "auto"),
+    )
+
+    networks: str = option(
+        "returns",
+        "what networks not under limits learn; returns: as all models; residuals: what the linear "
+        "one leaves",
+        choices=("returns", "residuals"),
     )
 
     def _check(self) -> None:
+        if self.networks == "residuals" and self.unit == "auto":
+            raise ConfigError(
+                'target.networks = "residuals" needs one target for the linear model and the '
+                'networks: set target.unit to "volatility" or "return".'
+            )
         if not self.horizons:
             raise ConfigError("target.horizons is empty: give at least one horizon in days.")
         if len(set(self.horizons)) != len(self.horizons):
@@ -91,8 +112,9 @@ class LinearConfig(Section):
 
     method: str = option(
         "pooled",
-        "kind of regression; pooled: ordinary least squares on all rows; ridge; fama_macbeth",
-        choices=("pooled", "ridge", "fama_macbeth"),
+        "kind of regression; pooled: ordinary least squares; ridge; fama_macbeth; auto: "
+        "cross-validated",
+        choices=("pooled", "ridge", "fama_macbeth", "auto"),
     )
     alpha: float = option(
         1.0, "strength of the ridge, in units of a factor's variance (read by ridge only)", low=0
@@ -111,9 +133,7 @@ class NetworkConfig(Section):
     )
     chunk: int = option(104, "decision dates of a sequence on which the loss counts", low=2)
     batch_assets: int = option(120, "stocks in one batch", low=2)
-    max_steps: int = common_option(
-        75, "gradient steps at most; networks under limits take twice as many", low=1
-    )
+    max_steps: int = common_option(75, "gradient steps at most", low=1)
     learning_rate: float = option(
         3e-3, "peak of the one-cycle schedule of the learning rate", within=(1e-6, 1)
     )
@@ -181,3 +201,31 @@ class BoostingConfig(Section):
         0.05, "share of each tree's output that is added to the forecast", within=(0.001, 1)
     )
     leaves: int = option(15, "number of leaves of a tree", within=(2, 255))
+
+
+@dataclass(frozen=True)
+class CombinedConfig(Section):
+    """[combined] The model combined: a mean of the ranks that other models give the stocks."""
+
+    members: tuple[str, ...] = option(
+        (),
+        "models that are combined, each among models (default: linear and all that are not under "
+        "limits)",
+        choices=MODELS,
+    )
+    weights: str = option(
+        "equal",
+        "weights of the members; equal; learned: by their Rank IC in earlier folds of the test",
+        choices=("equal", "learned"),
+    )
+    shrinkage: int = option(
+        104,
+        "decisions that equal weights count for against those that weights are learned from",
+        low=1,
+    )
+
+    def _check(self) -> None:
+        if len(self.members) == 1 or len(set(self.members)) != len(self.members):
+            raise ConfigError(
+                f"combined.members is {list(self.members)}: name two different models or more."
+            )

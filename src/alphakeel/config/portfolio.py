@@ -22,9 +22,32 @@ class AllocationConfig(Section):
 
     method: str = common_option(
         "top_quantile",
-        "top_quantile: the best stocks by inverse volatility; mean_variance and mean_cvar: "
-        "optimised under limits",
-        choices=("top_quantile", "mean_variance", "mean_cvar"),
+        "top_quantile: the best stocks; mean_variance, mean_cvar: optimised; enhanced_index: "
+        "against the benchmark",
+        choices=("top_quantile", "mean_variance", "mean_cvar", "enhanced_index"),
+    )
+    benchmark: str = common_option(
+        "equal_weight",
+        "active returns are over it; cap_weight: by market_cap; index: known by returns alone",
+        choices=("equal_weight", "cap_weight", "index"),
+    )
+    tracking_error_limit: float | None = common_option(
+        0.05,
+        'largest forecast tracking error a year, a fraction (enhanced_index; "none": no limit)',
+        within=(0.001, 1),
+    )
+    active_weight_limit: float | None = option(
+        None,
+        "largest deviation of a stock from the benchmark (enhanced_index; default: no limit)",
+        within=(1e-4, 1),
+    )
+    style_limit: float | None = option(
+        None,
+        "largest deviation of a style, in standard deviations (enhanced_index; default: no limit)",
+        within=(0, 10),
+    )
+    hedge: bool = option(
+        False, "also report models with their beta to the market index sold short, by futures"
     )
     neutral: str | None = common_option(
         None,
@@ -66,12 +89,14 @@ class AllocationConfig(Section):
     )
     window: int = option(
         500,
-        "trading days of scenarios and covariance behind mean_variance and mean_cvar",
+        "trading days of scenarios and covariance behind mean_variance, mean_cvar and "
+        "enhanced_index",
         within=(60, 2000),
     )
     covariance: str = option(
         "factor",
-        "estimator of the covariance for mean_variance: factor, clipped, ledoit_wolf or ewma",
+        "estimator of the covariance for mean_variance and enhanced_index: factor, clipped, "
+        "ledoit_wolf or ewma",
         choices=("factor", "clipped", "ledoit_wolf", "ewma"),
     )
     strength: float = option(
@@ -80,7 +105,10 @@ class AllocationConfig(Section):
         within=(0, 1),
     )
     aversion: float = option(
-        5.0, "price of half the annual variance in mean_variance", within=(0, 100)
+        5.0,
+        "price of half the annual variance in mean_variance, of half the squared tracking error "
+        "in enhanced_index",
+        within=(0, 100),
     )
     holding_period: float = option(
         60.0, "trading days over which an optimiser spreads the cost of a trade", low=1
@@ -110,7 +138,7 @@ class AllocationConfig(Section):
     )
     sector_limit: float | None = option(
         None,
-        "largest deviation of a sector's weight from its share of the sample (default: no limit)",
+        "largest deviation of a sector from its share of sample or benchmark (default: no limit)",
         within=(0, 1),
     )
     turnover_limit: float | None = option(
@@ -120,13 +148,20 @@ class AllocationConfig(Section):
     )
     max_names: int | None = option(
         None,
-        "largest number of stocks held by mean_variance and mean_cvar (default: no limit)",
+        "largest number of stocks held by an optimiser (default: no limit)",
         low=1,
     )
 
     def _check(self) -> None:
+        if self.method == "enhanced_index":
+            self._check_enhanced_index()
         if self.neutral is None:
             return
+        if self.hedge:
+            raise ConfigError(
+                f'allocation.neutral is "{self.neutral}" and allocation.hedge sells the market '
+                "short once more: leave one of them out."
+            )
         if self.invested > 0.0:
             raise ConfigError(
                 f"allocation.invested {self.invested:g} is a limit of long-only portfolios and "
@@ -136,6 +171,24 @@ class AllocationConfig(Section):
             raise ConfigError(
                 f"allocation.quantile {self.quantile:g} with allocation.neutral would buy and "
                 "sell short the same stocks: give at most 0.5."
+            )
+
+    def _check_enhanced_index(self) -> None:
+        if self.neutral is not None:
+            raise ConfigError(
+                f'allocation.neutral is "{self.neutral}" and allocation.method "enhanced_index" '
+                "holds what its benchmark holds, long only: leave one of them out."
+            )
+        by_stock = [
+            name
+            for name in ("active_weight_limit", "sector_limit", "style_limit")
+            if getattr(self, name) is not None
+        ]
+        if self.benchmark == "index" and by_stock:
+            raise ConfigError(
+                f"allocation.{by_stock[0]} limits deviations from the benchmark's weights, and of "
+                'allocation.benchmark = "index" only the returns are known: leave the limit out, '
+                'or take "cap_weight" or "equal_weight".'
             )
 
 
@@ -220,6 +273,21 @@ class CostConfig(Section):
     )
     borrow_rate: float = option(
         0.01, "annual fee on stocks sold short, a fraction (allocation.neutral)", within=(0, 1)
+    )
+    hedge_rate: float = option(
+        0.03,
+        "cost of a hedge a year, a fraction of its value: basis of the futures, or a fee on loan",
+        within=(-0.2, 1),
+    )
+    hedge_cost_per_side: float = option(
+        0.0002,
+        "cost of a trade of the hedge, a fraction of the traded value (allocation.hedge)",
+        within=(0, 0.1),
+    )
+    hedge_margin: float = option(
+        0.15,
+        "cash that secures a hedge, a fraction of its value (allocation.hedge)",
+        within=(0, 1),
     )
 
 

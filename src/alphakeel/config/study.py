@@ -19,7 +19,11 @@ from alphakeel.config.data import (
     ScreenConfig,
 )
 from alphakeel.config.models import (
+    COMBINED,
+    LIMITED,
+    MODELS,
     BoostingConfig,
+    CombinedConfig,
     LimitsConfig,
     LinearConfig,
     NetworkConfig,
@@ -45,7 +49,6 @@ from alphakeel.settings import (
 )
 
 __all__ = [
-    "MODELS",
     "RENAMED",
     "StudyConfig",
     "config_from_dict",
@@ -53,10 +56,6 @@ __all__ = [
     "config_to_toml",
     "load_config",
 ]
-
-_LIMITED = ("lstm_limited", "gru_limited", "attention_limited", "cnn_lstm_limited")
-_NETWORKS = ("lstm", *_LIMITED, "gru", "attention", "cnn_lstm", "mlp")
-MODELS = ("linear", *_NETWORKS, "lightgbm", "svr")
 
 # The questions that a settings file answers, in its order.
 _MODELS = "Which models, and how hard are they trained?"
@@ -87,13 +86,14 @@ class StudyConfig(Section):
     Parameters
     ----------
     models : tuple of str
-        Any of `MODELS`. The linear benchmark always runs; ``"lightgbm"`` needs an extra package.
+        Any of `MODELS`, and ``"combined"``. The linear benchmark always runs; ``"lightgbm"`` needs
+        an extra package.
     seed : int
         The one seed from which every random draw follows.
     jobs : int
         Fits run at the same time; it does not change any number.
-    target, linear, network, boosting, data, cleaning, factors, screen, walk_forward : sections
-    allocation, limits, overlay, costs, report : sections
+    target, linear, network, boosting, combined, data, cleaning, factors, screen : sections
+    walk_forward, allocation, limits, overlay, costs, report : sections
         Each a frozen dataclass of its own.
 
     Raises
@@ -110,9 +110,9 @@ class StudyConfig(Section):
 
     models: tuple[str, ...] = common_option(
         ("linear", "lstm", "lstm_limited"),
-        "models to compare: linear (always), lstm, gru, attention, cnn_lstm (each also with "
-        "_limited), mlp, lightgbm, svr",
-        choices=MODELS,
+        "models: linear (always), lstm, gru, attention, cnn_lstm (each also with _limited), mlp, "
+        "lightgbm, svr, combined",
+        choices=(*MODELS, COMBINED),
         question=_MODELS,
     )
     seed: int = option(0, "seed of every random draw", low=0, question=_MODELS)
@@ -123,6 +123,7 @@ class StudyConfig(Section):
     linear: LinearConfig = section(LinearConfig, _MODELS)
     network: NetworkConfig = section(NetworkConfig, _MODELS)
     boosting: BoostingConfig = section(BoostingConfig, _MODELS)
+    combined: CombinedConfig = section(CombinedConfig, _MODELS)
     data: DataConfig = section(DataConfig, _DATA)
     cleaning: CleaningConfig = section(CleaningConfig, _DATA)
     factors: FactorConfig = section(FactorConfig, _DATA)
@@ -137,8 +138,37 @@ class StudyConfig(Section):
     def _check(self) -> None:
         if not self.models:
             raise ConfigError(f"models is empty: name at least one of {', '.join(MODELS)}.")
+        if COMBINED in self.models:
+            self._check_combined()
+        if self.target.networks == "residuals" and self.linear.method == "auto":
+            raise ConfigError(
+                'target.networks = "residuals" needs to know which linear model leaves them: name '
+                "the linear.method."
+            )
         if self.costs.preset == "cn":
             self._check_china()
+
+    @property
+    def members(self) -> tuple[str, ...]:
+        """The models whose scores are combined; empty without ``"combined"``."""
+        if COMBINED not in self.models:
+            return ()
+        fitted = dict.fromkeys(("linear", *(name for name in self.models if name != COMBINED)))
+        return self.combined.members or tuple(name for name in fitted if name not in LIMITED)
+
+    def _check_combined(self) -> None:
+        """A member is one of the models of the study: nothing is fitted that is not reported."""
+        for name in self.members:
+            if name not in ("linear", *self.models):
+                raise ConfigError(
+                    f'combined.members names "{name}", which is not in models: add it there, so '
+                    "that it is fitted and reported by itself too."
+                )
+        if len(self.members) < 2:
+            raise ConfigError(
+                f'models has "{COMBINED}" and there is nothing to combine with '
+                f"{self.members[0]}: add a model, or name models under limits in combined.members."
+            )
 
     def _check_china(self) -> None:
         """Which A shares may be bought on margin or sold short is a dated list that we lack."""

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from alphakeel.errors import ConfigError, DataError
 from alphakeel.stats.cross_section import rank_scaled
 
-__all__ = ["forward_returns", "holding_returns", "ranked_targets"]
+__all__ = ["forward_returns", "holding_returns", "rank_forward", "ranked_targets"]
 
 Array = NDArray[Any]
 
@@ -68,11 +68,29 @@ def ranked_targets(
     """
     if not horizons:
         raise ConfigError("horizons is empty; give at least one, for example (5, 20)")
-    unit = None if scale is None else _known_scale(scale, price.shape)
-    layers = []
-    for horizon in horizons:
-        forward = forward_returns(price, lag=lag, horizon=horizon)
-        layers.append(rank_scaled(forward if unit is None else forward / unit, mask))
+    if scale is not None and scale.shape != price.shape:
+        raise DataError(
+            f"scale has shape {scale.shape} and the prices {price.shape}; give one each"
+        )
+    layers = [
+        rank_forward(forward_returns(price, lag=lag, horizon=horizon)[..., None], mask, scale)
+        for horizon in horizons
+    ]
+    return np.concatenate(layers, axis=2)
+
+
+def rank_forward(
+    forward: Array, mask: Array | None = None, scale: Array | None = None
+) -> NDArray[np.float32]:
+    """Forward returns, (n_dates, n_assets, n_horizons), as the ranks of `ranked_targets`.
+
+    Any dates may be given: a date is ranked by itself.
+    """
+    unit = None if scale is None else np.where(scale > 0.0, scale, np.nan)
+    layers = [
+        rank_scaled(layer if unit is None else layer / unit, mask)
+        for layer in np.moveaxis(forward, -1, 0)
+    ]
     return np.stack(layers, axis=2).astype(np.float32)
 
 
@@ -100,12 +118,6 @@ def holding_returns(
     last = until + lag
     out[(days_held > last[:, None]) | (last >= len(returns))[:, None]] = np.nan
     return out
-
-
-def _known_scale(scale: Array, shape: tuple[int, ...]) -> NDArray[np.float64]:
-    if scale.shape != shape:
-        raise DataError(f"scale has shape {scale.shape} and the prices {shape}; give one for each")
-    return np.where(scale > 0.0, scale, np.nan)
 
 
 def _log_price(price: Array) -> NDArray[np.float64]:

@@ -7,7 +7,7 @@ turns them into orders.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +18,14 @@ from skfolio.containers import AssetPanel
 
 from alphakeel.backtest.costs import ProportionalCost
 from alphakeel.backtest.market_rules import CN_LOT
+from alphakeel.config import COMBINED
 from alphakeel.errors import ConfigError, DataError
 from alphakeel.evaluation.recommendation import NOTHING
 from alphakeel.live.explanation import limits_table, reasons_of, volatility_of
 from alphakeel.live.orders import Account, OrderTerms, order_shares, read_account, shares_of
-from alphakeel.live.replay import Replay, plan_of, refit, replay, same_past
+from alphakeel.live.replay import Replay, later_fits, plan_of, refit, replay, same_past
 from alphakeel.model_factory import EQUAL_WEIGHT
+from alphakeel.pipeline.strategies import hedge
 from alphakeel.risk.stress import drawdown_fan
 from alphakeel.risk.value_at_risk import scenario_var
 from alphakeel.storage.saved_runs import SavedRun, open_run
@@ -81,6 +83,9 @@ class DailyDecision:
         Of every stock that was scored at the decision.
     data_hash : str
         SHA-256 of the data.
+    hedge : dict of str to float
+        Where the settings hedge the strategy: beta, and as shares of wealth what the stocks and
+        the index sold short are then worth (`stocks`, `short`); empty otherwise.
     """
 
     run: str
@@ -100,6 +105,18 @@ class DailyDecision:
     warnings: tuple[str, ...]
     scores: dict[str, float]
     data_hash: str
+    hedge: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def hedge_text(self) -> str:
+        """The hedge in a sentence; empty without one."""
+        if not self.hedge:
+            return ""
+        return (
+            f"To hedge: hold these stocks with {self.hedge['stocks']:.1%} of wealth, and sell the "
+            f"market index short for {self.hedge['short']:.1%} of it (beta "
+            f"{self.hedge['beta']:.2f})."
+        )
 
     @property
     def weights(self) -> dict[str, float]:
@@ -126,6 +143,7 @@ class DailyDecision:
             "warnings": list(self.warnings),
             "scores": self.scores,
             "data_hash": self.data_hash,
+            "hedge": {name: _number(value) for name, value in self.hedge.items()},
         }
 
 
@@ -259,10 +277,10 @@ def _replayed(
     until = None if day is None else np.datetime64(str(day), "D")
     held = EQUAL_WEIGHT if label == NOTHING else label
     model = run.model_of(held)
-    extra = None if model is None else live_folder(run) / "models" / model
+    extra = later_fits(run, model, live_folder(run) / "models")
     live, cut = plan_of(run, panel, until, extra)
-    if refit_now and live.due and model is not None and extra is not None:
-        refit(live, cut, model, extra)
+    if refit_now and live.due and extra:
+        refit(live, cut, extra)
         live, cut = plan_of(run, panel, until, extra)
     return replay(run, live, cut, held, extra, same=same)
 
@@ -311,7 +329,26 @@ def _decision(
         warnings=warnings,
         scores=scores,
         data_hash=plan.panel_hash,
+        hedge={} if label == NOTHING else _hedge(own),
     )
+
+
+def _hedge(own: Replay) -> dict[str, float]:
+    """The hedge in force: as decided where that is not traded yet, else what it has become."""
+    hedged = own.model is not None or own.label == EQUAL_WEIGHT
+    if not own.config.allocation.hedge or own.under or not hedged:
+        return {}
+    plain, simulator = own.traded.plain, own.simulator
+    held = hedge(plain, simulator, own.config)
+    decided = np.flatnonzero(np.isfinite(held.beta))
+    if not len(decided):
+        return {}
+    latest = int(decided[-1])
+    beta = float(held.beta[latest])
+    if latest + simulator.lag > len(held.beta) - 1:
+        stocks = 1.0 / (1.0 + own.config.costs.hedge_margin * max(beta, 0.0))
+        return {"beta": beta, "stocks": stocks, "short": max(beta, 0.0) * stocks}
+    return {"beta": beta, "stocks": float(held.scale[-1]), "short": float(held.hedge[-1])}
 
 
 def _in_force(own: Replay) -> tuple[Floats, int, bool]:
@@ -489,6 +526,12 @@ def _warnings(own: Replay, decided: int, *, same: bool) -> tuple[str, ...]:
             f"The data up to {own.run.about['data_end']} are not those that the run was made on "
             "(values were revised or re-adjusted, or stocks added or lost): the past was replayed "
             "on the new ones."
+        )
+    if own.model == COMBINED:
+        members = ", ".join(own.config.members)
+        out.append(
+            "The combined model has no factors of its own that speak for or against a stock: ask "
+            f"for the decision of a member ({members}) to see those."
         )
     if decided < len(plan.dates) - 1:
         out.append(

@@ -25,7 +25,7 @@ MOST_EXPLAINED = 100
 # Lags and points of the integral, as a study explains its models; rows that warm a network up.
 LAGS, POINTS, MEMORY = 26, 8, 104
 YEAR, HALFLIFE = 252, 20.0
-OPTIMISED = ("mean_variance", "mean_cvar")
+OPTIMISED = ("mean_variance", "mean_cvar", "enhanced_index")
 
 
 def reasons_of(
@@ -112,6 +112,10 @@ def limits_table(own: Replay, before: Floats, after: Floats, label: str) -> pd.D
         add("drawdown along the scenarios", alloc.drawdown_limit, "drawdown")
         add("stocks held", alloc.max_names, "names")
         add("deviation of a sector", alloc.sector_limit, "sector")
+    if own.model is not None and alloc.method == "enhanced_index":
+        add("tracking error a year", alloc.tracking_error_limit, "tracking_error")
+        add("deviation of a stock's weight", alloc.active_weight_limit, "active_weight")
+        add("deviation of a style", alloc.style_limit, "style")
     if own.model is not None and alloc.method in OPTIMISED and alloc.turnover_limit is not None:
         traded = float(np.abs(after - before).sum())
         rows.append(("bought plus sold over wealth", alloc.turnover_limit, 0.0, traded))
@@ -121,14 +125,14 @@ def limits_table(own: Replay, before: Floats, after: Floats, label: str) -> pd.D
 def _uses(own: Replay, weights: Floats) -> dict[str, float]:
     """How much of each limit some weights use, by what is known on the last day."""
     returns = own.dataset.returns
-    at = np.array([len(returns) - 1])
+    at, relative = np.array([len(returns) - 1]), _relative_uses(own, weights)
     if not weights.any():
         names = ("weight", "gross", "volatility", "var", "cvar", "drawdown", "names", "sector")
-        return dict.fromkeys(names, 0.0)
+        return {**dict.fromkeys(names, 0.0), **relative}
     tail = scenario_var(weights[None], returns, at)
     window = np.nan_to_num(returns[-own.config.allocation.window :]) @ weights
     path = np.concatenate([[0.0], np.cumsum(window)])
-    return {
+    return relative | {
         "weight": float(np.abs(weights).max()),
         "gross": float(np.abs(weights).sum()),
         "volatility": volatility_of(weights, returns),
@@ -140,23 +144,51 @@ def _uses(own: Replay, weights: Floats) -> dict[str, float]:
     }
 
 
+def _relative_uses(own: Replay, weights: Floats) -> dict[str, float]:
+    """The same of the limits against a benchmark, as it was at the last decision."""
+    benchmark = own.simulator.benchmark
+    if benchmark is None:
+        return {}
+    if benchmark.weights is None:
+        assert benchmark.returns is not None  # noqa: S101  (a benchmark has one or the other)
+        joint = np.column_stack([own.dataset.returns, benchmark.returns])
+        return {"tracking_error": _volatility_of_past(np.append(weights, -1.0), joint)}
+    off = weights - benchmark.weights[-1]
+    uses = {
+        "tracking_error": _volatility_of_past(off, own.dataset.returns),
+        "active_weight": float(np.abs(off).max()),
+    }
+    if benchmark.styles is not None:
+        uses["style"] = float(np.abs(off @ benchmark.styles[-1]).max())
+    return uses
+
+
 def volatility_of(weights: Floats, returns: Floats) -> float:
     """Annual volatility of weights on the last day, from their own past returns."""
     if not (weights < 0.0).any():
         at = np.array([len(returns) - 1])
         return float(ex_ante_volatility(weights[None], returns, at)[0])
-    past = np.nan_to_num(returns[-YEAR:]) @ weights  # longs less shorts have no mean to fill in
+    return _volatility_of_past(weights, returns)
+
+
+def _volatility_of_past(weights: Floats, returns: Floats) -> float:
+    """The same of longs and shorts, which have no mean to fill a gap with: it counts as 0."""
+    past = np.nan_to_num(returns[-YEAR:]) @ weights
     decay = 0.5 ** (np.arange(len(past))[::-1] / HALFLIFE)
     return float(np.sqrt(YEAR * (decay @ past**2) / decay.sum()))
 
 
 def _sector_deviation(own: Replay, weights: Floats) -> float:
-    """Largest deviation of a sector's weight from its share of the sample, of what is invested."""
+    """Largest deviation of a sector from its share of the sample, or its weight in a benchmark."""
     sectors: Any = own.simulator.sectors
     if sectors is None:
         return float("nan")
     codes, sample = sectors[-1], own.simulator.eligible[-1]
     total, number = float(weights.sum()), max(int(sample.sum()), 1)
+    benchmark = own.simulator.benchmark
+    if benchmark is not None and benchmark.weights is not None:
+        away = weights - benchmark.weights[-1]
+        return max(abs(float(away[codes == code].sum())) for code in np.unique(codes))
     off = [
         abs(
             float(weights[codes == code].sum())

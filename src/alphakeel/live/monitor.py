@@ -23,7 +23,7 @@ from alphakeel.evaluation.recommendation import NOTHING
 from alphakeel.live.decision import live_folder
 from alphakeel.live.drift import factor_drift, read_fills, slippage
 from alphakeel.live.journal import Entry, Journal
-from alphakeel.live.replay import Replay, plan_of, replay, same_past
+from alphakeel.live.replay import Replay, later_fits, plan_of, replay, same_past
 from alphakeel.pipeline.simulator import Simulator
 from alphakeel.stats import bootstrap, newey_west
 from alphakeel.stats import performance as metrics
@@ -142,7 +142,7 @@ def monitor_run(
     if label == NOTHING:
         return _of_nothing(opened, entries)
     model = opened.model_of(label)
-    extra = None if model is None else live_folder(opened) / "models" / model
+    extra = later_fits(opened, model, live_folder(opened) / "models")
     live, cut = plan_of(opened, panel, until, extra)
     own = replay(opened, live, cut, label, extra, same=same_past(opened, panel))
     _refuse_unknown(entries, own)

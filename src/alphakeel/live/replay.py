@@ -7,6 +7,7 @@ or would have made, to the bit.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,15 +17,16 @@ import numpy.typing as npt
 import pandas as pd
 from skfolio.containers import AssetPanel
 
-from alphakeel.config import StudyConfig
+from alphakeel.config import COMBINED, StudyConfig
 from alphakeel.errors import ConfigError, DataError
 from alphakeel.model_factory import LIMITED, under_overlay
 from alphakeel.models.base import Forecaster
 from alphakeel.models.constrained import ConstrainedForecaster
+from alphakeel.pipeline.choices import fit_inputs
+from alphakeel.pipeline.combination import combine
 from alphakeel.pipeline.dataset import Dataset, prepare_dataset
 from alphakeel.pipeline.fitting import fit_and_score, forecast_volatility
 from alphakeel.pipeline.plan import Plan
-from alphakeel.pipeline.screening import screen_fold
 from alphakeel.pipeline.simulator import Portfolio, Simulator, short_margin
 from alphakeel.pipeline.strategies import (
     Traded,
@@ -40,11 +42,13 @@ from alphakeel.stats.splits import Fold
 from alphakeel.storage.saved_models import load_model, read_card, save_model
 from alphakeel.storage.saved_runs import SavedRun
 
-__all__ = ["LivePlan", "Replay", "plan_of", "refit", "replay", "same_past"]
+__all__ = ["LivePlan", "Replay", "later_fits", "plan_of", "refit", "replay", "same_past"]
 
 Floats = npt.NDArray[np.floating[Any]]
 # A fitted model, and the factors that it was given.
 _Fit = tuple[Any, tuple[str, ...]]
+# Scores of a model, and of one that allocates by itself its compositions and safety factors.
+_Scored = tuple[Floats, Floats | None, Floats | None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,9 +94,9 @@ class Replay:
         None for a benchmark.
     scores : ndarray of shape (n_decisions, n_assets) or None
     forecaster : Forecaster or None
-        The last fit.
+        The last fit; None for the combined model, which has none of its own.
     factors : tuple of str
-        Of the last fit.
+        Of the last fit; of the combined model those of any member.
     """
 
     run: SavedRun
@@ -132,8 +136,16 @@ class Replay:
         return self.live.plan.dates[self.live.plan.test]
 
 
+def later_fits(run: SavedRun, model: str | None, folder: Path) -> dict[str, Path]:
+    """Folders of fits made after the run, by the models that a strategy's model needs."""
+    return {} if model is None else {name: folder / name for name in run.fitted(model)}
+
+
 def plan_of(
-    run: SavedRun, panel: AssetPanel, day: np.datetime64 | None = None, extra: Path | None = None
+    run: SavedRun,
+    panel: AssetPanel,
+    day: np.datetime64 | None = None,
+    extra: Mapping[str, Path] | None = None,
 ) -> tuple[LivePlan, AssetPanel]:
     """Plan a run on newer data: its settings, the decisions and folds up to a day.
 
@@ -145,8 +157,8 @@ def plan_of(
         beforehand.
     day : datetime64, optional
         The last day of the data by default.
-    extra : Path, optional
-        Folder of a model's fits made after the run, see `refit`.
+    extra : mapping of str to Path, optional
+        `later_fits`, see `refit`: a fold counts as fitted if every model there has its fit.
 
     Returns
     -------
@@ -179,7 +191,7 @@ def plan_of(
     plan = _cut(whole, n_days)
     _refuse_other_folds(run, plan)
     n_fits = min(len(run.folds), len(plan.folds))
-    while extra is not None and n_fits < len(plan.folds) and _has_fit(extra, n_fits, plan):
+    while extra and n_fits < len(plan.folds) and _all_fitted(extra, n_fits, plan):
         n_fits += 1
     known, due = list(plan.folds[:n_fits]), plan.folds[n_fits:]
     last = known[-1]
@@ -262,7 +274,7 @@ def replay(
     live: LivePlan,
     panel: AssetPanel,
     label: str,
-    extra: Path | None = None,
+    extra: Mapping[str, Path] | None = None,
     *,
     same: bool = False,
 ) -> Replay:
@@ -276,23 +288,18 @@ def replay(
     panel : AssetPanel
     label : str
         A strategy of the run, as `SavedRun.label_of` gives it.
-    extra : Path, optional
-        Folder of the model's fits made after the run.
+    extra : mapping of str to Path, optional
+        `later_fits` of the strategy's model.
     same : bool, default=False
         The panel has the data of the run unchanged (`same_past`): the scores that the run has saved
         are taken, and only later decisions are scored.
     """
     plan, model = live.plan, run.model_of(label)
-    stored = _stored_scores(run, model, plan) if same and model is not None else None
-    fits: list[_Fit | None] = []
-    for number, fold in enumerate(plan.folds if model is not None else ()):
-        assert model is not None  # noqa: S101  (there is no fold without one)
-        if _covered(fold, stored) and fold is not plan.folds[-1]:
-            if number < len(run.folds):
-                run.check_fit(model, number)
-            fits.append(None)
-        else:
-            fits.append(_fit(run, model, number, extra))
+    sources = {
+        name: _source(run, name, plan, extra or {}, same=same)
+        for name in (() if model is None else run.fitted(model))
+    }
+    fits = [fit for own in sources.values() for fit in own.fits]
     needed = {name for fit in fits if fit is not None for name in fit[1]}
     dataset = prepare_dataset(panel, _lean(plan, needed))
     simulator = Simulator.of(dataset, plan.config, plan.test)
@@ -301,7 +308,8 @@ def replay(
         plain = label.removesuffix(under_overlay("")) if label not in _plain(plan) else label
         weights = np.asarray(benchmark_weights(plain, simulator, plan.config))
     else:
-        scores, decided, safety = _score(dataset, plan, fits, stored)
+        forecasts = {name: _score(dataset, plan, own) for name, own in sources.items()}
+        scores, decided, safety = _of_model(model, forecasts, dataset, plan)
         tested = slice(len(scores) - len(simulator.decisions), None)
         if decided is None:
             margin = short_margin(plan.config)
@@ -311,9 +319,44 @@ def replay(
             factors_of = None if safety is None else safety[tested]
             weights = hold_under_limits(decided[tested], factors_of, simulator, plan.config)
     traded = trade_weights(weights, margin, simulator, plan.config)
-    last = fits[-1] if fits else None
-    forecaster, factors = (None, ()) if last is None else last
+    last = [own.fits[-1] for own in sources.values()]
+    forecaster = last[0][0] if len(last) == 1 and last[0] is not None else None
+    factors = tuple(dict.fromkeys(name for fit in last if fit is not None for name in fit[1]))
     return Replay(run, live, dataset, simulator, label, traded, model, scores, forecaster, factors)
+
+
+@dataclass(frozen=True, eq=False)
+class _Source:
+    """Where a model's scores come from: the fit of each fold, or scores that the run has saved."""
+
+    fits: list[_Fit | None]
+    stored: pd.DataFrame | None
+
+
+def _source(
+    run: SavedRun, model: str, plan: Plan, extra: Mapping[str, Path], *, same: bool
+) -> _Source:
+    """The fits of a model; those of folds with saved scores are checked, and the last is read."""
+    stored = _stored_scores(run, model, plan) if same else None
+    fits: list[_Fit | None] = []
+    for number, fold in enumerate(plan.folds):
+        if _covered(fold, stored) and fold is not plan.folds[-1]:
+            if number < len(run.folds):
+                run.check_fit(model, number)
+            fits.append(None)
+        else:
+            fits.append(_fit(run, model, number, extra.get(model)))
+    return _Source(fits, stored)
+
+
+def _of_model(
+    model: str, forecasts: Mapping[str, _Scored], dataset: Dataset, plan: Plan
+) -> _Scored:
+    """The forecast of the model, or the combination of its members' scores."""
+    if model != COMBINED:
+        return forecasts[model]
+    members = {name: scores for name, (scores, _, _) in forecasts.items()}
+    return combine(members, dataset, plan.folds, plan.config).scores, None, None
 
 
 def _plain(plan: Plan) -> tuple[str, ...]:
@@ -346,13 +389,9 @@ def _covered(fold: Fold, stored: pd.DataFrame | None) -> bool:
     return stored is not None and bool(stored.iloc[fold.test].notna().any(axis=1).all())
 
 
-def _score(
-    dataset: Dataset, plan: Plan, fits: list[_Fit | None], stored: pd.DataFrame | None
-) -> tuple[Floats, Floats | None, Floats | None]:
-    """Scores on every decision, as `fit_and_score` makes them.
-
-    Of a model that allocates by itself also compositions and safety factors.
-    """
+def _score(dataset: Dataset, plan: Plan, source: _Source) -> _Scored:
+    """Scores on every decision, as `fit_and_score` makes them."""
+    fits, stored = source.fits, source.stored
     shape = dataset.eligible.shape
     scores = np.full(shape, np.nan, dtype=np.float32)
     weights: Floats | None = None
@@ -388,24 +427,28 @@ def _fit(run: SavedRun, model: str, number: int, extra: Path | None) -> _Fit:
     return load_model(place), read_card(place).factors
 
 
-def _has_fit(extra: Path, number: int, plan: Plan) -> bool:
+def _all_fitted(extra: Mapping[str, Path], number: int, plan: Plan) -> bool:
+    """Whether a later fold has a fit of each of these models."""
+    return all(_has_fit(folder, number, plan.folds[number], plan) for folder in extra.values())
+
+
+def _has_fit(extra: Path, number: int, fold: Fold, plan: Plan) -> bool:
     """Whether a later fold has a fit of the model whose folder this is."""
     if not (extra / f"fold_{number}" / "model.json").is_file():
         return False
-    train = plan.dates[plan.decisions][plan.folds[number].train]
+    train = plan.dates[plan.decisions][fold.train]
     return read_card(extra / f"fold_{number}").train_window == (str(train[0]), str(train[-1]))
 
 
-def refit(live: LivePlan, panel: AssetPanel, model: str, extra: Path) -> tuple[str, ...]:
-    """Fit a model anew on the folds that have none yet, and save the fits.
+def refit(live: LivePlan, panel: AssetPanel, extra: Mapping[str, Path]) -> tuple[str, ...]:
+    """Fit models anew on the folds that have no fit of theirs yet, and save the fits.
 
     Parameters
     ----------
     live : LivePlan
     panel : AssetPanel
-    model : str
-    extra : Path
-        Folder of the model's fits made after the run: ``fold_<n>``.
+    extra : mapping of str to Path
+        `later_fits`: the models, and where each keeps its fits, as ``fold_<n>``.
 
     Returns
     -------
@@ -418,18 +461,21 @@ def refit(live: LivePlan, panel: AssetPanel, model: str, extra: Path) -> tuple[s
     dataset, done = prepare_dataset(panel, plan), []
     days = dataset.dates[plan.decisions]
     for number, fold in enumerate(live.due, start=len(plan.folds)):
-        names = screen_fold(dataset, fold.train, plan.config, plan.models).names(model)
-        fitted = fit_and_score(
-            dataset, fold.train, fold.test.stop, names, model, plan.config
-        ).forecaster
-        assert fitted is not None  # noqa: S101  (fit_and_score gives the model that it fitted)
         window = (days[fold.train][0], days[fold.train][-1])
-        save_model(
-            fitted,
-            extra / f"fold_{number}",
-            factors=names,
-            train_window=window,
-            data_hash=plan.panel_hash,
-        )
-        done.append(f"{model}, fit {number + 1}, on {window[0]} to {window[1]}")
+        for model, folder in extra.items():
+            if _has_fit(folder, number, fold, plan):
+                continue
+            own = fit_inputs(dataset, fold.train, model, plan.config)
+            fitted = fit_and_score(
+                own.dataset, fold.train, fold.test.stop, own.names, model, own.config
+            ).forecaster
+            assert fitted is not None  # noqa: S101  (fit_and_score gives the model that it fitted)
+            save_model(
+                fitted,
+                folder / f"fold_{number}",
+                factors=own.names,
+                train_window=window,
+                data_hash=plan.panel_hash,
+            )
+            done.append(f"{model}, fit {number + 1}, on {window[0]} to {window[1]}")
     return tuple(done)

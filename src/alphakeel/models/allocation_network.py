@@ -27,9 +27,11 @@ from torch import Generator, Tensor, nn
 
 from alphakeel.errors import ConfigError, DataError
 from alphakeel.models import losses
+from alphakeel.models.composition import smooth_path, smooth_steps
 from alphakeel.models.losses import VARIANCE_FLOOR
 from alphakeel.models.networks import SequenceNetwork, State
 from alphakeel.stats import performance
+from alphakeel.stats.cross_section import row_sums
 from alphakeel.stats.drawdown_control import PEAK_DAYS, window_drawdown
 from alphakeel.stats.exposure_rules import WINDOW
 
@@ -197,7 +199,8 @@ class AllocationNetwork(SequenceNetwork):
     """A network that scores (`trunk`), and the layers that turn its scores into weights.
 
     The multipliers of `limits` travel with the network's state; `weight_cap` is the largest share
-    of the portfolio in one stock, a `temperature` of None is learned.
+    of the portfolio in one stock, a `temperature` of None is learned, `smoothing` is the share of
+    the way to a new composition that a decision trades.
     """
 
     def __init__(
@@ -208,11 +211,12 @@ class AllocationNetwork(SequenceNetwork):
         weighting: str,
         weight_cap: float,
         temperature: float | None,
+        smoothing: float = 1.0,
     ) -> None:
         super().__init__()
         self.trunk = trunk
         self.weighting, self.weight_cap = weighting, weight_cap
-        self.temperature = temperature
+        self.temperature, self.smoothing = temperature, smoothing
         self.log_sharpness = nn.Parameter(torch.zeros(()))
         self.log_tilt = nn.Parameter(torch.zeros(()))
         self.log_threshold = nn.Parameter(torch.zeros(()))
@@ -250,9 +254,14 @@ class AllocationNetwork(SequenceNetwork):
             shares = cap_shares(shares, self.weight_cap)
         return shares
 
+    def path_shares(self, heads: Tensor, log_volatility: Tensor, investable: Tensor) -> Tensor:
+        """Shares of decisions that follow each other, (n_steps, n_sequences, n_assets)."""
+        own = self.shares(heads, log_volatility, investable)
+        return smooth_steps(own, investable, self.smoothing)
+
     @torch.inference_mode()
     def numpy_shares(self, heads: Floats32, data: PathData) -> Floats:
-        """Shares of the first ``len(heads)`` rows of the data, in NumPy."""
+        """Shares of the first ``len(heads)`` rows of the data, in NumPy, smoothed from there on."""
         investable = data.investable[: len(heads)]
         number, device = investable.sum(axis=1), self.log_tilt.device
         weights = np.zeros(investable.shape)
@@ -265,7 +274,8 @@ class AllocationNetwork(SequenceNetwork):
             given = (heads[rows, columns], *own)
             found = self.shares(*(torch.from_numpy(x).to(device) for x in given))
             weights[rows, columns] = found.cpu().numpy()
-        return weights
+        weights /= np.maximum(row_sums(weights), 1.0)[:, None]  # float32 may sum to a little more
+        return smooth_path(weights, investable, self.smoothing, self.weight_cap)
 
 
 def sparsemax(x: Tensor, dim: int = -1) -> Tensor:

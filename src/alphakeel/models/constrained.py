@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any, Self, cast
@@ -29,6 +29,13 @@ from alphakeel.models.base import (
     check_integers,
     check_number,
     check_targets,
+)
+from alphakeel.models.composition import (
+    CANDIDATES,
+    SLOW_CANDIDATES,
+    Composition,
+    best_composition,
+    merit,
 )
 from alphakeel.models.constrained_training import Exposure, PathObjective, PathSampler, past_of
 from alphakeel.models.ensemble import shows_shared_parameters
@@ -79,13 +86,15 @@ class ConstrainedForecaster(SequenceForecaster):
         weighting: str = "softmax",
         weight_cap: float = 0.1,
         temperature: float | None = None,
+        smoothing: float | None = None,
         sharpe_weight: float = 1.0,
         return_weight: float = 1.0,
+        path_gradient: float = 0.0,
         cost_per_side: float = 0.001,
         lag: int = 1,
         calibration_blocks: int = 2,
         select_by: str = "objective",
-        max_steps: int = 150,
+        max_steps: int = 75,
         mse_weight: float = 0.0,
         evaluate_every: int = 25,
         patience: int | None = None,
@@ -102,8 +111,10 @@ class ConstrainedForecaster(SequenceForecaster):
         self.weighting = weighting
         self.weight_cap = weight_cap
         self.temperature = temperature
+        self.smoothing = smoothing
         self.sharpe_weight = sharpe_weight
         self.return_weight = return_weight
+        self.path_gradient = path_gradient
         self.cost_per_side = cost_per_side
         self.lag = lag
         self.calibration_blocks = calibration_blocks
@@ -119,7 +130,8 @@ class ConstrainedForecaster(SequenceForecaster):
             self._limits(),
             weighting=self.weighting,
             weight_cap=self.weight_cap,
-            temperature=self.temperature,
+            temperature=self.temperature_,
+            smoothing=self.smoothing_,
         )
 
     def fit(
@@ -173,10 +185,11 @@ class ConstrainedForecaster(SequenceForecaster):
         data = replace(data, past=past)
         factors, promised = self._cross_fit(inputs, targets, returns, volatility, data)
         self.safety_factors_ = factors
+        composition = (self.temperature_, self.smoothing_)
         sample = self._sample(inputs, targets, min(len(targets), data.n_priced))
         fit_data = (sample.features, sample.series, targets, sample.n_fit)
         path_data = (data.returns, data.log_volatility, data.held)
-        read = (*path_data, past.returns, past.known, past.days, factors)
+        read = (*path_data, past.returns, past.known, past.days, factors, composition)
         shares = np.zeros((data.n_priced, inputs.present.shape[1]))
         with one_thread():
             for member in self._new_members(device, *fit_data, *read):
@@ -247,18 +260,22 @@ class ConstrainedForecaster(SequenceForecaster):
         """Safety factors, and what the out-of-fold path realises with them.
 
         One network for each block of rows, fitted on the other rows, purged, with a share of the
-        steps that goes by the number of blocks. Factors of 1 and no promise without limits, with
-        fewer than two blocks, or where a side is too short to fit on.
+        steps that goes by the number of blocks. On its path the composition is chosen first.
+        Factors of 1, no promise and a learned temperature without limits, with fewer than two
+        blocks, or where a side is too short to fit on.
         """
         limits = self._limits()
+        self.compositions_: list[dict[str, Any]] = []
+        self.temperature_ = self.temperature
+        self.smoothing_ = 1.0 if self.smoothing is None else self.smoothing
         plain = {name: 1.0 for name in LIMITED if name in limits.active()}
         usable = np.isfinite(targets[: data.n_priced]).any(axis=2).sum(axis=1) >= MIN_ASSETS
         begin = int(usable.argmax())
         folds = self._calibration_folds(usable[begin:]) if limits.active() else ()
         if not folds:
             return plain, None
-        shares = np.zeros((data.n_priced, inputs.present.shape[1]))
         held_out = np.asarray(volatility, dtype=np.float64)
+        fitted: list[tuple[slice, AllocationNetwork, Floats32]] = []
         for number, fold in enumerate(folds):
             rows, until = begin + fold.train_rows(), slice(0, begin + fold.test.stop)
             model = self._calibration_model(number)
@@ -273,18 +290,62 @@ class ConstrainedForecaster(SequenceForecaster):
                 daily=np.where(past.known, past.returns, np.nan)[WINDOW:],
                 days=past.days[rows] - WINDOW,
             )
-            held = model.predict_weights(
-                inputs.values[until],
-                mask=inputs.present[until],
-                market=inputs.market[until],
-                volatility=held_out[until],
+            network = cast(AllocationNetwork, model.members_[0])
+            series = model.market_scale_.apply(inputs.market[until])
+            heads = run(
+                network, inputs.values[until], series, warm_up=self.warm_up, block=model.chunk_
             )
             block = slice(begin + fold.test.start, begin + fold.test.stop)
-            shares[block] = held[block]
+            fitted.append((block, network, heads))
         path = slice(begin, data.n_priced)
-        return find_factors(
-            shares[path], data.cut(path), limits, lag=self.lag, cost_per_side=self.cost_per_side
+        terms: dict[str, Any] = {"lag": self.lag, "cost_per_side": self.cost_per_side}
+
+        def shares_of(composition: Composition) -> Floats:
+            shares = np.zeros((data.n_priced, inputs.present.shape[1]))
+            for block, network, heads in fitted:
+                network.temperature, network.smoothing = composition
+                shares[block] = network.numpy_shares(heads, data)[block]
+            return shares[path]
+
+        def earned(shares: Floats) -> Floats:
+            """Daily net returns of compositions that are held in full."""
+            own = data.cut(path)
+            cost = self.cost_per_side
+            return held_path(shares, own.returns, cost_per_side=cost, held=own.held)[0]
+
+        there = data.investable[path]
+        market = earned(there / np.maximum(there.sum(axis=1, keepdims=True), 1))
+        chosen, self.compositions_ = best_composition(
+            self._affordable(shares_of, data.cut(path)),
+            lambda own: merit(earned(shares_of(own)), market),
         )
+        self.temperature_, self.smoothing_ = chosen
+        return find_factors(shares_of(chosen), data.cut(path), limits, **terms)
+
+    def _affordable(
+        self, shares_of: Callable[[Composition], Floats], data: PathData
+    ) -> tuple[Composition, ...]:
+        """Candidates that agree with the parameters given, and keep a limit on turnover.
+
+        Of none that keeps it, the one that trades least.
+        """
+        limit = self._limits().turnover
+        known = dict.fromkeys(
+            Composition(
+                own.temperature if self.temperature is None else self.temperature,
+                own.smoothing if self.smoothing is None else self.smoothing,
+            )
+            for own in CANDIDATES + (SLOW_CANDIDATES if limit is not None else ())
+        )
+        if limit is None:
+            return tuple(known)
+        self.safety_factors_ = dict.fromkeys(self._limits().active(), 1.0)
+        only = PathLimits(turnover=limit)
+        traded = {
+            own: only.measure(*self._path(shares_of(own), data)[1:])["turnover"] for own in known
+        }
+        kept = tuple(own for own, value in traded.items() if value <= limit)
+        return kept or (min(traded, key=lambda own: traded[own]),)
 
     def _calibration_folds(self, usable: NDArray[np.bool_]) -> tuple[PurgedFold, ...]:
         """Blocks of the rows to hold out; none where a side has too few `usable` rows to fit on."""
@@ -341,10 +402,15 @@ class ConstrainedForecaster(SequenceForecaster):
         )
         if self.temperature is not None:
             check_number("temperature", self.temperature, low=0.0, low_open=True)
+        if self.smoothing is not None:
+            check_number(
+                "smoothing", self.smoothing, low=0.0, high=1.0, low_open=True, high_open=False
+            )
         for name in ("sharpe_weight", "return_weight"):
             check_number(name, getattr(self, name), low=0.0)
         if self.sharpe_weight == 0 and self.return_weight == 0:
             raise ConfigError("sharpe_weight and return_weight are both 0; the path has no aim")
+        check_number("path_gradient", self.path_gradient, low=0.0, high=1.0, high_open=False)
         check_number("cost_per_side", self.cost_per_side, low=0.0, high=0.1)
         check_integers(self, "lag", "calibration_blocks", at_least=0)
         return device
@@ -371,6 +437,7 @@ class ConstrainedForecaster(SequenceForecaster):
             mse_weight=self.mse_weight,
             sharpe_weight=self.sharpe_weight,
             return_weight=self.return_weight,
+            path_gradient=self.path_gradient,
             pace=self._pace,
             rank_ic=validator(network, sample, self.burn_in),
             validation_value=None
@@ -459,10 +526,18 @@ class RiskLimitedLSTM(ConstrainedForecaster):
         Largest share of the portfolio in one stock, in (0, 1]. With fewer than 1 / weight_cap
         stocks the rest is cash.
     temperature : float, optional
-        1 / a: small picks few stocks. By default it is learned, from 1.
+        1 / a: small picks few stocks. By default it is chosen out of fold among
+        `models.composition.CANDIDATES`; without a calibration it is learned, from 1.
+    smoothing : float, optional
+        Share of the way to a new composition that a decision trades, in (0, 1]. By default chosen
+        out of fold like the temperature; without a calibration 1.
     sharpe_weight, return_weight : float, default=1.0, 1.0
         :math:`\lambda_S` and :math:`\lambda_R`. The Sharpe ratio is blind to the level of
         exposure; the mean return is not.
+    path_gradient : float, default=0.0
+        Share of the path's slopes that reach the scores, in [0, 1]. At 0 scores learn from ranks
+        alone, and b and the exposure from the path: with 1 the stocks at the top became those
+        that had done well by chance.
     cost_per_side : float, default=0.001
         Share of the value traded.
     lag : int, default=1
@@ -475,8 +550,8 @@ class RiskLimitedLSTM(ConstrainedForecaster):
         block: what the block's portfolio earns by :math:`\lambda_S` and :math:`\lambda_R` less
         the cost of its broken limits (`PathLimits.violation_cost`), or the Rank IC of the scores.
     **settings
-        The parameters of `LSTMForecaster`, with other defaults for ``max_steps=150``,
-        ``mse_weight=0.0``, ``evaluate_every=25`` and ``patience=None``. A study (`model_factory`)
+        The parameters of `LSTMForecaster`, with other defaults for ``mse_weight=0.0``,
+        ``evaluate_every=25`` and ``patience=None``. A study (`model_factory`)
         passes on from ``[network]`` all but `learning_rate`, `weight_decay`, `mse_weight`,
         `validation_share`, `evaluate_every` and `patience`, which it ignores: for those six the
         values here stand.
@@ -489,6 +564,11 @@ class RiskLimitedLSTM(ConstrainedForecaster):
         Per evaluation: seed, step, train_loss, train_ic, validation_rank_ic and
         validation_objective (NaN without a validation block), sharpe and exposure (mean) of the
         training path, and ``limits: {name: {value, limit, violation, multiplier}}``.
+    temperature_, smoothing_ : float
+        As given or chosen; the temperature is None where it is learned.
+    compositions_ : list of dict
+        Every candidate with its merit out of fold: the annual Sharpe ratio, net, had the market
+        earned 5 % a year (`models.composition.merit`).
     safety_factors_ : dict
         By limit, how much larger than forecast a risk is taken to be, at least 1.
     limits_ : dict

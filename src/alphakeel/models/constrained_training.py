@@ -143,6 +143,7 @@ class PathObjective:
         mse_weight: float,
         sharpe_weight: float,
         return_weight: float,
+        path_gradient: float,
         pace: Callable[[int], float],
         rank_ic: Callable[[], float] | None,
         validation_value: Callable[[], float] | None,
@@ -154,13 +155,16 @@ class PathObjective:
         self.select_by = select_by
         self.scores = ScoreLoss(ic_weight, mse_weight)
         self.sharpe_weight, self.return_weight = sharpe_weight, return_weight
+        self.path_gradient = path_gradient
         self.records: list[dict[str, Any]] = []
 
     def __call__(self, heads: Tensor, batch: PathBatch) -> LossParts:
         """Loss of (n_steps * n_sequences, n_assets, n_horizons) scores."""
         parts = self.scores(heads, batch.targets, batch.known)
-        shares = self.network.shares(
-            heads.unflatten(0, batch.investable.shape[:2]), batch.log_volatility, batch.investable
+        # The same numbers, of which the scores see only a share of the path's slopes.
+        seen = heads.detach() + self.path_gradient * (heads - heads.detach())
+        shares = self.network.path_shares(
+            seen.unflatten(0, batch.investable.shape[:2]), batch.log_volatility, batch.investable
         )
         weights = shares * self.exposure.of_batch(shares, batch).unsqueeze(-1)
         returns, traded = losses.held_path(

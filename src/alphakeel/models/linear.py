@@ -12,6 +12,7 @@ one intercept per date.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -129,24 +130,48 @@ class LinearForecaster(Persistent):
 
         DataError if nothing is known, or Fama-MacBeth finds fewer than two usable dates.
         """
+        self.fit_all([self], features, targets, mask=mask, market=market)
+        return self
+
+    @staticmethod
+    def fit_all(
+        forecasters: Sequence[LinearForecaster],
+        features: ArrayLike,
+        targets: ArrayLike,
+        *,
+        mask: ArrayLike | None = None,
+        market: ArrayLike | None = None,
+    ) -> Sequence[LinearForecaster]:
+        """Fit several on the same rows, each as `fit` does: the moments are taken once."""
+        checked = [forecaster._checked_settings() for forecaster in forecasters]
+        inputs = check_features(features, mask, market)
+        target: Floats = check_targets(targets, inputs).mean(axis=2, dtype=np.float64)
+        moments = _moments_by_date(inputs.values, target)
+        for forecaster, (alpha, lags) in zip(forecasters, checked, strict=True):
+            forecaster._fit_moments(*moments, alpha, lags)
+        return forecasters
+
+    def _checked_settings(self) -> tuple[float, int | None]:
+        """Strength of the ridge, and lags; ConfigError for a setting out of range."""
         if self.method not in ("pooled", "ridge", "fama_macbeth"):
             raise ConfigError(
                 f"method must be 'pooled', 'ridge' or 'fama_macbeth', not {self.method!r}"
             )
         alpha = check_number("alpha", self.alpha, low=0.0)
-        lags = None if self.lags is None else check_integer("lags", self.lags, at_least=0)
-        inputs = check_features(features, mask, market)
-        target: Floats = check_targets(targets, inputs).mean(axis=2, dtype=np.float64)
-        gram, moment, count = _moments_by_date(inputs.values, target)
+        return alpha, None if self.lags is None else check_integer("lags", self.lags, at_least=0)
+
+    def _fit_moments(
+        self, gram: Floats, moment: Floats, count: Floats, alpha: float, lags: int | None
+    ) -> None:
+        """Estimate the coefficients from the moments of each date."""
         if self.method == "fama_macbeth":
             self._fit_by_date(gram, moment, count, lags)
         else:
             self._fit_pooled(gram, moment, count, lags, alpha if self.method == "ridge" else None)
-        self.n_factors_in_ = inputs.values.shape[2]
+        self.n_factors_in_ = moment.shape[1]
         with np.errstate(divide="ignore", invalid="ignore"):
             ratio = self.coef_ / self.standard_error_
         self.tstat_ = np.where(self.standard_error_ > 0, ratio, np.nan)
-        return self
 
     def predict(
         self,

@@ -22,7 +22,7 @@ from alphakeel.errors import DataError
 from alphakeel.factors.base import FactorSet, compute_factors, standardise
 from alphakeel.factors.custom import check_factors
 from alphakeel.factors.screening_statistics import CrossSections, cross_sections
-from alphakeel.factors.targets import forward_returns, holding_returns, ranked_targets
+from alphakeel.factors.targets import forward_returns, holding_returns, rank_forward, ranked_targets
 from alphakeel.pipeline.plan import Plan
 from alphakeel.progress import Tracker
 from alphakeel.provenance import cautions, describe_fields
@@ -201,6 +201,20 @@ class Dataset:
         following = np.append(self.decisions[1:], len(self.price))
         return holding_returns(self.returns, self.decisions[rows], following[rows], lag=self.lag)
 
+    def in_unit(self, unit: str) -> Dataset:
+        """The same with targets in another unit, "volatility" or "return": see `TargetConfig`.
+
+        Everything else is shared.
+        """
+        scale = self.volatility if unit == "volatility" else None
+        sample = self.sample[self.decisions]
+        return replace(self, targets=rank_forward(self.forward, sample, scale))
+
+    def forward_of(self, horizon: int) -> Floats:
+        """Forward log returns of any horizon in days, (n_decisions, n_assets), NaN if unknown."""
+        forward = forward_returns(self.last_price, lag=self.lag, horizon=horizon)
+        return forward[self.decisions]
+
     def rows_ahead(self, span: int, decisions: Rows | slice = slice(None)) -> int:
         """Decisions until `span` days have passed, at most, among these."""
         return rows_ahead(self.decisions[decisions], span)
@@ -328,12 +342,13 @@ def assemble_dataset(
 ) -> Dataset:
     """Take factors and forward returns on the decisions, and rank them.
 
-    Arguments as the attributes of `Dataset`, on all days of the panel. With `unit` "volatility" a
-    forward return is divided by the stock's own volatility before it is ranked.
+    Arguments as the attributes of `Dataset`, on all days of the panel. A forward return is divided
+    by the stock's own volatility before it is ranked, unless `unit` is "return": where the unit is
+    chosen later, `Dataset.in_unit` gives the other.
     """
     last_price = pd.DataFrame(price).ffill().to_numpy()
     forward = [forward_returns(last_price, lag=lag, horizon=h)[decisions] for h in horizons]
-    scale = volatility if unit == "volatility" else None
+    scale = None if unit == "return" else volatility
     targets = ranked_targets(last_price, lag=lag, horizons=horizons, mask=sample, scale=scale)
     raw = factors.values[decisions]
     eligible = (sample & panel.estimation_mask)[decisions]

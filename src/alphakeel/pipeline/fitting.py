@@ -16,9 +16,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from alphakeel.config import StudyConfig
+from alphakeel.config import COMBINED, StudyConfig
 from alphakeel.errors import ConvergenceError
-from alphakeel.factors.targets import forward_returns
 from alphakeel.model_factory import LABELS, make_forecaster, work_of
 from alphakeel.models.base import Forecaster
 from alphakeel.models.constrained import ConstrainedForecaster
@@ -28,8 +27,16 @@ from alphakeel.models.restore import restore
 from alphakeel.models.risk_network import RiskForecaster
 from alphakeel.models.sequence import SequenceForecaster
 from alphakeel.pipeline.checkpoints import FitCache, KeptFits
+from alphakeel.pipeline.combination import combine_models, combine_networks
+from alphakeel.pipeline.cross_fits import residual_targets
 from alphakeel.pipeline.dataset import Dataset
-from alphakeel.pipeline.model_results import DECAY, FitResult, Forecast, ModelResult
+from alphakeel.pipeline.model_results import (
+    DECAY,
+    ChosenSettings,
+    FitResult,
+    Forecast,
+    ModelResult,
+)
 from alphakeel.pipeline.plan import Plan
 from alphakeel.pipeline.screening import Screens
 from alphakeel.progress import Task, Tracker, run_in_threads
@@ -106,7 +113,8 @@ def fit_and_score(
     last = train.stop if isinstance(train, slice) else int(train[-1]) + 1
     features = dataset.features[: max(last, until), :, dataset.columns(names)]
     features = np.ascontiguousarray(features)
-    _fit(forecaster, dataset, features[train], train)
+    targets = _targets_of(forecaster, dataset, train, config)
+    _fit(forecaster, dataset, features[train], targets, train)
     return _score(forecaster, dataset, features[:until])
 
 
@@ -138,13 +146,14 @@ def fit_key(
     params = forecaster.get_params(deep=False)
     stocks = np.flatnonzero(dataset.eligible[train].any(axis=0))
     own = _labels_and_masks(forecaster, dataset, train, stocks)
+    targets = _targets_of(forecaster, dataset, train, config)
     return fingerprint(
         type(forecaster).__name__,
         {name: value for name, value in params.items() if name not in TRANSIENT},
         list(names),
         versions_at_work(replace(config, models=(model,))),
         dataset.features[train][:, stocks[:, None], dataset.columns(names)],
-        dataset.targets[train][:, stocks],
+        targets[:, stocks],
         *(part for name in sorted(own) for part in (name, own[name])),
     )[:16]
 
@@ -158,7 +167,20 @@ def _unfitted(
     return make_forecaster(model, config, on_progress, purge=purge)
 
 
-def _fit(forecaster: Forecaster, dataset: Dataset, features: Floats, train: Rows) -> None:
+def _targets_of(
+    forecaster: Forecaster, dataset: Dataset, train: Rows, config: StudyConfig
+) -> Floats:
+    """What a model learns of its training decisions: ranks of returns, or of residuals."""
+    network = isinstance(forecaster, SequenceForecaster)
+    allocates = isinstance(forecaster, ConstrainedForecaster)
+    if config.target.networks == "residuals" and network and not allocates:
+        return residual_targets(dataset, train, config)
+    return dataset.targets[train]
+
+
+def _fit(
+    forecaster: Forecaster, dataset: Dataset, features: Floats, targets: Floats, train: Rows
+) -> None:
     """Fit on the stocks that are eligible on some training decision.
 
     The others would teach nothing, and yet move random draws and last bits: a stock that is listed
@@ -167,7 +189,7 @@ def _fit(forecaster: Forecaster, dataset: Dataset, features: Floats, train: Rows
     stocks = np.flatnonzero(dataset.eligible[train].any(axis=0))
     own = _labels_and_masks(forecaster, dataset, train, stocks)
     try:
-        forecaster.fit(features[:, stocks], dataset.targets[train][:, stocks], **own)
+        forecaster.fit(features[:, stocks], targets[:, stocks], **own)
     except ConvergenceError as error:
         stock = None if error.asset is None else int(stocks[error.asset])
         raise ConvergenceError(str(error), factor=error.factor, asset=stock) from error
@@ -192,23 +214,33 @@ def _labels_and_masks(
 
 
 def fit_models(
-    dataset: Dataset,
+    datasets: Mapping[str, Dataset],
     screens: Sequence[Screens],
     plan: Plan,
+    choices: Sequence[Mapping[str, ChosenSettings]],
     *,
     tracker: Tracker,
     cache: FitCache,
     resumed: bool,
 ) -> dict[str, ModelResult]:
-    """Fit every model on every fold whose fit is not known, and measure the joined scores."""
-    folds = plan.folds
-    pairs = [(model, number) for model in plan.models for number in range(len(folds))]
-    keys = {
-        (model, number): fit_key(
-            dataset, folds[number].train, screens[number].names(model), model, plan.config
-        )
-        for model, number in pairs
-    }
+    """Fit every model on every fold whose fit is not known, and measure the joined scores.
+
+    A model is fitted with what it has chosen on the fold, on the data set in that unit. The
+    combined model is built from the scores of its members.
+    """
+    folds, dataset = plan.folds, next(iter(datasets.values()))
+    settled = [{name: own.chosen for name, own in by_model.items()} for by_model in choices]
+
+    def read_by(model: str, number: int) -> tuple[Dataset, StudyConfig]:
+        chosen = settled[number][model]
+        return datasets[chosen.unit], chosen.applied(plan.config)
+
+    pairs = [(model, number) for model in plan.fitted for number in range(len(folds))]
+    keys = {}
+    for model, number in pairs:
+        names = screens[number].names(model)
+        read, config = read_by(model, number)
+        keys[model, number] = fit_key(read, folds[number].train, names, model, config)
     known = {pair: cache.find_fit(key) for pair, key in keys.items()}
     finished = sum(fit is not None for fit in known.values())
     if resumed or finished:
@@ -224,7 +256,8 @@ def fit_models(
             if done is not None:
                 return _score_fold(dataset, names, folds[number], key, *done)
             try:
-                result = _fit_fold(dataset, names, model, number, plan, task, cache, key)
+                read, config = read_by(model, number)
+                result = _fit_fold(read, names, model, folds[number], config, task, cache, key)
             except ConvergenceError as error:
                 raise _named(error, text, names, plan.assets) from error
             cache.keep_fit(result)
@@ -232,23 +265,29 @@ def fit_models(
             return result
 
     done = run_in_threads([partial(fit, *pair) for pair in pairs], plan.config.jobs)
-    fits = _by_model(plan.models, done)
-    results = {name: _collect(name, dataset, folds, own) for name, own in fits.items()}
-    return _with_decay(results, dataset)
+    fits = _by_model(plan.fitted, done)
+    results = {
+        name: replace(
+            _collect(name, dataset, folds, own),
+            choices=tuple(by_model[name] for by_model in choices),
+        )
+        for name, own in fits.items()
+    }
+    return _with_decay(combine_models(results, dataset, folds, plan.config), dataset)
 
 
 def _fit_fold(
     dataset: Dataset,
     names: tuple[str, ...],
     model: str,
-    number: int,
-    plan: Plan,
+    fold: Fold,
+    config: StudyConfig,
     task: Task,
     cache: FitCache,
     key: str,
 ) -> FitResult:
     """Fit one model on the training decisions of a fold, and score its test decisions."""
-    fold, seeds = plan.folds[number], plan.config.network.n_seeds
+    seeds = config.network.n_seeds
 
     def on_progress(seed: int, step: int, total_steps: int, loss: float) -> None:
         share = (seed * total_steps + step) / (seeds * total_steps)
@@ -260,7 +299,7 @@ def _fit_fold(
         fold.test.stop,
         names,
         model,
-        plan.config,
+        config,
         on_progress=on_progress,
         prepare=lambda forecaster: cache.attach(forecaster, key),
     )
@@ -367,26 +406,29 @@ def _with_decay(models: dict[str, ModelResult], dataset: Dataset) -> dict[str, M
     """The results, with the Rank IC of every model's scores at each horizon of `DECAY`."""
     by_model = {name: np.empty_like(result.decay) for name, result in models.items()}
     for h, horizon in enumerate(DECAY):
-        forward = forward_returns(dataset.last_price, lag=dataset.lag, horizon=horizon)
+        forward = dataset.forward_of(horizon)
         for name, result in models.items():
-            by_model[name][:, h] = rank_ic(result.scores, forward[dataset.decisions])
+            by_model[name][:, h] = rank_ic(result.scores, forward)
     return {name: replace(result, decay=by_model[name]) for name, result in models.items()}
 
 
 def explain_models(
     models: Mapping[str, ModelResult], dataset: Dataset, screens: Sequence[Screens], plan: Plan
 ) -> dict[str, ModelResult]:
-    """The results, with the drivers of the scores of every fold."""
+    """The results, with the drivers of the scores of every fold of those that are fitted."""
     explained = run_in_threads(
         [
             partial(_explain_fit, dataset, screens, plan, result, number)
-            for result in models.values()
+            for result in (models[name] for name in plan.fitted)
             for number in range(len(plan.folds))
         ],
         plan.config.jobs,
     )
-    drivers = _by_model(tuple(models), explained)
-    return {n: replace(result, drivers=tuple(drivers[n])) for n, result in models.items()}
+    drivers = _by_model(plan.fitted, explained)
+    return {
+        name: replace(result, drivers=tuple(drivers.get(name, ())))
+        for name, result in models.items()
+    }
 
 
 def _explain_fit(
@@ -414,14 +456,20 @@ def add_members(
 ) -> dict[str, ModelResult]:
     """The results, with the scores of each network of an ensemble by itself.
 
-    A model that allocates by itself has none: its members have no portfolio of scores.
+    A model that allocates by itself has none: its members have no portfolio of scores. Of the
+    combined model they are the combinations of one network of each ensemble.
     """
-    return {
+    found = {
         name: replace(result, members=_members(result, dataset, screens, plan))
         if result.weights is None
         else result
         for name, result in models.items()
+        if result.fitted
     }
+    if COMBINED in models:
+        own = combine_networks(found, dataset, plan.folds, plan.config)
+        found[COMBINED] = replace(models[COMBINED], members=own)
+    return found
 
 
 def _members(

@@ -2,23 +2,74 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from alphakeel.config import StudyConfig
 from alphakeel.models.base import Forecaster
 from alphakeel.models.importance import Drivers
 from alphakeel.models.persistence import ModelState
 
-__all__ = ["DECAY", "FitResult", "Forecast", "ModelResult"]
+__all__ = ["Candidate", "ChosenSettings", "DECAY", "FitResult", "Forecast", "ModelResult"]
 
 Floats = npt.NDArray[np.floating[Any]]
 
 # Horizons in days of the decay of Rank IC.
 DECAY = (1, 2, 5, 10, 20, 40, 60)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """Settings of one model that are compared before it is fitted.
+
+    Attributes
+    ----------
+    unit : str
+        Of the target, as `target.unit`.
+    method : str or None
+        Of the linear model, as `linear.method`; None for another model.
+    alpha : float or None
+        Of a ridge.
+    """
+
+    unit: str
+    method: str | None = None
+    alpha: float | None = None
+
+    def applied(self, config: StudyConfig) -> StudyConfig:
+        """The settings of the study with these in their place."""
+        linear = config.linear
+        if self.method is not None:
+            alpha = linear.alpha if self.alpha is None else self.alpha
+            linear = replace(linear, method=self.method, alpha=alpha)
+        return replace(config, target=replace(config.target, unit=self.unit), linear=linear)
+
+
+@dataclass(frozen=True, eq=False)
+class ChosenSettings:
+    """What a model is fitted with on a fold, and what else there was.
+
+    Attributes
+    ----------
+    candidates : tuple of Candidate
+    rank_ics : ndarray of shape (n_candidates,)
+        Cross-validated on the training decisions of the fold; NaN where there was no choice.
+    best : int
+        Position of the one that was chosen.
+    """
+
+    candidates: tuple[Candidate, ...]
+    rank_ics: Floats
+    best: int
+
+    @property
+    def chosen(self) -> Candidate:
+        """The candidate that was chosen."""
+        return self.candidates[self.best]
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,6 +153,10 @@ class ModelResult:
         Each limit in each fold: limit, trained (the fit's path), promised (out of fold), safety.
     members : ndarray of shape (n_seeds, n_decisions, n_assets), optional
         Scores of each network of an ensemble by itself, with `report.sensitivity`.
+    choices : tuple of ChosenSettings
+        Of each fold's fit.
+    combination : DataFrame, optional
+        Of the combined model, which has no fits: the weights of its members in each fold.
     """
 
     name: str
@@ -118,3 +173,5 @@ class ModelResult:
     safety: Floats | None = None
     limits: pd.DataFrame | None = None
     members: Floats | None = None
+    choices: tuple[ChosenSettings, ...] = ()
+    combination: pd.DataFrame | None = None

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from skfolio.containers import AssetPanel
 
-from alphakeel.config import StudyConfig
+from alphakeel.config import COMBINED, StudyConfig
 from alphakeel.data.panel import market_index, riskless_rate
 from alphakeel.errors import ConfigError, DataError
 from alphakeel.factors import FACTORS
@@ -43,7 +43,7 @@ class Plan:
     library : tuple of Factor
         Every factor to compute: those that the settings leave out are not among them.
     models : tuple of str
-        The linear one first: everything is compared with it.
+        The linear one first, for everything is compared with it, and the combined one last.
     assets : tuple of str
     dates : ndarray of shape (n_dates,), datetime64[D]
     test : slice
@@ -92,7 +92,7 @@ class Plan:
             name=name,
             custom=custom,
             library=tuple(f for f in library if f.name not in config.factors.exclude),
-            models=("linear", *(model for model in config.models if model != "linear")),
+            models=_in_order(config.models),
             assets=tuple(map(str, panel.asset_names)),
             dates=dates,
             test=test,
@@ -102,6 +102,11 @@ class Plan:
             panel_hash=hash_panel(panel),
             versions=versions_at_work(config) | custom.versions,
         )
+
+    @property
+    def fitted(self) -> tuple[str, ...]:
+        """The models that are fitted: all but the combined one."""
+        return tuple(model for model in self.models if model != COMBINED)
 
     @property
     def tested(self) -> slice:
@@ -129,6 +134,12 @@ def labels_of(
     horizons = (*config.target.horizons, *further)
     labels = Labels.of(decisions, lag=config.target.lag, horizons=horizons)
     return labels, config.walk_forward.embargo
+
+
+def _in_order(models: Sequence[str]) -> tuple[str, ...]:
+    """The linear model first, and the combined one, which needs the others, last."""
+    fitted = tuple(model for model in models if model not in ("linear", COMBINED))
+    return ("linear", *fitted, *((COMBINED,) if COMBINED in models else ()))
 
 
 def _make_folds(
@@ -224,6 +235,7 @@ def _refuse_lacking_fields(panel: AssetPanel, config: StudyConfig) -> None:
             'allocation.neutral = "beta" needs a market index, and the data have none: give one '
             '(docs/data-format.md), or set allocation.neutral to "dollar".'
         )
+    _refuse_lacking_benchmark(panel, config)
     if config.costs.preset == "cn" and "close" not in panel.fields:
         raise DataError(
             'costs.preset = "cn" needs the closes as traded, for price limits and lots: give the '
@@ -239,4 +251,28 @@ def _refuse_lacking_fields(panel: AssetPanel, config: StudyConfig) -> None:
         raise DataError(
             "overlay.bear_exposure needs a market index with a value on every day, and the "
             "data have none: give one, or leave the setting out."
+        )
+
+
+def _refuse_lacking_benchmark(panel: AssetPanel, config: StudyConfig) -> None:
+    """Refuse a benchmark, a limit against it or a hedge that the data do not allow."""
+    alloc, index = config.allocation, market_index(panel)
+    if alloc.benchmark == "cap_weight" and "market_cap" not in panel.fields:
+        raise DataError(
+            'allocation.benchmark = "cap_weight" needs market values, and the data have no column '
+            'market_cap: give one (docs/data-format.md), or set it to "equal_weight".'
+        )
+    limits_sectors = alloc.method == "enhanced_index" and alloc.sector_limit is not None
+    if limits_sectors and "sector" not in panel.fields:
+        raise DataError(
+            "allocation.sector_limit needs the stocks' sectors, and the data have none: give a "
+            "column sector (docs/data-format.md), or leave the limit out."
+        )
+    wants = ["allocation.hedge"] if alloc.hedge else []
+    if alloc.benchmark == "index":
+        wants.append('allocation.benchmark = "index"')
+    if wants and (index is None or not np.isfinite(index).all()):
+        raise DataError(
+            f"{wants[0]} needs a market index with a value on every day, and the data have none: "
+            "give one (docs/data-format.md), or leave the setting out."
         )

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,19 +17,23 @@ from alphakeel.factors.screening import FactorScreen
 from alphakeel.pipeline.dataset import Dataset
 from alphakeel.progress import run_in_threads
 
-__all__ = ["Screens", "screen_fold", "screen_factors"]
+__all__ = ["Screens", "screen_factors", "screen_fold", "screened_names"]
 
 
 @dataclass(frozen=True, eq=False)
 class Screens:
-    """The factor screens of one fold, for the linear model and for networks."""
+    """The factor screens of one fold, for the linear model and for networks.
+
+    `own` are those of networks that chose targets of their own, by model.
+    """
 
     linear: FactorScreen
     network: FactorScreen
+    own: Mapping[str, FactorScreen] = field(default_factory=dict)
 
     def names(self, model: str) -> tuple[str, ...]:
         """Factors that a model is given."""
-        chosen = self.linear if model == "linear" else self.network
+        chosen = self.linear if model == "linear" else self.own.get(model, self.network)
         return tuple(chosen.selected_)
 
     def verdicts(self) -> pd.DataFrame:
@@ -50,21 +53,41 @@ def screen_fold(
     A factor whose own Rank IC is noise cannot help a linear model, but it may be one half of an
     interaction; so the screen for networks has no rule on strength.
     """
-    screen = config.screen
-    about: dict[str, Any] = {
-        "sections": dataset.sections.on(train),
-        "names": dataset.names,
-        "families": dataset.families,
-        "horizons": tuple(dataset.rows_ahead(horizon, train) for horizon in dataset.horizons),
-    }
-    linear = FactorScreen(**screen.keywords(without=("networks_keep_weak",)))
-    linear.fit_cross_sections(**about)
-    if not screen.networks_keep_weak or models == ("linear",):
+    linear = _fitted(_for_linear(config), dataset, train)
+    if not config.screen.networks_keep_weak or models == ("linear",):
         return Screens(linear, linear)
-    network = clone(linear).set_params(
+    return Screens(linear, _fitted(_for_networks(config), dataset, train))
+
+
+def screened_names(
+    dataset: Dataset, train: slice | npt.NDArray[np.intp], model: str, config: StudyConfig
+) -> tuple[str, ...]:
+    """Factors that one model is given: those of `screen_fold`, at half its work."""
+    weak = config.screen.networks_keep_weak and model != "linear"
+    screen = _for_networks(config) if weak else _for_linear(config)
+    return tuple(_fitted(screen, dataset, train).selected_)
+
+
+def _for_linear(config: StudyConfig) -> FactorScreen:
+    return FactorScreen(**config.screen.keywords(without=("networks_keep_weak",)))
+
+
+def _for_networks(config: StudyConfig) -> FactorScreen:
+    screen: FactorScreen = clone(_for_linear(config)).set_params(
         min_abs_t=0.0, min_sign_stability=0.0, false_discovery_rate=None
     )
-    return Screens(linear, network.fit_cross_sections(**about))
+    return screen
+
+
+def _fitted(
+    screen: FactorScreen, dataset: Dataset, train: slice | npt.NDArray[np.intp]
+) -> FactorScreen:
+    return screen.fit_cross_sections(
+        sections=dataset.sections.on(train),
+        names=dataset.names,
+        families=dataset.families,
+        horizons=tuple(dataset.rows_ahead(horizon, train) for horizon in dataset.horizons),
+    )
 
 
 def screen_factors(

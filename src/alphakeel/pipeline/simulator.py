@@ -21,6 +21,12 @@ from alphakeel.config import StudyConfig
 from alphakeel.data.assembly import RATE_DAYS
 from alphakeel.data.panel import riskless_rate
 from alphakeel.errors import DataError
+from alphakeel.pipeline.benchmark import (
+    Benchmark,
+    benchmark_of,
+    describe_benchmark,
+    index_returns,
+)
 from alphakeel.pipeline.dataset import Dataset
 from alphakeel.risk.market_phases import Regime
 from alphakeel.risk.regimes import trend_volatility_regimes
@@ -91,6 +97,10 @@ class Simulator:
         Market betas known at each decision; None unless portfolios are to be neutral in them.
     riskless : ndarray of shape (n_days,), or None
         Return of cash from the day before, by the rate known then; None where cash earns nothing.
+    benchmark : Benchmark or None
+        On the simulated decisions; None unless portfolios are held against it, or it is traded.
+    index : ndarray of shape (n_dates,), or None
+        Simple daily returns of the market index; None unless portfolios are hedged with it.
     """
 
     returns: Floats
@@ -108,6 +118,8 @@ class Simulator:
     wealth: float
     betas: Floats | None = None
     riskless: Floats | None = None
+    benchmark: Benchmark | None = None
+    index: Floats | None = None
 
     @classmethod
     def of(cls, dataset: Dataset, config: StudyConfig, days: slice) -> Simulator:
@@ -136,12 +148,21 @@ class Simulator:
             wealth=1.0 if flat else config.costs.wealth,
             betas=None if betas is None else betas[decisions],
             riskless=_cash_returns(dataset, config, days),
+            benchmark=benchmark_of(
+                dataset, config, slice(int(first), int(last)), sample[decisions]
+            ),
+            index=index_returns(dataset) if config.allocation.hedge else None,
         )
 
     @cached_property
     def checked_price(self) -> CheckedPrices:
         """Prices as the backtests need them, checked once for all portfolios."""
         return check_prices(self.price)
+
+    def describe(self, config: StudyConfig) -> tuple[str, ...]:
+        """Market rules and costs, what is borrowed, and the benchmark, in sentences."""
+        market = self.market.text if self.market else ()
+        return (*market, *describe_borrowing(config), *describe_benchmark(config, self.benchmark))
 
     def trade(self, decided: Floats, margin: Margin | None = None) -> Portfolio:
         """Backtest weights given by decision, (n_decisions, n_assets)."""

@@ -7,7 +7,7 @@ between two portfolios is a difference of decisions.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
@@ -18,20 +18,30 @@ from alphakeel.backtest.ledger import Ledger
 from alphakeel.backtest.market_rules import Margin
 from alphakeel.config import OverlayConfig, StudyConfig
 from alphakeel.evaluation.performance import ReturnSeries, return_series
-from alphakeel.model_factory import BENCHMARKS, EQUAL_WEIGHT, MINIMUM_VARIANCE, under_overlay
+from alphakeel.model_factory import (
+    BENCHMARKS,
+    CAP_WEIGHT,
+    EQUAL_WEIGHT,
+    MINIMUM_VARIANCE,
+    under_overlay,
+)
 from alphakeel.pipeline.dataset import Dataset
 from alphakeel.pipeline.model_results import ModelResult
 from alphakeel.pipeline.simulator import (
     Portfolio,
     Simulator,
-    describe_borrowing,
     levered_margin,
     market_of,
     short_margin,
 )
 from alphakeel.portfolio import heuristics
-from alphakeel.portfolio.constraints import Limits
+from alphakeel.portfolio.constraints import RELATIVE, Limits
 from alphakeel.portfolio.exposure import limit_exposure
+from alphakeel.portfolio.hedging import (
+    HedgedPortfolio,
+    composition_betas,
+    hedge_portfolio,
+)
 from alphakeel.portfolio.heuristics import cap_gross, long_short_quantile
 from alphakeel.portfolio.optimisation import Record, allocate
 from alphakeel.portfolio.overlay import Brake, Overlay, overlay, overlay_targets
@@ -46,7 +56,9 @@ __all__ = [
     "benchmark_labels",
     "benchmark_weights",
     "compute_weights",
+    "forecast_hedged_risk",
     "forecast_risk",
+    "hedge",
     "apply_overlay",
     "trade_all",
     "trade_scores",
@@ -90,6 +102,11 @@ class Portfolios:
         settings or the data exclude them.
     market_text : tuple of str
         The market rules and costs in words; empty with one flat cost.
+    hedged : dict of str to HedgedPortfolio
+        Equal weight and the models without the overlay, with the market index sold short against
+        them, by label; empty unless the settings ask for it.
+    hedged_risk : dict of str to TailForecast
+        One-day 95 % VaR and CVaR of these, by the same labels.
     """
 
     strategies: dict[str, Ledger]
@@ -102,6 +119,8 @@ class Portfolios:
     cost_sweep: dict[tuple[str, float], ReturnSeries]
     size_sweep: dict[tuple[str, float], ReturnSeries]
     market_text: tuple[str, ...]
+    hedged: dict[str, HedgedPortfolio] = field(default_factory=dict)
+    hedged_risk: dict[str, TailForecast] = field(default_factory=dict)
 
     def every_ledger(self) -> dict[str, Ledger]:
         """The strategies without the overlay, and then under it, by label."""
@@ -178,10 +197,8 @@ def trade_all(
         members=_trade_members(models, volatility[tested], simulator, config),
         cost_sweep=costs,
         size_sweep=sizes,
-        market_text=(
-            *(simulator.market.text if simulator.market else ()),
-            *describe_borrowing(config),
-        ),
+        market_text=simulator.describe(config),
+        **_hedge_all(plain, models, simulator, config),
     )
 
 
@@ -283,7 +300,8 @@ def hold_under_limits(
 def benchmark_labels(config: StudyConfig) -> tuple[str, ...]:
     """The strategies without scores, equal weight first."""
     further = (BENCHMARKS[method] for method in config.allocation.benchmarks)
-    return (EQUAL_WEIGHT, MINIMUM_VARIANCE, *further)
+    by_value = (CAP_WEIGHT,) if config.allocation.benchmark == "cap_weight" else ()
+    return (EQUAL_WEIGHT, *by_value, MINIMUM_VARIANCE, *further)
 
 
 def benchmark_weights(label: str, simulator: Simulator, config: StudyConfig) -> Floats:
@@ -291,6 +309,10 @@ def benchmark_weights(label: str, simulator: Simulator, config: StudyConfig) -> 
     alloc = config.allocation
     if label == EQUAL_WEIGHT:
         return heuristics.equal_weight(simulator.eligible)
+    if label == CAP_WEIGHT:
+        assert simulator.benchmark is not None  # noqa: S101  (cut with the same settings)
+        assert simulator.benchmark.weights is not None  # noqa: S101
+        return simulator.benchmark.weights
     if label == MINIMUM_VARIANCE:
         return heuristics.minimum_variance(
             simulator.returns,
@@ -333,6 +355,10 @@ def allocate_scores(
             return heuristics.top_quantile(known, risk, **terms), ()
         terms |= {"gross": alloc.gross, "betas": simulator.betas}
         return long_short_quantile(known, risk, **terms), ()
+    relative: dict[str, Any] = {}
+    if alloc.method == "enhanced_index":
+        assert simulator.benchmark is not None  # noqa: S101  (cut with the same settings)
+        relative = simulator.benchmark.keywords()
     optimised = allocate(
         alloc.method,
         returns=simulator.returns,
@@ -340,7 +366,8 @@ def allocate_scores(
         eligible=simulator.eligible,
         limits=_limits_of(config),
         scores=known,
-        volatility=risk if alloc.volatility == "network" else None,
+        # Tracking errors follow the stocks' volatility of today, not that of the whole window.
+        volatility=risk if relative or alloc.volatility == "network" else None,
         tradable=simulator.tradable[simulator.decisions - simulator.start],
         sectors=simulator.sectors,
         betas=simulator.betas,
@@ -352,6 +379,7 @@ def allocate_scores(
         holding_period=alloc.holding_period,
         smoothing=alloc.smoothing,
         lag=simulator.lag,
+        **relative,
     )
     return optimised.weights, optimised.records
 
@@ -376,7 +404,10 @@ def _trade_members(
 
 def _limits_of(config: StudyConfig) -> Limits:
     """The limits of the optimised methods."""
+    relative = config.allocation.method == "enhanced_index"
     names = [spec.name for spec in fields(Limits)]
+    if not relative:
+        names = [name for name in names if name.removesuffix("_limit") not in RELATIVE]
     return Limits(**config.allocation.keywords(only=names))
 
 
@@ -471,6 +502,58 @@ def _scores_only(
         for result in models.values()
         if result.weights is None
     }
+
+
+def _hedge_all(
+    portfolios: Mapping[str, Portfolio],
+    models: Mapping[str, ModelResult],
+    simulator: Simulator,
+    config: StudyConfig,
+) -> dict[str, Any]:
+    """Equal weight and every model with the market sold against it, and its risk, by label."""
+    if not config.allocation.hedge:
+        return {}
+    labels = [EQUAL_WEIGHT, *(result.label for result in models.values())]
+    own = {label: hedge(portfolios[label], simulator, config) for label in labels}
+    risk = {
+        label: forecast_hedged_risk(portfolios[label], own[label], simulator) for label in labels
+    }
+    return {"hedged": own, "hedged_risk": risk}
+
+
+def hedge(portfolio: Portfolio, simulator: Simulator, config: StudyConfig) -> HedgedPortfolio:
+    """Sell the beta of a portfolio short; the beta is that of each decided composition."""
+    assert simulator.index is not None  # noqa: S101  (cut with the same settings)
+    ledger, start = portfolio.ledger, simulator.start
+    rows = simulator.decisions - start
+    betas = np.full(len(ledger.net_returns), np.nan)
+    betas[rows] = composition_betas(
+        portfolio.targets[rows], simulator.returns, simulator.index, simulator.decisions
+    )
+    index = simulator.index[start : start + len(betas)].copy()
+    index[0] = 0.0  # nothing is sold before the first close
+    return hedge_portfolio(
+        ledger.net_returns,
+        ledger.gross_returns,
+        turnover=ledger.turnover,
+        invested=ledger.invested,
+        index=index,
+        riskless=ledger.riskless,
+        betas=betas,
+        lag=simulator.lag,
+        stock_cost=simulator.cost_per_side,
+        **config.costs.keywords(prefix="hedge_"),
+    )
+
+
+def forecast_hedged_risk(
+    portfolio: Portfolio, own: HedgedPortfolio, simulator: Simulator
+) -> TailForecast:
+    """Forecast of a hedged portfolio's VaR and CVaR, the index being one more stock sold short."""
+    assert simulator.index is not None  # noqa: S101  (cut with the same settings)
+    weights = np.column_stack([portfolio.ledger.weights * own.scale[:, None], -own.hedge])
+    returns = np.column_stack([simulator.returns, simulator.index])
+    return portfolio_var(weights, returns, own.net_returns, first=simulator.start)
 
 
 def _sweep_costs(

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from alphakeel.errors import ConfigError, DataError
+from alphakeel.portfolio.benchmark import Active, TrackingBias
 from alphakeel.risk.covariance import COVARIANCES, FactorCovariance
 from alphakeel.risk.volatility import check_rows
 from alphakeel.stats.cross_section import row_sums
@@ -37,6 +38,9 @@ PERIODS = 252.0
 # Solvers stop within 1e-7 of a bound; more than this is a broken limit.
 TOLERANCE = 1e-6
 
+# Limits that are measured against a benchmark.
+RELATIVE = ("tracking_error", "active_weight", "style")
+
 # Fewer scenarios do not estimate a tail: the portfolio stays in cash until there are so many.
 MIN_SCENARIOS = 20
 
@@ -61,7 +65,7 @@ class Limits:
         Largest fall from a peak of the running sum of the scenarios' returns in their order.
     sector_limit : float, optional
         Largest deviation of a sector from its share among the eligible stocks, scaled to what
-        is invested (so that cash deviates from nothing).
+        is invested (so that cash deviates from nothing); with a benchmark from its weight there.
     max_names : int, optional
         Most stocks held.
     turnover_limit : float, optional
@@ -72,6 +76,13 @@ class Limits:
         Allow shorts: longs equal shorts in money, or in market beta.
     gross : float, default=2.0
         Longs plus shorts over wealth, where `neutral` is given.
+    tracking_error_limit : float, optional
+        Largest forecast volatility of the return less the benchmark's, a year.
+    active_weight_limit : float, optional
+        Largest deviation of a stock's weight from that in the benchmark.
+    style_limit : float, optional
+        Largest deviation of the exposure to a style from the benchmark's, in standard deviations
+        of the stocks of the date.
     """
 
     weight_cap: float = 0.1
@@ -86,12 +97,17 @@ class Limits:
     invested: float = 0.0
     neutral: str | None = None
     gross: float = 2.0
+    tracking_error_limit: float | None = None
+    active_weight_limit: float | None = None
+    style_limit: float | None = None
 
     def __post_init__(self) -> None:
-        for name in ("volatility", "cvar", "var", "drawdown", "sector", "turnover"):
+        names = ("volatility", "cvar", "var", "drawdown", "sector", "turnover", *RELATIVE)
+        for name in names:
             value = getattr(self, f"{name}_limit")
             if value is not None and not 0.0 <= value < np.inf:
-                raise ConfigError(f"the {name} limit is {value!r}; give a fraction of at least 0")
+                words = name.replace("_", " ")
+                raise ConfigError(f"the {words} limit is {value!r}; give a fraction of at least 0")
         if not 0.0 < self.weight_cap <= 1.0 or not 0.0 <= self.invested <= 1.0:
             raise ConfigError(
                 f"weight_cap is {self.weight_cap!r} and invested {self.invested!r}; give "
@@ -142,9 +158,12 @@ class Decision:
     covariance : FactorCovariance
         Forecast covariance per day.
     sectors : ndarray of shape (n_sectors, n)
-        One row a sector: 1 for its stocks less its share among the eligible.
+        One row a sector: 1 for its stocks less its share among the eligible (with a benchmark:
+        less its weight there).
     betas : ndarray of shape (n,)
         Market betas.
+    active : Active or None
+        The benchmark; None for a portfolio that has none.
     """
 
     columns: IntArray
@@ -156,6 +175,7 @@ class Decision:
     covariance: FactorCovariance
     sectors: FloatArray
     betas: FloatArray
+    active: Active | None = None
 
     def bounds(self, limits: Limits, relaxed: frozenset[str]) -> tuple[FloatArray, FloatArray]:
         """Least and largest weight of each stock under the limits that are not relaxed."""
@@ -167,7 +187,21 @@ class Decision:
             most = np.maximum(most, np.abs(self.held))
         upper = np.minimum(cap, most)
         lower = -upper if limits.neutral else np.zeros_like(upper)
+        away = limits.active_weight_limit
+        if self.active is not None and away is not None and "active_weight" not in relaxed:
+            lower = np.maximum(lower, self.active.weights - away)
+            upper = np.minimum(upper, self.active.weights + away)
         return np.where(self.frozen, self.held, lower), np.where(self.frozen, self.held, upper)
+
+    def expect(self, bias: TrackingBias, weights: FloatArray) -> None:
+        """Keep weights of all stocks with the forecast of their tracking error, if there is one."""
+        if self.active is None:
+            return
+        benchmark = np.zeros_like(weights)
+        benchmark[self.columns] = self.active.weights
+        raw = replace(self.active, scale=1.0)
+        variance = raw.tracking_variance(weights[self.columns], self.covariance)
+        bias.expect(weights.copy(), benchmark, variance)
 
     def keeping(self, chosen: BoolArray) -> Decision:
         """The same decision in which all but the chosen stocks have to be sold."""
@@ -193,7 +227,7 @@ def measure(weights: FloatArray, decision: Decision, limits: Limits) -> dict[str
     earned = decision.scenarios @ weights
     var, cvar = scenario_tail(-earned, limits.confidence)
     path = np.concatenate([[0.0], np.cumsum(earned)])
-    return {
+    return _measure_active(weights, decision) | {
         "weight": float(np.abs(weights).max(initial=0.0)),
         "eligible": float(np.maximum(np.abs(weights) - decision.max_weight, 0.0).max(initial=0.0)),
         "volatility": float(np.sqrt(PERIODS * decision.covariance.portfolio_variance(weights))),
@@ -211,10 +245,25 @@ def measure(weights: FloatArray, decision: Decision, limits: Limits) -> dict[str
     }
 
 
+def _measure_active(weights: FloatArray, decision: Decision) -> dict[str, float]:
+    """The same of the limits that are measured against a benchmark; nothing without one."""
+    active = decision.active
+    if active is None:
+        return {}
+    variance = active.tracking_variance(weights, decision.covariance)
+    used = {"tracking_error": float(np.sqrt(PERIODS * variance))}
+    if active.by_weights:
+        off = np.abs(weights - active.weights)
+        used["active_weight"] = float(off.max(initial=0.0))
+        used["style"] = float(np.abs(active.style_deviations(weights)).max(initial=0.0))
+    return used
+
+
 def bound_of(limits: Limits) -> dict[str, float]:
     """The limits that are on, by name; `eligible` (nothing beyond `max_weight`) always is."""
     on = {"weight": limits.weight_cap, "eligible": 0.0}
-    for name in ("volatility", "cvar", "var", "drawdown", "sector", "names", "turnover"):
+    own = ("volatility", "cvar", "var", "drawdown", "sector", "names", "turnover", *RELATIVE)
+    for name in own:
         value = limits.max_names if name == "names" else getattr(limits, f"{name}_limit")
         if value is not None:
             on[name] = float(value)
@@ -257,6 +306,9 @@ class DecisionData:
         tradable: BoolArray | None,
         sectors: IntArray | None,
         betas: FloatArray | None,
+        benchmark: FloatArray | None = None,
+        benchmark_returns: FloatArray | None = None,
+        styles: FloatArray | None = None,
     ) -> None:
         self.returns = np.asarray(returns, np.float64)
         self.eligible = np.asarray(eligible)
@@ -283,6 +335,19 @@ class DecisionData:
         if sectors is not None and np.ndim(sectors) == 1:
             sectors = np.tile(sectors, (n_decisions, 1))
         self.sectors = _fitting("sectors", sectors, shape)
+        self.benchmark = _fitting("benchmark weights", benchmark, shape)
+        self.benchmark_returns = _fitting(
+            "benchmark returns", benchmark_returns, (len(self.returns),)
+        )
+        self.styles = styles
+        if styles is not None and np.shape(styles)[:-1] != shape:
+            raise DataError(f"styles have shape {np.shape(styles)}; give {(*shape, 'n_styles')}")
+        _check_benchmark(limits, benchmark, benchmark_returns, styles)
+
+    def judge(self, bias: TrackingBias, days: slice) -> None:
+        """Hold the last forecast of a tracking error against some days since."""
+        index = None if self.benchmark_returns is None else self.benchmark_returns[days]
+        bias.realise(self.returns[days], index)
 
     def present(self, i: int, held: FloatArray) -> FloatArray:
         """What is held without stocks that have ended: those are paid out in cash."""
@@ -304,6 +369,7 @@ class DecisionData:
         min_share: float,
         covariance: str,
         scored: bool,
+        tracking_scale: float = 1.0,
     ) -> Decision | None:
         """Everything about decision `i`, or None without a candidate or enough history."""
         row = int(self.decisions[i])
@@ -313,7 +379,10 @@ class DecisionData:
             return None
         enough = (~np.isnan(past)).sum(axis=0) >= min_share * len(past)
         can_hold, stuck = self.eligible[i] & enough, self.frozen(i)
-        columns = np.flatnonzero((can_hold & ~stuck) | (held != 0.0))
+        wanted = (can_hold & ~stuck) | (held != 0.0)
+        if self.benchmark is not None:  # what cannot be bought is a risk against the benchmark
+            wanted |= can_hold & (self.benchmark[i] > 0.0)
+        columns = np.flatnonzero(wanted)
         if columns.size == 0:
             return None
         mine, can_hold, stuck = held[columns], can_hold[columns], stuck[columns]
@@ -323,9 +392,7 @@ class DecisionData:
             max_weight = np.where(max_weight < 0.0, np.abs(mine), max_weight)
         max_weight = np.where(stuck & self.eligible[i, columns], np.abs(mine), max_weight)
         scenarios = _without_gaps(past[:, columns])
-        estimate = COVARIANCES[covariance](scenarios)
-        if self.volatility is not None:
-            estimate = estimate.rescaled(self.volatility[i, columns] / PERIODS**0.5)
+        estimate, active = self._risk(i, columns, can_hold, scenarios, start, covariance)
         betas = np.ones(columns.size) if self.betas is None else self.betas[i, columns]
         return Decision(
             columns=columns,
@@ -335,17 +402,83 @@ class DecisionData:
             scenarios=scenarios,
             rows=np.arange(start, row + 1),
             covariance=estimate,
-            sectors=self._sector_rows(i, columns, can_hold),
+            sectors=self._sector_rows(i, columns, can_hold, active),
             betas=np.where(np.isnan(betas), 1.0, betas),
+            active=None if active is None else replace(active, scale=tracking_scale),
         )
 
-    def _sector_rows(self, i: int, columns: IntArray, can_hold: BoolArray) -> FloatArray:
+    def _risk(
+        self,
+        i: int,
+        columns: IntArray,
+        can_hold: BoolArray,
+        scenarios: FloatArray,
+        start: int,
+        covariance: str,
+    ) -> tuple[FactorCovariance, Active | None]:
+        """Forecast covariance of the candidates, and the benchmark in its terms.
+
+        Benchmark stocks that are no candidates leave their weight to the others, in proportion.
+        """
+        forecast = None if self.volatility is None else self.volatility[i, columns] / PERIODS**0.5
+        if self.benchmark_returns is not None:
+            index = self.benchmark_returns[start : self.decisions[i] + 1]
+            joint = COVARIANCES[covariance](_without_gaps(np.column_stack([scenarios, index])))
+            if forecast is not None:
+                joint = joint.rescaled(np.append(forecast, np.nan))
+            return Active.of_last_column(joint)
+        estimate = COVARIANCES[covariance](scenarios)
+        if forecast is not None:
+            estimate = estimate.rescaled(forecast)
+        if self.benchmark is None:
+            return estimate, None
+        weights = np.where(can_hold, self.benchmark[i, columns], 0.0)
+        total = float(weights.sum())
+        if total <= 0.0:
+            raise DataError(
+                f"no stock of the benchmark has the history that the decision of row "
+                f"{self.decisions[i]} needs: start later, or shorten allocation.window"
+            )
+        n = columns.size
+        styles = np.zeros((0, n)) if self.styles is None else self.styles[i, columns].T
+        return estimate, Active.of_weights(weights / total, estimate, np.asarray(styles))
+
+    def _sector_rows(
+        self, i: int, columns: IntArray, can_hold: BoolArray, active: Active | None
+    ) -> FloatArray:
         if self.sectors is None:
             return np.zeros((0, columns.size))
         labels = self.sectors[i, columns]
         member = (labels[None, :] == np.unique(labels)[:, None]).astype(np.float64)
         share = member @ can_hold / max(int(can_hold.sum()), 1)
+        if active is not None and active.by_weights:
+            share = member @ active.weights
         return np.asarray(member - share[:, None])
+
+
+def _check_benchmark(
+    limits: Limits,
+    weights: FloatArray | None,
+    returns: FloatArray | None,
+    styles: FloatArray | None,
+) -> None:
+    """Refuse limits that are measured against what was not given."""
+    on = [name for name in RELATIVE if getattr(limits, f"{name}_limit") is not None]
+    if on and weights is None and returns is None:
+        raise ConfigError(f"the {on[0].replace('_', ' ')} limit needs a benchmark")
+    if weights is not None and returns is not None:
+        raise ConfigError("a benchmark is given by its weights or by its returns, not by both")
+    if returns is not None:
+        by_stock = [name for name in on if name != "tracking_error"]
+        if limits.sector_limit is not None:
+            by_stock.append("sector")
+        if by_stock:
+            raise ConfigError(
+                f"the {by_stock[0].replace('_', ' ')} limit needs the weights of the benchmark, "
+                "and of an index only its returns are known"
+            )
+    if limits.style_limit is not None and styles is None:
+        raise ConfigError("the style limit needs the stocks' styles")
 
 
 def _without_gaps(past: FloatArray) -> FloatArray:
@@ -358,7 +491,7 @@ def _without_gaps(past: FloatArray) -> FloatArray:
     return np.where(known, filled, mean[:, None])
 
 
-def _fitting(name: str, values: npt.ArrayLike | None, shape: tuple[int, int]) -> FloatArray | None:
+def _fitting(name: str, values: npt.ArrayLike | None, shape: tuple[int, ...]) -> FloatArray | None:
     if values is None:
         return None
     array = np.asarray(values)

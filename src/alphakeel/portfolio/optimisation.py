@@ -1,7 +1,8 @@
 """From scores and past returns to weights under limits, decision by decision.
 
-One call for every method: mean-CVaR, mean-variance, minimum variance, risk parity, inverse
-volatility, hierarchical risk parity and equal weight. Between two decisions the weights drift
+One call for every method: mean-CVaR, mean-variance, enhanced index (mean-variance of the return
+over a benchmark), minimum variance, risk parity, inverse volatility, hierarchical risk parity and
+equal weight. Between two decisions the weights drift
 with the returns, as the backtest's holdings do; a suspended stock keeps the weight that it has.
 Each decision leaves a record of what it used of each limit and, where a limit could not be
 kept, which one and why. Row t is the close of day t; a decision uses rows up to its own.
@@ -25,7 +26,9 @@ import numpy as np
 import numpy.typing as npt
 
 from alphakeel.errors import AlphakeelError, ConfigError
+from alphakeel.portfolio.benchmark import TrackingBias
 from alphakeel.portfolio.constraints import (
+    RELATIVE,
     TOLERANCE,
     Decision,
     DecisionData,
@@ -55,7 +58,7 @@ FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
 
-SCORED = ("mean_cvar", "mean_variance")
+SCORED = ("mean_cvar", "mean_variance", "enhanced_index")
 METHODS = (*SCORED, "minimum_variance", *CLASSIC, "equal_weight")
 # Weights under a basis point that the newest solution does not want are dropped.
 MIN_WEIGHT = 1e-4
@@ -65,11 +68,14 @@ SMOOTHING_STEPS = (0.0, 0.25, 0.5, 0.75)
 # Who is cleared first: a limit tested early is named only if no later one explains the conflict.
 ORDER = (
     "names",
+    "style",
     "sector",
     "drawdown",
     "var",
     "cvar",
     "volatility",
+    "tracking_error",
+    "active_weight",
     "neutral",
     "gross",
     "invested",
@@ -77,7 +83,7 @@ ORDER = (
     "weight",
     "turnover",
 )
-ELASTIC = ("cvar", "var", "drawdown", "sector", "volatility", "neutral", "gross")
+ELASTIC = ("cvar", "var", "drawdown", "sector", "volatility", "neutral", "gross", *RELATIVE)
 # Room over a measured breach, so that rounding does not make the second solve impossible.
 ROUNDING = 1e-5
 
@@ -95,8 +101,8 @@ class Record:
         (cash, for want of returns); ``"less_invested"``,
         ``"more_turnover"`` or ``"least_breach"`` where no portfolio keeps every limit.
     used : dict of str to float
-        How much of each limit the weights use; `volatility` a year, `cvar`, `var` and
-        `drawdown` per day or path of the scenarios, `turnover` both sides.
+        How much of each limit the weights use; `volatility` and `tracking_error` a year, `cvar`,
+        `var` and `drawdown` per day or path of the scenarios, `turnover` both sides.
     binding, conflict : tuple of str
         Limits in use to the last bit; a smallest set that could not be met together.
     breached, reason : dict of str to float, str
@@ -159,6 +165,9 @@ def allocate(
     tradable: BoolArray | None = None,
     sectors: IntArray | None = None,
     betas: FloatArray | None = None,
+    benchmark: FloatArray | None = None,
+    benchmark_returns: FloatArray | None = None,
+    styles: FloatArray | None = None,
     window: int = 500,
     min_share: float = 0.8,
     covariance: str = "factor",
@@ -175,8 +184,10 @@ def allocate(
     Parameters
     ----------
     method : str
-        One of `METHODS`. ``"mean_cvar"`` and ``"mean_variance"`` use `scores`; the others compute a
-        target portfolio, and the nearest one within the limits is held.
+        One of `METHODS`. ``"mean_cvar"``, ``"mean_variance"`` and ``"enhanced_index"`` use
+        `scores`; the others compute a target portfolio, and the nearest one within the limits is
+        held. ``"enhanced_index"`` is fully invested, counts risk against the benchmark, and holds
+        a stock without an opinion as the benchmark does.
     returns : ndarray of shape (n_dates, n_assets)
         Daily simple returns; NaN where there is none.
     decisions : ndarray of shape (n_decisions,) of int
@@ -196,6 +207,14 @@ def allocate(
         Labels; negative ones share a sector of their own. Needed for the sector limit.
     betas : ndarray of shape (n_decisions, n_assets), optional
         Market betas; needed for a beta-neutral portfolio. NaN counts as 1.
+    benchmark : ndarray of shape (n_decisions, n_assets), optional
+        Weights of the benchmark, for ``"enhanced_index"``. Stocks that are not eligible, or lack
+        history, leave theirs to the others in proportion.
+    benchmark_returns : ndarray of shape (n_dates,), optional
+        In its place the daily returns of an index, whose weights are not known: only the tracking
+        error can be limited.
+    styles : ndarray of shape (n_decisions, n_assets, n_styles), optional
+        Standardised exposures; needed for the style limit.
     window : int, default=500
         Rows of returns up to the decision: scenarios, and the sample of the covariance.
     min_share : float, default=0.8
@@ -205,7 +224,8 @@ def allocate(
     strength : float, default=0.025
         See :func:`expected_returns`.
     aversion : float, default=5.0
-        Price of half the annual variance, in mean-variance.
+        Price of half the annual variance, in mean-variance; of half the squared tracking error,
+        in the enhanced index.
     cvar_price : float, default=1.0
         Price of the CVaR of a day, in mean-CVaR; 0 leaves risk to the limits.
     cost_per_side : float, default=0.001
@@ -245,6 +265,9 @@ def allocate(
     """
     limits = limits or Limits()
     _check(method, covariance, scores is not None)
+    relative = method == "enhanced_index"
+    if relative != (benchmark is not None or benchmark_returns is not None):
+        raise ConfigError(f"the enhanced index needs a benchmark, and no other method: {method}")
     _check_numbers(
         strength=strength,
         aversion=aversion,
@@ -270,22 +293,32 @@ def allocate(
         tradable=tradable,
         sectors=sectors,
         betas=betas,
+        benchmark=benchmark,
+        benchmark_returns=benchmark_returns,
+        styles=styles,
     )
     scored = method in SCORED
     yearly = Objective(
         np.zeros(0), cost_per_side * 252.0 / holding_period, cvar_price, aversion, 0.0
     )
-    warm, records = WarmStart(), []
+    warm, bias, records = WarmStart(), TrackingBias(), []
     weights: FloatArray = np.full(data.eligible.shape, np.nan)
     current, since = np.zeros(data.eligible.shape[1]), 0
     for i, row in enumerate(data.decisions.tolist()):
         held = data.present(i, drifted(current, data.returns[since + 1 : row + 1]))
+        data.judge(bias, slice(since + 1, row + 1))
         current, since = held, row
         if scored and data.scores is not None and np.isnan(data.scores[i]).all():
             records.append(Record(row, "silent", {}))
             continue
         decision = data.decision(
-            i, held, window=window, min_share=min_share, covariance=covariance, scored=scored
+            i,
+            held,
+            window=window,
+            min_share=min_share,
+            covariance=covariance,
+            scored=scored and not relative,
+            tracking_scale=bias.scale,
         )
         weights[i] = 0.0
         if decision is None:
@@ -294,10 +327,12 @@ def allocate(
         else:
             opinion = data.scores[i] if data.scores is not None else None
             objective = _objective(method, decision, opinion, yearly, strength)
-            bounds = _investing(decision, limits) if method == "minimum_variance" else limits
+            invests = relative or method == "minimum_variance"
+            bounds = _investing(decision, limits) if invests else limits
             chosen, record = _decide(decision, bounds, objective, smoothing, row, warm)
             weights[i, decision.columns] = chosen
             records.append(record)
+            decision.expect(bias, weights[i])
         current, since = weights[i], row + lag
     return Allocation(weights, tuple(records))
 
@@ -334,7 +369,9 @@ def _objective(
 def _investing(decision: Decision, limits: Limits) -> Limits:
     """The limits with all money invested, as far as the caps on single stocks allow."""
     if limits.neutral:
-        raise ConfigError("minimum variance is a long-only portfolio; leave out neutral")
+        raise ConfigError(
+            "minimum variance and the enhanced index are long-only portfolios; leave out neutral"
+        )
     _, upper = decision.bounds(limits, frozenset())
     return replace(limits, invested=max(limits.invested, min(1.0, float(upper.sum()) - 1e-9)))
 
@@ -425,6 +462,8 @@ def _reason(conflict: tuple[str, ...], over: dict[str, float], suspended: bool) 
     broken = ", ".join(f"{name} by {excess:.2g}" for name, excess in over.items())
     if conflict:
         cause = f"the limits of {' and '.join(conflict)} cannot be met together"
+        if len(conflict) == 1:
+            cause = f"the limit of {conflict[0]} cannot be met"
         if suspended:
             cause += " with the suspended stocks that are held"
     else:

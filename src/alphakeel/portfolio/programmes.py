@@ -25,6 +25,7 @@ import numpy.typing as npt
 from scipy import sparse
 
 from alphakeel.errors import AlphakeelError
+from alphakeel.portfolio.benchmark import Active
 from alphakeel.portfolio.constraints import PERIODS, TOLERANCE, Decision, Limits, bound_of
 from alphakeel.risk.covariance import FactorCovariance
 
@@ -41,6 +42,8 @@ Key = tuple[str, int]
 
 # Interior-point solutions carry dust of this size where the optimum is zero or no trade.
 DUST = 1e-7
+# A lower bound this far above the upper one cannot be met; less is rounding.
+CONTRADICTION = 1e-9
 SOLVED = (clarabel.SolverStatus.Solved, clarabel.SolverStatus.AlmostSolved)
 INFEASIBLE = (clarabel.SolverStatus.PrimalInfeasible, clarabel.SolverStatus.AlmostPrimalInfeasible)
 
@@ -72,7 +75,8 @@ class Programme:
     `columns` name the stocks for the warm start; `held`, `lower`, `upper` and `alpha` are weights
     before trading, bounds after it and expected returns. `aux` has the price and the lower bound of
     each helper column. ``Q = aversion * S + ridge * I`` with S the covariance; `volatility` bounds
-    the root of ``w'Sw``, in its units, and ``("e:volatility", 0)`` adds to it.
+    the root of ``w'Sw``, in its units, and ``("e:volatility", 0)`` adds to it. With `active`, the
+    benchmark b, the aversion is to ``(w - b)'S(w - b)``, whose root `tracking_error` bounds alike.
     """
 
     columns: IntArray
@@ -87,6 +91,16 @@ class Programme:
     aversion: float = 0.0
     ridge: float = 0.0
     volatility: float | None = None
+    active: Active | None = None
+    tracking_error: float | None = None
+
+    def keeps_risk(self, weights: FloatArray) -> bool:
+        """Whether weights keep the bounds on volatility and tracking error."""
+        risk, active = self.covariance, self.active
+        used = [] if risk is None else [(self.volatility, risk.portfolio_variance(weights))]
+        if risk is not None and active is not None:
+            used.append((self.tracking_error, active.tracking_variance(weights, risk)))
+        return all(bound is None or np.sqrt(variance) <= bound for bound, variance in used)
 
 
 @dataclass(slots=True)
@@ -183,7 +197,8 @@ def conic(programme: Programme, warm: WarmStart) -> SolverResult | None:
     factor exposures ``L'w`` and the helpers. None where the limits cannot be met.
     """
     p, n = programme, len(programme.held)
-    loadings, specific, unit = _scaled_risk(p)
+    loadings, specific, unit, exposure, apart = _scaled_risk(p)
+    centre = p.active.weights if p.active is not None else np.zeros(n)
     k, sized = loadings.shape[1], any(row.size for row in p.rows)
     # Without a price or a limit trades would be columns without an upper end.
     traded = p.cost > 0.0 or any(row.trades for row in p.rows)
@@ -228,40 +243,50 @@ def conic(programme: Programme, warm: WarmStart) -> SolverResult | None:
     parts, sides = [zero.matrix, positive.matrix], [zero.side, positive.side]
     cones = [clarabel.ZeroConeT(len(zero.side)), clarabel.NonnegativeConeT(len(positive.side))]
     if p.volatility is not None:
-        bound = p.volatility / unit
-        second = _Block(width)
-        scale = max(bound, 1e-3)
-        top = np.zeros((1, width))
-        if ("e:volatility", 0) in place:
-            top[0, place[("e:volatility", 0)]] = -1.0 / (unit * scale)
-        second.add([(everything, top)], np.array([bound / scale]))
-        second.add([(y, -sparse.identity(k) / scale)], np.zeros(k))
-        second.add([(w, -sparse.diags(np.sqrt(specific)) / scale)], np.zeros(n))
-        parts.append(second.matrix)
-        sides.append(second.side)
-        cones.append(clarabel.SecondOrderConeT(len(second.side)))
+        _add_ball(
+            (parts, sides, cones),
+            width,
+            bound=p.volatility / unit,
+            slack=(place.get(("e:volatility", 0)), unit),
+            rows=[(y, -sparse.identity(k)), (w, -sparse.diags(np.sqrt(specific)))],
+            away=[np.zeros(k), np.zeros(n)],
+        )
+    if p.active is not None and p.tracking_error is not None:
+        _add_ball(
+            (parts, sides, cones),
+            width,
+            bound=p.tracking_error / (p.active.scale * unit),
+            slack=(place.get(("e:tracking_error", 0)), p.active.scale * unit),
+            rows=[
+                (y, -sparse.identity(k)),
+                (w, -sparse.diags(np.sqrt(specific))),
+                (w, sparse.csr_matrix((1, n))),
+            ],
+            away=[-exposure, -np.sqrt(specific) * centre, np.array([np.sqrt(apart)])],
+        )
 
     diagonal = np.zeros(width)
     diagonal[w] = p.ridge + p.aversion * unit**2 * specific
     diagonal[y] = p.aversion * unit**2
     price = np.zeros(width)
     price[w], price[t] = -p.alpha, p.cost
+    if p.active is not None:  # the quadratic term is about the benchmark, not about cash
+        price[w] -= p.aversion * unit**2 * specific * centre
+        price[y] -= p.aversion * unit**2 * exposure
     price[helpers] = [value for value, _ in p.aux.values()]
     status, x, value = _clarabel(diagonal, price, sparse.vstack(parts, format="csc"), sides, cones)
     if status in INFEASIBLE:
         return None
     if status not in SOLVED:
         # Next to the border of what is possible Clarabel may find neither solution nor proof.
-        if not sized and linear(replace(p, volatility=None), WarmStart()) is None:
+        loose = replace(p, volatility=None, tracking_error=None)
+        if not sized and linear(loose, WarmStart()) is None:
             return None
-        if p.volatility is not None and p.aversion != 1.0:
-            calm = replace(p, volatility=None, aversion=1.0, ridge=0.0, alpha=0.0 * p.alpha)
-            least = conic(calm, warm)
-            if least is None:
-                return None
-            variance = p.covariance.portfolio_variance(least.weights) if p.covariance else 0.0
+        bounded = p.volatility is not None or p.tracking_error is not None
+        if bounded and p.aversion != 1.0:
+            least = conic(replace(loose, aversion=1.0, ridge=0.0, alpha=0.0 * p.alpha), warm)
             # Where there is hardly any choice left, the calmest portfolio is the solution.
-            return least if np.sqrt(variance) <= p.volatility else None
+            return least if least is not None and p.keeps_risk(least.weights) else None
         raise AlphakeelError(
             f"Clarabel stopped with '{status}': check the returns and expected returns for "
             "extreme values"
@@ -299,16 +324,53 @@ class _Block:
         return np.concatenate(self.sides)
 
 
-def _scaled_risk(p: Programme) -> tuple[FloatArray, FloatArray, float]:
-    """Loadings and specific variances in units of the typical volatility, at most n factors."""
+def _add_ball(
+    into: tuple[list[Any], list[FloatArray], list[object]],
+    width: int,
+    *,
+    bound: float,
+    slack: tuple[int | None, float],
+    rows: list[tuple[slice, Any]],
+    away: list[FloatArray],
+) -> None:
+    """Add ``|s| <= bound + slack`` with ``s = away - rows x``, as a second-order cone.
+
+    `slack` is the helper column that adds to the bound, if any, and the unit that it is in.
+    """
+    parts, sides, cones = into
+    scale = max(bound, 1e-3)
+    second, top = _Block(width), np.zeros((1, width))
+    column, unit = slack
+    if column is not None:
+        top[0, column] = -1.0 / (unit * scale)
+    second.add([(slice(0, width), top)], np.array([bound / scale]))
+    for (columns, matrix), off in zip(rows, away, strict=True):
+        second.add([(columns, matrix / scale)], off / scale)
+    parts.append(second.matrix)
+    sides.append(second.side)
+    cones.append(clarabel.SecondOrderConeT(len(second.side)))
+
+
+def _scaled_risk(p: Programme) -> tuple[FloatArray, FloatArray, float, FloatArray, float]:
+    """Risk in units of the typical volatility, at most n factors.
+
+    Loadings, specific variances, the unit, and of the benchmark the exposure to these factors and
+    the variance apart from them and from its weights.
+    """
     n = len(p.held)
-    if p.covariance is None or (p.aversion == 0.0 and p.volatility is None):
-        return np.zeros((n, 0)), np.zeros(n), 1.0
+    bounded = p.volatility is not None or p.tracking_error is not None
+    if p.covariance is None or (p.aversion == 0.0 and not bounded):
+        return np.zeros((n, 0)), np.zeros(n), 1.0, np.zeros(0), 0.0
     unit = float(np.sqrt(max(p.covariance.variance.mean(), 1e-12)))
-    loadings = p.covariance.loadings / unit
+    loadings, specific = p.covariance.loadings / unit, p.covariance.specific / unit**2
+    exposure, apart = np.zeros(loadings.shape[1]), 0.0
+    if p.active is not None:
+        exposure, apart = p.active.exposure / unit, p.active.variance / unit**2
     if loadings.shape[1] > n:  # a triangular root of the same matrix has n columns only
-        loadings = np.asarray(np.linalg.qr(loadings.T, mode="r")).T
-    return loadings, p.covariance.specific / unit**2, unit
+        turn, root = np.linalg.qr(loadings.T)
+        loadings, turned = root.T, exposure @ turn
+        exposure, apart = turned, apart + max(exposure @ exposure - turned @ turned, 0.0)
+    return loadings, specific, unit, exposure, apart
 
 
 def _clarabel(
@@ -429,13 +491,13 @@ def _relaxation(
 ) -> Solution | None:
     """The programme without the limit of names: linear first, conic where that is not enough."""
     quadratic = (objective.aversion > 0.0 or objective.ridge > 0.0) and not elastic
-    bound = limits.volatility_limit if "volatility" not in relaxed else None
-    if not quadratic and limits.neutral is None and not (elastic and bound is not None):
+    bounded = bool({"volatility", "tracking_error"} & set(bound_of(limits)) - relaxed)
+    if not quadratic and limits.neutral is None and not (elastic and bounded):
         solution = _rounds(linear, decision, limits, objective, relaxed, elastic, warm)
-        if solution is None or bound is None:
+        if solution is None or not bounded:
             return solution
-        variance = decision.covariance.portfolio_variance(solution.weights)
-        if np.sqrt(PERIODS * variance) <= bound:
+        frame = _Frame([], [], with_tail=False, elastic={})
+        if _programme(decision, limits, objective, relaxed, frame).keeps_risk(solution.weights):
             return solution
     return _rounds(conic, decision, limits, objective, relaxed, elastic, warm)
 
@@ -464,7 +526,9 @@ def _rounds(
     )
     drawdown = limits.drawdown_limit if "drawdown" not in relaxed else None
     for _ in range(MAX_ROUNDS):
-        solution = solver(_programme(decision, limits, objective, relaxed, frame), warm)
+        programme = _programme(decision, limits, objective, relaxed, frame)
+        contradicted = (programme.lower > programme.upper + CONTRADICTION).any()
+        solution = None if contradicted else solver(programme, warm)
         if solution is None:
             return None
         weights, aux = solution.weights, solution.aux
@@ -524,8 +588,10 @@ def _programme(
     free = not frame.elastic
     # Where slack is minimised, trades cost nearly nothing and returns count for nothing.
     alpha = objective.alpha if free else np.zeros_like(objective.alpha)
-    lower, upper = decision.bounds(limits, relaxed)
-    bound = limits.volatility_limit if "volatility" not in relaxed else None
+    # As bounds the active weights cannot give way: then they are rows.
+    soft = relaxed | ({"active_weight"} & set(frame.elastic))
+    lower, upper = decision.bounds(limits, soft)
+    active = decision.active
     return Programme(
         columns=decision.columns,
         held=decision.held,
@@ -536,9 +602,11 @@ def _programme(
         rows=rows,
         aux=_aux_columns(decision, limits, objective, frame),
         covariance=decision.covariance.over(PERIODS),
-        aversion=objective.aversion if free else 0.0,
+        aversion=objective.aversion * (active.scale**2 if active else 1.0) if free else 0.0,
         ridge=objective.ridge if free else 0.0,
-        volatility=bound,
+        volatility=limits.volatility_limit if "volatility" not in relaxed else None,
+        active=None if active is None else active.over(PERIODS),
+        tracking_error=limits.tracking_error_limit if "tracking_error" not in relaxed else None,
     )
 
 
@@ -569,6 +637,28 @@ def _portfolio_rows(
         for k, g in enumerate(decision.sectors):
             rows.append(Row(("over", k), -np.inf, limits.sector_limit, g, aux=give("sector", -1.0)))
             rows.append(Row(("under", k), -limits.sector_limit, np.inf, g, aux=give("sector", 1.0)))
+    return rows + _active_rows(decision, limits, relaxed, frame)
+
+
+def _active_rows(
+    decision: Decision, limits: Limits, relaxed: frozenset[str], frame: _Frame
+) -> list[Row]:
+    """Deviations from the benchmark: styles, and weights where these may give way."""
+    active, rows = decision.active, []
+    if active is None:
+        return []
+
+    def between(key: str, k: int, limit: float, g: FloatArray, name: str) -> None:
+        at, give = float(g @ active.weights), frame.give
+        rows.append(Row((f"{key} over", k), -np.inf, at + limit, g, aux=give(name, -1.0)))
+        rows.append(Row((f"{key} under", k), at - limit, np.inf, g, aux=give(name, 1.0)))
+
+    if limits.style_limit is not None and "style" not in relaxed:
+        for k, g in enumerate(active.styles):
+            between("style", k, limits.style_limit, g, "style")
+    if limits.active_weight_limit is not None and "active_weight" in frame.elastic:
+        for k, g in enumerate(np.eye(len(decision.held))):
+            between("active", k, limits.active_weight_limit, g, "active_weight")
     return rows
 
 

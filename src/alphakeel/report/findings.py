@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -24,10 +24,12 @@ __all__ = [
     "Statement",
     "cash_statements",
     "compare",
+    "compare_scores",
     "conclusion",
     "findings",
     "key_figures",
     "scope",
+    "yardstick",
 ]
 
 Numbers = Mapping[Hashable, float]
@@ -96,9 +98,12 @@ def scope(study: Study) -> str:
 
 
 def conclusion(tables: Mapping[str, pd.DataFrame], focus: str) -> str:
-    """Which of the two models is ahead, in two sentences that follow from the intervals."""
+    """Which of the two models is ahead, in scores and in portfolios, as the intervals allow."""
     linear, difference = LABELS["linear"], tables["table_1_difference"]
     sentences = []
+    scores = compare_scores(tables["ic_differences"], focus, yardstick(tables["ic"]))
+    if scores is not None:
+        sentences.append(scores.claim)
     if focus != linear:
         alone = _tone(difference.loc[focus].to_dict())
         equal_risk = _tone(tables["table_1_fair"].loc[under_overlay(focus)].to_dict())
@@ -108,10 +113,11 @@ def conclusion(tables: Mapping[str, pd.DataFrame], focus: str) -> str:
             "unclear": "is statistically indistinguishable from",
         }
         sentences.append(
-            f"{focus} {verbs[alone]} {linear}, both without the overlay and at equal risk."
+            f"In Sharpe ratio {focus} {verbs[alone]} {linear}, both without the overlay and at "
+            "equal risk."
             if alone == equal_risk
-            else f"{focus} {verbs[alone]} {linear} without the overlay, and {verbs[equal_risk]} it "
-            "at equal risk."
+            else f"In Sharpe ratio {focus} {verbs[alone]} {linear} without the overlay, and "
+            f"{verbs[equal_risk]} it at equal risk."
         )
     if under_overlay(linear) in difference.index:
         sentences.append(_overlay_alone(difference.loc[under_overlay(linear)].to_dict()))
@@ -146,14 +152,18 @@ def _tone(row: Numbers) -> str:
 def findings(
     study: Study, tables: Mapping[str, pd.DataFrame], focus: str, seen: TestSetUse | None = None
 ) -> tuple[Statement, ...]:
-    """The comparisons, the risk forecasts and the scores, each with what can be claimed of it.
+    """The scores, the comparisons and the risk forecasts, each with what can be claimed of it.
 
+    The paired difference of Rank IC comes first: it is the test that finds most.
     `focus` is the strategy in focus, `tables` is ``study.tables()``, `seen` counts the studies.
     """
     level, table = study.config.report.level, tables["table_1"]
     linear, differences = LABELS["linear"], tables["table_1_difference"]
     overlaid, overlaid_linear = under_overlay(focus), under_overlay(linear)
     statements = []
+    scores = compare_scores(tables["ic_differences"], focus, yardstick(tables["ic"]), level)
+    if scores is not None:
+        statements.append(scores)
     if focus != linear:
         statements.append(compare(focus, linear, table, differences, level))
     if overlaid in table.index:
@@ -324,6 +334,69 @@ def _risk(own: Numbers, other: Numbers, difference: Numbers) -> str:
         size = "significantly smaller" if high < 0 else larger
         parts.append(f"{words} {show(own[key], kind)} against {show(other[key], kind)} ({size})")
     return "; ".join(parts) + "."
+
+
+def yardstick(ic: pd.DataFrame) -> int:
+    """The horizon that scores are compared at: the longest that is forecast."""
+    return int(max(ic.index.get_level_values("horizon")))
+
+
+def compare_scores(
+    table: pd.DataFrame, focus: str, horizon: int, level: float = 0.95
+) -> Statement | None:
+    """Whether a model ranks stocks better than the linear one, by their paired Rank ICs.
+
+    The claim is about `horizon` alone, so that no horizon is picked for its result; the detail has
+    the others, and the other models. None where the model in focus is not compared.
+
+    Examples
+    --------
+    >>> ends = {"": 0.03, "_low": 0.01, "_high": 0.05, "_t": 2.9, "_p": 0.004}
+    >>> row = {f"rank_ic_difference{end}": value for end, value in ends.items()}
+    >>> row |= {"rank_ic": 0.09, "rank_ic_benchmark": 0.06}
+    >>> names = ["model", "horizon"]
+    >>> index = pd.MultiIndex.from_tuples([("LSTM", 20)], names=names)
+    >>> compare_scores(pd.DataFrame([row], index=index), "LSTM", 20).claim
+    'LSTM ranks stocks better than the linear benchmark over 20 days (Rank IC 0.090 against 0.060).'
+    """
+    if focus not in table.index.get_level_values("model"):
+        return None
+    own = table.loc[focus]
+    row = own.loc[horizon]
+    low, high = row["rank_ic_difference_low"], row["rank_ic_difference_high"]
+    tone = "better" if low > 0 else "worse" if high < 0 else "unclear"
+    words = {
+        "better": "ranks stocks better than",
+        "worse": "ranks stocks worse than",
+        "unclear": "is statistically indistinguishable in ranking stocks from",
+    }[tone]
+    claim = (
+        f"{focus} {words} the linear benchmark over {horizon} days (Rank IC "
+        f"{show(row['rank_ic'], 'small')} against {show(row['rank_ic_benchmark'], 'small')})."
+    )
+    others = [_difference_text(own.loc[h], f"over {h} days") for h in own.index if h != horizon]
+    rest = [
+        _difference_text(table.loc[model, horizon], str(model))
+        for model in dict.fromkeys(table.index.get_level_values("model"))
+        if model != focus
+    ]
+    detail = (
+        "The test with the most power: daily Rank ICs on the same stocks, with a "
+        f"{show(level, 'whole')} interval. Difference "
+        f"{_difference_text(row, f'over {horizon} days')}"
+        + (f"; {', '.join(others)}" if others else "")
+        + (f". Other models over {horizon} days: {', '.join(rest)}." if rest else ".")
+    )
+    return Statement(tone, claim, detail)
+
+
+def _difference_text(row: Any, what: str) -> str:
+    """One difference of Rank IC with its interval and t."""
+    low, high = (show(row[f"rank_ic_difference_{end}"], "small") for end in ("low", "high"))
+    return (
+        f"{what} {show(row['rank_ic_difference'], 'small')} ({low} to {high}, "
+        f"t {show(row['rank_ic_difference_t'], 'ratio')})"
+    )
 
 
 def _forecast_statement(ic: pd.DataFrame, focus: str) -> Statement:

@@ -96,6 +96,14 @@ def _sharpe_words(config: StudyConfig) -> str:
     )
 
 
+_UNIT_TEXT = {
+    "volatility": ", divided by the stock's own volatility as known at the close of day t.",
+    "return": ".",
+    "auto": ". Whether it is divided first by the stock's own volatility, as known at the close of "
+    "day t, each model chooses in each fold by purged cross-validation on its training decisions.",
+}
+
+
 def conventions(config: StudyConfig) -> tuple[tuple[str, str], ...]:
     """How each number of the report is defined, as pairs of term and meaning."""
     lag, walk, report = config.target.lag, config.walk_forward, config.report
@@ -145,12 +153,7 @@ def conventions(config: StudyConfig) -> tuple[tuple[str, str], ...]:
             "Target",
             (
                 "Models learn the rank, among the stocks of a date, of the log return over "
-                f"{horizons} days from the close of day t + {lag}"
-                + (
-                    ", divided by the stock's own volatility as known at the close of day t."
-                    if config.target.unit == "volatility"
-                    else "."
-                )
+                f"{horizons} days from the close of day t + {lag}" + _UNIT_TEXT[config.target.unit]
             ),
         ),
         (
@@ -241,6 +244,7 @@ def method(view: View) -> ReportSection:
             **{
                 f"factors, {model.label}": [len(f.selected[name]) for f in study.folds]
                 for name, model in study.models.items()
+                if model.fitted
             },
         }
     ).set_index("fold")

@@ -33,6 +33,7 @@ __all__ = [
 SMALL_UNIVERSE = 40
 LISTED_HOLDINGS = 10
 DRAWN_FACTORS = 12
+SMALL_TABLE = 12
 SCREEN_COLUMNS = ["family", "coverage", "rank_ic", "nw_t", "q_value", "sign_stability", "vif",
                   "kept", "network", "verdict"]  # fmt: skip
 
@@ -122,6 +123,7 @@ def drivers(view: View) -> ReportSection:
         tables.append(
             make_table(own, f"{model.label}: every factor", columns=DRIVER_COLUMNS, folded=True)
         )
+    blocks += _combination(view)
     if not blocks:
         blocks.append(TextBlock("text", ("No model was explained in this study.",)))
     return ReportSection(
@@ -133,6 +135,28 @@ def drivers(view: View) -> ReportSection:
         "factor, useful or not, and from how many decisions back.",
         (*blocks, *tables),
     )
+
+
+def _combination(view: View) -> list[Block]:
+    """That the combined model has no drivers of its own, and how its members are weighted."""
+    weights = view.tables["combined"]
+    if weights.empty:
+        return []
+    said = (
+        "The combined model has no fit and so no drivers of its own: its score is the weighted "
+        "mean of its members' ranks, and depends on what theirs depend on."
+    )
+    table = weights.assign(fold=weights["fold"].astype(str)).set_index(["fold", "member"])
+    columns = {
+        "weight": Column("Weight", "percent"),
+        "rank_ic": Column("Rank IC before", "small", "That learned weights come from"),
+        "decisions": Column("Decisions", "count", "That learned weights come from"),
+    }
+    caption = "Weights of the members of the combined model"
+    return [
+        TextBlock("text", (said,)),
+        make_table(table, caption, columns=columns, folded=len(table) > SMALL_TABLE),
+    ]
 
 
 def portfolio(view: View) -> ReportSection:

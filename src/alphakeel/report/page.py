@@ -32,6 +32,7 @@ __all__ = ["build_sections", "figures_json", "plotly_script", "render_report", "
 SECTIONS = (
     performance.summary,
     performance.performance,
+    performance.active,
     performance.attribution,
     performance.confirmation,
     performance.wealth,

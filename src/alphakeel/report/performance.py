@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from alphakeel.model_factory import EQUAL_WEIGHT, LABELS, under_overlay
+from alphakeel.model_factory import EQUAL_WEIGHT, LABELS, hedged, under_overlay
 from alphakeel.report import charts
 from alphakeel.report import findings as findings_in_words
 from alphakeel.report.risk import var_frame
@@ -27,6 +27,7 @@ from alphakeel.risk.market_phases import Regime
 from alphakeel.stats import performance as metrics
 
 __all__ = [
+    "active",
     "attribution",
     "calendar",
     "confirmation",
@@ -113,6 +114,78 @@ def performance(view: View) -> ReportSection:
             ),
         ),
     )
+
+
+def active(view: View) -> ReportSection:
+    """Every portfolio over its benchmarks, the models over the linear one, and hedged."""
+    tables, linear = view.tables, LABELS["linear"]
+    years = tables["active_by_year"]
+    chosen = str(years["benchmark"].iloc[-1])
+    own = years[(years["benchmark"] == chosen) & years["strategy"].isin(view.highlighted)]
+    own = own.assign(year=own["year"].astype(str)).set_index(["strategy", "year"])
+    blocks: list[Block] = [
+        *view.make_tables(
+            tables["active"],
+            "Active return, tracking error and information ratio of every portfolio, by benchmark",
+        ),
+    ]
+    if len(tables["active_difference"]):
+        blocks.append(
+            make_table(
+                tables["active_difference"],
+                f"Against {linear}: does a model earn more over the benchmark? Models under the "
+                "overlay are compared with the linear one under it",
+            )
+        )
+    blocks += [
+        make_table(
+            tables["ladder"][["active_return", *_with_ends("tracking_error", "information_ratio")]],
+            f"After each step of the attribution, over {chosen}",
+            folded=True,
+        ),
+        make_table(
+            own.drop(columns=["benchmark", "days"]), f"By year, over {chosen}", folded=len(own) > 12
+        ),
+        *_hedge_blocks(view),
+    ]
+    return ReportSection(
+        "active",
+        "Over the benchmark",
+        "A portfolio of stocks rises and falls with the market; what is over the benchmark is what "
+        "the choice of stocks earned, and varies far less. Equal weight, and a benchmark by market "
+        "value, pay the same costs as every portfolio; an index pays none.",
+        tuple(blocks),
+    )
+
+
+def _with_ends(*names: str) -> list[str]:
+    ends = ["active_return_low", "active_return_high"]
+    return ends + [f"{name}{end}" for name in names for end in ("", "_low", "_high")]
+
+
+def _hedge_blocks(view: View) -> list[Block]:
+    """The hedged portfolios, where the settings ask for them."""
+    if "hedged" not in view.tables:
+        return []
+    linear, costs = LABELS["linear"], view.study.config.costs
+    return [
+        make_table(
+            view.tables["hedged"],
+            "Hedged: each portfolio with its beta to the market index sold short by futures, at "
+            f"{show(costs.hedge_rate, 'percent2')} a year and "
+            f"{show(costs.hedge_cost_per_side, 'percent2')} a trade",
+        ),
+        make_table(
+            view.tables["hedged_difference"],
+            f"Hedged portfolios against {hedged(linear)}",
+            folded=True,
+        ),
+        make_table(
+            var_frame(view.tables["hedged_value_at_risk"]),
+            "VaR forecasts of the hedged portfolios",
+            folded=True,
+        ),
+    ]
 
 
 def wealth(view: View) -> ReportSection:
@@ -218,8 +291,74 @@ def forecasts(view: View) -> ReportSection:
         "Forecasts",
         "The correlation across stocks, on each decision date, between scores and the returns "
         "that followed: the quality of a forecast before any portfolio is built on it.",
-        (*blocks, table),
+        (*blocks, table, *_score_differences(view), *_choices(view)),
     )
+
+
+CHOICE_COLUMNS = {
+    "fold": Column("Fold", "text"),
+    "unit": Column("Unit of the target", "text"),
+    "method": Column("Regression", "text"),
+    "alpha": Column("Ridge", "ratio", "Strength, in units of a factor's variance"),
+    "rank_ic": Column("Rank IC", "small", "On training decisions that were not fitted on"),
+    "chosen": Column("Chosen", "flag"),
+}
+
+
+def _choices(view: View) -> list[Block]:
+    """What each model chose to be trained on, fold by fold."""
+    table = view.tables["choices"]
+    if table.empty:
+        return []
+    shown = table.assign(fold=table["fold"].astype(str)).set_index(["model", "fold"])
+    caption = (
+        "by purged cross-validation on the training decisions of each fold: the highest mean Rank "
+        "IC with plain returns over the longest horizon. Networks were compared by one seed with "
+        "a third of their steps"
+    )
+    taken = shown[shown["chosen"]].drop(columns="chosen")
+    return [
+        make_table(taken, f"Chosen {caption}.", columns=CHOICE_COLUMNS),
+        make_table(shown, "Every setting to choose from", columns=CHOICE_COLUMNS, folded=True),
+    ]
+
+
+# Horizons in days whose differences are shown at once; the others are in a folded table.
+_SHOWN_HORIZONS = (5, 20, 60)
+DIFFERENCE_COLUMNS = {
+    "horizon": Column("Horizon", "text"),
+    "ic": Column("IC", "small"),
+    "ic_benchmark": Column("IC, linear", "small"),
+    "ic_difference": Column("IC, difference", "small", "Paired: same decisions, same stocks"),
+    "ic_difference_t": Column("t", "ratio", "Newey-West, which allows for overlapping returns"),
+    "rank_ic": Column("Rank IC", "small"),
+    "rank_ic_benchmark": Column("Rank IC, linear", "small"),
+    "rank_ic_difference": Column("Rank IC, difference", "small", "Paired, of ranks"),
+    "rank_ic_difference_t": Column("t of Rank IC", "ratio", "Newey-West"),
+}
+
+
+def _score_differences(view: View) -> list[Block]:
+    """Every other model's scores against the linear one's: a sentence, and the table."""
+    table = view.tables["ic_differences"]
+    if table.empty:
+        return []
+    horizon, level = findings_in_words.yardstick(view.tables["ic"]), view.study.config.report.level
+    said = findings_in_words.compare_scores(table, view.focus, horizon, level)
+    at = table.index.get_level_values("horizon")
+    shown = at.isin({*view.study.config.target.horizons, *_SHOWN_HORIZONS})
+    caption = (
+        f"Against {LABELS['linear']}: mean difference of the daily coefficients, with Newey-West "
+        "intervals. Only stocks count that both models score"
+    )
+    blocks: list[Block] = [] if said is None else [TextBlock("text", (said.claim, said.detail))]
+    blocks.append(make_table(table[shown], f"{caption}.", columns=DIFFERENCE_COLUMNS))
+    if not shown.all():
+        every = make_table(
+            table, f"{caption}: all horizons.", columns=DIFFERENCE_COLUMNS, folded=True
+        )
+        blocks.append(every)
+    return blocks
 
 
 def attribution(view: View) -> ReportSection:

@@ -71,6 +71,7 @@ def daily_page(decision: DailyDecision, monitor: Monitor | None, trouble: str = 
         f"<h1>{escape(decision.strategy)}, after the close of {decision.day}</h1>",
         f'<p class="lead">{word}: {escape(holding)}</p>',
         *(f'<p class="bad">{escape(text)}</p>' for text in decision.warnings),
+        f"<p>{escape(decision.hedge_text)}</p>" if decision.hedge else "",
         _orders(decision),
         "<h2>Target weights</h2>",
         _table(_shown_targets(decision)),

@@ -130,6 +130,26 @@ COLUMNS: dict[str, Column] = {
     "already": Column("Already labelled", "flag", "The label was left from an earlier leg"),
     "missed": Column("Move missed", "percent", "Of the index, before it was recognised"),
     "rung": Column("Step", "text"),
+    "active_return": Column(
+        "Active return", "percent", "252 times the mean daily return over the benchmark's"
+    ),
+    "active_return_difference": Column(
+        "Active return, difference", "percent", "To the baseline; the benchmark cancels"
+    ),
+    "tracking_error": Column(
+        "Tracking error", "percent", "Standard deviation of the active return, annualised"
+    ),
+    "tracking_error_limit": Column("Allowed", "percent", "Limit of the forecast tracking error"),
+    "information_ratio": Column("Information ratio", "ratio", "Active return over tracking error"),
+    "information_ratio_difference": Column("Information ratio, difference", "signed"),
+    "relative_drawdown": Column(
+        "Relative drawdown", "percent", "Largest fall of wealth over the benchmark's"
+    ),
+    "mean_hedge": Column("Mean hedge", "percent", "Index sold short, a share of wealth"),
+    "largest_hedge": Column("Largest hedge", "percent"),
+    "least_beta": Column("Least beta", "ratio", "Forecast at a decision"),
+    "largest_beta": Column("Largest beta", "ratio", "Forecast at a decision"),
+    "hedge_cost": Column("Cost of hedge", "percent2", "A year, a share of wealth"),
 }
 
 

@@ -43,6 +43,7 @@ from alphakeel.selection.search_space import (
     Space,
     Tuning,
     default_space,
+    refuse_open_target,
     settings_at,
 )
 from alphakeel.selection.trial_log import TrialLedger
@@ -97,6 +98,7 @@ def tune(
     (2, True)
     """
     config, plan = config or StudyConfig(), plan or SearchPlan()
+    refuse_open_target(config)
     study_plan = Plan.of(panel, replace(config, models=(plan.model,)), name)
     config = replace(study_plan.config, models=config.models)
     before = panel[: study_plan.test.start].to_panel()

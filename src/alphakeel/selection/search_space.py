@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from alphakeel.config import StudyConfig, config_to_toml
+from alphakeel.config import COMBINED, StudyConfig, config_to_toml
 from alphakeel.data.spreadsheets import write_csv
 from alphakeel.errors import ConfigError, DataError
 from alphakeel.model_factory import LABELS, LIMITED, NETWORKS
@@ -30,6 +30,7 @@ __all__ = [
     "Span",
     "Tuning",
     "default_space",
+    "refuse_open_target",
     "sample_point",
     "settings_at",
     "write_tuning",
@@ -64,6 +65,15 @@ class Span:
 
 
 Space = tuple[Choice | Span, ...]
+
+
+def refuse_open_target(config: StudyConfig) -> None:
+    """Refuse a target that each fit would choose by itself: trials have to aim at the same."""
+    if config.target.unit == "auto":
+        raise ConfigError(
+            'target.unit = "auto" leaves the target open, and trials are compared on one: set '
+            'target.unit to "volatility" or "return" to tune.'
+        )
 
 
 def default_space(model: str, config: StudyConfig, *, n_rows: int, breadth: int = 0) -> Space:
@@ -200,6 +210,10 @@ class SearchPlan:
     overlay: bool = False
 
     def __post_init__(self) -> None:
+        if self.model == COMBINED:
+            raise ConfigError(
+                "combined has no fit of its own, and so no settings to tune: tune its members."
+            )
         known = {
             "model": tuple(LABELS),
             "objective": tuple(OBJECTIVES),

@@ -36,7 +36,7 @@ from alphakeel.pipeline.model_results import Forecast
 from alphakeel.pipeline.plan import Plan
 from alphakeel.progress import Progress, Tracker, run_in_threads
 from alphakeel.selection.deflation import Deflation, deflate
-from alphakeel.selection.search_space import Space
+from alphakeel.selection.search_space import Space, refuse_open_target
 from alphakeel.selection.trial_log import TrialLedger
 from alphakeel.selection.validation_curve_fits import (
     AXES,
@@ -95,6 +95,7 @@ def run_validation_curve(
         If the settings or the data leave too little to train, validate or test on.
     """
     config, plan = config or StudyConfig(), plan or CurvePlan()
+    refuse_open_target(config)
     ledger = TrialLedger() if ledger is None else ledger
     study_plan = Plan.of(panel, replace(config, models=(plan.model,)), name)
     config = replace(study_plan.config, models=config.models)

@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import ndtr
+from scipy.special import ndtr, ndtri
 from scipy.stats import false_discovery_control
 
 from alphakeel.errors import ConfigError, DataError
@@ -19,10 +19,12 @@ from alphakeel.stats.bootstrap import (
 
 __all__ = [
     "ICSummary",
+    "MeanInterval",
     "TStatistic",
     "default_lags",
     "false_discovery_q_values",
     "ic_summary",
+    "newey_west_interval",
     "newey_west_tstat",
 ]
 
@@ -33,6 +35,17 @@ class TStatistic(NamedTuple):
     """A mean with its t-statistic and two-sided p-value; t and p NaN where there is no spread."""
 
     mean: float
+    t: float
+    p: float
+
+
+class MeanInterval(NamedTuple):
+    """A mean over dates, its interval, t and two-sided p; all but n NaN where nothing varies."""
+
+    n: int  # dates with a value
+    mean: float
+    low: float
+    high: float
     t: float
     p: float
 
@@ -70,16 +83,42 @@ def newey_west_tstat(series: ArrayLike, lags: int | None = None) -> TStatistic:
     mean = float(x.mean()) if n else float("nan")
     if n < 2 or x.max() == x.min():
         return TStatistic(mean, float("nan"), float("nan"))
+    t = mean / _standard_error(x - mean, lags)
+    return TStatistic(mean, float(t), float(2.0 * ndtr(-abs(t))))
+
+
+def newey_west_interval(
+    series: ArrayLike, lags: int | None = None, *, level: float = 0.95
+) -> MeanInterval:
+    """Interval of a mean with the error of `newey_west_tstat`, under a normal distribution.
+
+    Examples
+    --------
+    >>> found = newey_west_interval([0.1, 0.3, 0.2, 0.4], lags=0)
+    >>> found.n, round(found.mean, 3), round(found.low, 3), round(found.high, 3)
+    (4, 0.25, 0.14, 0.36)
+    """
+    if not 0.0 < level < 1.0:
+        raise ConfigError(f"the level of an interval lies between 0 and 1, got {level!r}.")
+    x = _series(series)
+    mean, t, p = newey_west_tstat(x, lags)
+    if np.isnan(t):
+        return MeanInterval(len(x), mean, t, t, t, p)
+    half = float(ndtri(0.5 + level / 2.0) * _standard_error(x - mean, lags))
+    return MeanInterval(len(x), mean, mean - half, mean + half, t, p)
+
+
+def _standard_error(deviation: Array, lags: int | None) -> float:
+    """Newey-West error of the mean of a series, by its deviations from that mean."""
+    n = len(deviation)
     if lags is None:
         lags = default_lags(n)
     if lags < 0:
         raise ConfigError(f"lags must be 0 or more, got {lags}.")
-    deviation = x - mean
     long_run = float(deviation @ deviation)
     for k in range(1, min(lags, n - 1) + 1):
         long_run += 2.0 * (1.0 - k / (lags + 1.0)) * float(deviation[k:] @ deviation[:-k])
-    t = mean / (np.sqrt(long_run) / n)
-    return TStatistic(mean, float(t), float(2.0 * ndtr(-abs(t))))
+    return float(np.sqrt(long_run) / n)
 
 
 def ic_summary(

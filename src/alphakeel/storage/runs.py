@@ -18,6 +18,7 @@ import pandas as pd
 
 from alphakeel.config import config_to_dict, config_to_toml
 from alphakeel.data.spreadsheets import write_csv
+from alphakeel.model_factory import hedged
 from alphakeel.pipeline.checkpoints import IDLE, study_key
 from alphakeel.pipeline.model_results import ModelResult
 from alphakeel.results import Study
@@ -176,6 +177,12 @@ def _write_portfolios(study: Study, folder: Path) -> None:
     for what in ("net_returns", "gross_returns", "wealth", "turnover", "costs", "cash"):
         frame = pd.DataFrame({k: getattr(v, what) for k, v in ledgers.items()}, index=days)
         write_csv(frame, folder / f"{what}.csv", index=True)
+    if study.portfolios.hedged:
+        own = {hedged(name): series for name, series in study.portfolios.hedged.items()}
+        for what in ("net_returns", "hedge"):
+            frame = pd.DataFrame({k: getattr(v, what) for k, v in own.items()}, index=days)
+            place = "hedged_returns" if what == "net_returns" else what
+            write_csv(frame, folder / f"{place}.csv", index=True)
     exposure = {name: plan.exposure for name, plan in study.portfolios.overlays.items()}
     write_csv(pd.DataFrame(exposure, index=days), folder / "exposure.csv", index=True)
     for label, ledger in ledgers.items():
@@ -184,9 +191,9 @@ def _write_portfolios(study: Study, folder: Path) -> None:
 
 
 def _write_model(study: Study, model: ModelResult, folder: Path) -> None:
-    """A model's fits, and its scores, Rank IC and training by decision."""
+    """A model's fits (the combined one has none), scores, Rank IC and training by decision."""
     decisions = pd.DatetimeIndex(study.dates[study.decisions], name="date")
-    for number, fold in enumerate(study.folds):
+    for number, fold in enumerate(study.folds if model.fitted else ()):
         entries = (entry for entry in model.history if entry["fold"] == number)
         own = [{name: x for name, x in entry.items() if name != "fold"} for entry in entries]
         save_model(

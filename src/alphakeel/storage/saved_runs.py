@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from alphakeel.config import StudyConfig, load_config
+from alphakeel.config import COMBINED, StudyConfig, load_config
 from alphakeel.errors import ConfigError, DataError
 from alphakeel.evaluation.recommendation import Recommendation, recommend
 from alphakeel.files import regular_file
@@ -81,8 +81,13 @@ class SavedRun:
 
     @property
     def models(self) -> tuple[str, ...]:
-        """Models that were fitted, the linear one first."""
-        return tuple(self.folds[0].selected)
+        """Models of the run, the linear one first, and the combined one last."""
+        combined = (COMBINED,) if COMBINED in self.config.models else ()
+        return (*self.folds[0].selected, *combined)
+
+    def fitted(self, model: str) -> tuple[str, ...]:
+        """The models whose fits make a model's scores: itself, or the members of the combined."""
+        return self.config.members if model == COMBINED else (model,)
 
     @property
     def labels(self) -> tuple[str, ...]:
