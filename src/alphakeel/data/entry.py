@@ -22,7 +22,7 @@ from alphakeel.data.layouts import MoneyTraded, as_series
 from alphakeel.data.quality import Beside, QualityFinding, quality_findings, trading_calendar
 from alphakeel.data.store import DataStore, is_store
 from alphakeel.data.store_panel import amount_of, grid_from_store, store_actions
-from alphakeel.data.tables import SUFFIXES, read_table
+from alphakeel.data.tables import is_table, read_table, stem_of
 from alphakeel.data.tickers import match_tickers
 from alphakeel.data.validation import raise_first
 from alphakeel.errors import ConfigError, DataError
@@ -144,8 +144,12 @@ def _placed(grid: Grid, money: Sequence[MoneyTraded]) -> NDArray[np.float64] | N
 
 
 def _tables(path: Path, stem: str) -> list[Path]:
-    files = {file for suffix in SUFFIXES for file in path.glob(f"{stem}*{suffix}")}
-    return sorted(file for file in files if not file.is_dir())
+    """The tables of a folder whose name begins with a word, sorted."""
+    return sorted(
+        file
+        for file in path.iterdir()
+        if file.name.startswith(stem) and is_table(file) and not file.is_dir()
+    )
 
 
 def _actions_in(path: Path, grid: Grid) -> CorporateActions | None:
@@ -171,7 +175,9 @@ def _actions_in(path: Path, grid: Grid) -> CorporateActions | None:
 
 def _facts_in(path: Path, grid: Grid) -> tuple[pd.DataFrame | None, int]:
     """Figures of the file `fundamentals` by the tickers of the grid, and how many are estimated."""
-    file = next((f for f in _tables(path, "fundamentals") if f.stem == "fundamentals"), None)
+    file = next(
+        (f for f in _tables(path, "fundamentals") if stem_of(f.name) == "fundamentals"), None
+    )
     if file is None:
         return None, 0
     columns = {name: as_series(values) for name, values in read_table(file).columns.items()}
