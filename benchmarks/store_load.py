@@ -1,12 +1,18 @@
 """A store of any size: seconds to fill it, to read it into a panel, and for a day's update.
 
 python benchmarks/store_load.py [stocks] [years]      (5000 stocks x 11 years by default)
+
+With ``--beside`` the same rows are also read by pandas from one CSV file and, where the Python of
+an environment with pyqlib is named, dumped and loaded by Qlib:
+python benchmarks/store_load.py 500 11 --beside [PYTHON]
 """
 
 from __future__ import annotations
 
 import datetime as dt
+import json
 import resource
+import subprocess
 import sys
 import tempfile
 import time
@@ -75,6 +81,39 @@ def now() -> tuple[float, float]:
     return time.perf_counter(), time.process_time()
 
 
+def beside(stocks: int, years: int, python: str | None) -> None:
+    """The same rows by pandas from one CSV file, and by Qlib from a file a stock."""
+    rng = np.random.default_rng(0)
+    tickers = np.array([f"sh{600000 + i}" for i in range(stocks)])
+    days = np.arange(f"{FIRST}-01-01", f"{FIRST + years}-01-01", dtype="datetime64[D]")
+    frame = rows(days[np.is_busday(days)], tickers, rng).drop_columns(["pe", "pb"]).to_pandas()
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "bars.csv"
+        frame.to_csv(file, index=False)
+        started = now()
+        read = pd.read_csv(file, parse_dates=["date"])
+        timed(f"pandas read_csv, {len(read):,} rows", started)
+        started = now()
+        wide = {name: read.pivot(index="date", columns="ticker", values=name)
+                for name in ("open", "high", "low", "close", "volume")}  # fmt: skip
+        timed(f"pandas pivot to {wide['close'].shape}", started)
+        started = now()
+        panel = load_panel(file)
+        timed(f"alphakeel, the same CSV {panel.active_mask.shape}", started)
+        if python is None:
+            return
+        (Path(folder) / "csv").mkdir()
+        for ticker, own in frame.assign(factor=1.0).groupby("ticker"):
+            own.to_csv(Path(folder) / "csv" / f"{ticker}.csv", index=False)
+        peer = Path(__file__).parent / "peers" / "qlib_store.py"
+        done = subprocess.run([python, str(peer), folder], capture_output=True, text=True)
+        if done.returncode:
+            raise SystemExit(f"Qlib failed: {done.stderr[-2000:]}")
+        told = json.loads(done.stdout.splitlines()[-1])
+        spent = f"dump {told['dump']:.1f} s CPU, load {told['load']:.1f} s CPU"
+        print(f"Qlib {told['version']} {spent}")
+
+
 def main(stocks: int = 5000, years: int = 11) -> None:
     rng = np.random.default_rng(0)
     tickers = np.array([f"sh{600000 + i}" for i in range(stocks)])
@@ -103,4 +142,9 @@ def main(stocks: int = 5000, years: int = 11) -> None:
 
 
 if __name__ == "__main__":
-    main(*map(int, sys.argv[1:]))
+    words = sys.argv[1:]
+    numbers = [int(word) for word in words if word.isdigit()]
+    main(*numbers)
+    if "--beside" in words:
+        after = words[words.index("--beside") + 1 :]
+        beside(*(numbers or (500, 11)), after[0] if after else None)

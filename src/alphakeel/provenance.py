@@ -53,6 +53,10 @@ def load_data(config: StudyConfig) -> tuple[AssetPanel, StudyConfig, str, tuple[
         panel = _between(load_bundled(data.source), data.start, data.end)
         if data.top:
             raise ConfigError(f"data.top applies to files; {data.source} is taken whole.")
+        if data.delisting_return:
+            raise ConfigError(
+                f"data.delisting_return applies to files; {data.source} is taken as it is."
+            )
         window = BUNDLED[data.source].test_window
         if window is not None and data.start is None and data.end is None:
             start, end = (dt.date.fromisoformat(day) for day in window)
@@ -61,7 +65,12 @@ def load_data(config: StudyConfig) -> tuple[AssetPanel, StudyConfig, str, tuple[
             config = replace(config, walk_forward=walk)
         return panel, config, data.source, ()
     panel, notes = read_panel(
-        data.source, start=data.start, end=data.end, universe=data.universe, top=data.top or None
+        data.source,
+        start=data.start,
+        end=data.end,
+        universe=data.universe,
+        top=data.top or None,
+        delisting_return=data.delisting_return,
     )
     name = data.source.rstrip("/").rsplit("/", 1)[-1]
     return panel, config, name, tuple(map(as_sentence, notes))

@@ -54,6 +54,25 @@ def test_a_fetch_fills_a_store_that_check_and_update_read(folder: Path, tmp_path
     assert DataStore(store).verify() == []
 
 
+def test_a_fetch_says_what_is_doubtful_in_what_it_brought(folder: Path, tmp_path: Path) -> None:
+    file = folder / "bbb.us.txt"
+    lines = file.read_text().splitlines()
+    for day in ("20150129", "20150312"):
+        row = next(i for i, line in enumerate(lines) if f",{day}," in line)
+        words = lines[row].split(",")
+        words[4:8] = [str(3 * float(price)) for price in words[4:8]]
+        lines[row] = ",".join(words)
+    file.write_text("\n".join(lines))
+    first = fetch(folder, tmp_path / "store", *ALL)
+    assert first.exit_code == 0, first.output
+    assert "bad tick" in first.output
+    later = fetch(folder, tmp_path / "store", "--update", "--end", "2015-03-31", "--json")
+    report = json.loads(later.output)
+    told = [(f["ticker"], f["date"]) for f in report["findings"] if f["kind"] == "bad tick"]
+    assert told == [("BBB.US", "2015-03-12")], "that of January was told before"
+    assert report["finding_counts"]["bad tick"] == 1
+
+
 def test_something_missing_is_a_table_and_exit_2(folder: Path, tmp_path: Path) -> None:
     (folder / "bbb.us.txt").write_text("Exceeded the daily hits limit")
     store = tmp_path / "store"

@@ -12,10 +12,11 @@ import pandas as pd
 import pytest
 
 from alphakeel.data.loading import load_panel
+from alphakeel.data.store import DataStore
 from alphakeel.errors import ConfigError
 from alphakeel.feeds.akshare import AkshareFeed
 from alphakeel.feeds.failures import FeedError
-from alphakeel.feeds.fetch import FetchRequest, fetch
+from alphakeel.feeds.fetch import FetchRequest, fetch, update_request
 from alphakeel.feeds.qlib import QlibFeed
 from alphakeel.feeds.stooq import StooqFeed
 from feeds.loopback import Answer, HttpServer, always, first_times, serving
@@ -58,6 +59,22 @@ def qlib(tmp_path: Path) -> Path:
                 place / f"{name}.day.bin"
             )
     return folder
+
+
+@pytest.mark.parametrize("first_part", [4, 5, 6])
+def test_a_day_later_nothing_before_it_has_moved_by_a_bit(qlib, tmp_path, first_part) -> None:
+    """Through a split, a stock that leaves the universe, and one that comes back."""
+    store = tmp_path / "store"
+    end = DAYS[first_part - 1].date()
+    assert run(QlibFeed(qlib), replace(WHOLE, end=end), store).committed
+    before = load_panel(store, universe="all")
+    later = update_request(DataStore(store), "qlib", DAYS[first_part].date())
+    assert run(QlibFeed(qlib), later, store).committed
+    after = load_panel(store, universe="all")
+    assert after.n_observations == before.n_observations + 1
+    for name in before.fields:
+        np.testing.assert_array_equal(after[name][:-1], before[name], err_msg=name)
+    np.testing.assert_array_equal(after.estimation_mask[:-1], before.estimation_mask)
 
 
 def test_a_qlib_folder_gives_raw_and_adjusted_prices(qlib: Path, tmp_path: Path) -> None:
@@ -196,6 +213,10 @@ TOKEN = "0123456789abcdef"
 
 def pro(body: dict) -> dict:
     assert body["token"] == TOKEN
+    if body["api_name"] == "trade_cal":
+        days = pd.date_range(DAYS[0], DAYS[-1])
+        rows = [[f"{day:%Y%m%d}", int(day in DAYS)] for day in days]
+        return {"code": 0, "msg": None, "data": {"fields": ["cal_date", "is_open"], "items": rows}}
     code = body["params"]["ts_code"]
     columns = body["fields"].split(",")
     rows = []
@@ -222,7 +243,7 @@ class PostServer(HttpServer):
             body = json.loads(request.rfile.read(int(request.headers["Content-Length"])))
             answer = Answer(json.dumps(pro(body)).encode())
             if outer.fault is not None:
-                answer = outer.fault(body["api_name"] + body["params"]["ts_code"], answer)
+                answer = outer.fault(body["api_name"] + body["params"].get("ts_code", ""), answer)
             outer._send(request, answer)
 
         handler.do_POST = do_post
@@ -275,6 +296,10 @@ def test_tushare_units_factors_and_faults(tmp_path: Path, monkeypatch) -> None:
         case.heals(tmp_path / "once", first_times(2, faults[0][1], of("daily")))
         server.fault = always(faults[1][1], of("daily"))
         report = case.fetch(tmp_path / "token")
+        server.fault = always(faults[2][1], lambda path: path == "trade_cal")
+        alone = case.fetch(tmp_path / "no calendar")
+        assert alone.committed
+        assert any(note.startswith("without a calendar: tushare refuses") for note in alone.notes)
         assert TOKEN not in json.dumps(report.to_dict())
     panel = load_panel(tmp_path / "0" / "store")
     assert (panel["volume"] == 5000.0).all()
@@ -291,6 +316,9 @@ class Library:
 
     def __init__(self, fault=None) -> None:
         self.fault = fault
+
+    def tool_trade_date_hist_sina(self):
+        return pd.DataFrame({"trade_date": DAYS.date})
 
     def stock_zh_a_daily(self, symbol, start_date, end_date, adjust):
         if adjust == "hfq-factor":
@@ -332,6 +360,7 @@ def test_akshare_faults_are_told_apart(fault, reason: str, tmp_path: Path) -> No
     assert run(AkshareFeed(client=Library()), request, tmp_path, fresh=True).committed
     panel = load_panel(tmp_path)
     np.testing.assert_allclose(panel["adj_close"], 10.0, rtol=1e-6)
+    assert DataStore(tmp_path).read("calendar").num_rows == len(DAYS)
 
 
 def test_akshare_still_has_what_we_ask_for() -> None:

@@ -138,7 +138,11 @@ def check(
         typer.Option("--market", help="Exchange whose days are expected: XNYS, XSHG, ..."),
     ] = None,
     table: Annotated[
-        Path | None, typer.Option("--csv", help="Write what is doubtful into this file.")
+        Path | None,
+        typer.Option("--csv", help="Write every finding into this file, one a row."),
+    ] = None,
+    page: Annotated[
+        Path | None, typer.Option("--html", help="Write a page of the findings by severity.")
     ] = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
@@ -146,8 +150,9 @@ def check(
     """Say how a file, folder or store of prices is understood, and what is wrong with it.
 
     Exit code 0 when the data are right, 2 when they are not. What is only doubtful (bad ticks,
-    splits that were missed, stale prices, missing days) is listed and changes nothing. Where a
-    study with the default settings needs more than there is, the last line says so.
+    splits that were missed, spin-offs, stale prices, missing days, P/E that jump without a filing,
+    amounts in another unit) is listed by severity and changes nothing. Where a study with the
+    default settings needs more than there is, the last line says so.
     """
     with plain_errors():
         from alphakeel.data.loading import inspect_path
@@ -155,6 +160,10 @@ def check(
         report = inspect_path(path, market=market)
         if table is not None:
             _write_findings(report, table)
+        if page is not None:
+            from alphakeel.report.plain_page import check_page
+
+            _write(page, check_page(report))
         lacking = "" if report.panel is None else _what_a_study_lacks(report.panel)
         if as_json:
             document = {**report.to_dict(), "lacking": lacking}
@@ -166,17 +175,28 @@ def check(
 
 
 def _write_findings(report: DataReport, path: Path) -> None:
-    """Write what is doubtful as a table."""
-    from dataclasses import asdict
+    """Write what is unusable, then what is doubtful, as a table."""
+    from dataclasses import astuple
 
     import pandas as pd
 
-    from alphakeel.data.spreadsheets import write_csv
+    from alphakeel.data.spreadsheets import csv_text
 
+    rows = [("problem", p.field, p.ticker, p.date, p.message) for p in report.problems]
+    rows += [astuple(finding) for finding in report.findings]
     columns = ["severity", "kind", "ticker", "date", "message"]
-    rows = pd.DataFrame([asdict(finding) for finding in report.findings], columns=columns)
+    _write(path, csv_text(pd.DataFrame(rows, columns=columns), index=False))
+
+
+def _write(path: Path, text: str) -> None:
+    """Write a file of a report whole or not at all."""
+    from alphakeel.storage.checkpoints import write_atomically
+
+    if path.is_dir():
+        raise ConfigError(f"cannot write {path}: it is a folder; name a file in it.")
     try:
-        write_csv(rows, path, index=False)
+        # A name from data may hold half a surrogate pair, which UTF-8 cannot write.
+        write_atomically(path, text.encode("utf-8", "xmlcharrefreplace"), durable=False)
     except OSError as error:
         raise ConfigError(f"cannot write {path}: {error.strerror}.") from error
 

@@ -152,4 +152,11 @@ def _print(report: FetchReport, out: Path) -> None:
         rows = ", ".join(f"{count:,} {table}" for table, count in report.added.items() if count)
         age = f"; the last day is {report.last_day}" if report.last_day else ""
         typer.echo(f"{out}: {rows or 'nothing new'} from {report.source}{age}.")
+        if report.finding_counts:
+            from rich.console import Console
+
+            from alphakeel.cli.printing import doubtful_table
+
+            Console().print(doubtful_table(report.findings, report.finding_counts))
+            typer.echo(f"All of them, and older ones: alphakeel check {out} --html report.html")
         typer.echo(f"Run it: alphakeel run --data {out}")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
 __all__ = [
+    "doubtful_table",
     "next_steps",
     "print_audit",
     "print_check",
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from alphakeel.audit import Audit
+    from alphakeel.data.quality import QualityFinding
     from alphakeel.results import Study
     from alphakeel.selection.trial_log import TestSetUse
 
@@ -287,6 +289,20 @@ def print_audit(audit: Audit, notes: Sequence[str] = ()) -> None:
         console.print(f"Note: {escape(note)}")
 
 
+def doubtful_table(findings: Sequence[QualityFinding], counts: Mapping[str, int]) -> Table:
+    """Kinds of findings, the gravest first, each with its number and its first sentence."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    shown = Table("Doubtful", "", "Times", "For example")
+    colours = {"error": "bold red", "warning": "yellow", "note": "dim"}
+    for kind, count in counts.items():
+        first = next(finding for finding in findings if finding.kind == kind)
+        severity = f"[{colours[first.severity]}]{first.severity}[/]"
+        shown.add_row(escape(kind), severity, f"{count:,}", escape(first.message))
+    return shown
+
+
 def print_check(report: Any, lacking: str = "") -> None:
     """Print how the data are understood, what is wrong, and what a study would lack in them."""
     from rich.console import Console
@@ -314,12 +330,8 @@ def print_check(report: Any, lacking: str = "") -> None:
     for note in report.notes:
         console.print(f"Note: {escape(note)}")
     if report.counts:
-        shown = Table("Doubtful", "Times", "For example")
-        for kind, count in report.counts.items():
-            first = next(finding for finding in report.findings if finding.kind == kind)
-            shown.add_row(escape(kind), str(count), escape(first.message))
-        console.print(shown)
-        console.print("--csv FILE writes every one.")
+        console.print(doubtful_table(report.findings, report.counts))
+        console.print("--csv FILE writes every one, --html FILE a page of them.")
     if not report.problems and lacking:
         refused = "No problems found, but a study with the default settings cannot run:"
         console.print(f"{refused} {escape(lacking)}")

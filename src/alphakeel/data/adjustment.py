@@ -6,14 +6,20 @@ never changes when a split or a dividend comes after it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
-from alphakeel.data.validation import previous_valid
+from alphakeel.data.grid import Grid
+from alphakeel.data.validation import MIN_GROWTH, previous_valid
 
-__all__ = ["CorporateActions", "adjusted_close"]
+__all__ = ["DELISTING_GAP", "CorporateActions", "adjusted_close", "with_delisting_returns"]
+
+# Dates without a price after which a stock counts as delisted.
+DELISTING_GAP = 20
 
 Matrix = NDArray[np.float64]
 
@@ -36,6 +42,23 @@ class CorporateActions:
         """No action at all."""
         empty = np.empty(0)
         return cls(empty.astype(np.int64), empty.astype(np.int64), empty, empty, empty)
+
+    @classmethod
+    def placed(
+        cls, table: pd.DataFrame, dates: NDArray[np.datetime64], tickers: NDArray[np.str_]
+    ) -> CorporateActions:
+        """Rows of `date`, `ticker`, `split`, `dividend` and `ratio` by position on two axes.
+
+        Those of other stocks, or of days outside the dates, are left out.
+        """
+        columns = pd.Index(tickers).get_indexer(pd.Index(table["ticker"]))
+        days = pd.to_datetime(table["date"]).to_numpy().astype("datetime64[D]")
+        rows = np.searchsorted(dates, days)
+        use = (columns >= 0) & (rows < len(dates)) & (days >= dates[0])
+        values = table.loc[use, ["split", "dividend", "ratio"]].to_numpy(dtype=np.float64)
+        return cls(
+            rows[use], columns[use].astype(np.int64), values[:, 0], values[:, 1], values[:, 2]
+        )
 
 
 def adjusted_close(
@@ -103,3 +126,56 @@ def _next_priced(close: Matrix, actions: CorporateActions) -> NDArray[np.int64]:
         inside = (at > 0) & (at < len(priced))
         result[entries[inside]] = priced[at[inside]]
     return result
+
+
+def with_delisting_returns(
+    grid: Grid, stated: Mapping[str, float], assumed: float = 0.0
+) -> tuple[Grid, list[str]]:
+    """The grid with what holders got at last where prices end, and notes on it.
+
+    A stated return is that of the first date after the last price. The assumed one is for stocks
+    that state none; it comes `DELISTING_GAP` dates later, when it is known that no price follows.
+    Nobody can trade at these prices where the data have a volume: it is 0 there.
+
+    Examples
+    --------
+    >>> days = np.arange("2015-01-05", "2015-01-09", dtype="datetime64[D]")
+    >>> prices = np.array([[9.0, 5.0], [10.0, 5.0], [11.0, np.nan], [12.0, np.nan]])
+    >>> grid = Grid(days, np.array(["A", "B"]), {"adj_close": prices})
+    >>> with_delisting_returns(grid, {"B": -0.4})[0].fields["adj_close"][:, 1]
+    array([ 5.,  5.,  3., nan])
+    """
+    known = ~np.isnan(grid.fields["adj_close"])
+    last = len(known) - 1 - np.argmax(known[::-1], axis=0)
+    booked, told = [], 0
+    for column, ticker in enumerate(grid.tickers):
+        final = stated.get(str(ticker), np.nan)
+        told += bool(np.isfinite(final))
+        row = last[column] + 1 if np.isfinite(final) else last[column] + 1 + DELISTING_GAP
+        if row < len(known) and known[:, column].any() and (np.isfinite(final) or assumed != 0.0):
+            booked.append((row, column, final if np.isfinite(final) else assumed))
+    fields = dict(grid.fields)
+    for name in {"adj_close", "close", "volume"} & fields.keys() if booked else ():
+        fields[name] = fields[name].copy()
+    for row, column, final in booked:
+        before = last[column]
+        growth = max(1.0 + final, MIN_GROWTH)
+        fields["adj_close"][row, column] = fields["adj_close"][before, column] * growth
+        if "volume" in fields:
+            fields["volume"][row, column] = 0.0
+        if "close" in fields:
+            fields["close"][row, column] = fields["close"][before, column]
+    notes = []
+    if told:
+        used = sum(np.isfinite(stated.get(str(grid.tickers[c]), np.nan)) for _, c, _ in booked)
+        notes.append(
+            f"a delisting return is stated for {told} stocks: it is the return of a holder on the "
+            f"date after the last price ({used} end before the last date)"
+        )
+    if assumed != 0.0:
+        n = len(booked) - (used if told else 0)
+        notes.append(
+            f"{n} stocks end without a stated delisting return: {assumed:+.0%} is assumed, "
+            f"{DELISTING_GAP} dates after the last price"
+        )
+    return replace(grid, fields=fields), notes

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -33,6 +33,7 @@ from alphakeel.data.validation import PANEL_FIELDS, Problem, place
 from alphakeel.errors import DataError
 
 __all__ = [
+    "MoneyTraded",
     "Reading",
     "as_series",
     "first_values",
@@ -62,6 +63,16 @@ class Reading:
     problems: list[Problem] = field(default_factory=list)
     samples: dict[str, str] = field(default_factory=dict)  # a first value, by column of the file
     adjusted: str = ""  # why the close is adjusted without an `adj_close`; empty: it is as traded
+    delisted: dict[str, float] = field(default_factory=dict)  # stated delisting returns by ticker
+    money: list[MoneyTraded] = field(default_factory=list)  # held against close x volume by checks
+
+
+class MoneyTraded(NamedTuple):
+    """Money traded by day and stock, one entry a row, in whatever unit the source has."""
+
+    days: NDArray[np.datetime64]
+    tickers: pd.Series
+    values: NDArray[np.float64]
 
 
 def kind_of(table: Table) -> str:
@@ -410,15 +421,21 @@ def _stacked(layout: str, read: tuple[Any, ...], where: str) -> Reading:
     frame, columns, problems, notes = read
     del read
     cautions, adjusted = [], ""
+    amount = frame.get("amount")
     if len(frame):
         frame, found = in_our_units(frame, where)
         cautions, adjusted = found.notes, found.adjusted
     if not len(frame):
         empty = Grid(np.empty(0, dtype="datetime64[D]"), np.empty(0, dtype=np.str_))
         return Reading(layout, columns, empty, notes, problems=problems)
+    money = []
+    if amount is not None:
+        days = frame["date"].to_numpy().astype("datetime64[D]")
+        money = [MoneyTraded(days, frame["ticker"], amount.to_numpy(np.float64))]
     grid, misplaced = grid_from_long(frame, where=where, owned=True)
     del frame
     reading = Reading(layout, columns, grid, notes, cautions, adjusted=adjusted)
+    reading.money += money
     _report_order(reading, problems + misplaced)
     return reading
 

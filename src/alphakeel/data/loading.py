@@ -21,6 +21,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from skfolio.containers import AssetPanel
 
+from alphakeel.data.adjustment import with_delisting_returns
 from alphakeel.data.assembly import (
     assemble,
     check_counts,
@@ -28,6 +29,7 @@ from alphakeel.data.assembly import (
 )
 from alphakeel.data.cleaning import find_jumps
 from alphakeel.data.columns import WORDS, field_of, normalised_name
+from alphakeel.data.entry import check_entry
 from alphakeel.data.grid import Grid, check_grid
 from alphakeel.data.jumps import describe_ends, describe_gaps, describe_jumps
 from alphakeel.data.known_shapes import looks_like
@@ -50,7 +52,7 @@ from alphakeel.data.plausibility import (
     spacing_fault,
     without_index,
 )
-from alphakeel.data.quality import QualityFinding, quality_findings, trading_calendar
+from alphakeel.data.quality import QualityFinding
 from alphakeel.data.side_files import (
     add_index,
     add_members,
@@ -159,6 +161,7 @@ def load_panel(
     end: str | dt.date | None = None,
     universe: str = "members",
     top: int | None = None,
+    delisting_return: float = 0.0,
 ) -> AssetPanel:
     r"""Read a file or folder of prices.
 
@@ -175,6 +178,9 @@ def load_panel(
     top : int, optional
         Keep this many stocks at a time, those with the most money traded: median of close x
         volume over the last 60 dates, ranked on the first date of every month.
+    delisting_return : float
+        Return assumed for stocks whose prices end and whose last one no file states; 0: holders
+        get the last price.
 
     Returns
     -------
@@ -200,7 +206,8 @@ def load_panel(
     array([[10., 20.],
            [11., 19.]])
     """
-    return read_panel(path, start=start, end=end, universe=universe, top=top)[0]
+    options: dict[str, Any] = {"universe": universe, "delisting_return": delisting_return}
+    return read_panel(path, start=start, end=end, top=top, **options)[0]
 
 
 def read_panel(
@@ -210,13 +217,15 @@ def read_panel(
     end: str | dt.date | None = None,
     universe: str = "members",
     top: int | None = None,
+    delisting_return: float = 0.0,
 ) -> tuple[AssetPanel, tuple[str, ...]]:
     """What `load_panel` returns, and what a reader of its numbers must know about the files."""
     if universe not in ("members", "all"):
         raise ConfigError(f"universe is {universe!r}, but must be 'members' or 'all'.")
     reading = _read_checked(Path(path))
     raise_first(reading.problems, hint=f": run `alphakeel check {path}`")
-    grid, cautions = _between(reading.grid, start, end), tuple(reading.cautions)
+    grid, notes = with_delisting_returns(reading.grid, reading.delisted, delisting_return)
+    grid, cautions = _between(grid, start, end), (*reading.cautions, *notes)
     del reading
     if universe == "all":
         grid = replace(grid, member=None)
@@ -245,6 +254,8 @@ def inspect_path(path: str | Path, *, market: str | None = None) -> DataReport:
     ------
     DataError
         If there is nothing at `path`.
+    ConfigError
+        If the trading days of `market` cannot be had.
     """
     path = Path(path)
     _refuse_nothing(path)
@@ -262,8 +273,9 @@ def inspect_path(path: str | Path, *, market: str | None = None) -> DataReport:
         except DataError as error:
             problems = [Problem("", "", "", str(error))]
         else:
-            calendar = None if market is None else trading_calendar(grid.dates, market)
-            findings, counts = quality_findings(grid, today=dt.date.today(), calendar=calendar)
+            findings, counts = check_entry(
+                grid, path, today=dt.date.today(), market=market, money=reading.money
+            )
     return DataReport(
         path=str(path),
         layout=reading.layout,

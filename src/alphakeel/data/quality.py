@@ -1,45 +1,50 @@
 """What a careful reader of prices would ask about: findings by severity, with ticker and date.
 
 Nothing here refuses or changes anything; what cannot be used at all is refused in `validation`.
-The checks may look at the days after a price, which no study may: a bad tick is one that comes
-back on the next day.
+The checks themselves are in `price_checks` and `figure_checks`.
 """
 
 from __future__ import annotations
 
 import datetime as dt
-import re
 import warnings
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
+from alphakeel.data.adjustment import CorporateActions
+from alphakeel.data.figure_checks import (
+    Told,
+    action_checks,
+    amount_checks,
+    filing_checks,
+    missing_figures,
+    newest_filing,
+    ratio_jumps,
+)
 from alphakeel.data.grid import Grid
-from alphakeel.stats.rolling import lag, last_known
+from alphakeel.data.price_checks import Bars, Doubt, bars_of, log_returns, price_checks, used_again
+from alphakeel.errors import ConfigError
 
-__all__ = ["SEVERITIES", "QualityFinding", "quality_findings", "trading_calendar"]
+__all__ = [
+    "SEVERITIES",
+    "Beside",
+    "QualityFinding",
+    "quality_findings",
+    "trading_calendar",
+]
 
 Matrix = NDArray[np.float64]
 
 SEVERITIES = ("error", "warning", "note")
-# Findings of one kind beyond which only their number is told.
-MOST_OF_A_KIND = 200
-# Numbers of new shares for old ones of real splits, reverse ones included.
-_SPLITS = np.array([2, 3, 4, 5, 6, 7, 8, 10, 15, 20, 25, 30, 50, 100])
-_SPLIT_SLACK = 0.03  # relative distance from such a number
-_SPLIT_OTHERS = 0.10  # the stock's typical move, and the market's, must be below
-_BAD_TICK = 0.25  # log return there and back
-_COMES_BACK = 0.2  # share of the move that may be left
-_STALE_DAYS = 10
-_A_SHARE = re.compile(r"(sh|sz)\d{6}|\d{6}\.(SH|SZ|SS)", re.IGNORECASE)
-_WIDEST_LIMIT = 0.21
-_FREE_DAYS = 5  # after the listing there is no limit
-_REUSED_GAP = 250  # dates without a price
-_REUSED_JUMP = 3.0
+_BLOCK = 256  # stocks that are looked at together: little memory, also with thousands
 _OLD_DAYS = 7
 _LONG_GAP_DAYS = 11  # longer than any holiday of the exchanges we know
+_GAP = 5  # dates without a price of one stock
+_EARLY = 20  # dates before the last one, by which the prices of a stock end
 
 
 @dataclass(frozen=True)
@@ -53,120 +58,175 @@ class QualityFinding:
     message: str  # one sentence that ends with a full stop
 
 
+@dataclass(frozen=True, eq=False)
+class Beside:
+    """What lies beside the prices of a source, for the checks that need it."""
+
+    actions: CorporateActions | None = None  # by position on the grid
+    own_adjustment: bool = False  # adj_close comes of the source, not of these actions
+    amount: Matrix | None = None  # money traded, on the grid
+    facts: pd.DataFrame | None = None  # figures of filings, one a row
+    estimated: int = 0  # filings whose day is not known but set
+    currencies: Mapping[str, int] = field(default_factory=dict)  # stocks by currency
+
+
 def quality_findings(
-    grid: Grid, *, today: dt.date, calendar: NDArray[np.datetime64] | None = None
+    grid: Grid,
+    *,
+    today: dt.date,
+    calendar: NDArray[np.datetime64] | None = None,
+    beside: Beside | None = None,
 ) -> tuple[list[QualityFinding], dict[str, int]]:
     """Look for what is doubtful in checked arrays.
 
     Parameters
     ----------
     grid : Grid
-        With `adj_close`, and `close`, `open`, `high`, `low`, `volume` where there are any.
+        With `adj_close`, and any other field.
     today : date
     calendar : ndarray of datetime64, optional
         Trading days of the exchange.
+    beside : Beside, optional
+        Actions, money traded and filings.
 
     Returns
     -------
     findings : list of QualityFinding
-        By severity, then kind and date; at most 200 of a kind.
+        By severity, then kind and date.
     counts : dict of str to int
-        All findings, by kind.
+        Their number by kind.
     """
-    close = grid.fields.get("close", grid.fields["adj_close"])
-    adjusted = grid.fields["adj_close"]
+    beside = beside or Beside()
     found = _Findings(grid)
-    returns = _log_returns(adjusted)
-    raw = returns if close is adjusted else _log_returns(close)
-    spurious = (np.abs(returns) > _BAD_TICK) & (np.abs(raw) < _SPLIT_OTHERS)
-    found.add("error", "adjustment without a split", spurious,
-              lambda t, i: f"moves {100 * np.expm1(returns[t, i]):+.0f} % adjusted and "
-              f"{100 * np.expm1(raw[t, i]):+.0f} % as traded")  # fmt: skip
-    raw = np.empty((0, 0))  # large, and no longer needed
-    split = _missed_splits(returns) & ~spurious
-    found.add("warning", "perhaps a split that the adjustment missed", split,
-              lambda t, i: f"falls or rises by a factor of {np.exp(-returns[t, i]):.3g}, as at a "
-              "split")  # fmt: skip
-    bad = _bad_ticks(returns) & ~split
-    found.add("error", "bad tick", bad,
-              lambda t, i: f"moves {100 * np.expm1(returns[t, i]):+.0f} % and comes back the day "
-              "after")  # fmt: skip
-    reused, gap = _reused(adjusted)
-    found.add("error", "ticker used again", reused,
-              lambda t, i: f"has a price again after {gap[t, i]:.0f} dates without one, on another "
-              "level: perhaps another company")  # fmt: skip
-    found.add("warning", "stale price", _stale(close, grid.fields.get("volume")),
-              lambda _t, _i: f"has had the same close for {_STALE_DAYS} days of "
-              "trading")  # fmt: skip
-    found.add("warning", "move beyond the daily limit", _beyond_limit(grid.tickers, returns),
-              lambda t, i: f"moves {100 * np.expm1(returns[t, i]):+.0f} %, more than the limit of "
-              "its exchange")  # fmt: skip
-    if "volume" in grid.fields:
-        moved = (grid.fields["volume"] == 0) & (np.abs(returns) > 1e-9)
-        found.add("warning", "price that moves on no volume", moved,
-                  lambda t, i: f"moves {100 * np.expm1(returns[t, i]):+.1f} % on no "
-                  "volume")  # fmt: skip
-    bounds = _outside_range(grid.fields)
-    if bounds is not None:
-        found.add("warning", "close outside high and low", bounds,
-                  lambda t, i: f"closes at {close[t, i]:.6g}, outside its high and "
-                  "low")  # fmt: skip
+    market = _market_moves(grid)
+    filed = _filing_days(beside)
+    for start in range(0, len(grid.tickers), _BLOCK):
+        part = slice(start, start + _BLOCK)
+        fields = {name: values[:, part] for name, values in grid.fields.items()}
+        bars = bars_of(grid.dates, grid.tickers[part], fields, market)
+        for doubt in price_checks(bars):
+            found.add(doubt, start)
+        if beside.actions is not None:
+            own = _within(beside.actions, start, len(bars.tickers))
+            for doubt in action_checks(bars, own, own=beside.own_adjustment):
+                found.add(doubt, start)
+        if beside.amount is not None:
+            for doubt in amount_checks(bars, beside.amount[:, part]):
+                found.add(doubt, start)
+        if filed:
+            for doubt in ratio_jumps(bars, newest_filing(filed, bars.dates, bars.tickers)):
+                found.add(doubt, start)
+        for doubt in _breaks(bars):
+            found.add(doubt, start)
     found.days(calendar, today)
-    return found.sorted(), found.counts
+    found.tell(missing_figures(grid))
+    if beside.facts is not None:
+        found.tell(filing_checks(beside.facts, beside.estimated))
+    found.currencies(beside.currencies)
+    return found.sorted(), found.counts()
 
 
-def _log_returns(prices: Matrix) -> Matrix:
-    """Log returns from one known price to the next, in two arrays at a time."""
-    before = lag(last_known(prices)[0], 1)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        np.log(before, out=before)
-        return np.subtract(np.log(prices), before, out=before)
-
-
-def trading_calendar(dates: NDArray[np.datetime64], market: str) -> NDArray[np.datetime64] | None:
+def trading_calendar(dates: NDArray[np.datetime64], market: str) -> NDArray[np.datetime64]:
     """Trading days of an exchange (a code of exchange_calendars) over some dates.
 
-    None where that library is not installed, or does not know the exchange or the years.
+    Raises
+    ------
+    ConfigError
+        If that library is not installed, or does not know the exchange or the years.
     """
     try:
         import exchange_calendars
-    except ImportError:
-        return None
+    except ImportError as error:
+        raise ConfigError(
+            f"the trading days of {market} come from exchange_calendars, which is not installed: "
+            "pip install 'alphakeel[calendar]'."
+        ) from error
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of its own use of pandas
             sessions = exchange_calendars.get_calendar(
                 market, start=str(dates[0]), end=str(dates[-1])
             ).sessions
-    except (ValueError, KeyError, exchange_calendars.errors.CalendarError):
-        return None
+    except (ValueError, KeyError, exchange_calendars.errors.CalendarError) as error:
+        raise ConfigError(
+            f"exchange_calendars has no days of {market!r} from {dates[0]} to {dates[-1]} "
+            f"({str(error).splitlines()[0]}): give a code it knows, XNYS or XSHG for example."
+        ) from error
     return np.asarray(sessions.tz_localize(None).to_numpy(), dtype="datetime64[D]")
 
 
+def _market_moves(grid: Grid) -> NDArray[np.float64]:
+    """Median size of the adjusted moves of each date; 0 where there is none."""
+    sizes = np.empty(grid.fields["adj_close"].shape, dtype=np.float32)
+    for start in range(0, len(grid.tickers), _BLOCK):
+        part = slice(start, start + _BLOCK)
+        sizes[:, part] = np.abs(log_returns(grid.fields["adj_close"][:, part]))
+    result = np.zeros(len(grid.dates))
+    for t, row in enumerate(sizes):
+        known = row[np.isfinite(row)]
+        if len(known):
+            result[t] = np.median(known)
+    return result
+
+
+def _filing_days(beside: Beside) -> dict[str, NDArray[np.int64]]:
+    """Sorted days of the filings by stock, in days since 1970."""
+    if beside.facts is None or not len(beside.facts):
+        return {}
+    days = pd.to_datetime(beside.facts["available_date"]).to_numpy().astype("datetime64[D]")
+    table = pd.DataFrame({"ticker": beside.facts["ticker"], "day": days.astype(np.int64)})
+    table = table.drop_duplicates().sort_values(["ticker", "day"])
+    return {str(name): own.to_numpy() for name, own in table.groupby("ticker")["day"]}
+
+
+def _within(actions: CorporateActions, start: int, count: int) -> CorporateActions:
+    """The actions of some neighbouring stocks, by position among them."""
+    use = (actions.columns >= start) & (actions.columns < start + count)
+    return CorporateActions(
+        actions.rows[use],
+        actions.columns[use] - start,
+        actions.splits[use],
+        actions.dividends[use],
+        actions.ratios[use],
+    )
+
+
+def _breaks(bars: Bars) -> list[Doubt]:
+    """Gaps in the prices of a stock, and prices that end before those of the others."""
+    known = np.isfinite(bars.adjusted)
+    last = len(known) - 1 - np.argmax(known[::-1], axis=0)
+    ends = np.zeros(known.shape, dtype=bool)
+    early = np.flatnonzero(known.any(axis=0) & (last < len(known) - 1 - _EARLY))
+    ends[last[early], early] = True
+    gaps = np.isfinite(bars.returns) & (bars.gap > _GAP + 1) & ~used_again(bars)
+    return [
+        Doubt("note", "gap in the prices of a stock", gaps,
+              lambda t, i: f"has a price again after {bars.gap[t, i] - 1:.0f} dates without one"),
+        Doubt("note", "prices that end early", ends,
+              lambda _t, _i: "has its last price: delisted, merged, or no longer "
+              "delivered"),
+    ]  # fmt: skip
+
+
 class _Findings:
-    """Collects findings, and counts those beyond the limit."""
+    """Collects findings."""
 
     def __init__(self, grid: Grid) -> None:
         self._grid = grid
         self._found: list[QualityFinding] = []
-        self.counts: dict[str, int] = {}
 
-    def add(
-        self,
-        severity: str,
-        kind: str,
-        where: NDArray[np.bool_],
-        text: Callable[[int, int], str],
-    ) -> None:
-        """Add a finding for every marked price."""
-        rows, columns = np.nonzero(where)
-        if len(rows):
-            self.counts[kind] = len(rows)
-        pairs = zip(rows[:MOST_OF_A_KIND], columns[:MOST_OF_A_KIND], strict=True)
-        for t, i in pairs:
-            ticker, day = str(self._grid.tickers[i]), str(self._grid.dates[t])
-            message = f"{ticker} on {day} {text(int(t), int(i))}."
-            self._found.append(QualityFinding(severity, kind, ticker, day, message))
+    def add(self, doubt: Doubt, first: int) -> None:
+        """Add a finding for every marked price; `first` is the position of the block's stocks."""
+        if not doubt.where.any():
+            return
+        for t, i in np.argwhere(doubt.where).tolist():
+            ticker, day = str(self._grid.tickers[first + i]), str(self._grid.dates[t])
+            message = f"{ticker} on {day} {doubt.text(t, i)}."
+            self._found.append(QualityFinding(doubt.severity, doubt.kind, ticker, day, message))
+
+    def tell(self, told: list[Told]) -> None:
+        """Add findings that are sentences already."""
+        self._found += [QualityFinding(*entry) for entry in told]
 
     def days(self, calendar: NDArray[np.datetime64] | None, today: dt.date) -> None:
         """Look for trading days that are missing, for long gaps, and for old data."""
@@ -184,89 +244,29 @@ class _Findings:
         age = (np.datetime64(today, "D") - dates[-1]).astype(int)
         if age > _OLD_DAYS:
             text = f"the last date is {dates[-1]}, {age} days ago."
-            self.counts["old data"] = 1
             self._found.append(QualityFinding("note", "old data", "", str(dates[-1]), text))
 
+    def currencies(self, stocks: Mapping[str, int]) -> None:
+        """Say it where prices are in several currencies."""
+        if len(stocks) > 1:
+            listed = ", ".join(f"{name} ({count})" for name, count in sorted(stocks.items()))
+            text = f"prices are in several currencies by stock, {listed}: returns mix them."
+            self._found.append(QualityFinding("warning", "several currencies", "", "", text))
+
     def _dates(self, kind: str, days: NDArray[np.datetime64], text: str) -> None:
-        if len(days):
-            self.counts[kind] = len(days)
-        for day in days[:MOST_OF_A_KIND]:
-            self._found.append(QualityFinding("warning", kind, "", str(day), f"{day} {text}."))
+        self._found += [
+            QualityFinding("warning", kind, "", str(day), f"{day} {text}.") for day in days
+        ]
+
+    def counts(self) -> dict[str, int]:
+        """Number of findings by kind, the gravest kinds first."""
+        counted: dict[str, int] = {}
+        for finding in self.sorted():
+            counted[finding.kind] = counted.get(finding.kind, 0) + 1
+        return counted
 
     def sorted(self) -> list[QualityFinding]:
         """All findings, the gravest first."""
         return sorted(
             self._found, key=lambda f: (SEVERITIES.index(f.severity), f.kind, f.date, f.ticker)
         )
-
-
-def _missed_splits(returns: Matrix) -> NDArray[np.bool_]:
-    """Moves by just the factor of a split, for good, on a day that is quiet for the others."""
-    size = np.abs(returns)
-    candidate = size > np.log(1.9)
-    result = np.zeros(returns.shape, dtype=bool)
-    for t, i in np.argwhere(candidate):
-        factor = np.exp(size[t, i])
-        if np.min(np.abs(_SPLITS / factor - 1.0)) > _SPLIT_SLACK:
-            continue
-        around = np.concatenate([size[max(t - 20, 0) : t, i], size[t + 1 : t + 21, i]])
-        around, others = around[np.isfinite(around)], size[t][np.isfinite(size[t])]
-        typical = float(np.median(around)) if len(around) else 0.0
-        result[t, i] = typical < _SPLIT_OTHERS and float(np.median(others)) < _SPLIT_OTHERS
-    return result
-
-
-def _beyond_limit(tickers: NDArray[np.str_], returns: Matrix) -> NDArray[np.bool_]:
-    """Moves of A shares beyond 20 %, the widest limit, after their first days."""
-    ours = np.array([bool(_A_SHARE.fullmatch(str(ticker))) for ticker in tickers])
-    first = np.argmax(np.isfinite(returns), axis=0)
-    seen = np.arange(len(returns), dtype=np.int32)[:, None] - first.astype(np.int32)
-    with np.errstate(invalid="ignore"):
-        far = np.abs(np.expm1(returns)) > _WIDEST_LIMIT
-    return np.asarray(far & ours & (seen > _FREE_DAYS))
-
-
-def _bad_ticks(returns: Matrix) -> NDArray[np.bool_]:
-    """Moves that the next day undoes."""
-    t, i = np.nonzero(np.abs(returns[:-1]) > _BAD_TICK)
-    left = np.abs(returns[t, i] + returns[t + 1, i]) < _COMES_BACK * np.abs(returns[t, i])
-    found = np.zeros(returns.shape, dtype=np.bool_)
-    found[t[left], i[left]] = True
-    return found
-
-
-def _reused(prices: Matrix) -> tuple[NDArray[np.bool_], NDArray[np.int32]]:
-    """First prices after a very long gap, on another level; and the lengths of the gaps."""
-    row = last_known(prices)[1]
-    before = np.full(row.shape, -1, dtype=np.int32)
-    before[1:] = row[:-1]
-    gap = np.arange(len(prices), dtype=np.int32)[:, None] - before
-    t, i = np.nonzero((gap > _REUSED_GAP) & (before >= 0) & ~np.isnan(prices))
-    with np.errstate(invalid="ignore", divide="ignore"):
-        far = np.abs(np.log(prices[t, i] / prices[before[t, i], i])) > np.log(_REUSED_JUMP)
-    found = np.zeros(prices.shape, dtype=np.bool_)
-    found[t[far], i[far]] = True
-    return found, gap
-
-
-def _stale(close: Matrix, volume: Matrix | None) -> NDArray[np.bool_]:
-    """The day on which a close has been the same for ten days, on volume."""
-    same = close == lag(close, 1)
-    if volume is not None:
-        same &= volume > 0
-    run = np.zeros(close.shape[1], dtype=np.int64)
-    result = np.zeros(close.shape, dtype=bool)
-    for t in range(len(close)):
-        run = np.where(same[t], run + 1, 0)
-        result[t] = run == _STALE_DAYS - 1
-    return result
-
-
-def _outside_range(fields: Mapping[str, Matrix]) -> NDArray[np.bool_] | None:
-    """Closes above the high or below the low by more than rounding."""
-    if not {"close", "high", "low"} <= fields.keys():
-        return None
-    close, slack = fields["close"], 1e-3
-    with np.errstate(invalid="ignore"):
-        above = close > fields["high"] * (1 + slack)
-        return np.asarray(above | (close < fields["low"] * (1 - slack)))

@@ -107,10 +107,30 @@ def add_sectors(reading: Reading, table: Table) -> None:
             f"sector of {len(new)} stocks is column {column} of {table.name}, one label for all "
             "dates"
         )
+    _add_delisting_returns(reading, table, tickers)
     if labels:
         grid = reading.grid
         levels, codes = sector_grid(grid.tickers, labels, len(grid.dates))
         reading.grid = replace(grid, sector_levels=levels, sectors=codes)
+
+
+def _add_delisting_returns(reading: Reading, table: Table, tickers: pd.Series) -> None:
+    """Take what holders got at last, where the list of securities states it."""
+    for name in ("delisting_return", "dlret"):
+        column = next((key for key in table.columns if key.casefold() == name), None)
+        if column is None:
+            continue
+        values = pd.to_numeric(as_series(table.columns[column]), errors="coerce")
+        known = values.notna().to_numpy() & tickers.notna().to_numpy()
+        for ticker, value in zip(tickers[known].astype(str), values[known], strict=True):
+            if not -1.0 <= value <= 10.0:
+                raise DataError(
+                    f"{column} of {ticker} in {table.name} is {value:g}, but a return is a "
+                    "fraction from -1 on: -0.3 is a loss of 30 %."
+                )
+            reading.delisted[ticker] = float(value)
+        reading.columns += ((column, "delisting return"),)
+        return
 
 
 def add_index(reading: Reading, table: Table) -> None:

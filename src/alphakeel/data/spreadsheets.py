@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-__all__ = ["write_csv"]
+__all__ = ["csv_text", "write_csv"]
 
 # A cell that begins like this is computed when it is opened: a ticker "=cmd|..." would run.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
@@ -32,13 +32,18 @@ def write_csv(frame: pd.DataFrame, path: Path, *, index: bool) -> None:
     '=A1,-1
     A,2
     """
+    Path(path).write_text(csv_text(frame, index=index), encoding="utf-8", newline="")
+
+
+def csv_text(frame: pd.DataFrame, *, index: bool) -> str:
+    """What `write_csv` writes."""
     safe = frame.copy(deep=False)
     safe.columns, safe.index = _escaped_labels(frame.columns), _escaped_labels(frame.index)
     for place, dtype in enumerate(frame.dtypes):
         if _may_hold_text(dtype):
             cells = frame.iloc[:, place].astype(object).map(_escaped)
             safe.isetitem(place, cells.to_numpy(dtype=object))
-    safe.to_csv(path, index=index)
+    return str(safe.to_csv(None, index=index))
 
 
 def _escaped_labels(labels: pd.Index) -> pd.Index:

@@ -16,10 +16,17 @@ from alphakeel.data.adjustment import CorporateActions, adjusted_close
 from alphakeel.data.fundamentals import known_figures, on_dates, report_ratios
 from alphakeel.data.grid import Grid, Matrix
 from alphakeel.data.layouts import Reading
-from alphakeel.data.store import DataStore, read_part, tickers_of
+from alphakeel.data.store import DataStore, Part, read_part, tickers_of
 from alphakeel.errors import DataError
 
-__all__ = ["grid_from_store", "price_ratios", "read_store", "report_fields"]
+__all__ = [
+    "amount_of",
+    "grid_from_store",
+    "price_ratios",
+    "read_store",
+    "report_fields",
+    "store_actions",
+]
 
 _PLACED = (
     *("open", "high", "low", "close", "volume", "previous_close", "pe", "pb", "market_cap", "st"),
@@ -32,18 +39,26 @@ def read_store(path: str | Path) -> Reading:
     notes: list[str] = []
     grid = grid_from_store(store, notes)
     columns = tuple((name, name) for name in grid.fields)
-    return Reading("store", columns, grid, notes)
+    reading = Reading("store", columns, grid, notes)
+    table = store.read("securities", ["ticker", "delisting_return"]).to_pandas().dropna()
+    reading.delisted = dict(zip(table["ticker"], table["delisting_return"], strict=True))
+    return reading
 
 
-def grid_from_store(store: DataStore, notes: list[str]) -> Grid:
-    """The aligned arrays of a store; choices made on the way are added to `notes`."""
-    if not store.parts_of("bars"):
+def grid_from_store(
+    store: DataStore, notes: list[str], *, years: tuple[int, int] | None = None
+) -> Grid:
+    """The aligned arrays of a store; choices made on the way are added to `notes`.
+
+    `years`: bars of these only, both ends included.
+    """
+    if not _parts(store, years):
         raise DataError(f"the store {store.path} holds no bars: fetch them first.")
-    dates, tickers, fields = _bars(store)
+    dates, tickers, fields = _bars(store, years)
     reference = fields.pop("previous_close", None)
     if reference is not None and np.isnan(reference).all():
         reference = None
-    actions = _actions(store, dates, tickers)
+    actions = store_actions(store, dates, tickers)
     fields["adj_close"] = adjusted_close(fields["close"], actions, reference)
     _invert(fields, "pe", "earnings_to_price")
     _invert(fields, "pb", "book_to_price")
@@ -68,11 +83,17 @@ def grid_from_store(store: DataStore, notes: list[str]) -> Grid:
     return grid
 
 
+def _parts(store: DataStore, years: tuple[int, int] | None) -> list[Part]:
+    """The parts of the bars, all or those of some years."""
+    parts = store.parts_of("bars")
+    return [p for p in parts if years is None or years[0] <= p.year <= years[1]]
+
+
 def _bars(
-    store: DataStore,
+    store: DataStore, years: tuple[int, int] | None
 ) -> tuple[NDArray[np.datetime64], NDArray[np.str_], dict[str, Matrix]]:
     """Place the bars of all parts on the union of their dates and tickers."""
-    parts = store.parts_of("bars")
+    parts = _parts(store, years)
     keys = [_keys(read_part(store.location(p), ["date", "ticker"], codes=True)) for p in parts]
     calendar = np.unique(np.concatenate([np.unique(days) for days, _, _ in keys]))
     tickers = np.unique(np.concatenate([names for _, _, names in keys]))
@@ -103,21 +124,34 @@ def _keys(
     return days, codes, np.asarray(names, dtype=np.str_)
 
 
-def _actions(
+def store_actions(
     store: DataStore, dates: NDArray[np.datetime64], tickers: NDArray[np.str_]
 ) -> CorporateActions:
     """Splits and dividends of the store by position on the grid."""
     table = store.read("actions").to_pandas()
     if not len(table):
         return CorporateActions.none()
-    columns = pd.Index(tickers).get_indexer(pd.Index(table["ticker"]))
-    days = pd.to_datetime(table["date"]).to_numpy().astype("datetime64[D]")
-    rows = np.searchsorted(dates, days)
-    use = (columns >= 0) & (rows < len(dates)) & (days >= dates[0])
-    values = table.loc[use, ["split", "dividend", "ratio"]].to_numpy(dtype=np.float64)
-    return CorporateActions(
-        rows[use], columns[use].astype(np.int64), values[:, 0], values[:, 1], values[:, 2]
-    )
+    return CorporateActions.placed(table, dates, tickers)
+
+
+def amount_of(
+    store: DataStore, grid: Grid, *, years: tuple[int, int] | None = None
+) -> Matrix | None:
+    """Money traded on a grid that was read from the store; None where the store has none."""
+    result: Matrix | None = None
+    for part in _parts(store, years):
+        values = read_part(store.location(part), ["amount"]).column("amount")
+        if values.null_count == len(values):
+            continue
+        days, codes, names = _keys(read_part(store.location(part), ["date", "ticker"], codes=True))
+        column = pd.Index(grid.tickers).get_indexer(pd.Index(names))[codes]
+        row = np.searchsorted(grid.dates, days.astype("datetime64[D]"))
+        row = np.minimum(row, len(grid.dates) - 1)
+        use = (column >= 0) & (grid.dates[row] == days.astype("datetime64[D]"))
+        if result is None:
+            result = np.full((len(grid.dates), len(grid.tickers)), np.nan)
+        result[row[use], column[use]] = values.to_numpy()[use]
+    return result
 
 
 def _invert(fields: dict[str, Matrix], ratio: str, name: str) -> None:

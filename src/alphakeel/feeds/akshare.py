@@ -10,6 +10,7 @@ import contextlib
 import datetime as dt
 import io
 import warnings
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import numpy as np
@@ -84,6 +85,16 @@ class AkshareFeed(Feed):
         )
         return {"bars": bars, "actions": actions}
 
+    def calendar(self, start: dt.date, end: dt.date) -> Tables:
+        """Trading days of Shanghai and Shenzhen, by Sina."""
+        answer = self._call("the calendar", lambda: self._client.tool_trade_date_hist_sina())
+        need_columns(answer.columns, ("trade_date",), "akshare's calendar")
+        days = days_of(answer["trade_date"], "akshare's calendar")
+        days = days[(days >= start) & (days <= end)]
+        if not len(days):
+            raise NoDataError(f"akshare has no trading day from {start} to {end}.")
+        return {"calendar": pd.DataFrame({"date": sorted(set(days))})}
+
     def _library(self) -> Any:
         """The library itself: importing it takes seconds."""
         try:
@@ -93,25 +104,32 @@ class AkshareFeed(Feed):
         return akshare
 
     def _ask(self, ticker: str, start: dt.date, end: dt.date, adjust: str) -> pd.DataFrame:
+        """Bars or factors of one stock."""
+        return self._call(
+            ticker,
+            lambda: self._client.stock_zh_a_daily(
+                symbol=ticker,
+                start_date=f"{start:%Y%m%d}",
+                end_date=f"{end:%Y%m%d}",
+                adjust=adjust,
+            ),
+        )
+
+    def _call(self, what: str, function: Callable[[], Any]) -> pd.DataFrame:
         """One answer of the library, its failures told apart as far as it lets us."""
         try:
             with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
                 warnings.simplefilter("ignore")
-                answer = self._client.stock_zh_a_daily(
-                    symbol=ticker,
-                    start_date=f"{start:%Y%m%d}",
-                    end_date=f"{end:%Y%m%d}",
-                    adjust=adjust,
-                )
+                answer = function()
         except OSError as error:  # requests and urllib derive theirs from it
             text = " ".join(str(error).split())[:120]
             raise UnreachableError(f"Sina cannot be reached through akshare: {text}.") from error
         except Exception as error:
             text = " ".join(str(error).split())[:120]
             raise ChangedFormatError(
-                f"akshare fails on {ticker} ({type(error).__name__}: {text}): Sina refuses us, or "
+                f"akshare fails on {what} ({type(error).__name__}: {text}): Sina refuses us, or "
                 "its format has changed; update akshare, and wait."
             ) from error
         if not isinstance(answer, pd.DataFrame):
-            raise ChangedFormatError(f"akshare gives no table for {ticker}: update alphakeel.")
+            raise ChangedFormatError(f"akshare gives no table for {what}: update alphakeel.")
         return answer

@@ -18,9 +18,11 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from alphakeel.data.entry import check_new_days
+from alphakeel.data.quality import QualityFinding
 from alphakeel.data.staging import Staging
 from alphakeel.data.store import DataStore, StoreWriter
-from alphakeel.errors import ConfigError
+from alphakeel.errors import ConfigError, DataError
 from alphakeel.feeds.base import Feed, Tables, check_day, check_rows
 from alphakeel.feeds.failures import FeedError, Missing, NoDataError, WrongDataError
 from alphakeel.feeds.session import Session, SessionClock
@@ -85,10 +87,13 @@ class FetchReport:
     age_days: int  # of that bar
     requests: int
     notes: tuple[str, ...] = field(default=())
+    findings: tuple[QualityFinding, ...] = field(default=())  # doubtful in the days that are new
+    finding_counts: Mapping[str, int] = field(default_factory=dict)  # by kind
 
     def to_dict(self) -> dict[str, Any]:
         """Ready for JSON."""
-        return {**asdict(self), "added": dict(self.added), "notes": list(self.notes)}
+        plain = {"added": dict(self.added), "finding_counts": dict(self.finding_counts)}
+        return {**asdict(self), **plain, "notes": list(self.notes)}
 
 
 def update_request(store: DataStore, source: str, end: dt.date, **changes: Any) -> FetchRequest:
@@ -142,9 +147,12 @@ def fetch(
         missing = job.parts(tickers, notes)
         added: dict[str, int] = {}
         complete = not missing or request.allow_partial
+        known = store.last_date("bars")
         if complete:
             added = job.commit(writer, missing, notes)
             staging.discard()
+    since = known + dt.timedelta(days=1) if request.update and known else request.start
+    findings, counts = _doubtful(store, added, since, clock.today(), notes)
     last = store.last_date("bars")
     return FetchReport(
         source=feed.name,
@@ -156,7 +164,22 @@ def fetch(
         age_days=0 if last is None else (clock.today() - last).days,
         requests=session.requests,
         notes=tuple(notes),
+        findings=tuple(findings),
+        finding_counts=counts,
     )
+
+
+def _doubtful(
+    store: DataStore, added: Mapping[str, int], since: dt.date, today: dt.date, notes: list[str]
+) -> tuple[list[QualityFinding], dict[str, int]]:
+    """What `alphakeel check` would ask about in the days that a fetch has brought."""
+    if not any(added.values()) or not store.parts_of("bars"):
+        return [], {}
+    try:
+        return check_new_days(store, since, today=today)
+    except DataError as error:
+        notes.append(f"what was stored is no panel yet: {str(error).rstrip('.')}")
+        return [], {}
 
 
 def _check(feed: Feed, request: FetchRequest, today: dt.date) -> None:
@@ -215,7 +238,7 @@ class _Job:
     def parts(self, tickers: Sequence[str], notes: list[str]) -> list[Missing]:
         """Ask for every part of the request; returns what is missing."""
         missing: list[Missing] = []
-        days = self._trading_days()
+        days = self._trading_days(notes)
         starts = self._starts() if self.request.update else {}
         for part in self.request.what:
             if part in ("index", "rates"):
@@ -338,14 +361,23 @@ class _Job:
         """Ask for an index or a rate."""
         return dict(getattr(self.feed, part)(name, self.request.start, self.request.end))
 
-    def _trading_days(self) -> np.ndarray | None:
-        """Trading days as the source states them; None where it does not."""
+    def _trading_days(self, notes: list[str]) -> np.ndarray | None:
+        """Trading days as the source states them; None where it does not.
+
+        A calendar that bars are not held against may be refused: some sources sell it apart.
+        """
         if not self.feed.offers("calendar") or "bars" not in self.request.what:
             return None
         if "calendar/all" not in self.staging.done:
-            asked = self.session.ask(
-                lambda: self.feed.calendar(self.request.start, self.request.end)
-            )
+            try:
+                asked = self.session.ask(
+                    lambda: self.feed.calendar(self.request.start, self.request.end)
+                )
+            except FeedError as error:
+                if self.feed.every_day:
+                    raise
+                notes.append(f"without a calendar: {str(error).rstrip('.')}")
+                return None
             self.staging.add("calendar/all", asked)
         table = self.staging.tables().get("calendar")
         return None if table is None else np.unique(table.column("date").to_numpy())

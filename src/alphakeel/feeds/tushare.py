@@ -136,6 +136,16 @@ class TushareFeed(Feed):
         )
         return {"index": levels.drop_duplicates()}
 
+    def calendar(self, start: dt.date, end: dt.date) -> Tables:
+        """Trading days of Shanghai, which are those of Shenzhen."""
+        asked = {"exchange": "SSE", **_between(start, end)}
+        table = self._query("trade_cal", ("cal_date", "is_open"), **asked)
+        days = table.loc[table["is_open"].astype(str) == "1", "cal_date"]
+        if not len(days):
+            raise NoDataError(f"tushare has no trading day from {start} to {end}.")
+        dates = days_of(days, "tushare's calendar", form="%Y%m%d")
+        return {"calendar": pd.DataFrame({"date": sorted(set(dates))})}
+
     def _stretch(
         self, ticker: str, start: dt.date, end: dt.date
     ) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -1,4 +1,4 @@
-"""Small pages without scripts: the decision of a day, and runs side by side.
+"""Small pages without scripts: the decision of a day, runs side by side, a check of data.
 
 Curves are SVG inside the page, so that it is a few kilobytes and opens anywhere.
 """
@@ -14,16 +14,23 @@ import numpy.typing as npt
 import pandas as pd
 
 if TYPE_CHECKING:
+    from alphakeel.data.loading import DataReport
     from alphakeel.live.decision import DailyDecision
     from alphakeel.live.monitor import Monitor
 
-__all__ = ["compare_page", "daily_page"]
+__all__ = ["check_page", "compare_page", "daily_page"]
 
 Floats = npt.NDArray[np.float64]
 
 COLOURS = ("#1b6ca8", "#c44e21", "#2f8f4e", "#7a4fa3", "#8a6d1d", "#b0306a", "#3b8f98", "#555555")
 WIDTH, HEIGHT, MARGIN = 860, 300, 46
 POINTS = 800  # of a curve: more cannot be seen
+ROWS = 200  # of one kind of finding: the table of all is the CSV
+SEVERITIES = {
+    "error": "Errors: wrong in all likelihood",
+    "warning": "Warnings: look at them",
+    "note": "Notes: good to know",
+}
 STYLE = """
 :root{color-scheme:light dark}
 body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}
@@ -78,6 +85,56 @@ def daily_page(decision: DailyDecision, monitor: Monitor | None, trouble: str = 
         parts += _monitored(monitor)
     parts.append(f"<p><small>Run {escape(decision.run)}. No order was sent to anybody.</small></p>")
     return _page(f"{decision.strategy}, {decision.day}", parts)
+
+
+def check_page(report: DataReport) -> str:
+    """One page of a check of data: what is unusable, then what is doubtful by severity.
+
+    Text of the data is escaped. Of a kind with many findings the first 200 are shown.
+    """
+    axes = (
+        f"{report.n_assets:,} tickers, {report.n_dates:,} dates, {report.first_date} to "
+        f"{report.last_date}, read as: {report.layout}."
+    )
+    counted = {name: sum(f.severity == name for f in report.findings) for name in SEVERITIES}
+    told = ", ".join(f"{n:,} {name}{'' if n == 1 else 's'}" for name, n in counted.items())
+    parts = [f"<h1>Check of {escape(report.path)}</h1>", f'<p class="lead">{escape(axes)}</p>']
+    if report.problems:
+        rows = [(p.ticker, p.date, p.field, p.message) for p in report.problems]
+        parts += [
+            f'<p class="bad">Unusable as it is: {len(rows):,} problems.</p>',
+            _table(pd.DataFrame(rows[:ROWS], columns=["ticker", "date", "field", "what is wrong"])),
+            _more(len(rows)),
+        ]
+    else:
+        parts.append(f"<p>Usable. Doubtful: {told}.</p>")
+    for severity, title in SEVERITIES.items():
+        if counted[severity]:
+            parts += [f"<h2>{escape(title)}</h2>", *_of_severity(report, severity)]
+    columns = pd.DataFrame(report.columns, columns=["column of the source", "understood as"])
+    notes = "".join(f"<li>{escape(note)}</li>" for note in report.notes)
+    parts += ["<h2>How it was read</h2>", _table(columns), f"<ul>{notes}</ul>"]
+    return _page(f"alphakeel check: {report.path}", parts)
+
+
+def _of_severity(report: DataReport, severity: str) -> list[str]:
+    """A table for each kind of one severity, folded where it is long."""
+    kinds: dict[str, list[tuple[str, str, str]]] = {}
+    for finding in report.findings:
+        if finding.severity == severity:
+            row = (finding.ticker, finding.date, finding.message)
+            kinds.setdefault(finding.kind, []).append(row)
+    parts = []
+    for kind, rows in kinds.items():
+        opened = " open" if len(rows) <= 10 else ""
+        table = _table(pd.DataFrame(rows[:ROWS], columns=["ticker", "date", "finding"]))
+        head = f"<summary>{escape(kind)}: {len(rows):,}</summary>"
+        parts.append(f"<details{opened}>{head}{table}{_more(len(rows))}</details>")
+    return parts
+
+
+def _more(n_rows: int) -> str:
+    return f"<p>and {n_rows - ROWS:,} more: --csv writes them all</p>" if n_rows > ROWS else ""
 
 
 def _orders(decision: DailyDecision) -> str:
