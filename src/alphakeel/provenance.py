@@ -53,6 +53,8 @@ def load_data(config: StudyConfig) -> tuple[AssetPanel, StudyConfig, str, tuple[
         panel = _between(load_bundled(data.source), data.start, data.end)
         if data.top:
             raise ConfigError(f"data.top applies to files; {data.source} is taken whole.")
+        if data.universe not in ("members", "all"):
+            raise ConfigError(f"data.universe {data.universe!r} is in no list of {data.source}.")
         if data.delisting_return:
             raise ConfigError(
                 f"data.delisting_return applies to files; {data.source} is taken as it is."

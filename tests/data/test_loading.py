@@ -295,6 +295,17 @@ class TestOurFolder:
         assert panel.active_mask[51:, 0].all(), "a stock that left the index is still traded"
         np.testing.assert_array_equal(panel["member"][10:40, 1], 0.0)
 
+    def test_members_of_one_of_several_indices(self, folder: Path) -> None:
+        spells = pd.DataFrame(
+            {"symbol": list(TICKERS[1:3]), "start_date": DAYS[0], "end_date": pd.NaT}
+        )
+        spells.to_parquet(folder / "members_small.parquet")
+        assert load_panel(folder).asset_names.tolist() == ["000001", "AAPL"]
+        panel = load_panel(folder, universe="small")
+        assert panel.asset_names.tolist() == sorted(TICKERS[1:3])
+        with pytest.raises(ConfigError, match=r"no file members_large: .* or one of small"):
+            load_panel(folder, universe="large")
+
     def test_only_members_of_the_window(self, folder: Path) -> None:
         with pytest.raises(DataError, match="1 stock, but at least 2"):
             load_panel(folder, start=DAYS[55])

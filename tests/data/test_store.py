@@ -17,7 +17,7 @@ import pytest
 from alphakeel.data import store as store_module
 from alphakeel.data.loading import inspect_path, load_panel
 from alphakeel.data.store import MOST_PARTS, TABLES, DataStore, is_store, table_of
-from alphakeel.errors import DataError
+from alphakeel.errors import ConfigError, DataError
 
 RAW = {"source": "by hand", "adjustment": "raw"}
 
@@ -264,6 +264,9 @@ def test_members_count_from_their_list_to_the_next(tmp_path: Path) -> None:
     member = load_panel(tmp_path)["member"]
     assert np.isnan(member[0]).all()
     assert member[1:].tolist() == [[1, 1, 0]] * 2 + [[0, 1, 1]] * 2
+    assert load_panel(tmp_path, universe="csi300")["member"].tolist()[1:] == member[1:].tolist()
+    with pytest.raises(ConfigError, match=r"does not list its members: .* csi300"):
+        load_panel(tmp_path, universe="csi500")
 
 
 def test_an_action_on_a_day_without_a_trade_counts_from_the_next_price(tmp_path: Path) -> None:

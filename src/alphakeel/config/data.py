@@ -26,8 +26,8 @@ class DataConfig(Section):
     end: dt.date | None = common_option(None, "last date to read, as YYYY-MM-DD (default: all)")
     universe: str = common_option(
         "members",
-        "members: stocks in the index at the time, where the data say so; all: every stock",
-        choices=("members", "all"),
+        "members: stocks in the index at the time; all: every stock; csi300, ...: members of an "
+        "index that the data name",
     )
     top: int = common_option(
         0, "number of stocks kept, those with the largest trailing dollar volume (0: all)", low=0

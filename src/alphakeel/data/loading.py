@@ -174,7 +174,8 @@ def load_panel(
     start, end : str or date, optional
         First and last date to keep; nothing after `end` has any influence.
     universe : str
-        "members": stocks in the index at the time, where the data say so; "all": every stock.
+        "members": stocks in the index at the time, where the data say so; "all": every stock; or
+        the name of one of several indices: of the file `members_<name>`, or in the store.
     top : int, optional
         Keep this many stocks at a time, those with the most money traded: median of close x
         volume over the last 60 dates, ranked on the first date of every month.
@@ -192,7 +193,7 @@ def load_panel(
     DataError
         One sentence that names the first thing that is wrong, and how many more there are.
     ConfigError
-        If `universe` is neither "members" nor "all".
+        If `universe` is neither "members" nor "all", nor an index whose members the data list.
 
     Examples
     --------
@@ -220,9 +221,7 @@ def read_panel(
     delisting_return: float = 0.0,
 ) -> tuple[AssetPanel, tuple[str, ...]]:
     """What `load_panel` returns, and what a reader of its numbers must know about the files."""
-    if universe not in ("members", "all"):
-        raise ConfigError(f"universe is {universe!r}, but must be 'members' or 'all'.")
-    reading = _read_checked(Path(path))
+    reading = _read_checked(Path(path), universe)
     raise_first(reading.problems, hint=f": run `alphakeel check {path}`")
     grid, notes = with_delisting_returns(reading.grid, reading.delisted, delisting_return)
     grid, cautions = _between(grid, start, end), (*reading.cautions, *notes)
@@ -325,11 +324,11 @@ def _refuse_nothing(path: Path) -> None:
         raise DataError(f"there is no file or folder {path}.")
 
 
-def _read_checked(path: Path) -> Reading:
+def _read_checked(path: Path, universe: str = "members") -> Reading:
     """Read a path and collect everything that is wrong with what it holds."""
     _refuse_nothing(path)
     try:
-        reading = _read_path(path)
+        reading = _read_path(path, universe)
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror}.") from error
     if not len(reading.grid.dates) or not len(reading.grid.tickers):
@@ -366,11 +365,26 @@ def _read_checked(path: Path) -> Reading:
     return reading
 
 
-def _read_path(path: Path) -> Reading:
+def _read_path(path: Path, universe: str) -> Reading:
     """Read a store, a folder of files or a file."""
-    if not path.is_dir():
-        return _read_file(path)
-    return read_store(path) if is_store(path) else _read_folder(path)
+    named = None if universe in ("members", "all") else universe
+    if path.is_dir() and is_store(path):
+        return read_store(path, named)
+    if named is not None:
+        _refuse_unknown_universe(path, named)
+    return _read_folder(path, named) if path.is_dir() else _read_file(path)
+
+
+def _refuse_unknown_universe(path: Path, name: str) -> None:
+    """Refuse an index of which no file beside the prices lists the members."""
+    lists = _files(path, "members_") if path.is_dir() else []
+    known = sorted(stem_of(file.name).removeprefix("members_") for file in lists)
+    if name not in known:
+        others = f", or one of {', '.join(known)}" if known else ""
+        raise ConfigError(
+            f"universe is {name!r}, but {path.name} has no file members_{name}: give 'members', "
+            f"'all'{others}."
+        )
 
 
 def _read_file(path: Path) -> Reading:
@@ -397,10 +411,10 @@ def _stock_named(stem: str) -> str:
     return re.sub(r" Historical Data( \(\d+\))?$", "", stock)
 
 
-def _read_folder(path: Path) -> Reading:
-    """Read a folder by what its files have in common."""
+def _read_folder(path: Path, universe: str | None = None) -> Reading:
+    """Read a folder by what its files have in common; `universe` names one index of several."""
     if is_folder_format(path):
-        return read_folder_format(path)
+        return read_folder_format(path, universe)
     beside = {stem for stems, _ in _SIDE_FILES for stem in stems} | {"fundamentals"}
     files = sorted(
         file
@@ -409,12 +423,13 @@ def _read_folder(path: Path) -> Reading:
         and not file.is_dir()
         and not file.name.startswith(".")
         and stem_of(file.name) not in beside
+        and not file.name.startswith("members_")
     )
     if not files:
         raise DataError(_no_table(path))
     reading = _read_file(files[0]) if len(files) == 1 else _read_together(files, path)
     if len(reading.grid.dates):
-        _add_side_files(reading, path)
+        _add_side_files(reading, path, universe)
     return reading
 
 
@@ -573,7 +588,7 @@ def is_folder_format(path: Path) -> bool:
     return bool(_files(path, "prices"))
 
 
-def read_folder_format(path: Path) -> Reading:
+def read_folder_format(path: Path, universe: str | None = None) -> Reading:
     """Read a folder in our format; faults of files beside the prices become problems."""
     tables = [read_table(file) for file in _files(path, "prices")]
     if len(tables) == 1 and kind_of(tables[0]) == "wide":
@@ -585,14 +600,15 @@ def read_folder_format(path: Path) -> Reading:
     reading.layout = "folder"
     if not len(reading.grid.dates):
         return reading
-    _add_side_files(reading, path)
+    _add_side_files(reading, path, universe)
     _note_unused(reading, path)
     return reading
 
 
-def _add_side_files(reading: Reading, path: Path) -> None:
+def _add_side_files(reading: Reading, path: Path, universe: str | None) -> None:
     """Join what lies beside the prices; faults of these files become problems."""
-    for stems, add in _SIDE_FILES:
+    for usual, add in _SIDE_FILES:
+        stems = (f"members_{universe}",) if universe and "members" in usual else usual
         for file in filter(None, (_file(path, stem) for stem in stems)):
             try:
                 table = read_table(file)

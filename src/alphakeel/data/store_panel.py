@@ -17,7 +17,7 @@ from alphakeel.data.fundamentals import known_figures, on_dates, report_ratios
 from alphakeel.data.grid import Grid, Matrix
 from alphakeel.data.layouts import Reading
 from alphakeel.data.store import DataStore, Part, read_part, tickers_of
-from alphakeel.errors import DataError
+from alphakeel.errors import ConfigError, DataError
 
 __all__ = [
     "amount_of",
@@ -33,11 +33,14 @@ _PLACED = (
 )
 
 
-def read_store(path: str | Path) -> Reading:
-    """Read a store as `alphakeel check` and `load_panel` do: its arrays, and how they were made."""
+def read_store(path: str | Path, universe: str | None = None) -> Reading:
+    """Read a store as `alphakeel check` and `load_panel` do: its arrays, and how they were made.
+
+    `universe`: of several indices whose members the store lists, this one.
+    """
     store = DataStore(path)
     notes: list[str] = []
-    grid = grid_from_store(store, notes)
+    grid = grid_from_store(store, notes, universe=universe)
     columns = tuple((name, name) for name in grid.fields)
     reading = Reading("store", columns, grid, notes)
     table = store.read("securities", ["ticker", "delisting_return"]).to_pandas().dropna()
@@ -46,7 +49,11 @@ def read_store(path: str | Path) -> Reading:
 
 
 def grid_from_store(
-    store: DataStore, notes: list[str], *, years: tuple[int, int] | None = None
+    store: DataStore,
+    notes: list[str],
+    *,
+    years: tuple[int, int] | None = None,
+    universe: str | None = None,
 ) -> Grid:
     """The aligned arrays of a store; choices made on the way are added to `notes`.
 
@@ -74,7 +81,7 @@ def grid_from_store(
         levels,
         sectors,
         _index(store, dates, notes),
-        _members(store, dates, tickers, notes),
+        _members(store, dates, tickers, notes, universe),
     )
     newest = max(part.fetched for part in store.parts_of("bars"))
     sources = sorted({f"{p.source} ({p.adjustment})" for p in store.parts_of("bars")})
@@ -287,16 +294,26 @@ def _index(
 
 
 def _members(
-    store: DataStore, dates: NDArray[np.datetime64], tickers: NDArray[np.str_], notes: list[str]
+    store: DataStore,
+    dates: NDArray[np.datetime64],
+    tickers: NDArray[np.str_],
+    notes: list[str],
+    universe: str | None,
 ) -> Matrix | None:
     """Who was in the index, by the last list on or before each date; unknown before the first."""
     table = store.read("members").to_pandas()
+    names = sorted(table["index"].unique())
+    if universe is not None and universe not in names:
+        others = f", or one of {', '.join(names)}" if names else ""
+        raise ConfigError(
+            f"universe is {universe!r}, but the store {store.path.name} does not list its members: "
+            f"give 'members', 'all'{others}."
+        )
     if not len(table):
         return None
-    names = sorted(table["index"].unique())
-    if len(names) > 1:
+    if universe is None and len(names) > 1:
         notes.append(f"universe is {names[0]}, the first of {', '.join(names)}")
-    table = table[table["index"] == names[0]]
+    table = table[table["index"] == (universe or names[0])]
     days = pd.to_datetime(table["date"]).to_numpy().astype("datetime64[D]")
     member = np.full((len(dates), len(tickers)), np.nan)
     columns = pd.Index(tickers).get_indexer(pd.Index(table["ticker"]))
