@@ -330,6 +330,7 @@ def test_every_model_goes_through_the_study() -> None:
         QUICK,
         models=models,
         network=replace(QUICK.network, max_steps=3, evaluate_every=3, n_seeds=1),
+        walk_forward=WalkForwardConfig(refit_every=1000),
     )
     panel = simulate_market(n_assets=12, n_dates=900, seed=1).panel
     study = run_study(panel, config)

@@ -151,7 +151,7 @@ class TestADayMore:
     @pytest.mark.parametrize(
         ("walk", "model"),
         [
-            ({"rebalance": "weekly", "refit_every": 120}, "lstm_limited"),
+            ({"rebalance": "weekly", "refit_every": 252}, "lstm_limited"),
             ({"rebalance": "monthly", "refit_every": "quarterly"}, "linear"),
             ({"rebalance": 7, "refit_every": "yearly"}, "linear"),
         ],
