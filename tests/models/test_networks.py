@@ -367,7 +367,7 @@ class TestModelFactory:
         own = make_forecaster("lstm_limited", config, print).get_params()
         other = {"learning_rate", "weight_decay", "mse_weight", "validation_share"}
         other |= {"evaluate_every", "patience"}
-        taken = chosen.keywords(without=other) | {"max_steps": 26}
+        taken = chosen.keywords(without=other)
         assert taken.items() <= own.items()
         untouched = RiskLimitedLSTM().get_params()
         assert {name: own[name] for name in other} == {name: untouched[name] for name in other}
