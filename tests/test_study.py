@@ -266,6 +266,7 @@ class TestTables:
                 "decisions",
                 "combined",
                 "choices",
+                "compositions",
             ), name
 
     def test_verdict_on_every_factor_in_every_fold(self, study: Study) -> None:

@@ -475,6 +475,7 @@ def _risk_tables(study: Study) -> dict[str, pd.DataFrame]:
         "overlay": risk.overlay_table(study.portfolios.overlays),
         "volatility": risk.volatility_table(study.overlaid, days, target=target),
         "limits": _limits_table(study),
+        "compositions": _compositions(study),
         **study.stress.tables,
     }
 
@@ -529,6 +530,17 @@ def _member_rank_ic(study: Study) -> dict[tuple[str, int], Floats]:
         if model.members is not None
         for seed, scores in enumerate(model.members)
     }
+
+
+def _compositions(study: Study) -> pd.DataFrame:
+    """What each network under limits chose its composition from, fold by fold, out of fold."""
+    found = [
+        model.compositions.assign(model=model.label)
+        for model in study.models.values()
+        if model.compositions is not None
+    ]
+    columns = ["model", "fold", "temperature", "smoothing", "merit", "chosen"]
+    return pd.concat(found)[columns] if found else pd.DataFrame(columns=columns)
 
 
 def _limits_table(study: Study) -> pd.DataFrame:

@@ -129,6 +129,7 @@ def fake_tables(names: list[str], horizons: tuple[int, ...], years: list[int]) -
     costs = pd.DataFrame({"annual_turnover": 4.0, "blocked_orders": 3}, index=index)
     return {"table_1": table_1, "table_1_difference": change, "table_1_fair": fair, "ic": ic,
             "ic_differences": paired, "combined": pd.DataFrame(), "choices": pd.DataFrame(),
+            "compositions": pd.DataFrame(),
             "by_year": by_year, "costs": costs, "drivers": drivers, "limits": limits}  # fmt: skip
 
 

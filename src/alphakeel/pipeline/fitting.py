@@ -389,6 +389,7 @@ def _collect(
         weights=weights,
         safety=safety,
         limits=_limits_table(fits) if weights is not None else None,
+        compositions=_compositions_table(fits) if weights is not None else None,
     )
 
 
@@ -399,6 +400,20 @@ def _limits_table(fits: list[FitResult]) -> pd.DataFrame:
         for number, fit in enumerate(fits, start=1)
         for name, record in restore(fit.fitted).limits_.items()
     )
+
+
+def _compositions_table(fits: list[FitResult]) -> pd.DataFrame:
+    """Temperature and pace of the composition in each fold, with those that were tried."""
+    columns = ["fold", "temperature", "smoothing", "merit", "chosen"]
+    rows = []
+    for number, fit in enumerate(fits, start=1):
+        model = restore(fit.fitted)
+        taken = (model.temperature_, model.smoothing_)
+        rows += [
+            {"fold": number, **own, "chosen": (own["temperature"], own["smoothing"]) == taken}
+            for own in model.compositions_
+        ]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def _with_decay(models: dict[str, ModelResult], dataset: Dataset) -> dict[str, ModelResult]:

@@ -155,6 +155,9 @@ class ModelResult:
         Safety factors of its limits, in the order of `stats.exposure_rules.LIMITED`.
     limits : DataFrame, optional
         Each limit in each fold: limit, trained (the fit's path), promised (out of fold), safety.
+    compositions : DataFrame, optional
+        Of a model that allocates by itself, what its composition was chosen from in each fold:
+        fold, temperature, smoothing, merit, chosen.
     members : ndarray of shape (n_seeds, n_decisions, n_assets), optional
         Scores of each network of an ensemble by itself, with `report.sensitivity`.
     choices : tuple of ChosenSettings
@@ -178,4 +181,5 @@ class ModelResult:
     limits: pd.DataFrame | None = None
     members: Floats | None = None
     choices: tuple[ChosenSettings, ...] = ()
+    compositions: pd.DataFrame | None = None
     combination: pd.DataFrame | None = None
