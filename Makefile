@@ -9,8 +9,9 @@ STAMP  := $(VENV)/.installed
 run: $(STAMP)
 	$(BIN)/alphakeel run
 
+# One thread for each of the two processes: more of them would wait for each other.
 test: $(STAMP)
-	$(BIN)/python -m pytest -n 2
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
