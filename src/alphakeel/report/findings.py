@@ -374,7 +374,11 @@ def compare_scores(
         f"{focus} {words} the linear benchmark over {horizon} days (Rank IC "
         f"{show(row['rank_ic'], 'small')} against {show(row['rank_ic_benchmark'], 'small')})."
     )
-    others = [_difference_text(own.loc[h], f"over {h} days") for h in own.index if h != horizon]
+    others = [
+        _difference_text(own.loc[h], "over 1 day" if h == 1 else f"over {h} days")
+        for h in own.index
+        if h != horizon
+    ]
     rest = [
         _difference_text(table.loc[model, horizon], str(model))
         for model in dict.fromkeys(table.index.get_level_values("model"))
