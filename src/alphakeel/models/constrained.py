@@ -536,8 +536,8 @@ class RiskLimitedLSTM(ConstrainedForecaster):
         exposure; the mean return is not.
     path_gradient : float, default=0.0
         Share of the path's slopes that reach the scores, in [0, 1]. At 0 scores learn from ranks
-        alone, and b and the exposure from the path: with 1 the stocks at the top became those
-        that had done well by chance.
+        alone, and b and the exposure from the path; with 1 what the top of the ranking had learned
+        did not hold out of sample.
     cost_per_side : float, default=0.001
         Share of the value traded.
     lag : int, default=1
