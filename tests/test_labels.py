@@ -10,11 +10,12 @@ import pandas as pd
 import pytest
 
 from alphakeel.errors import DataError
-from alphakeel.portfolio.heuristics import long_short_quantile, top_quantile
+from alphakeel.portfolio.exposure import limit_exposure
+from alphakeel.portfolio.heuristics import long_short_quantile, minimum_variance, top_quantile
 from alphakeel.portfolio.overlay import overlay
 from alphakeel.risk.stress import portfolio_shock, replay_table, shock_table, spread_returns
-from alphakeel.risk.value_at_risk import tracking_scale
-from alphakeel.risk.volatility import portfolio_returns
+from alphakeel.risk.value_at_risk import portfolio_var, scenario_var, tracking_scale
+from alphakeel.risk.volatility import ex_ante_volatility, portfolio_returns
 from alphakeel.stats.cross_section import ic, rank_ic, zscore
 from alphakeel.stats.performance import summary
 from alphakeel.stats.sharpe import sharpe_differences
@@ -29,6 +30,10 @@ TABLE = pd.DataFrame(RNG.normal(0.0, 0.01, (N, 4)), DAYS[:N], list("ABCD"))
 TABLE_LATER = TABLE.set_axis(DAYS[1:])
 OTHER_STOCKS = TABLE.set_axis(list("BCDE"), axis=1)
 YES, YES_LATER = TABLE > -1.0, TABLE_LATER > -1.0
+# Decisions on the last two days, and portfolios of them.
+LAST = np.array([N - 2, N - 1])
+HELD, HELD_EARLY = TABLE.abs().iloc[LAST], TABLE.abs().iloc[:2]
+OTHER_HELD = HELD.set_axis(list("BCDE"), axis=1)
 
 CALLS: dict[str, Callable[[], Any]] = {
     "sharpe_differences": lambda: sharpe_differences(ONE, LATER, n_bootstrap=50),
@@ -48,6 +53,12 @@ CALLS: dict[str, Callable[[], Any]] = {
     "portfolio_returns": lambda: portfolio_returns(ONE, TABLE_LATER),
     "overlay": lambda: overlay(ONE, decided=ONE > -1.0, target_volatility=0.1, volatility=LATER),
     "top_quantile": lambda: top_quantile(TABLE, TABLE_LATER.abs(), eligible=YES),
+    "scenario_var of days": lambda: scenario_var(HELD_EARLY, TABLE, LAST),
+    "scenario_var of stocks": lambda: scenario_var(OTHER_HELD, TABLE, LAST),
+    "portfolio_var": lambda: portfolio_var(HELD, TABLE, ONE[:2], first=N - 2),
+    "ex_ante_volatility": lambda: ex_ante_volatility(HELD_EARLY, TABLE, LAST),
+    "minimum_variance": lambda: minimum_variance(TABLE, LAST, YES[:2]),
+    "limit_exposure": lambda: limit_exposure(OTHER_HELD, TABLE, LAST, limits={}),
     "long_short_quantile": lambda: long_short_quantile(TABLE, TABLE.abs(), eligible=YES_LATER),
 }
 

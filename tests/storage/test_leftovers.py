@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from alphakeel.storage.checkpoints import folder_all_or_nothing, write_atomically
+from alphakeel.files import folder_all_or_nothing, write_atomically
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="no process is killed by signal 9")
 
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.skipif(os.name != "posix", reason="no process is killed
 START = """
 import os, sys
 from pathlib import Path
-from alphakeel.storage.checkpoints import folder_all_or_nothing, write_atomically
+from alphakeel.files import folder_all_or_nothing, write_atomically
 def wait(*_):
     print("ready", flush=True)
     sys.stdin.read()

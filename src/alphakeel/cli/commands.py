@@ -26,6 +26,7 @@ from alphakeel.cli.shell import (
     read_settings,
 )
 from alphakeel.errors import AlphakeelError, ConfigError
+from alphakeel.files import write_atomically
 
 __all__ = [
     "audit",
@@ -128,7 +129,7 @@ def _write_report(study: Study, folder: Path, use: TestSetUse) -> None:
 
     write_report(study, folder / "report.html", use)
     text = json.dumps(use.to_dict(), indent=1, allow_nan=False)
-    (folder / "trials.json").write_text(text, encoding="utf-8")
+    write_atomically(folder / "trials.json", text.encode(), durable=False)
 
 
 def check(
@@ -190,8 +191,6 @@ def _write_findings(report: DataReport, path: Path) -> None:
 
 def _write(path: Path, text: str) -> None:
     """Write a file of a report whole or not at all."""
-    from alphakeel.storage.checkpoints import write_atomically
-
     if path.is_dir():
         raise ConfigError(f"cannot write {path}: it is a folder; name a file in it.")
     try:
@@ -283,7 +282,7 @@ def init(
         if path.exists() and not force:
             raise ConfigError(f"{path} exists; add --force to replace it, or name another file.")
         try:
-            path.write_text(config_to_toml(every=every), encoding="utf-8")
+            write_atomically(path, config_to_toml(every=every).encode(), durable=False)
         except OSError as error:
             raise ConfigError(f"cannot write {path}: {error.strerror}.") from error
         typer.echo(f"Wrote {path}. Edit it, then: alphakeel run --config {path}")

@@ -166,8 +166,8 @@ def _age(panel: Any, as_of: str | None, max_age: int) -> int:
 def write_decision(decision: DailyDecision, out: Path) -> Path:
     """Write a decision into a folder of its own, all or nothing; the same one, the same bytes."""
     from alphakeel.data.spreadsheets import write_csv
+    from alphakeel.files import folder_all_or_nothing
     from alphakeel.live.orders import alpaca_basket, ib_basket
-    from alphakeel.storage.checkpoints import folder_all_or_nothing
     from alphakeel.storage.runs import slug
 
     target = out / f"{decision.day}-{slug(decision.strategy)}"
@@ -319,10 +319,10 @@ def _refuse_old(state: dict[str, Any], as_of: str | None, max_age: int) -> None:
 
 def _do(run: SavedRun, panel: Any, folder: Path, options: dict[str, Any]) -> dict[str, Any]:
     """Decide, write, monitor, and put all of it on one page."""
+    from alphakeel.files import write_atomically
     from alphakeel.live.decision import decide_and_replay
     from alphakeel.live.monitor import monitor_run
     from alphakeel.report.plain_page import daily_page
-    from alphakeel.storage.checkpoints import write_atomically
 
     decision, own = decide_and_replay(
         run,

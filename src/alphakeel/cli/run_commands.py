@@ -10,6 +10,7 @@ import typer
 
 from alphakeel.cli.shell import JsonOption, QuietOption, plain_errors
 from alphakeel.errors import ConfigError, DataError
+from alphakeel.files import write_atomically
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -116,7 +117,7 @@ def _compare(
     if html is not None:
         page = compare_page(settings, tables, curves_of(opened, strategy))
         try:
-            html.write_text(page, encoding="utf-8")
+            write_atomically(html, page.encode(), durable=False)
         except OSError as error:
             raise DataError(f"cannot write {html}: {error.strerror}.") from error
     if not quiet:

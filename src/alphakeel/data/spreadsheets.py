@@ -8,6 +8,8 @@ from typing import Any
 
 import pandas as pd
 
+from alphakeel.files import write_atomically
+
 __all__ = ["csv_text", "write_csv"]
 
 # A cell that begins like this is computed when it is opened: a ticker "=cmd|..." would run.
@@ -20,6 +22,7 @@ def write_csv(frame: pd.DataFrame, path: Path, *, index: bool) -> None:
     """Write a table as CSV, with an apostrophe before every text that would be a formula.
 
     Texts are cells, headers and the index. Numbers stay as they are, also those held as text.
+    The file is written whole or not at all.
 
     Examples
     --------
@@ -32,7 +35,7 @@ def write_csv(frame: pd.DataFrame, path: Path, *, index: bool) -> None:
     '=A1,-1
     A,2
     """
-    Path(path).write_text(csv_text(frame, index=index), encoding="utf-8", newline="")
+    write_atomically(Path(path), csv_text(frame, index=index).encode(), durable=False)
 
 
 def csv_text(frame: pd.DataFrame, *, index: bool) -> str:

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from alphakeel.errors import AlphakeelError, ConfigError, DataError
-from alphakeel.storage.checkpoints import checksum, write_atomically
+from alphakeel.files import write_atomically
+from alphakeel.storage.checkpoints import checksum
 from alphakeel.storage.saved_runs import SavedRun
 
 __all__ = ["LockedError", "locked", "read_state", "run_update", "state_key", "write_state"]

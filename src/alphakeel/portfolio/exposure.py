@@ -31,7 +31,7 @@ from alphakeel.stats.exposure_rules import (
     ceiling_of,
     drawdown_rate,
 )
-from alphakeel.stats.performance import tail_share
+from alphakeel.stats.performance import check_labels_at, tail_share
 
 __all__ = ["LimitedPath", "composition_risk", "limit_exposure"]
 
@@ -155,6 +155,7 @@ def limit_exposure(
     >>> path.exposure.round(3)
     array([0.378, 0.378])
     """
+    check_labels_at(decisions, returns, shares=shares)
     shares, returns = np.asarray(shares, dtype=np.float64), np.asarray(returns, dtype=np.float64)
     if shares.shape != (len(decisions), returns.shape[1]):
         raise DataError(

@@ -19,7 +19,7 @@ from alphakeel.risk.covariance import wide_ledoit_wolf_covariance
 from alphakeel.risk.volatility import check_rows, ex_ante_volatility
 from alphakeel.stats.blas_threads import one_blas_thread
 from alphakeel.stats.cross_section import row_sums
-from alphakeel.stats.performance import check_labels
+from alphakeel.stats.performance import check_labels, check_labels_at
 
 __all__ = [
     "CLASSIC",
@@ -186,6 +186,7 @@ def minimum_variance(
     _check_settings(weight_cap=weight_cap, min_share=min_share)
     if window < 2:
         raise ConfigError(f"window is {window!r}; give at least 2 rows")
+    check_labels_at(decisions, returns, eligible=eligible)
     returns = np.asarray(returns, np.float64)
     eligible = _check_mask("eligible", eligible, (len(decisions), returns.shape[1]))
     decisions = check_rows("decision rows", decisions, len(eligible), len(returns))

@@ -17,11 +17,11 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from alphakeel.errors import DataError
+from alphakeel.files import write_atomically
 from alphakeel.report import method, models, performance, risk
 from alphakeel.report.sections import Chart, ReportSection, View
 from alphakeel.report.style import swatch
 from alphakeel.results import Study
-from alphakeel.storage.checkpoints import write_atomically
 
 if TYPE_CHECKING:
     from alphakeel.selection.trial_log import TestSetUse

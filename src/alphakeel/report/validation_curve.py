@@ -9,10 +9,10 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from alphakeel.errors import DataError
+from alphakeel.files import write_atomically
 from alphakeel.report.page import figures_json, plotly_script
 from alphakeel.report.style import BLUE, GREY, VERMILION, faint, layout, name_text, numbers
 from alphakeel.selection.validation_curve_fits import AXES, ValidationCurve
-from alphakeel.storage.checkpoints import write_atomically
 
 __all__ = ["curve_figure", "render_curve", "write_curve_page"]
 

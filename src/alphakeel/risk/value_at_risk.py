@@ -24,7 +24,7 @@ from alphakeel.errors import ConfigError, DataError
 from alphakeel.risk.volatility import check_rows
 from alphakeel.stats import rolling
 from alphakeel.stats.cross_section import row_sums
-from alphakeel.stats.performance import check_labels
+from alphakeel.stats.performance import check_labels, check_labels_at
 
 __all__ = [
     "TailForecast",
@@ -104,6 +104,8 @@ def scenario_var(
     Barone-Adesi, G., Giannopoulos, K. and Vosper, L. (1999). VaR without correlations for
     portfolios of derivative securities. Journal of Futures Markets 19(5), 583-602.
     """
+    check_labels_at(rows, returns, weights=weights)
+    check_labels(returns=returns, volatility=volatility)
     w, r = np.asarray(weights, dtype=np.float64), np.asarray(returns, dtype=np.float64)
     share = _check_level(level)
     _check_window(window, min_count)
@@ -182,6 +184,8 @@ def portfolio_var(
     (array([0.0097, 0.0072]), array([0.012 , 0.0101]))
     """
     days = np.arange(first, first + len(weights))
+    check_labels_at(days, returns, weights=weights)
+    check_labels(weights=weights, earned=earned)
     base = scenario_var(weights, returns, days, level=level, window=window, min_count=min_count)
     scale = tracking_scale(earned, base.var, level=level, rate=rate)
     return TailForecast(base.var * scale, base.cvar * scale)

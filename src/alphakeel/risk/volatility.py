@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from alphakeel.errors import ConfigError, DataError
 from alphakeel.stats import rolling
-from alphakeel.stats.performance import check_labels
+from alphakeel.stats.performance import check_labels, check_labels_at
 
 __all__ = [
     "portfolio_returns",
@@ -90,7 +90,8 @@ def ex_ante_volatility(
         Volatility as a fraction; NaN where fewer than `min_count` returns are known; 0 for a
         portfolio in cash.
     """
-    returns = _check_returns(returns)
+    check_labels_at(decisions, returns, weights=weights)
+    returns, weights = _check_returns(returns), np.asarray(weights, dtype=np.float64)
     decisions = check_rows("decision rows", decisions, len(weights), len(returns))
     if not halflife > 0.0 or window < 1 or min_count < 1:
         raise ConfigError(

@@ -19,6 +19,7 @@ import pandas as pd
 from alphakeel.config import COMBINED, StudyConfig, config_to_toml
 from alphakeel.data.spreadsheets import write_csv
 from alphakeel.errors import ConfigError, DataError
+from alphakeel.files import write_atomically
 from alphakeel.model_factory import LABELS, LIMITED, NETWORKS
 from alphakeel.selection.deflation import Deflation
 
@@ -310,10 +311,11 @@ def write_tuning(tuning: Tuning, folder: str | Path) -> Path:
     folder = Path(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "best.toml").write_text(config_to_toml(tuning.config), encoding="utf-8")
+        settings = config_to_toml(tuning.config).encode()
+        write_atomically(folder / "best.toml", settings, durable=False)
         write_csv(tuning.trials, folder / "trials.csv", index=False)
         text = json.dumps(tuning.summary(), indent=2, allow_nan=False)
-        (folder / "tuning.json").write_text(text + "\n", encoding="utf-8")
+        write_atomically(folder / "tuning.json", f"{text}\n".encode(), durable=False)
     except OSError as error:
         raise DataError(f"cannot write the search into {folder}: {error.strerror}.") from error
     return folder / "best.toml"

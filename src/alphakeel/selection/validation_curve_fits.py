@@ -15,6 +15,7 @@ import pandas as pd
 from alphakeel.config import StudyConfig, config_to_dict
 from alphakeel.data.spreadsheets import write_csv
 from alphakeel.errors import ConfigError, DataError
+from alphakeel.files import write_atomically
 from alphakeel.model_factory import LIMITED, NETWORKS
 from alphakeel.models.persistence import fingerprint
 from alphakeel.pipeline.dataset import Dataset
@@ -522,7 +523,7 @@ def write_degrees(curve: ValidationCurve, folder: str | Path) -> Path:
         write_csv(curve.runs, folder / "degree_runs.csv", index=False)
         write_csv(curve.points, folder / "degree_points.csv", index=False)
         text = json.dumps(curve.summary(), indent=2, allow_nan=False)
-        (folder / "degrees.json").write_text(text + "\n", encoding="utf-8")
+        write_atomically(folder / "degrees.json", f"{text}\n".encode(), durable=False)
     except OSError as error:
         raise DataError(f"cannot write the figures into {folder}: {error.strerror}.") from error
     return folder

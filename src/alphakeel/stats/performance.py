@@ -11,6 +11,7 @@ constant) is NaN, never infinite.
 from __future__ import annotations
 
 from functools import lru_cache
+from types import SimpleNamespace
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -28,6 +29,7 @@ __all__ = [
     "beta",
     "calmar",
     "check_labels",
+    "check_labels_at",
     "check_level",
     "check_returns",
     "conditional_value_at_risk",
@@ -293,6 +295,25 @@ def check_labels(**values: Any) -> None:
                 f"{names[0]} and {other} do not have the same {rows} ({len(one)} and "
                 f"{len(two)}{at}): give both on the same labels, as reindex does."
             )
+
+
+def check_labels_at(rows: ArrayLike, returns: Any, **decided: Any) -> None:
+    """Refuse pandas arguments by decision whose days are not those `rows` of `returns`.
+
+    As `check_labels`, stocks too; of rows that do not exist the caller speaks.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> returns = pd.DataFrame({"A": [0.1, 0.2]}, index=["2015-01-02", "2015-01-05"])
+    >>> check_labels_at([1], returns, weights=returns.iloc[[1]])
+    """
+    at = np.asarray(rows)
+    labels = SimpleNamespace(columns=getattr(returns, "columns", None))
+    days: Any = getattr(returns, "index", None)
+    if hasattr(days, "equals") and at.dtype.kind in "iu" and at.size and at.max() < len(days):
+        labels.index = days[at]
+    check_labels(returns=labels, **decided)
 
 
 def check_level(level: float) -> None:

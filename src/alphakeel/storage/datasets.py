@@ -18,9 +18,8 @@ from skfolio.containers import AssetPanel
 
 from alphakeel.data.cleaning import CleaningLedger
 from alphakeel.errors import DataError
-from alphakeel.files import regular_file
+from alphakeel.files import folder_all_or_nothing, regular_file
 from alphakeel.pipeline.dataset import Dataset, Provenance
-from alphakeel.storage.checkpoints import folder_all_or_nothing
 
 __all__ = ["load_dataset", "save_dataset"]
 

@@ -18,11 +18,12 @@ import pandas as pd
 
 from alphakeel.config import config_to_dict, config_to_toml
 from alphakeel.data.spreadsheets import write_csv
+from alphakeel.files import folder_all_or_nothing
 from alphakeel.model_factory import hedged
 from alphakeel.pipeline.checkpoints import IDLE, study_key
 from alphakeel.pipeline.model_results import ModelResult
 from alphakeel.results import Study
-from alphakeel.storage.checkpoints import DiskStore, checksum, folder_all_or_nothing
+from alphakeel.storage.checkpoints import DiskStore, checksum
 from alphakeel.storage.saved_models import save_model
 
 __all__ = [

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from alphakeel.errors import ConfigError, DataError, ResumeWarning
-from alphakeel.files import regular_file
+from alphakeel.files import regular_file, write_atomically
 from alphakeel.models.base import Forecaster
 from alphakeel.models.persistence import ModelState, Persistent, pack, unpack
 from alphakeel.models.restore import restore
@@ -26,7 +26,6 @@ from alphakeel.storage.checkpoints import (
     pack_arrays,
     read_arrays,
     to_json,
-    write_atomically,
 )
 
 __all__ = ["ModelCard", "SavedFits", "load_model", "read_card", "save_model"]
