@@ -259,6 +259,18 @@ class TestStockOrStocks:
         assert "are not understood" in message
         assert "looks like" not in message
 
+    @pytest.mark.parametrize(("scale", "unit"), [(1.0, "per cent"), (0.01, "fractions")])
+    def test_returns_by_month_are_said_to_be_returns(
+        self, scale: float, unit: str, tmp_path: Path
+    ) -> None:
+        """Two lines of words, a line without, a heading, and months as their only dates."""
+        lines = ["Made from the database of 2017,,", "Missing data are -99.99,,", ",,"]
+        lines += ["  Average returns -- Monthly,,", ",Agric,Food "]
+        drawn = (scale * np.random.default_rng(0).normal(0.5, 5.0, (24, 2))).round(4)
+        lines += [f"{1960 + k // 12}{k % 12 + 1:02},{a},{b}" for k, (a, b) in enumerate(drawn)]
+        message = refusal(text_of(tmp_path / "48.csv", lines))
+        assert f"begins in line 5 and seems to hold returns in {unit}: a study needs" in message
+
     @pytest.mark.parametrize("word", ["Kod spółki", "instrument_name"])
     def test_a_column_of_tickers_without_a_known_name(self, word: str, tmp_path: Path) -> None:
         stacked({"AAA": bars(0), "BBB": bars(1)}).rename(columns={"ticker": word}).to_csv(

@@ -533,7 +533,7 @@ def _wide_axes(table: Table) -> tuple[str, list[str]]:
         raise DataError(
             f"the columns of {table.name} are not understood ({kinds}): name a date, a ticker "
             "and a close, or dates in the first column and one column per stock"
-            f"{looks_like(names)}."
+            f"{looks_like(names) or _like_returns(table, stocks)}."
         )
     mixed = stock_and_field(stocks)
     if len(mixed) > 1 and not table.levels:
@@ -546,6 +546,19 @@ def _wide_axes(table: Table) -> tuple[str, list[str]]:
     if not stocks:
         raise DataError(f"{table.name} has dates but no prices.")
     return date, stocks
+
+
+def _like_returns(table: Table, stocks: Sequence[str]) -> str:
+    """What a table with about as many numbers below zero as above seems to hold, for a message."""
+    values = np.concatenate([np.empty(0), *_sampled(table, stocks).values()])
+    values = values[np.isfinite(values) & (values != 0.0)]
+    if not values.size or not 0.25 < np.mean(values < 0.0) < 0.75:
+        return ""
+    unit = "per cent" if np.median(np.abs(values)) > 0.2 else "fractions"
+    return (
+        f"; the table begins in line {table.first_row - 1} and seems to hold returns in {unit}: a "
+        "study needs prices"
+    )
 
 
 def _counts_rows(table: Table, name: str) -> bool:
