@@ -84,9 +84,11 @@ class CrossStockNetwork(networks.LSTMNetwork):
         there = inputs[..., :-N_MARKET].abs().sum(-1) > 0
         x = networks.apply_dropout(inputs, self.dropout, noise)
         h, ends = networks.recur(self.layers, x, state, self.dropout, noise)
-        match = (h @ self.query) @ (h @ self.key).transpose(1, 2) / h.shape[-1] ** 0.5
-        weights = torch.softmax(match.masked_fill(~there[:, None, :], -1e9), dim=-1)
-        h = h + weights @ (h @ self.value)
+        known = there.any(0).nonzero()[:, 0]  # the others neither attend nor are attended to
+        own = h[:, known]
+        match = (own @ self.query) @ (own @ self.key).transpose(1, 2) / h.shape[-1] ** 0.5
+        weights = torch.softmax(match.masked_fill(~there[:, None, known], -1e9), dim=-1)
+        h = h.index_add(1, known, weights @ (own @ self.value))
         return nn.functional.linear(h, self.head_weight, self.head_bias), ends
 
 
@@ -152,7 +154,16 @@ class Period:
         self.panel = whole[: int((days <= np.datetime64(test["test_end"])).sum())].to_panel()
         self.plan = Plan.of(self.panel, self.config, folder.name)
         self.dataset = prepare_dataset(self.panel, self.plan)
+        self._last: tuple[StudyConfig, Plan, Dataset] | None = None
         self.block = slice(self.plan.folds[0].test.start, self.plan.folds[-1].test.stop)
+
+    def prepared(self, config: StudyConfig) -> tuple[Plan, Dataset]:
+        """Folds and data by other settings; the last ones are kept for the next trial."""
+        if self._last is None or self._last[0] != config:
+            self._last = None  # frees the data before others are made
+            plan = Plan.of(self.panel, config, self.folder.name)
+            self._last = config, plan, prepare_dataset(self.panel, plan)
+        return self._last[1:]
 
     def side_file(self, name: str) -> pd.DataFrame:
         """A table of the data folder."""
@@ -270,6 +281,9 @@ def data_of(**settings: Any) -> Callable[[StudyConfig], StudyConfig]:
     )
 
 
+# Every day a decision, in sequences as long in days; compared on the weekly ones.
+DAILY = data_of(walk_forward={"rebalance": 1}, network={"chunk": 520, "burn_in": 130})
+
 FITS: dict[str, Fitted] = {
     LINEAR: Fitted("linear"),
     PLAIN: Fitted(),
@@ -281,10 +295,7 @@ FITS: dict[str, Fitted] = {
     "longer chunks (208)": Fitted(config=network_of(chunk=208)),
     "150 steps": Fitted(config=network_of(max_steps=150)),
     "300 stocks a batch": Fitted(config=network_of(batch_assets=300)),
-    "daily decisions": Fitted(
-        config=data_of(walk_forward={"rebalance": 1}, network={"chunk": 520, "burn_in": 130}),
-        own_data=True,
-    ),
+    "daily decisions": Fitted(config=DAILY, own_data=True),
     "horizons 5, 20, 60": Fitted(config=data_of(target={"horizons": (5, 20, 60)}), own_data=True),
     "return for risk": Fitted(config=data_of(target={"unit": "volatility"}), own_data=True),
     "residuals of the linear model": Fitted(config=data_of(target={"networks": "residuals"})),
@@ -295,6 +306,8 @@ FITS: dict[str, Fitted] = {
     "industry- and size-neutral target": Fitted(dataset=neutral_targets(sector=True, size=True)),
     "turnover over float": Fitted(dataset=with_float),
     "quarterly reports": Fitted(dataset=with_reports),
+    "linear, daily decisions": Fitted("linear", config=DAILY, own_data=True),
+    "LightGBM, daily decisions": Fitted("lightgbm", config=DAILY, own_data=True),
     "linear, size-neutral target": Fitted(
         "linear", dataset=neutral_targets(sector=False, size=True)
     ),
@@ -308,6 +321,8 @@ MEANS: dict[str, tuple[str, ...]] = {
     "linear, LSTM, LightGBM": (LINEAR, PLAIN, "LightGBM"),
     "LSTM, GRU, LSTM + attention": (PLAIN, "GRU", "LSTM + attention"),
     "three starts of training": (PLAIN, "without the first sixth", "without the first third"),
+    "linear, LSTM, daily decisions": ("linear, daily decisions", "daily decisions"),
+    "LSTM, LightGBM, daily decisions": ("daily decisions", "LightGBM, daily decisions"),
     "linear, residuals": (LINEAR, "residuals of the linear model"),
 }
 
@@ -317,8 +332,7 @@ def fitted_scores(period: Period, fitted: Fitted) -> Array:
     config = fitted.config(period.config)
     plan, dataset = period.plan, period.dataset
     if fitted.own_data:
-        plan = Plan.of(period.panel, config, period.folder.name)
-        dataset = prepare_dataset(period.panel, plan)
+        plan, dataset = period.prepared(config)
     elif fitted.dataset is not None:
         dataset = fitted.dataset(period)
     further = dataset.names[len(period.dataset.names) :]
