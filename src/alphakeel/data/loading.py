@@ -519,7 +519,7 @@ def _drop_and_note(reading: Reading, where: str) -> None:
         reading.problems.append(Problem("", "", "adj_close", text))
         return
     prices = grid.fields["adj_close"]
-    constant = np.nanmax(prices, axis=0) == np.nanmin(prices, axis=0)
+    constant = np.fmax.reduce(prices, axis=0) == np.fmin.reduce(prices, axis=0)
     names = [str(ticker) for ticker in grid.tickers[constant]]
     if len(names) == len(grid.tickers):
         text = f"no price ever changes, for example that of {names[0]} (in {where})."

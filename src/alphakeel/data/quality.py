@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import datetime as dt
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
+from itertools import chain
 
+import joblib
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
@@ -28,6 +31,7 @@ from alphakeel.data.figure_checks import (
 from alphakeel.data.grid import Grid
 from alphakeel.data.price_checks import Bars, Doubt, bars_of, log_returns, price_checks, used_again
 from alphakeel.errors import ConfigError
+from alphakeel.progress import run_in_threads
 
 __all__ = [
     "SEVERITIES",
@@ -40,7 +44,8 @@ __all__ = [
 Matrix = NDArray[np.float64]
 
 SEVERITIES = ("error", "warning", "note")
-_BLOCK = 256  # stocks that are looked at together: little memory, also with thousands
+_BLOCK = 128  # stocks that are looked at together: little memory, also with thousands
+_MOST_THREADS = 4
 _OLD_DAYS = 7
 _LONG_GAP_DAYS = 11  # longer than any holiday of the exchanges we know
 _GAP = 5  # dates without a price of one stock
@@ -100,30 +105,52 @@ def quality_findings(
     found = _Findings(grid)
     market = _market_moves(grid)
     filed = _filing_days(beside)
-    for start in range(0, len(grid.tickers), _BLOCK):
-        part = slice(start, start + _BLOCK)
-        fields = {name: values[:, part] for name, values in grid.fields.items()}
-        bars = bars_of(grid.dates, grid.tickers[part], fields, market)
-        for doubt in price_checks(bars):
-            found.add(doubt, start)
-        if beside.actions is not None:
-            own = _within(beside.actions, start, len(bars.tickers))
-            for doubt in action_checks(bars, own, own=beside.own_adjustment):
-                found.add(doubt, start)
-        if beside.amount is not None:
-            for doubt in amount_checks(bars, beside.amount[:, part]):
-                found.add(doubt, start)
-        if filed:
-            for doubt in ratio_jumps(bars, newest_filing(filed, bars.dates, bars.tickers)):
-                found.add(doubt, start)
-        for doubt in _breaks(bars):
-            found.add(doubt, start)
+    blocks = (
+        partial(_of_block, grid, slice(start, start + _BLOCK), market, beside, filed)
+        for start in range(0, len(grid.tickers), _BLOCK)
+    )
+    for findings in run_in_threads(blocks, min(joblib.cpu_count(), _MOST_THREADS)):
+        found.prices(findings)
     found.days(calendar, today)
     found.tell(missing_figures(grid))
     if beside.facts is not None:
         found.tell(filing_checks(beside.facts, beside.estimated))
     found.currencies(beside.currencies)
     return found.sorted(), found.counts()
+
+
+def _of_block(
+    grid: Grid,
+    part: slice,
+    market: NDArray[np.float64],
+    beside: Beside,
+    filed: Mapping[str, NDArray[np.int64]],
+) -> list[QualityFinding]:
+    """What is doubtful about some neighbouring stocks."""
+    fields = {name: values[:, part] for name, values in grid.fields.items()}
+    bars = bars_of(grid.dates, grid.tickers[part], fields, market)
+    found: list[QualityFinding] = []
+    doubts: list[Iterable[Doubt]] = []
+    if beside.actions is not None:
+        own = _within(beside.actions, part.start, len(bars.tickers))
+        doubts.append(action_checks(bars, own, own=beside.own_adjustment))
+    if beside.amount is not None:
+        doubts.append(amount_checks(bars, beside.amount[:, part]))
+    if filed:
+        doubts.append(ratio_jumps(bars, newest_filing(filed, bars.dates, bars.tickers)))
+    for doubt in chain(price_checks(bars), *doubts, _breaks(bars)):
+        found += _marked(doubt, bars)
+    return found
+
+
+def _marked(doubt: Doubt, bars: Bars) -> list[QualityFinding]:
+    """A finding for every price that is marked."""
+    found = []
+    for t, i in np.argwhere(doubt.where).tolist() if doubt.where.any() else ():
+        ticker, day = str(bars.tickers[i]), str(bars.dates[t])
+        message = f"{ticker} on {day} {doubt.text(t, i)}."
+        found.append(QualityFinding(doubt.severity, doubt.kind, ticker, day, message))
+    return found
 
 
 def trading_calendar(dates: NDArray[np.datetime64], market: str) -> NDArray[np.datetime64]:
@@ -215,14 +242,9 @@ class _Findings:
         self._grid = grid
         self._found: list[QualityFinding] = []
 
-    def add(self, doubt: Doubt, first: int) -> None:
-        """Add a finding for every marked price; `first` is the position of the block's stocks."""
-        if not doubt.where.any():
-            return
-        for t, i in np.argwhere(doubt.where).tolist():
-            ticker, day = str(self._grid.tickers[first + i]), str(self._grid.dates[t])
-            message = f"{ticker} on {day} {doubt.text(t, i)}."
-            self._found.append(QualityFinding(doubt.severity, doubt.kind, ticker, day, message))
+    def prices(self, found: list[QualityFinding]) -> None:
+        """Add findings about single prices."""
+        self._found += found
 
     def tell(self, told: list[Told]) -> None:
         """Add findings that are sentences already."""
