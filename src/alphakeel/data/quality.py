@@ -73,6 +73,8 @@ class Beside:
     facts: pd.DataFrame | None = None  # figures of filings, one a row
     estimated: int = 0  # filings whose day is not known but set
     currencies: Mapping[str, int] = field(default_factory=dict)  # stocks by currency
+    # Day of the delisting by ticker, empty for stocks that are said to be listed still.
+    delisted: Mapping[str, str] = field(default_factory=dict)
 
 
 def quality_findings(
@@ -138,7 +140,7 @@ def _of_block(
         doubts.append(amount_checks(bars, beside.amount[:, part]))
     if filed:
         doubts.append(ratio_jumps(bars, newest_filing(filed, bars.dates, bars.tickers)))
-    for doubt in chain(price_checks(bars), *doubts, _breaks(bars)):
+    for doubt in chain(price_checks(bars), *doubts, _breaks(bars, beside.delisted)):
         found += _marked(doubt, bars)
     return found
 
@@ -218,8 +220,10 @@ def _within(actions: CorporateActions, start: int, count: int) -> CorporateActio
     )
 
 
-def _breaks(bars: Bars) -> list[Doubt]:
+def _breaks(bars: Bars, delisted: Mapping[str, str]) -> list[Doubt]:
     """Gaps in the prices of a stock, and prices that end before those of the others."""
+    said = [delisted.get(str(ticker)) for ticker in bars.tickers]
+    listed = np.array([day == "" for day in said])
     known = np.isfinite(bars.adjusted)
     last = len(known) - 1 - np.argmax(known[::-1], axis=0)
     ends = np.zeros(known.shape, dtype=bool)
@@ -229,9 +233,12 @@ def _breaks(bars: Bars) -> list[Doubt]:
     return [
         Doubt("note", "gap in the prices of a stock", gaps,
               lambda t, i: f"has a price again after {bars.gap[t, i] - 1:.0f} dates without one"),
-        Doubt("note", "prices that end early", ends,
-              lambda _t, _i: "has its last price: delisted, merged, or no longer "
-              "delivered"),
+        Doubt("note", "prices that end early", ends & ~listed,
+              lambda _t, i: f"has its last price: delisted on {said[i]}" if said[i] else
+              "has its last price: delisted, merged, or no longer delivered"),
+        Doubt("warning", "prices that end while the stock is listed", ends & listed,
+              lambda _t, _i: "has its last price, and the source lists it still: suspended, or "
+              "bars are missing"),
     ]  # fmt: skip
 
 

@@ -110,6 +110,10 @@ TABLES: Mapping[str, StoreTable] = {
 }
 
 
+# `status` of a security, where a source states it.
+LISTED, DELISTED = "listed", "delisted"
+
+
 @dataclass(frozen=True)
 class Part:
     """One Parquet file of a store."""

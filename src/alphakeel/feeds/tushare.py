@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pandas as pd
 
+from alphakeel.data.store import DELISTED, LISTED
 from alphakeel.errors import ConfigError
 from alphakeel.feeds.base import Feed, Pace, Tables, days_of, need_columns, numbers_of
 from alphakeel.feeds.failures import (
@@ -92,7 +93,23 @@ class TushareFeed(Feed):
                 "ticker": table["con_code"].map(_ticker),
             }
         )
-        return {"members": members.drop_duplicates()}
+        listed = self._securities(sorted(set(members["ticker"])), end)
+        return {"members": members.drop_duplicates(), "securities": listed}
+
+    def _securities(self, tickers: list[str], end: dt.date) -> pd.DataFrame:
+        """Which stocks are delisted, and since when."""
+        gone = self._query("stock_basic", ("ts_code", "delist_date"), list_status="D")
+        days = days_of(gone["delist_date"], "tushare's list of delisted stocks", form="%Y%m%d")
+        last = dict(zip(gone["ts_code"].map(_ticker), days, strict=True))
+        return pd.DataFrame(
+            {
+                "as_of": end,
+                "ticker": tickers,
+                "last_date": [last.get(ticker) for ticker in tickers],
+                "currency": "CNY",
+                "status": [DELISTED if ticker in last else LISTED for ticker in tickers],
+            }
+        )
 
     def bars(self, ticker: str, start: dt.date, end: dt.date) -> Tables:
         """Raw bars with P/E, P/B and market value, and the steps of the factor."""
