@@ -364,3 +364,30 @@ def test_the_quirks_of_real_prices_are_found(shared_data: Path) -> None:
     beyond = [(f.ticker, f.date) for f in china.findings if f.kind == "move beyond the daily limit"]
     assert beyond == [("sh600688", "2013-08-20"), ("sh600871", "2013-08-20")]
     assert "missing figures that tell of the end" in china.counts
+
+
+def test_only_a_made_up_jump_of_earnings_is_told_in_real_figures(
+    shared_data: Path, tmp_path: Path
+) -> None:
+    """Annual reports of May and switches from fiscal to trailing years move P/E rightly."""
+    source = shared_data / "cn_all"
+    if not source.is_dir():
+        pytest.skip("the A shares of 2005 to 2016 are not on this machine")
+    stocks = ["sh600009", "sh600519", "sz000002", "sz000858", "sz002024", "sz300027"]
+    mine = [("symbol", "in", stocks), ("date", ">=", dt.date(2013, 6, 3))]
+    prices = pd.read_parquet(source / "prices_2014_2016.parquet", filters=mine)
+    ratios = pd.read_parquet(source / "valuation_daily.parquet", filters=mine)
+    ratios = ratios[ratios["date"].isin(prices["date"])].sort_values(["symbol", "date"])
+    figure = ratios["market_cap"] / ratios["pe"]
+    jumps = (figure / figure.groupby(ratios["symbol"]).shift() - 1.0).abs() > 0.2
+    switched = ratios["pe_source"] != ratios.groupby("symbol")["pe_source"].shift()
+    assert (jumps & switched).sum() >= 3
+    reports = pd.read_parquet(source / "fundamentals.parquet", filters=mine[:1])
+    prices.to_parquet(tmp_path / "prices.parquet")
+    reports.to_parquet(tmp_path / "fundamentals.parquet")
+    made_up = (ratios["symbol"] == "sh600519") & (ratios["date"] >= dt.date(2015, 7, 15))
+    for factor, told in ((1.0, []), (1.5, [("sh600519", "2015-07-15")])):
+        changed = ratios.assign(pe=ratios["pe"].where(~made_up, ratios["pe"] * factor))
+        changed.to_parquet(tmp_path / "valuation_daily.parquet")
+        findings = inspect_path(tmp_path).findings
+        assert [(f.ticker, f.date) for f in findings if "jumps without" in f.kind] == told
