@@ -347,6 +347,9 @@ def test_an_update_asks_for_the_newest_days_only(case: Case, tmp_path: Path) -> 
     assert case.fetch(tmp_path / "b").committed
     left, right = contents(tmp_path / "a"), contents(tmp_path / "b")
     pd.testing.assert_frame_equal(left["bars"], right["bars"])
+    as_of = left["securities"].set_index("ticker")["as_of"]  # what is known is not stored again
+    assert as_of.to_dict() == {"sh600000": dt.date(2015, 6, 12), "sh600010": dt.date(2015, 6, 12),
+                               "sz000001": dt.date(2015, 6, 16)}  # fmt: skip
 
 
 def test_a_rewritten_history_is_not_mixed_with_the_old(case: Case, tmp_path: Path) -> None:

@@ -98,6 +98,7 @@ def test_a_qlib_folder_gives_raw_and_adjusted_prices(qlib: Path, tmp_path: Path)
         (lambda f: (f / "close.day.bin").write_bytes((f / "close.day.bin").read_bytes()[:-8]),
          "wrong data"),
         (lambda f: (f / "close.day.bin").unlink(), "not listed"),
+        (lambda f: (f / "factor.day.bin").unlink(), "wrong data"),
         (lambda f: np.full(40, 1.0, "<f4").tofile(f / "close.day.bin"), "wrong data"),
         (lambda f: np.append(np.float32(2), np.full(8, -1, "<f4")).astype("<f4").tofile(
             f / "close.day.bin"), "wrong data"),

@@ -308,7 +308,13 @@ class DataStore:
 
         Nothing is kept of what was not committed.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            why = "it is a file" if self.path.is_file() else error.strerror
+            raise DataError(
+                f"no store can be made at {self.path} ({why}): name another folder."
+            ) from error
         with write_lock(self.path):
             writer = StoreWriter(self)
             writer.recover()

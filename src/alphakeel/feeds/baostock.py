@@ -99,7 +99,8 @@ class BaostockFeed(Feed):
             return self._all_stocks(start, end)
         if name not in _LISTS:
             raise ConfigError(
-                f"baostock knows the universes ashares, {', '.join(_LISTS)}, not {name!r}."
+                f"baostock knows the universes ashares, {', '.join(_LISTS)}, not {name!r}; stocks "
+                "are named with commas: sh600000,sz000001."
             )
         lists = []
         for day in _months(start, end):

@@ -70,7 +70,10 @@ class TushareFeed(Feed):
     def universe(self, name: str, start: dt.date, end: dt.date) -> Tables:
         """The members of an index by Tushare's monthly lists of weights."""
         if name not in _INDEXES:
-            raise ConfigError(f"tushare knows the universes {', '.join(_INDEXES)}, not {name!r}.")
+            raise ConfigError(
+                f"tushare knows the universes {', '.join(_INDEXES)}, not {name!r}; stocks are "
+                "named with commas: sh600000,sz000001."
+            )
         lists, first = [], start
         while first <= end:
             last = min(end, first + dt.timedelta(days=180))
