@@ -138,6 +138,20 @@ def test_a_store_of_another_source_or_place_is_named(folder: Path, tmp_path: Pat
     assert fetch(folder, moved, "--update", "--end", "2015-02-27").exit_code == 0
 
 
+def test_a_universe_without_a_stock_is_refused(folder: Path, tmp_path: Path) -> None:
+    for name, text in (("store", "holds no stock"), (",", "names no ticker")):
+        result = fetch(folder, tmp_path / "store", "--universe", name, *ALL[2:])
+        assert result.exit_code == 2, result.output
+        assert text in result.output
+
+
+def test_a_part_of_a_store_leads_to_the_store(folder: Path, tmp_path: Path) -> None:
+    assert fetch(folder, tmp_path / "store", *ALL).exit_code == 0
+    result = CliRunner().invoke(app, ["run", "--data", str(tmp_path / "store" / "bars")])
+    assert result.exit_code == 2
+    assert "it is a part of a store" in " ".join(result.output.split())
+
+
 def test_where_no_store_can_be_is_said(folder: Path, tmp_path: Path) -> None:
     file = tmp_path / "prices.csv"
     file.write_text("date")

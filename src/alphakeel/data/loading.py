@@ -456,6 +456,8 @@ def _no_table(path: Path) -> str:
     """Say that a folder holds no table, and which files might be one if they were unpacked."""
     packed = sorted(file.name for file in path.iterdir() if file.suffix.lower() in PACKED_SUFFIXES)
     text = f"folder {path} holds no CSV or Parquet file"
+    if is_store(path.parent):
+        return f"{text}: it is a part of a store, give {path.parent}."
     return f"{text}; {packed[0]} is compressed: unpack it." if packed else f"{text}."
 
 

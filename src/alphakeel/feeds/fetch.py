@@ -220,9 +220,18 @@ class _Job:
         """Tickers to ask for, and the tables that came with them."""
         name = self.request.universe
         if name == "store":
-            return sorted(self.store.newest("bars"))
+            stored = sorted(self.store.newest("bars"))
+            if not stored:
+                raise ConfigError(
+                    f"the store {self.store.path} holds no stock: fetch bars into it first, or "
+                    "name tickers."
+                )
+            return stored
         if "," in name or not self.feed.offers("universe"):
-            return sorted({ticker.strip() for ticker in name.split(",") if ticker.strip()})
+            named = sorted({ticker.strip() for ticker in name.split(",") if ticker.strip()})
+            if not named and {"bars", "fundamentals"} & set(self.request.what):
+                raise ConfigError(f"the universe {name!r} names no ticker.")
+            return named
         if f"universe/{name}" not in self.staging.done:
             asked = self.session.ask(
                 lambda: self.feed.universe(name, self.request.start, self.request.end)
@@ -468,7 +477,7 @@ def refuse_missing(report: FetchReport) -> None:
         else "nothing was stored"
     )
     raise FeedError(
-        f"{n} of the answers of {report.source} are missing, for example "
+        f"{n} of the answers of {report.source} {'is' if n == 1 else 'are'} missing, for example "
         f"{report.missing[0].ticker} ({report.missing[0].reason}): {served}; the same command goes "
         "on from here, --allow-partial takes what is there."
     )
