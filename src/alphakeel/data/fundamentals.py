@@ -101,11 +101,11 @@ def known_figures(facts: pd.DataFrame) -> pd.DataFrame:
     known = table["known"].to_numpy()
     facts_in_order = [table[name].tolist() for name in ("item", "start", "end", "value")]
     names = table["ticker"].to_numpy(dtype=object)
-    rows: list[dict[str, Any]] = []
+    made: dict[str, list[Any]] = {name: [] for name in columns}
     for begin, finish in _runs(pd.factorize(names)[0]):
         own = list(zip(*(column[begin:finish] for column in facts_in_order), strict=True))
-        rows += _of_one(str(names[begin]), known[begin:finish], own)
-    result = pd.DataFrame({name: [row[name] for row in rows] for name in columns})
+        _of_one(str(names[begin]), known[begin:finish], own, made)
+    result = pd.DataFrame(made)
     for name in ("available_date", "period_end"):
         days = result[name].to_numpy(dtype=np.int64).astype("datetime64[D]")
         result[name] = days.astype("datetime64[s]")
@@ -170,17 +170,20 @@ def on_dates(
 
 
 def _of_one(
-    ticker: str, known: NDArray[np.int64], entries: Sequence[tuple[str, int, int, float]]
-) -> list[dict[str, Any]]:
+    ticker: str,
+    known: NDArray[np.int64],
+    entries: Sequence[tuple[str, int, int, float]],
+    made: dict[str, list[Any]],
+) -> None:
     """Walk through the filings of one company in the order in which they became public.
 
-    `known` are the days of its entries: item, first and last day of the period, value.
+    `known` are the days of its entries: item, first and last day of the period, value. What was
+    known after each day is added to the columns of `made`.
     """
     flows: dict[str, Periods] = {name: {} for name in FLOWS}
     levels: dict[str, dict[int, float]] = {name: {} for name in (*LEVELS, *STATED)}
     counted: dict[int, float] = {}
     newest = 0
-    rows = []
     for begin, finish in _runs(known):
         for item, start, end, value in entries[begin:finish]:
             newest = max(newest, end)
@@ -191,25 +194,23 @@ def _of_one(
                 levels[item][end] = value
                 if item == "shares":
                     counted[end] = float(known[begin])
-        row: dict[str, Any] = {
-            "ticker": ticker,
-            "available_date": int(known[begin]),
-            "period_end": newest,
-            "shares_filed": counted[max(counted)] if counted else np.nan,
-        }
+        made["ticker"].append(ticker)
+        made["available_date"].append(int(known[begin]))
+        made["period_end"].append(newest)
+        made["shares_filed"].append(counted[max(counted)] if counted else np.nan)
         for name, periods in flows.items():
             last = max(periods, default=0)
-            row[name] = trailing_year(periods, last)
+            made[name].append(trailing_year(periods, last))
             if name in ("net_income", "revenue"):
-                row[f"{name}_year_ago"] = trailing_year(periods, _near(periods, last - 365))
+                year_ago = trailing_year(periods, _near(periods, last - 365))
+                made[f"{name}_year_ago"].append(year_ago)
         income = flows["net_income"]
         for name in ("revenue", "operating_cash_flow"):
             # Of the same year as that figure, whose reports may be older.
-            row[f"net_income_of_{name}"] = trailing_year(income, max(flows[name], default=0))
+            of_same_year = trailing_year(income, max(flows[name], default=0))
+            made[f"net_income_of_{name}"].append(of_same_year)
         for name, values in levels.items():
-            row[name] = values[max(values)] if values else np.nan
-        rows.append(row)
-    return rows
+            made[name].append(values[max(values)] if values else np.nan)
 
 
 def trailing_year(periods: Periods, end: int) -> float:

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import datetime as dt
 import warnings
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from itertools import chain
 
-import joblib
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
@@ -31,7 +30,6 @@ from alphakeel.data.figure_checks import (
 from alphakeel.data.grid import Grid
 from alphakeel.data.price_checks import Bars, Doubt, bars_of, log_returns, price_checks, used_again
 from alphakeel.errors import ConfigError
-from alphakeel.progress import run_in_threads
 
 __all__ = [
     "SEVERITIES",
@@ -45,7 +43,6 @@ Matrix = NDArray[np.float64]
 
 SEVERITIES = ("error", "warning", "note")
 _BLOCK = 128  # stocks that are looked at together: little memory, also with thousands
-_MOST_THREADS = 4
 _OLD_DAYS = 7
 _LONG_GAP_DAYS = 11  # longer than any holiday of the exchanges we know
 _GAP = 5  # dates without a price of one stock
@@ -101,24 +98,22 @@ def quality_findings(
     findings : list of QualityFinding
         By severity, then kind and date.
     counts : dict of str to int
-        Their number by kind.
+        Their number by kind, the gravest kinds first.
     """
     beside = beside or Beside()
     found = _Findings(grid)
     market = _market_moves(grid)
     filed = _filing_days(beside)
-    blocks = (
-        partial(_of_block, grid, slice(start, start + _BLOCK), market, beside, filed)
-        for start in range(0, len(grid.tickers), _BLOCK)
-    )
-    for findings in run_in_threads(blocks, min(joblib.cpu_count(), _MOST_THREADS)):
-        found.prices(findings)
+    for start in range(0, len(grid.tickers), _BLOCK):
+        part = slice(start, start + _BLOCK)
+        found.prices(_of_block(grid, part, market, beside, filed))
     found.days(calendar, today)
     found.tell(missing_figures(grid))
     if beside.facts is not None:
         found.tell(filing_checks(beside.facts, beside.estimated))
     found.currencies(beside.currencies)
-    return found.sorted(), found.counts()
+    findings = found.sorted()
+    return findings, dict(Counter(finding.kind for finding in findings))
 
 
 def _of_block(
@@ -286,13 +281,6 @@ class _Findings:
         self._found += [
             QualityFinding("warning", kind, "", str(day), f"{day} {text}.") for day in days
         ]
-
-    def counts(self) -> dict[str, int]:
-        """Number of findings by kind, the gravest kinds first."""
-        counted: dict[str, int] = {}
-        for finding in self.sorted():
-            counted[finding.kind] = counted.get(finding.kind, 0) + 1
-        return counted
 
     def sorted(self) -> list[QualityFinding]:
         """All findings, the gravest first."""
