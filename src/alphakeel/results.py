@@ -181,10 +181,9 @@ class Study:
         told = [f"{count} of {name}" for name, count in counts.items() if count]
         if not told:
             return ()
-        text = (
-            f"Positions whose stock ended were paid out at its last price: {', '.join(told)}. "
-            "If its holders got less, state or assume a delisting return (docs/data.md)."
-        )
+        text = f"Positions whose stock ended were paid out at its last price: {', '.join(told)}."
+        if self.config.data.delisting_return == 0.0:
+            text += " If holders got less, state or assume a delisting return (docs/data.md)."
         return (text,)
 
     @property
