@@ -407,6 +407,16 @@ class TestBadRequests:
             run_study(panel, explosive)
 
 
+def test_positions_that_end_with_their_stock_are_counted() -> None:
+    gone = (PRICES["ticker"] == PRICES["ticker"].iloc[0]) & (PRICES["date"] >= DAYS[500])
+    study = study_of(PRICES[~gone])
+    held = study.strategies["Equal weight"].forced_sales.sum()
+    assert held == 1
+    (note,) = (said for said in study.notes if said.startswith("Positions whose stock ended"))
+    assert "1 of Equal weight" in note
+    assert not any("stock ended" in said for said in study_of(PRICES).notes)
+
+
 class TestIncompleteIndex:
     @pytest.mark.parametrize(
         ("missing", "beta"),

@@ -165,7 +165,7 @@ class Study:
     @property
     def notes(self) -> tuple[str, ...]:
         """Notes for the reader: days on which all hangs, survivorship, definitions, ..."""
-        return (*self.warnings, *self._provenance.cautions)
+        return (*self.warnings, *self._provenance.cautions, *self._held_to_the_end())
 
     @cached_property
     def warnings(self) -> tuple[str, ...]:
@@ -174,6 +174,17 @@ class Study:
             self.every_ledger(), self.dataset.returns[self.test]
         )
         return tuple(_day_in_words(self, day) for day in days)
+
+    def _held_to_the_end(self) -> tuple[str, ...]:
+        """How many positions ended with their stock, by strategy, in a sentence; or nothing."""
+        counts = {name: int(ledger.forced_sales.sum()) for name, ledger in self.strategies.items()}
+        told = [f"{count} of {name}" for name, count in counts.items() if count]
+        if not told:
+            return ()
+        text = f"Positions whose stock ended were paid out at its last price: {', '.join(told)}."
+        if self.config.data.delisting_return == 0.0:
+            text += " If holders got less, state or assume a delisting return (docs/data.md)."
+        return (text,)
 
     @property
     def market_returns(self) -> Floats | None:

@@ -114,7 +114,7 @@ def test_a_failed_update_leaves_the_store_and_states_its_age(folder: Path, tmp_p
         (["fetch", "yahoo", "--universe", "A,B"], "--start"),
         (["fetch", "yahoo", "--universe", "A,B", "--start", "soon"], "2005-01-31"),
         (["fetch", "yahoo", "--update", "--start", "2015-01-01"], "--update repeats"),
-        (["fetch", "yahoo", "--update"], "was not fetched from yahoo"),
+        (["fetch", "yahoo", "--update"], "there is no store at"),
     ],
 )
 def test_a_wrong_command_is_one_sentence(words, text: str, tmp_path: Path) -> None:
@@ -122,6 +122,46 @@ def test_a_wrong_command_is_one_sentence(words, text: str, tmp_path: Path) -> No
     assert result.exit_code == 2
     assert text in result.output
     assert "Traceback" not in result.output
+
+
+def test_a_store_of_another_source_or_place_is_named(folder: Path, tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    assert fetch(folder, store, *ALL).exit_code == 0
+    moved = store.rename(tmp_path / "moved")
+    words = ["fetch", "yahoo", "--update", "--out", str(moved)]
+    result = CliRunner().invoke(app, words)
+    assert result.exit_code == 2
+    assert "was not fetched from yahoo but from stooq" in " ".join(result.output.split())
+    lost = fetch(folder, store, "--update")
+    assert lost.exit_code == 2
+    assert "there is no store at" in lost.output
+    assert fetch(folder, moved, "--update", "--end", "2015-02-27").exit_code == 0
+
+
+def test_a_universe_without_a_stock_is_refused(folder: Path, tmp_path: Path) -> None:
+    for name, text in (("store", "holds no stock"), (",", "names no ticker")):
+        result = fetch(folder, tmp_path / "store", "--universe", name, *ALL[2:])
+        assert result.exit_code == 2, result.output
+        assert text in result.output
+
+
+def test_a_part_of_a_store_leads_to_the_store(folder: Path, tmp_path: Path) -> None:
+    assert fetch(folder, tmp_path / "store", *ALL).exit_code == 0
+    result = CliRunner().invoke(app, ["run", "--data", str(tmp_path / "store" / "bars")])
+    assert result.exit_code == 2
+    assert "it is a part of a store" in " ".join(result.output.split())
+
+
+def test_where_no_store_can_be_is_said(folder: Path, tmp_path: Path) -> None:
+    file = tmp_path / "prices.csv"
+    file.write_text("date")
+    locked = tmp_path / "locked"
+    (locked / ".lock").mkdir(parents=True)  # as good as no right to write it
+    for place, text in ((file, "it is a file"), (file / "store", "no store can be made at"),
+                        (locked, "cannot be written")):  # fmt: skip
+        result = fetch(folder, place, *ALL)
+        assert result.exit_code == 2, result.output
+        assert text in " ".join(result.output.split())
 
 
 def test_what_a_source_does_not_offer_is_said(folder: Path, tmp_path: Path) -> None:

@@ -100,3 +100,10 @@ def test_the_folder_format_brings_reports_to_the_panel_by_their_day(tmp_path: Pa
     assert growth[dates == filed][0] != growth[dates == filed + 1][0]
     shorter = load_panel(tmp_path, end="2015-02-09")
     np.testing.assert_array_equal(shorter["leverage"], panel["leverage"][: len(shorter["close"])])
+
+
+def test_facts_of_other_items_are_no_figures() -> None:
+    facts = facts_of_reports(reports().rename(columns={"flow": "revenue"}))
+    made = known_figures(facts.assign(item="goodwill"))
+    assert not len(made)
+    assert {"ticker", "revenue", "equity"} <= set(made.columns)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 
 from alphakeel.data.columns import field_of
@@ -429,8 +430,6 @@ class TestParsing:
         ],
     )
     def test_numbers(self, texts: list[str], numbers: list[float]) -> None:
-        import pyarrow as pa
-
         values, faults, _ = read_numbers({"x": pa.chunked_array([texts])}, where="")
         assert not faults
         np.testing.assert_array_equal(values["x"], numbers)
@@ -447,3 +446,12 @@ def test_the_file_is_not_changed(reader: str, long: pd.DataFrame, tmp_path: Path
     READERS[reader](file)
     assert file.read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == ["all.csv"]
+
+
+def test_numbers_of_a_column_in_pieces_are_read_in_order() -> None:
+    pieces = pa.chunked_array([[1, None], [], [2**53 + 2]], type=pa.int64())
+    thirds = pa.chunked_array([[0.5], [None, 1 / 3]], type=pa.float32())
+    values, faults, note = read_numbers({"volume": pieces, "close": thirds}, where="")
+    np.testing.assert_array_equal(values["volume"], [1.0, np.nan, 2.0**53 + 2])
+    np.testing.assert_array_equal(values["close"], [0.5, np.nan, np.float32(1 / 3)])
+    assert (faults, note) == ({}, "")

@@ -12,6 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from alphakeel.cli import app
+from alphakeel.data import quality
 from alphakeel.data.adjustment import CorporateActions
 from alphakeel.data.entry import check_new_days
 from alphakeel.data.figure_checks import filing_checks
@@ -94,6 +95,32 @@ def test_damage_is_found_and_named(damage, kind: str) -> None:
     fields = market()
     damage(fields)
     assert kinds(fields) == {kind: 1}
+
+
+def test_prices_that_end_are_told_by_what_the_source_says_of_the_stock() -> None:
+    fields = market()
+    for values in fields.values():
+        values[500:, :3] = np.nan
+    beside = Beside(delisted={"AAA": "2016-12-20", "BBB": ""})
+    findings, _ = quality_findings(Grid(DATES, TICKERS, fields), today=TODAY, beside=beside)
+    assert [(f.ticker, f.severity) for f in findings] == [
+        ("BBB", "warning"), ("AAA", "note"), ("CCC", "note"),
+    ]  # fmt: skip
+    listed, gone, unknown = (finding.message for finding in findings)
+    assert "the source lists it still" in listed
+    assert gone.endswith("has its last price: delisted on 2016-12-20.")
+    assert unknown.endswith("delisted, merged, or no longer delivered.")
+
+
+def test_blocks_of_stocks_are_told_as_one(monkeypatch) -> None:
+    fields = market()
+    for column in range(4):
+        scaled(fields, np.s_[300 + column :], column, 0.5)
+    grid = Grid(DATES, TICKERS, fields)
+    whole = quality_findings(grid, today=TODAY)
+    assert {finding.ticker for finding in whole[0]} == set(TICKERS)
+    monkeypatch.setattr(quality, "_BLOCK", 1)
+    assert quality_findings(grid, today=TODAY) == whole
 
 
 def test_a_crash_of_all_stocks_is_no_split() -> None:
@@ -279,7 +306,11 @@ def test_a_store_is_held_against_its_own_calendar_amounts_and_currencies(tmp_pat
          for t, day in enumerate(days) for i, name in enumerate(TICKERS) if t != 30],
         columns=["date", "ticker", "close", "volume", "amount"])  # fmt: skip
     store = DataStore(tmp_path / "store")
-    listed = {"as_of": days[-1], "ticker": TICKERS, "currency": ["USD", "USD", "USD", "CNY"]}
+    ended = (rows["ticker"] == "CCC") & (rows["date"] >= days[25])
+    rows = rows[~ended]
+    listed = {"as_of": days[-1], "ticker": TICKERS, "currency": ["USD", "USD", "USD", "CNY"],
+              "status": ["listed", "listed", "delisted", None],
+              "last_date": [None, None, days[26], None]}  # fmt: skip
     with store.writer() as writer:
         for name, table in (("bars", rows), ("calendar", pd.DataFrame({"date": days})),
                             ("securities", pd.DataFrame(listed))):  # fmt: skip
@@ -288,7 +319,9 @@ def test_a_store_is_held_against_its_own_calendar_amounts_and_currencies(tmp_pat
     report = inspect_path(store.path)
     found = {(f.kind, f.ticker) for f in report.findings}
     assert found == {("trading day missing", ""), ("amount in another unit", "AAA"),
-                     ("several currencies", ""), ("old data", "")}  # fmt: skip
+                     ("several currencies", ""), ("old data", ""),
+                     ("prices that end early", "CCC")}  # fmt: skip
+    assert any(f.message.endswith(f"delisted on {days[26]}.") for f in report.findings)
     since, counts = check_new_days(store, days[31], today=days[-1])
     assert (since, counts) == ([], {})
     _, counts = check_new_days(store, days[30], today=days[-1])
@@ -331,3 +364,30 @@ def test_the_quirks_of_real_prices_are_found(shared_data: Path) -> None:
     beyond = [(f.ticker, f.date) for f in china.findings if f.kind == "move beyond the daily limit"]
     assert beyond == [("sh600688", "2013-08-20"), ("sh600871", "2013-08-20")]
     assert "missing figures that tell of the end" in china.counts
+
+
+def test_only_a_made_up_jump_of_earnings_is_told_in_real_figures(
+    shared_data: Path, tmp_path: Path
+) -> None:
+    """Annual reports of May and switches from fiscal to trailing years move P/E rightly."""
+    source = shared_data / "cn_all"
+    if not source.is_dir():
+        pytest.skip("the A shares of 2005 to 2016 are not on this machine")
+    stocks = ["sh600009", "sh600519", "sz000002", "sz000858", "sz002024", "sz300027"]
+    mine = [("symbol", "in", stocks), ("date", ">=", dt.date(2013, 6, 3))]
+    prices = pd.read_parquet(source / "prices_2014_2016.parquet", filters=mine)
+    ratios = pd.read_parquet(source / "valuation_daily.parquet", filters=mine)
+    ratios = ratios[ratios["date"].isin(prices["date"])].sort_values(["symbol", "date"])
+    figure = ratios["market_cap"] / ratios["pe"]
+    jumps = (figure / figure.groupby(ratios["symbol"]).shift() - 1.0).abs() > 0.2
+    switched = ratios["pe_source"] != ratios.groupby("symbol")["pe_source"].shift()
+    assert (jumps & switched).sum() >= 3
+    reports = pd.read_parquet(source / "fundamentals.parquet", filters=mine[:1])
+    prices.to_parquet(tmp_path / "prices.parquet")
+    reports.to_parquet(tmp_path / "fundamentals.parquet")
+    made_up = (ratios["symbol"] == "sh600519") & (ratios["date"] >= dt.date(2015, 7, 15))
+    for factor, told in ((1.0, []), (1.5, [("sh600519", "2015-07-15")])):
+        changed = ratios.assign(pe=ratios["pe"].where(~made_up, ratios["pe"] * factor))
+        changed.to_parquet(tmp_path / "valuation_daily.parquet")
+        findings = inspect_path(tmp_path).findings
+        assert [(f.ticker, f.date) for f in findings if "jumps without" in f.kind] == told

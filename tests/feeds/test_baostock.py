@@ -94,6 +94,15 @@ def answer(method: str, arguments: list[str]) -> Reply:
                 for c in [*CODES, "sh.600999"]
             ]
         )  # fmt: skip
+    if method == "query_stock_basic":
+        return columns_and_rows(
+            [
+                {"code": c, "code_name": "浦发银行", "ipoDate": "1999-11-10",
+                 "outDate": "2015-08-20" if c == "sh.600010" else "", "type": "1",
+                 "status": "0" if c == "sh.600010" else "1"}
+                for c in [*CODES, "sh.600999"]
+            ]
+        )  # fmt: skip
     if method == "query_daily_history_k_AStock":
         rows = [bar(code, DAYS.index(arguments[-1])) for code in CODES]
         return columns_and_rows([*rows, {**rows[0], "code": "sh.601999"}])
@@ -299,6 +308,16 @@ def test_what_is_stored_is_what_a_holder_earned(case: Case, tmp_path: Path) -> N
     assert panel["market_index"][0, 0] == 5000
 
 
+def test_the_day_of_a_delisting_is_stored(case: Case, tmp_path: Path) -> None:
+    assert case.fetch(tmp_path).committed
+    stated = contents(tmp_path)["securities"].set_index("ticker")
+    assert sorted(stated.index) == ["sh600000", "sh600010", "sz000001"]  # members only
+    assert stated["status"].to_dict() == {
+        "sh600000": "listed", "sh600010": "delisted", "sz000001": "listed"
+    }  # fmt: skip
+    assert stated["last_date"].dropna().to_dict() == {"sh600010": dt.date(2015, 8, 20)}
+
+
 def test_reports_count_from_their_publication(case: Case, tmp_path: Path) -> None:
     case.request = replace(case.request, what=("bars", "fundamentals"))
     assert case.fetch(tmp_path).committed
@@ -328,6 +347,9 @@ def test_an_update_asks_for_the_newest_days_only(case: Case, tmp_path: Path) -> 
     assert case.fetch(tmp_path / "b").committed
     left, right = contents(tmp_path / "a"), contents(tmp_path / "b")
     pd.testing.assert_frame_equal(left["bars"], right["bars"])
+    as_of = left["securities"].set_index("ticker")["as_of"]  # what is known is not stored again
+    assert as_of.to_dict() == {"sh600000": dt.date(2015, 6, 12), "sh600010": dt.date(2015, 6, 12),
+                               "sz000001": dt.date(2015, 6, 16)}  # fmt: skip
 
 
 def test_a_rewritten_history_is_not_mixed_with_the_old(case: Case, tmp_path: Path) -> None:

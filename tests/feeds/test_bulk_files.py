@@ -98,6 +98,7 @@ def test_a_qlib_folder_gives_raw_and_adjusted_prices(qlib: Path, tmp_path: Path)
         (lambda f: (f / "close.day.bin").write_bytes((f / "close.day.bin").read_bytes()[:-8]),
          "wrong data"),
         (lambda f: (f / "close.day.bin").unlink(), "not listed"),
+        (lambda f: (f / "factor.day.bin").unlink(), "wrong data"),
         (lambda f: np.full(40, 1.0, "<f4").tofile(f / "close.day.bin"), "wrong data"),
         (lambda f: np.append(np.float32(2), np.full(8, -1, "<f4")).astype("<f4").tofile(
             f / "close.day.bin"), "wrong data"),
@@ -217,8 +218,15 @@ def pro(body: dict) -> dict:
         days = pd.date_range(DAYS[0], DAYS[-1])
         rows = [[f"{day:%Y%m%d}", int(day in DAYS)] for day in days]
         return {"code": 0, "msg": None, "data": {"fields": ["cal_date", "is_open"], "items": rows}}
-    code = body["params"]["ts_code"]
     columns = body["fields"].split(",")
+    if body["api_name"] == "index_weight":
+        rows = [["600000.SH", "20150105"], ["600001.SH", "20150105"]]
+        return {"code": 0, "msg": None, "data": {"fields": columns, "items": rows}}
+    if body["api_name"] == "stock_basic":
+        rows = [["600001.SH", "20150302"], ["600999.SH", "20100104"]]
+        assert body["params"] == {"list_status": "D"}
+        return {"code": 0, "msg": None, "data": {"fields": columns, "items": rows}}
+    code = body["params"]["ts_code"]
     rows = []
     for at, day in enumerate(DAYS):
         split = 2.0 if code.startswith("600001") and at >= 4 else 1.0
@@ -306,6 +314,19 @@ def test_tushare_units_factors_and_faults(tmp_path: Path, monkeypatch) -> None:
     np.testing.assert_allclose(panel["market_cap"], panel["close"] * 100 * 10_000)
     adjusted = panel["adj_close"][:, 1]
     np.testing.assert_allclose(adjusted / adjusted[0], (10 + np.arange(10)) / 10)
+
+
+def test_tushare_says_which_members_are_delisted(monkeypatch) -> None:
+    pytest.importorskip("httpx", reason="httpx is not installed")
+    from alphakeel.feeds.tushare import TushareFeed
+
+    monkeypatch.setenv("TUSHARE_TOKEN", TOKEN)
+    with serving(PostServer()) as server, TushareFeed(url=server.url) as feed:
+        tables = feed.universe("csi300", WHOLE.start, WHOLE.end)
+    assert set(tables["members"]["ticker"]) == {"sh600000", "sh600001"}
+    stated = tables["securities"].set_index("ticker")
+    assert stated["status"].to_dict() == {"sh600000": "listed", "sh600001": "delisted"}
+    assert stated["last_date"].dropna().to_dict() == {"sh600001": dt.date(2015, 3, 2)}
 
 
 # akshare: a stand-in for the library, with the columns of its documentation

@@ -55,6 +55,17 @@ class TestReference:
         expected = theirs(pd.DataFrame(x).rolling(window, min_periods=min_count)).to_numpy()
         np.testing.assert_allclose(ours(x, window, min_count=min_count), expected, atol=1e-12)
 
+    @pytest.mark.parametrize("n_assets", [3, 200])  # two ways of the same arithmetic
+    def test_last_known_values_match_pandas(self, n_assets: int) -> None:
+        x = np.tile(sample(missing=0.6), (1, 200))[:, :n_assets]
+        x[:20, :2] = np.nan
+        values, rows = rolling.last_known(x)
+        np.testing.assert_array_equal(values, pd.DataFrame(x).ffill().to_numpy())
+        known = rows >= 0
+        np.testing.assert_array_equal(known, np.isfinite(values))
+        of_rows = np.take_along_axis(x, np.maximum(rows, 0), axis=0)
+        np.testing.assert_array_equal(of_rows[known], values[known])
+
     def test_beta_matches_pandas(self) -> None:
         y, x = sample(1), sample(2)[:, 0]
         known = np.isfinite(y) & np.isfinite(x)[:, None]

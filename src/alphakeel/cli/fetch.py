@@ -159,4 +159,5 @@ def _print(report: FetchReport, out: Path) -> None:
 
             Console().print(doubtful_table(report.findings, report.finding_counts))
             typer.echo(f"All of them, and older ones: alphakeel check {out} --html report.html")
-        typer.echo(f"Run it: alphakeel run --data {out}")
+        if report.last_day:
+            typer.echo(f"Run it: alphakeel run --data {out}")

@@ -279,7 +279,7 @@ def place_rows(
     placed = {}
     for name, entries in values.items():
         placed[name] = np.full((len(grid.dates), len(grid.tickers)), np.nan)
-        placed[name].ravel()[cells] = entries[inside]
+        placed[name].ravel()[cells] = entries if len(cells) == len(entries) else entries[inside]
     return placed
 
 

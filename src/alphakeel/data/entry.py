@@ -20,7 +20,7 @@ from alphakeel.data.fundamentals import facts_of_reports
 from alphakeel.data.grid import Grid, check_grid
 from alphakeel.data.layouts import MoneyTraded, as_series
 from alphakeel.data.quality import Beside, QualityFinding, quality_findings, trading_calendar
-from alphakeel.data.store import DataStore, is_store
+from alphakeel.data.store import DELISTED, LISTED, DataStore, is_store
 from alphakeel.data.store_panel import amount_of, grid_from_store, store_actions
 from alphakeel.data.tables import is_table, read_table, stem_of
 from alphakeel.data.tickers import match_tickers
@@ -101,13 +101,18 @@ def _expected_days(
 def _of_store(store: DataStore, grid: Grid, years: tuple[int, int] | None = None) -> Beside:
     """Actions, money traded, filings and currencies of a store."""
     facts = store.read("fundamentals").to_pandas()
-    securities = store.read("securities", ["ticker", "currency"]).to_pandas()
-    money = securities.dropna().drop_duplicates("ticker")["currency"].value_counts()
+    wanted = ["as_of", "ticker", "currency", "status", "last_date"]
+    securities = store.read("securities", wanted).to_pandas().sort_values("as_of", kind="stable")
+    securities = securities.drop_duplicates("ticker", keep="last")
+    money = securities["currency"].dropna().value_counts()
+    stated = securities[securities["status"].isin((LISTED, DELISTED))]
+    last = stated["last_date"].where(stated["status"] == DELISTED, "").astype(str)
     return Beside(
         actions=store_actions(store, grid.dates, grid.tickers),
         amount=amount_of(store, grid, years=years),
         facts=facts if len(facts) else None,
         currencies={str(name): int(count) for name, count in money.items()},
+        delisted=dict(zip(stated["ticker"], last, strict=True)),
     )
 
 

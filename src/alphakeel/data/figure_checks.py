@@ -253,8 +253,10 @@ def _by_sector(
 def _extremes(grid: Grid, name: str, known: NDArray[np.bool_]) -> list[Told]:
     """How many ratios are so large that their denominator is next to nothing."""
     label, limit = _EXTREME[name]
+    far = known.copy()
     with np.errstate(invalid="ignore"):
-        far = known & (np.abs(grid.fields[name]) < 1.0 / limit)
+        far &= grid.fields[name] < 1.0 / limit
+        far &= grid.fields[name] > -1.0 / limit
     if not far.any():
         return []
     t, i = np.argwhere(far)[0]

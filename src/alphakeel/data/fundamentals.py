@@ -98,10 +98,14 @@ def known_figures(facts: pd.DataFrame) -> pd.DataFrame:
     )
     table = table[table["item"].isin({*FLOWS, *LEVELS, *STATED}) & table["value"].notna()]
     table = table.sort_values(["ticker", "known"], kind="stable")
-    rows: list[dict[str, Any]] = []
-    for ticker, own in table.groupby("ticker", sort=False):
-        rows += _of_one(str(ticker), own)
-    result = pd.DataFrame(rows, columns=columns)
+    known = table["known"].to_numpy()
+    facts_in_order = [table[name].tolist() for name in ("item", "start", "end", "value")]
+    names = table["ticker"].to_numpy(dtype=object)
+    made: dict[str, list[Any]] = {name: [] for name in columns}
+    for begin, finish in _runs(pd.factorize(names)[0]):
+        own = list(zip(*(column[begin:finish] for column in facts_in_order), strict=True))
+        _of_one(str(names[begin]), known[begin:finish], own, made)
+    result = pd.DataFrame(made)
     for name in ("available_date", "period_end"):
         days = result[name].to_numpy(dtype=np.int64).astype("datetime64[D]")
         result[name] = days.astype("datetime64[s]")
@@ -146,15 +150,18 @@ def on_dates(
     available = figures["available_date"].to_numpy().astype("datetime64[D]")
     start = np.searchsorted(dates, available, side="right")
     use = np.flatnonzero((columns >= 0) & (start < len(dates)))
-    latest = np.full((len(dates), len(tickers)), -1, dtype=np.int32)
-    # Sorted by day within each stock: the last write to a cell is the newest.
-    latest[start[use], columns[use]] = use
-    np.maximum.accumulate(latest, axis=0, out=latest)
-    known = latest >= 0
     if not len(figures):
         return {}
-    known &= (dates[:, None] - available[latest]) <= np.timedelta64(max_age_days, "D")
-    latest[~known] = -1  # of the NaN that is put behind each column
+    latest = np.full((len(dates), len(tickers)), -1, dtype=np.intp)
+    # Sorted by day within each stock: the last write to a cell is the newest.
+    latest[start[use], columns[use]] = use
+    # Rows of the first dates on which a figure is too old; -1: the NaN that is put behind a column.
+    ends = np.searchsorted(dates, available + np.timedelta64(max_age_days, "D"), side="right")
+    ends = np.append(ends, len(dates))
+    for t, row in enumerate(latest):
+        if t:
+            np.maximum(latest[t - 1], row, out=row)
+        row[ends[row] <= t] = -1
     return {
         name: np.take(np.append(figures[name].to_numpy(dtype=np.float64), np.nan), latest)
         for name in names
@@ -162,16 +169,21 @@ def on_dates(
     }
 
 
-def _of_one(ticker: str, facts: pd.DataFrame) -> list[dict[str, Any]]:
-    """Walk through the filings of one company in the order in which they became public."""
+def _of_one(
+    ticker: str,
+    known: NDArray[np.int64],
+    entries: Sequence[tuple[str, int, int, float]],
+    made: dict[str, list[Any]],
+) -> None:
+    """Walk through the filings of one company in the order in which they became public.
+
+    `known` are the days of its entries: item, first and last day of the period, value. What was
+    known after each day is added to the columns of `made`.
+    """
     flows: dict[str, Periods] = {name: {} for name in FLOWS}
     levels: dict[str, dict[int, float]] = {name: {} for name in (*LEVELS, *STATED)}
     counted: dict[int, float] = {}
     newest = 0
-    rows = []
-    known = facts["known"].to_numpy()
-    columns = (facts[name].tolist() for name in ("item", "start", "end", "value"))
-    entries = list(zip(*columns, strict=True))
     for begin, finish in _runs(known):
         for item, start, end, value in entries[begin:finish]:
             newest = max(newest, end)
@@ -182,25 +194,23 @@ def _of_one(ticker: str, facts: pd.DataFrame) -> list[dict[str, Any]]:
                 levels[item][end] = value
                 if item == "shares":
                     counted[end] = float(known[begin])
-        row: dict[str, Any] = {
-            "ticker": ticker,
-            "available_date": int(known[begin]),
-            "period_end": newest,
-            "shares_filed": counted[max(counted)] if counted else np.nan,
-        }
+        made["ticker"].append(ticker)
+        made["available_date"].append(int(known[begin]))
+        made["period_end"].append(newest)
+        made["shares_filed"].append(counted[max(counted)] if counted else np.nan)
         for name, periods in flows.items():
             last = max(periods, default=0)
-            row[name] = trailing_year(periods, last)
+            made[name].append(trailing_year(periods, last))
             if name in ("net_income", "revenue"):
-                row[f"{name}_year_ago"] = trailing_year(periods, _near(periods, last - 365))
+                year_ago = trailing_year(periods, _near(periods, last - 365))
+                made[f"{name}_year_ago"].append(year_ago)
         income = flows["net_income"]
         for name in ("revenue", "operating_cash_flow"):
             # Of the same year as that figure, whose reports may be older.
-            row[f"net_income_of_{name}"] = trailing_year(income, max(flows[name], default=0))
+            of_same_year = trailing_year(income, max(flows[name], default=0))
+            made[f"net_income_of_{name}"].append(of_same_year)
         for name, values in levels.items():
-            row[name] = values[max(values)] if values else np.nan
-        rows.append(row)
-    return rows
+            made[name].append(values[max(values)] if values else np.nan)
 
 
 def trailing_year(periods: Periods, end: int) -> float:
@@ -211,6 +221,9 @@ def trailing_year(periods: Periods, end: int) -> float:
     """
     if end not in periods:
         return np.nan
+    for start, value in periods[end].items():
+        if _YEAR[0] <= end - start + 1 <= _YEAR[1]:
+            return value
     mine = _parts(periods, end)
     for start, value in mine.items():
         if _YEAR[0] <= end - start + 1 <= _YEAR[1]:
@@ -315,6 +328,8 @@ def _start_of(end: pd.Series, suffix: str, kind: pd.Series) -> pd.Series:
 
 def _runs(values: NDArray[np.int64]) -> list[tuple[int, int]]:
     """First and next position of each run of equal values."""
+    if not len(values):
+        return []
     cuts = np.flatnonzero(np.diff(values)) + 1
     edges = [0, *cuts.tolist(), len(values)]
     return list(pairwise(edges))

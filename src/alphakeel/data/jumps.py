@@ -25,6 +25,7 @@ EXAMPLES = 3
 _SPLITS = (1.5, 2, 3, 4, 5, 6, 7, 8, 10, 12, 15, 20, 25, 30, 40, 50)
 _CLOSE = 0.04  # of a log ratio: a day's own return beside the split
 MOST_GAP = 5  # dates without a price that need no word
+_TOGETHER = 256  # stocks that are looked at together, to hold no large copies
 FAILED, FAILED_OVER = 0.5, 60  # a fall of so much in so many dates before the last price
 
 
@@ -40,13 +41,16 @@ def describe_jumps(prices: Floats, jumps: Jumps, dates: Dates, tickers: Tickers)
     dates, tickers : ndarray
         Of the two axes.
     """
-    if not (jumps.suspect.any() or jumps.closed.any()):
+    own = jumps.suspect.any(axis=0) | jumps.closed.any(axis=0)
+    if not own.any():
         return []
+    prices, tickers = prices[:, own], tickers[own]
+    suspect, closed = jumps.suspect[:, own], jumps.closed[:, own]
     before = lag(last_known(prices)[0], 1)
     notes = []
-    if jumps.suspect.any():
+    if suspect.any():
         after = lag(last_known(prices[::-1])[0], 1)[::-1]
-        cells = np.argwhere(jumps.suspect)
+        cells = np.argwhere(suspect)
         moves = np.array([prices[t, i] / before[t, i] for t, i in cells])
         order = np.argsort(-np.abs(np.log(moves)), kind="stable")[:EXAMPLES]
         told = []
@@ -61,8 +65,8 @@ def describe_jumps(prices: Floats, jumps: Jumps, dates: Dates, tickers: Tickers)
             f" factors do not see {'it' if one else 'them'} before the next price, but what a "
             "portfolio earns does; correct prices that are wrong"
         )
-    if jumps.closed.any():
-        cells = np.argwhere(jumps.closed)
+    if closed.any():
+        cells = np.argwhere(closed)
         told = [
             f"{tickers[i]} {_move(prices[t, i] / before[t, i])} on {dates[t]}"
             for t, i in cells[:EXAMPLES]
@@ -100,22 +104,23 @@ def likely_cause(move: float, later: float) -> str:
 
 def describe_gaps(prices: Floats, dates: Dates, tickers: Tickers) -> list[str]:
     """A note on dates without a price between two prices of a stock, where there are many."""
-    row = np.arange(len(prices))[:, None]
-    known = ~np.isnan(prices)
-    if known.all():
+    gaps: list[tuple[int, int, int]] = []  # length, row of the price after it, column
+    for start in range(0, prices.shape[1], _TOGETHER):
+        block = prices[:, start : start + _TOGETHER]
+        source = last_known(block)[1]
+        length = np.diff(source, axis=0) - 1
+        ends = (length > MOST_GAP) & (source[:-1] >= 0)
+        gaps += [(int(length[t, i]), int(t) + 1, start + int(i)) for t, i in np.argwhere(ends)]
+    if not gaps:
         return []
-    before = lag(np.maximum.accumulate(np.where(known, row, -1), axis=0).astype(np.float64), 1)
-    length = np.where(known & (before >= 0), row - before - 1, 0)
-    n_gaps = int((length > MOST_GAP).sum())
-    if not n_gaps:
-        return []
-    t, i = np.unravel_index(int(length.argmax()), length.shape)
-    first = dates[int(before[t, i]) + 1]
+    n_gaps = len(gaps)
+    longest, t, i = min(gaps, key=lambda gap: (-gap[0], *gap[1:]))
+    first = dates[t - longest]
     counted = "1 gap" if n_gaps == 1 else f"{n_gaps} gaps"
     which = "of" if n_gaps == 1 else "the longest of"
     note = (
         f"{counted} of more than {MOST_GAP} dates without a price, {which} {tickers[i]} from "
-        f"{first} to {dates[t - 1]} ({int(length[t, i])} dates): who held the stock then keeps it "
+        f"{first} to {dates[t - 1]} ({longest} dates): who held the stock then keeps it "
         "at its last price"
     )
     return [note]

@@ -488,7 +488,9 @@ def _refuse_shifted(series: pd.Series, days: NDArray[np.datetime64], where: str)
 
     Sundays without Fridays, at an hour of the afternoon or evening, give them away.
     """
-    weekday = (days[~np.isnat(days)].astype(np.int64) + 3) % 7
+    first_rows = ~np.isnat(days)
+    first_rows[1:] &= days[1:] != days[:-1]  # a day has a row for each of many stocks
+    weekday = (days[first_rows].astype(np.int64) + 3) % 7
     if not (weekday == 6).any() or (weekday == 4).any():
         return
     first = str(series.dropna().iloc[0])
@@ -506,7 +508,8 @@ def _invert(frame: dict[str, Any], ratio: str, name: str) -> None:
     values = frame.pop(ratio)
     if name not in frame:
         inverse = np.divide(1.0, values, out=np.full(len(values), np.nan), where=values != 0)
-        frame[name] = np.where(np.isinf(values), values, inverse)
+        np.copyto(inverse, values, where=np.isinf(values))
+        frame[name] = inverse
 
 
 def _index_as_date(understood: dict[str, str], table: Table) -> None:

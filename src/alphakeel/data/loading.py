@@ -456,6 +456,8 @@ def _no_table(path: Path) -> str:
     """Say that a folder holds no table, and which files might be one if they were unpacked."""
     packed = sorted(file.name for file in path.iterdir() if file.suffix.lower() in PACKED_SUFFIXES)
     text = f"folder {path} holds no CSV or Parquet file"
+    if is_store(path.parent):
+        return f"{text}: it is a part of a store, give {path.parent}."
     return f"{text}; {packed[0]} is compressed: unpack it." if packed else f"{text}."
 
 
@@ -519,7 +521,7 @@ def _drop_and_note(reading: Reading, where: str) -> None:
         reading.problems.append(Problem("", "", "adj_close", text))
         return
     prices = grid.fields["adj_close"]
-    constant = np.nanmax(prices, axis=0) == np.nanmin(prices, axis=0)
+    constant = np.fmax.reduce(prices, axis=0) == np.fmin.reduce(prices, axis=0)
     names = [str(ticker) for ticker in grid.tickers[constant]]
     if len(names) == len(grid.tickers):
         text = f"no price ever changes, for example that of {names[0]} (in {where})."

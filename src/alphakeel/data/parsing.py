@@ -186,8 +186,14 @@ def _scale(text: Any) -> NDArray[np.float64] | None:
 
 def _floats(column: Any) -> NDArray[np.float64]:
     """float64 with NaN for null; fails on text that is not a plain number."""
-    values = pc.cast(column, pa.float64(), safe=False)
-    return np.asarray(pc.fill_null(values, float("nan")).to_numpy())
+    if not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type)):
+        column = pc.cast(column, pa.float64(), safe=False)
+    values = np.empty(len(column))
+    at = 0
+    for chunk in column.chunks:  # each in its place: a whole column is in memory once
+        values[at : at + len(chunk)] = chunk.to_numpy(zero_copy_only=False)
+        at += len(chunk)
+    return values
 
 
 def _decimal_comma(texts: Mapping[str, Any], where: str) -> bool:

@@ -46,6 +46,7 @@ _INDEX_NAMES = {
     *("nifty50", "wig20", "ibex", "smi", "market", "mkt", "index", "benchmark"),
 }
 LEAST_DATES, LEAST_NOISE = 60, 0.5  # to tell returns or volume from prices
+_TOGETHER = 256  # stocks that are looked at together, to hold no large copies
 _UNIT_JUMP = 2.5  # of a logarithm to base 10: units differ by 1,000 at least
 LEAST_CORRELATION = 0.7  # of an index with the mean of the stocks, to be taken for the market's
 
@@ -67,10 +68,9 @@ def spacing_fault(grid: Grid, where: str) -> list[Problem]:
 
 def _days_apart(grid: Grid) -> float:
     """The usual number of calendar days from one price of a stock to its next."""
-    known = np.isfinite(grid.fields["adj_close"])
     medians = []
-    for column in range(known.shape[1]):
-        days = grid.dates[known[:, column]]
+    for known in np.ascontiguousarray(np.isfinite(grid.fields["adj_close"]).T):
+        days = grid.dates[known]
         if len(days) >= LEAST_PRICES:
             medians.append(np.median(np.diff(days).astype(np.int64)))
     return float(np.median(medians)) if medians else np.nan
@@ -117,9 +117,9 @@ def moves_like_no_price(grid: Grid) -> str:
     if len(prices) < LEAST_DATES:
         return ""
     ratios = []
-    for start in range(0, prices.shape[1], 256):  # some stocks at a time, to hold no large copies
+    for start in range(0, prices.shape[1], _TOGETHER):
         with np.errstate(invalid="ignore", divide="ignore"):
-            level = np.log(prices[:, start : start + 256])
+            level = np.log(prices[:, start : start + _TOGETHER])
             changes = np.diff(level, axis=0)
             known = np.isfinite(changes).sum(axis=0) >= LEAST_DATES // 2
             if known.any():
@@ -142,27 +142,28 @@ def market_value_faults(grid: Grid, where: str, notes: list[str]) -> list[Proble
     """
     if "market_cap" not in grid.fields:
         return []
-    with np.errstate(invalid="ignore", divide="ignore"):
-        price = grid.fields.get("close", grid.fields["adj_close"])
-        shares = np.log10(grid.fields["market_cap"] / price)
-        jumps = np.abs(shares - previous_valid(shares)) > _UNIT_JUMP
-    for row, column in np.argwhere(jumps)[:1]:
+    jumps: list[tuple[int, int, float]] = []  # row, column, size
+    usual = np.full(len(grid.tickers), np.nan)  # log of a day's volume over the shares
+    for start in range(0, len(grid.tickers), _TOGETHER):
+        part = slice(start, start + _TOGETHER)
+        shares = _log_shares(grid, part)
+        with np.errstate(invalid="ignore"):
+            steps = np.abs(shares - previous_valid(shares))
+            found = np.argwhere(steps > _UNIT_JUMP).tolist()
+        jumps += [(row, start + column, steps[row, column]) for row, column in found]
+        if "volume" in grid.fields:
+            usual[part] = _usual_turnover(grid.fields["volume"][:, part], shares)
+    for row, column, size in sorted(jumps)[:1]:
         ticker, day = str(grid.tickers[column]), str(grid.dates[row])
         text = (
-            f"market_cap of {ticker} changes by {_times(shares, row, column)} on {day} and its "
-            f"close does not ({int(jumps.sum())} such changes): give market values in one unit"
-            f"{place(where)}."
+            f"market_cap of {ticker} changes by {10**size:,.0f} times on {day} and its close does "
+            f"not ({len(jumps)} such changes): give market values in one unit{place(where)}."
         )
         return [Problem(ticker, day, "market_cap", text)]
-    if "volume" not in grid.fields:
-        return []
-    with np.errstate(invalid="ignore", divide="ignore"):
-        turnover = np.log10(grid.fields["volume"]) - shares
-        turnover[~np.isfinite(turnover)] = np.nan
-    known = np.isfinite(turnover).any(axis=0)
+    known = np.isfinite(usual)
     if not known.any():
         return []
-    own = np.nanmedian(turnover[:, known], axis=0)
+    own = usual[known]
     names, typical = grid.tickers[known], float(np.median(own))
     far = np.flatnonzero((own > 0) & (own - typical > _UNIT_JUMP))
     if len(far):
@@ -182,9 +183,24 @@ def market_value_faults(grid: Grid, where: str, notes: list[str]) -> list[Proble
     return []
 
 
-def _times(shares: NDArray[np.float64], row: int, column: int) -> str:
-    before = previous_valid(shares)[row, column]
-    return f"{10 ** abs(shares[row, column] - before):,.0f} times"
+def _log_shares(grid: Grid, part: slice) -> NDArray[np.float64]:
+    """Logarithm of the number of shares of some stocks, to base 10."""
+    price = grid.fields.get("close", grid.fields["adj_close"])
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.asarray(np.log10(grid.fields["market_cap"][:, part] / price[:, part]))
+
+
+def _usual_turnover(
+    volume: NDArray[np.float64], shares: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Median over time of log volume less log shares; NaN for stocks without any."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        turnover = np.log10(volume) - shares
+    turnover[~np.isfinite(turnover)] = np.nan
+    known = np.asarray(np.isfinite(turnover).any(axis=0))
+    usual = np.full(known.shape, np.nan)
+    usual[known] = np.nanmedian(turnover[:, known], axis=0)
+    return usual
 
 
 def index_like(grid: Grid) -> list[int]:

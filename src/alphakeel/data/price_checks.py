@@ -189,11 +189,14 @@ def _stale(close: Matrix, volume: Matrix | None) -> Mask:
     same = close == lag(close, 1)
     if volume is not None:
         same &= volume > 0
-    run = np.zeros(close.shape[1], dtype=np.int64)
     result = np.zeros(close.shape, dtype=bool)
-    for t in range(len(close)):
-        run = np.where(same[t], run + 1, 0)
-        result[t] = run == _STALE_DAYS - 1
+    least = _STALE_DAYS - 1  # days on which it repeats the day before
+    if len(close) <= least:
+        return result
+    # The first close repeats nothing, so a run ends before row 0 at the latest.
+    result[least:] = ~same[:-least]
+    for back in range(least):
+        result[least:] &= same[least - back : len(same) - back]
     return result
 
 

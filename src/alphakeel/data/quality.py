@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import datetime as dt
 import warnings
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 
 import numpy as np
 import pandas as pd
@@ -40,7 +42,7 @@ __all__ = [
 Matrix = NDArray[np.float64]
 
 SEVERITIES = ("error", "warning", "note")
-_BLOCK = 256  # stocks that are looked at together: little memory, also with thousands
+_BLOCK = 128  # stocks that are looked at together: little memory, also with thousands
 _OLD_DAYS = 7
 _LONG_GAP_DAYS = 11  # longer than any holiday of the exchanges we know
 _GAP = 5  # dates without a price of one stock
@@ -68,6 +70,8 @@ class Beside:
     facts: pd.DataFrame | None = None  # figures of filings, one a row
     estimated: int = 0  # filings whose day is not known but set
     currencies: Mapping[str, int] = field(default_factory=dict)  # stocks by currency
+    # Day of the delisting by ticker, empty for stocks that are said to be listed still.
+    delisted: Mapping[str, str] = field(default_factory=dict)
 
 
 def quality_findings(
@@ -94,7 +98,7 @@ def quality_findings(
     findings : list of QualityFinding
         By severity, then kind and date.
     counts : dict of str to int
-        Their number by kind.
+        Their number by kind, the gravest kinds first.
     """
     beside = beside or Beside()
     found = _Findings(grid)
@@ -102,28 +106,48 @@ def quality_findings(
     filed = _filing_days(beside)
     for start in range(0, len(grid.tickers), _BLOCK):
         part = slice(start, start + _BLOCK)
-        fields = {name: values[:, part] for name, values in grid.fields.items()}
-        bars = bars_of(grid.dates, grid.tickers[part], fields, market)
-        for doubt in price_checks(bars):
-            found.add(doubt, start)
-        if beside.actions is not None:
-            own = _within(beside.actions, start, len(bars.tickers))
-            for doubt in action_checks(bars, own, own=beside.own_adjustment):
-                found.add(doubt, start)
-        if beside.amount is not None:
-            for doubt in amount_checks(bars, beside.amount[:, part]):
-                found.add(doubt, start)
-        if filed:
-            for doubt in ratio_jumps(bars, newest_filing(filed, bars.dates, bars.tickers)):
-                found.add(doubt, start)
-        for doubt in _breaks(bars):
-            found.add(doubt, start)
+        found.prices(_of_block(grid, part, market, beside, filed))
     found.days(calendar, today)
     found.tell(missing_figures(grid))
     if beside.facts is not None:
         found.tell(filing_checks(beside.facts, beside.estimated))
     found.currencies(beside.currencies)
-    return found.sorted(), found.counts()
+    findings = found.sorted()
+    return findings, dict(Counter(finding.kind for finding in findings))
+
+
+def _of_block(
+    grid: Grid,
+    part: slice,
+    market: NDArray[np.float64],
+    beside: Beside,
+    filed: Mapping[str, NDArray[np.int64]],
+) -> list[QualityFinding]:
+    """What is doubtful about some neighbouring stocks."""
+    fields = {name: values[:, part] for name, values in grid.fields.items()}
+    bars = bars_of(grid.dates, grid.tickers[part], fields, market)
+    found: list[QualityFinding] = []
+    doubts: list[Iterable[Doubt]] = []
+    if beside.actions is not None:
+        own = _within(beside.actions, part.start, len(bars.tickers))
+        doubts.append(action_checks(bars, own, own=beside.own_adjustment))
+    if beside.amount is not None:
+        doubts.append(amount_checks(bars, beside.amount[:, part]))
+    if filed:
+        doubts.append(ratio_jumps(bars, newest_filing(filed, bars.dates, bars.tickers)))
+    for doubt in chain(price_checks(bars), *doubts, _breaks(bars, beside.delisted)):
+        found += _marked(doubt, bars)
+    return found
+
+
+def _marked(doubt: Doubt, bars: Bars) -> list[QualityFinding]:
+    """A finding for every price that is marked."""
+    found = []
+    for t, i in np.argwhere(doubt.where).tolist() if doubt.where.any() else ():
+        ticker, day = str(bars.tickers[i]), str(bars.dates[t])
+        message = f"{ticker} on {day} {doubt.text(t, i)}."
+        found.append(QualityFinding(doubt.severity, doubt.kind, ticker, day, message))
+    return found
 
 
 def trading_calendar(dates: NDArray[np.datetime64], market: str) -> NDArray[np.datetime64]:
@@ -191,8 +215,10 @@ def _within(actions: CorporateActions, start: int, count: int) -> CorporateActio
     )
 
 
-def _breaks(bars: Bars) -> list[Doubt]:
+def _breaks(bars: Bars, delisted: Mapping[str, str]) -> list[Doubt]:
     """Gaps in the prices of a stock, and prices that end before those of the others."""
+    said = [delisted.get(str(ticker)) for ticker in bars.tickers]
+    listed = np.array([day == "" for day in said])
     known = np.isfinite(bars.adjusted)
     last = len(known) - 1 - np.argmax(known[::-1], axis=0)
     ends = np.zeros(known.shape, dtype=bool)
@@ -202,9 +228,12 @@ def _breaks(bars: Bars) -> list[Doubt]:
     return [
         Doubt("note", "gap in the prices of a stock", gaps,
               lambda t, i: f"has a price again after {bars.gap[t, i] - 1:.0f} dates without one"),
-        Doubt("note", "prices that end early", ends,
-              lambda _t, _i: "has its last price: delisted, merged, or no longer "
-              "delivered"),
+        Doubt("note", "prices that end early", ends & ~listed,
+              lambda _t, i: f"has its last price: delisted on {said[i]}" if said[i] else
+              "has its last price: delisted, merged, or no longer delivered"),
+        Doubt("warning", "prices that end while the stock is listed", ends & listed,
+              lambda _t, _i: "has its last price, and the source lists it still: suspended, or "
+              "bars are missing"),
     ]  # fmt: skip
 
 
@@ -215,14 +244,9 @@ class _Findings:
         self._grid = grid
         self._found: list[QualityFinding] = []
 
-    def add(self, doubt: Doubt, first: int) -> None:
-        """Add a finding for every marked price; `first` is the position of the block's stocks."""
-        if not doubt.where.any():
-            return
-        for t, i in np.argwhere(doubt.where).tolist():
-            ticker, day = str(self._grid.tickers[first + i]), str(self._grid.dates[t])
-            message = f"{ticker} on {day} {doubt.text(t, i)}."
-            self._found.append(QualityFinding(doubt.severity, doubt.kind, ticker, day, message))
+    def prices(self, found: list[QualityFinding]) -> None:
+        """Add findings about single prices."""
+        self._found += found
 
     def tell(self, told: list[Told]) -> None:
         """Add findings that are sentences already."""
@@ -257,13 +281,6 @@ class _Findings:
         self._found += [
             QualityFinding("warning", kind, "", str(day), f"{day} {text}.") for day in days
         ]
-
-    def counts(self) -> dict[str, int]:
-        """Number of findings by kind, the gravest kinds first."""
-        counted: dict[str, int] = {}
-        for finding in self.sorted():
-            counted[finding.kind] = counted.get(finding.kind, 0) + 1
-        return counted
 
     def sorted(self) -> list[QualityFinding]:
         """All findings, the gravest first."""

@@ -187,7 +187,8 @@ def add_members(reading: Reading, table: Table) -> None:
     reading.grid = replace(grid, member=member)
     reading.columns += ((ticker, "member"),)
     everyone = spells.assign(ticker=[f"spell {row}" for row in range(len(spells))])
-    all_members = member_grid(everyone, grid.dates, np.asarray(everyone["ticker"], dtype=np.str_))
+    ends = grid.dates[[0, -1]]
+    all_members = member_grid(everyone, ends, np.asarray(everyone["ticker"], dtype=np.str_))
     reading.cautions.append(_survivors(grid, member, all_members))
 
 
@@ -235,11 +236,14 @@ def add_reports(reading: Reading, table: Table) -> None:
 
 
 def _survivors(grid: Grid, member: NDArray[np.float64], all_members: NDArray[np.float64]) -> str:
-    """Say how many members have prices at the start and at the end."""
+    """Say how many members have prices at the start and at the end.
+
+    `all_members` has these two rows, for every spell.
+    """
     price = grid.fields.get("adj_close", grid.fields.get("close"))
     parts = []
-    for row in (0, len(grid.dates) - 1):
-        total = int(np.nansum(all_members[row]))
+    for row, everyone in zip((0, len(grid.dates) - 1), all_members, strict=True):
+        total = int(np.nansum(everyone))
         priced = (
             member[row] == 1.0 if price is None else (member[row] == 1.0) & ~np.isnan(price[row])
         )

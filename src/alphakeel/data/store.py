@@ -110,6 +110,11 @@ TABLES: Mapping[str, StoreTable] = {
 }
 
 
+_RESTORE = "take the folder from a backup, or fetch into a new one"
+# `status` of a security, where a source states it.
+LISTED, DELISTED = "listed", "delisted"
+
+
 @dataclass(frozen=True)
 class Part:
     """One Parquet file of a store."""
@@ -304,7 +309,13 @@ class DataStore:
 
         Nothing is kept of what was not committed.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            why = "it is a file" if self.path.is_file() else error.strerror
+            raise DataError(
+                f"no store can be made at {self.path} ({why}): name another folder."
+            ) from error
         with write_lock(self.path):
             writer = StoreWriter(self)
             writer.recover()
@@ -339,7 +350,7 @@ class DataStore:
         for place in (final, _hidden(final), final):
             if place.exists():
                 return place
-        raise DataError(f"{part.file} is missing from the store {self.path}: fetch it again.")
+        raise DataError(f"{part.file} is missing from the store {self.path}: {_RESTORE}.")
 
 
 class StoreWriter:
@@ -506,8 +517,8 @@ def read_part(file: Path, columns: Sequence[str] | None = None, *, codes: bool =
         with pq.ParquetFile(file, read_dictionary=["ticker"] if codes else None) as part:
             return part.read(columns=None if columns is None else list(columns))
     except (OSError, pa.ArrowException) as error:
-        text = str(error).splitlines()[0]
-        raise DataError(f"{file} cannot be read: {text}; fetch its year again.") from error
+        text = str(error).splitlines()[0].split(". ")[0].rstrip(".")
+        raise DataError(f"{file} cannot be read: {text}; {_RESTORE}.") from error
 
 
 def write_durably(file: Path, data: bytes | pa.Buffer) -> None:

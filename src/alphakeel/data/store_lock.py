@@ -23,7 +23,13 @@ LOCK = ".lock"
 @contextmanager
 def write_lock(folder: Path) -> Iterator[None]:
     """Hold the lock of a folder; refused in one sentence where another process has it."""
-    handle = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        handle = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as error:
+        raise DataError(
+            f"the store {folder} cannot be written ({error.strerror}): name another folder, or get "
+            "the right to write there."
+        ) from error
     try:
         if not _locked(handle):
             raise DataError(_refusal(folder))

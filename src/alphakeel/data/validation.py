@@ -58,6 +58,7 @@ MAX_PRICE = 1e12
 MIN_PRICE = 1e-12
 MAX_GROWTH = 101.0  # + 10,000 % between two prices
 MIN_GROWTH = 1e-4  # - 99.99 %
+_TOGETHER = 256  # stocks that are looked at together, to hold no large copies
 
 
 @dataclass(frozen=True)
@@ -179,9 +180,10 @@ def check_values(
         add(name, infinite, values, "not a finite number: correct it or leave it empty")
         if name in PRICE_FIELDS:
             bad = (values <= 0) & ~infinite
-            share = bad.sum() / max(int(np.isfinite(values).sum()), 1)
-            fault = f"but a price must be positive: {_advice(values[bad], share)}"
-            add(name, bad, values, fault)
+            if bad.any():
+                share = bad.sum() / max(int(np.isfinite(values).sum()), 1)
+                fault = f"but a price must be positive: {_advice(values[bad], share)}"
+                add(name, bad, values, fault)
             fault = f"above {MAX_PRICE:.0e}, which no price reaches: correct it or leave it empty"
             add(name, (values > MAX_PRICE) & ~infinite, values, fault)
         elif name == "volume":
@@ -229,13 +231,16 @@ def _check_growth(
     tail: str,
 ) -> list[Problem]:
     """Check the change from one known price to the next; prices are positive here."""
-    previous = previous_valid(prices)
-    growth = prices / previous
-    bad = (growth > MAX_GROWTH) | (growth < MIN_GROWTH)
+    found: list[tuple[int, int, float]] = []  # row, column, price before
+    for start in range(0, prices.shape[1], _TOGETHER):
+        own = prices[:, start : start + _TOGETHER]
+        previous = previous_valid(own)
+        growth = own / previous
+        bad = np.argwhere((growth > MAX_GROWTH) | (growth < MIN_GROWTH))
+        found += [(int(t), start + int(i), previous[t, i]) for t, i in bad]
     problems = []
-    for t, i in np.argwhere(bad)[:MAX_PROBLEMS]:
-        ticker, day = str(tickers[i]), str(dates[t])
-        before, after = previous[t, i], prices[t, i]
+    for t, i, before in sorted(found)[:MAX_PROBLEMS]:
+        ticker, day, after = str(tickers[i]), str(dates[t]), prices[t, i]
         text = (
             f"adj_close of {ticker} goes from {before:.6g} to {after:.6g} on {day}, a return of "
             f"{after / before - 1:.4g}, outside -0.9999 to 100: correct the price{tail}."

@@ -20,6 +20,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pandas as pd
 
+from alphakeel.data.store import DELISTED, LISTED
 from alphakeel.errors import ConfigError
 from alphakeel.feeds.base import Feed, Pace, Tables, days_of, need_columns, numbers_of
 from alphakeel.feeds.failures import (
@@ -98,7 +99,8 @@ class BaostockFeed(Feed):
             return self._all_stocks(start, end)
         if name not in _LISTS:
             raise ConfigError(
-                f"baostock knows the universes ashares, {', '.join(_LISTS)}, not {name!r}."
+                f"baostock knows the universes ashares, {', '.join(_LISTS)}, not {name!r}; stocks "
+                "are named with commas: sh600000,sz000001."
             )
         lists = []
         for day in _months(start, end):
@@ -115,7 +117,10 @@ class BaostockFeed(Feed):
                 "ticker": members["code"].map(_ticker),
             }
         )
-        return {"members": table, **self._industries(set(members["code"]), start)}
+        codes = set(members["code"])
+        basic = self._basics()
+        listed = self._securities(basic[basic["code"].isin(codes)], end)
+        return {"members": table, **listed, **self._industries(codes, start)}
 
     def bars(self, ticker: str, start: dt.date, end: dt.date) -> Tables:
         """Raw daily bars; days of suspension have a volume of 0."""
@@ -191,14 +196,25 @@ class BaostockFeed(Feed):
 
     def _all_stocks(self, start: dt.date, end: dt.date) -> Tables:
         """Every A share, delisted ones included."""
-        columns = ("code", "code_name", "ipoDate", "outDate", "type", "status")
-        frame = self._query("query_stock_basic", columns)
+        frame = self._basics()
         frame = frame[frame["type"] == "1"]
         out = frame["outDate"].replace("", None)
-        listed = (frame["ipoDate"] <= str(end)) & (out.isna() | (out >= str(start)))
-        frame, out = frame[listed], out[listed]
+        frame = frame[(frame["ipoDate"] <= str(end)) & (out.isna() | (out >= str(start)))]
         if not len(frame):
             raise NoDataError(f"baostock lists no A share from {start} to {end}.")
+        listed = self._securities(frame, end)
+        return {**listed, **self._industries(set(frame["code"]), start)}
+
+    def _basics(self) -> pd.DataFrame:
+        """The list of all securities, with the days of their listing and delisting."""
+        columns = ("code", "code_name", "ipoDate", "outDate", "type", "status")
+        return self._query("query_stock_basic", columns)
+
+    def _securities(self, frame: pd.DataFrame, end: dt.date) -> Tables:
+        """Listing, delisting and name of the stocks; none where the list has none of them."""
+        if not len(frame):
+            return {}
+        out = frame["outDate"].replace("", None)
         table = pd.DataFrame(
             {
                 "as_of": end,
@@ -207,9 +223,10 @@ class BaostockFeed(Feed):
                 "first_date": days_of(frame["ipoDate"], "baostock's list of stocks"),
                 "last_date": pd.to_datetime(out).dt.date,
                 "currency": "CNY",
+                "status": np.where(out.isna(), LISTED, DELISTED),
             }
         )
-        return {"securities": table, **self._industries(set(frame["code"]), start)}
+        return {"securities": table.drop_duplicates("ticker")}
 
     def _industries(self, codes: set[str], start: dt.date) -> Tables:
         """Industries of the stocks as listed today: one label, dated back to the start."""

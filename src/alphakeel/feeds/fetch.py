@@ -100,11 +100,14 @@ def update_request(store: DataStore, source: str, end: dt.date, **changes: Any) 
     """The request that brings a store up to date: the last one, from its newest days on."""
     kept = store.requests.get(source)
     if kept is None:
-        have = ", ".join(sorted(store.requests)) or "nothing"
-        raise ConfigError(
-            f"the store {store.path} was not fetched from {source} (it has {have}): fetch it once "
-            "with --universe and --start."
+        have = ", ".join(sorted(store.requests))
+        why = (
+            f"the store {store.path} was not fetched from {source} but from {have}"
+            if have
+            else f"there is no store at {store.path} that a fetch has filled"
         )
+        raise ConfigError(f"{why}: name its folder with --out, or fetch once with --universe and "
+                          "--start.")  # fmt: skip
     return FetchRequest(
         universe=kept["universe"],
         start=dt.date.fromisoformat(kept["start"]),
@@ -217,9 +220,18 @@ class _Job:
         """Tickers to ask for, and the tables that came with them."""
         name = self.request.universe
         if name == "store":
-            return sorted(self.store.newest("bars"))
+            stored = sorted(self.store.newest("bars"))
+            if not stored:
+                raise ConfigError(
+                    f"the store {self.store.path} holds no stock: fetch bars into it first, or "
+                    "name tickers."
+                )
+            return stored
         if "," in name or not self.feed.offers("universe"):
-            return sorted({ticker.strip() for ticker in name.split(",") if ticker.strip()})
+            named = sorted({ticker.strip() for ticker in name.split(",") if ticker.strip()})
+            if not named and {"bars", "fundamentals"} & set(self.request.what):
+                raise ConfigError(f"the universe {name!r} names no ticker.")
+            return named
         if f"universe/{name}" not in self.staging.done:
             asked = self.session.ask(
                 lambda: self.feed.universe(name, self.request.start, self.request.end)
@@ -313,8 +325,9 @@ class _Job:
         """Bring everything staged into the store, in one step."""
         added: dict[str, int] = {}
         for name, table in self.staging.tables().items():
+            rows = _distinct(self._news(table) if name == "securities" else table)
             added[name] = writer.append(
-                name, _distinct(table), source=self.feed.name, adjustment=self.feed.adjustment
+                name, rows, source=self.feed.name, adjustment=self.feed.adjustment
             )
         kept = {**self.request.to_dict(), "missing": [asdict(entry) for entry in missing]}
         if self.request.update:
@@ -324,6 +337,15 @@ class _Job:
         if missing:
             notes.append(f"{len(missing)} answers are missing, and were accepted as such")
         return added
+
+    def _news(self, table: pa.Table) -> pa.Table:
+        """Rows of the list of securities that say what the newest stored ones do not."""
+        columns = [name for name in table.column_names if name != "as_of"]
+        stored = self.store.read("securities", ["as_of", *columns]).to_pandas()
+        newest = stored.sort_values("as_of", kind="stable").drop_duplicates("ticker", keep="last")
+        asked = table.to_pandas()[columns]
+        known = asked.merge(newest[columns], on=columns, how="left", indicator=True)["_merge"]
+        return table.filter(pa.array((known == "left_only").to_numpy()))
 
     def _of_stock(
         self, part: str, days: np.ndarray | None, starts: Mapping[str, dt.date], ticker: str
@@ -455,7 +477,7 @@ def refuse_missing(report: FetchReport) -> None:
         else "nothing was stored"
     )
     raise FeedError(
-        f"{n} of the answers of {report.source} are missing, for example "
+        f"{n} of the answers of {report.source} {'is' if n == 1 else 'are'} missing, for example "
         f"{report.missing[0].ticker} ({report.missing[0].reason}): {served}; the same command goes "
         "on from here, --allow-partial takes what is there."
     )

@@ -57,7 +57,10 @@ class QlibFeed(Feed):
         file = self._folder / "instruments" / f"{name}.txt"
         if not file.is_file():
             have = sorted(path.stem for path in file.parent.glob("*.txt"))
-            raise ConfigError(f"{self._folder} has the universes {', '.join(have)}, not {name!r}.")
+            raise ConfigError(
+                f"{self._folder} has the universes {', '.join(have)}, not {name!r}; stocks are "
+                "named with commas."
+            )
         spells = []
         for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
             words = line.split()
@@ -98,7 +101,12 @@ class QlibFeed(Feed):
                 if at != first or len(values) != len(close):
                     raise WrongDataError(f"{name} of {ticker} covers other days than its close.")
                 fields[name] = values
-        factor = fields.pop("factor", np.ones(len(close)))
+        if "factor" not in fields:
+            raise WrongDataError(
+                f"the Qlib folder has no factor of {ticker}, so its prices as traded are not "
+                "known: dump the field factor (1.0 where prices are as traded)."
+            )
+        factor = fields.pop("factor")
         usable = np.isfinite(close) & np.isfinite(factor) & (factor > 0)
         if not usable.any():
             raise NoDataError(f"{ticker} has no close in the Qlib folder.")

@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pandas as pd
 
+from alphakeel.data.store import DELISTED, LISTED
 from alphakeel.errors import ConfigError
 from alphakeel.feeds.base import Feed, Pace, Tables, days_of, need_columns, numbers_of
 from alphakeel.feeds.failures import (
@@ -69,7 +70,10 @@ class TushareFeed(Feed):
     def universe(self, name: str, start: dt.date, end: dt.date) -> Tables:
         """The members of an index by Tushare's monthly lists of weights."""
         if name not in _INDEXES:
-            raise ConfigError(f"tushare knows the universes {', '.join(_INDEXES)}, not {name!r}.")
+            raise ConfigError(
+                f"tushare knows the universes {', '.join(_INDEXES)}, not {name!r}; stocks are "
+                "named with commas: sh600000,sz000001."
+            )
         lists, first = [], start
         while first <= end:
             last = min(end, first + dt.timedelta(days=180))
@@ -92,7 +96,23 @@ class TushareFeed(Feed):
                 "ticker": table["con_code"].map(_ticker),
             }
         )
-        return {"members": members.drop_duplicates()}
+        listed = self._securities(sorted(set(members["ticker"])), end)
+        return {"members": members.drop_duplicates(), "securities": listed}
+
+    def _securities(self, tickers: list[str], end: dt.date) -> pd.DataFrame:
+        """Which stocks are delisted, and since when."""
+        gone = self._query("stock_basic", ("ts_code", "delist_date"), list_status="D")
+        days = days_of(gone["delist_date"], "tushare's list of delisted stocks", form="%Y%m%d")
+        last = dict(zip(gone["ts_code"].map(_ticker), days, strict=True))
+        return pd.DataFrame(
+            {
+                "as_of": end,
+                "ticker": tickers,
+                "last_date": [last.get(ticker) for ticker in tickers],
+                "currency": "CNY",
+                "status": [DELISTED if ticker in last else LISTED for ticker in tickers],
+            }
+        )
 
     def bars(self, ticker: str, start: dt.date, end: dt.date) -> Tables:
         """Raw bars with P/E, P/B and market value, and the steps of the factor."""

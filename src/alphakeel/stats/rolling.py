@@ -13,6 +13,7 @@ sums is neither: what came years earlier (one bad price of 1e30) stays in its ro
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -49,6 +50,9 @@ Kernel = Callable[..., Array]
 # and with it the last bit of values at dates long past.
 COLUMN_BLOCK = 16
 
+# From so many columns on, rows in turn are faster than NumPy's accumulation down the columns.
+_WIDE = 128
+
 # A variance below this share of the mean square is what rounding leaves of a constant.
 _ROUNDING = 1e-13
 
@@ -74,9 +78,16 @@ def last_known(x: Array) -> tuple[Array, NDArray[np.int32]]:
     """Last value that is not NaN, the row itself included, and its row (-1: none)."""
     rows = np.arange(len(x), dtype=np.int32)[:, None]
     source = np.where(np.isnan(x), np.int32(-1), rows)
-    np.maximum.accumulate(source, axis=0, out=source)
+    if x.shape[1] < _WIDE:
+        np.maximum.accumulate(source, axis=0, out=source)
+    else:
+        for before, now in pairwise(source):
+            np.maximum(before, now, out=now)
     # Rows without any known value point at row 0 of their column, which is NaN there.
-    return np.take_along_axis(x, np.maximum(source, 0), axis=0), source
+    cells = np.maximum(source, 0).astype(np.intp)
+    cells *= x.shape[1]
+    cells += np.arange(x.shape[1])
+    return np.take(x, cells), source
 
 
 def trailing_sum(x: Array, window: int, *, min_count: int | None = None) -> Array:
