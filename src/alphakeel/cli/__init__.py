@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import codecs
 import errno
+import gc
 import io
 import os
 import sys
@@ -124,6 +125,7 @@ def main() -> None:
         with suppress(OSError):
             sys.stdout.flush()
         os._exit(code if isinstance(code, int) else 1)
+    gc.freeze()  # the system takes back all memory: no cycle has to be found first
     sys.exit(code)
 
 
