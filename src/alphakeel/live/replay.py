@@ -29,13 +29,14 @@ from alphakeel.pipeline.fitting import fit_and_score, fit_risk_networks, forecas
 from alphakeel.pipeline.plan import Plan
 from alphakeel.pipeline.simulator import Portfolio, Simulator, short_margin
 from alphakeel.pipeline.strategies import (
-    Traded,
     allocate_scores,
     benchmark_labels,
     benchmark_weights,
     hold_under_limits,
-    trade_weights,
+    trade_overlaid,
+    trade_plain,
 )
+from alphakeel.portfolio.overlay import Overlay
 from alphakeel.provenance import hash_panel
 from alphakeel.risk.value_at_risk import TailForecast
 from alphakeel.stats.splits import Fold
@@ -92,7 +93,12 @@ class Replay:
     simulator : Simulator
     label : str
         Of the strategy.
-    traded : Traded
+    portfolio : Portfolio
+        Target weights by day, and their backtest.
+    risk : TailForecast
+        VaR and CVaR of the portfolio at each close, about the day after.
+    overlay : Overlay or None
+        None for a strategy that is not under it.
     model : str or None
         None for a benchmark.
     scores : ndarray of shape (n_decisions, n_assets) or None
@@ -109,7 +115,9 @@ class Replay:
     dataset: Dataset
     simulator: Simulator
     label: str
-    traded: Traded
+    portfolio: Portfolio
+    risk: TailForecast
+    overlay: Overlay | None
     model: str | None
     scores: Floats | None
     forecaster: Forecaster | None
@@ -124,17 +132,7 @@ class Replay:
     @property
     def under(self) -> bool:
         """Whether the strategy is under the overlay."""
-        return self.label == under_overlay(self.label.removesuffix(under_overlay("")))
-
-    @property
-    def portfolio(self) -> Portfolio:
-        """Target weights by day, and their backtest."""
-        return self.traded.held if self.under else self.traded.plain
-
-    @property
-    def risk(self) -> TailForecast:
-        """VaR and CVaR of the portfolio at each close, about the day after."""
-        return self.traded.held_risk if self.under else self.traded.risk
+        return self.overlay is not None
 
     @property
     def days(self) -> npt.NDArray[np.datetime64]:
@@ -316,9 +314,8 @@ def replay(
     if recent:
         firsts = [_first_needed(plan, own.fits, own.stored) for own in sources.values()]
         since = min(firsts, default=_first_needed(plan, [], None))
-    dataset = prepare_dataset(panel, _lean(plan, needed), since=since)
-    if recent:  # decisions read ranks: the values are for the monitor
-        dataset = replace(dataset, raw=dataset.raw[..., :0].copy())
+    # Decisions read ranks: the values are for the monitor.
+    dataset = prepare_dataset(panel, _lean(plan, needed), since=since, lean=recent)
     simulator = Simulator.of(dataset, plan.config, plan.test)
     margin, scores = None, None
     if model is None:
@@ -336,13 +333,32 @@ def replay(
         else:
             factors_of = None if safety is None else safety[tested]
             weights = hold_under_limits(decided[tested], factors_of, simulator, plan.config)
-    traded = trade_weights(weights, margin, simulator, plan.config)
+    portfolio, risk = trade_plain(weights, margin, simulator)
+    overlay = None
+    if _is_under(label):
+        portfolio, overlay, risk = trade_overlaid(portfolio, risk, simulator, plan.config)
     last = [own.fits[-1] for own in sources.values()]
     forecaster = last[0][0] if len(last) == 1 and last[0] is not None else None
     factors = tuple(dict.fromkeys(name for fit in last if fit is not None for name in fit[1]))
     return Replay(
-        run, live, dataset, simulator, label, traded, model, scores, forecaster, factors, since
+        run=run,
+        live=live,
+        dataset=dataset,
+        simulator=simulator,
+        label=label,
+        portfolio=portfolio,
+        risk=risk,
+        overlay=overlay,
+        model=model,
+        scores=scores,
+        forecaster=forecaster,
+        factors=factors,
+        since=since,
     )
+
+
+def _is_under(label: str) -> bool:
+    return label == under_overlay(label.removesuffix(under_overlay("")))
 
 
 @dataclass(frozen=True, eq=False)
