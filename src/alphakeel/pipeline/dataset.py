@@ -193,6 +193,13 @@ class Dataset:
         """Positions of factors on the last axis of `features`."""
         return [self.names.index(name) for name in names]
 
+    def features_of(self, names: Sequence[str], decisions: slice) -> npt.NDArray[np.float32]:
+        """Factors on some decisions, contiguous; not copied where they are all factors in order."""
+        columns, own = self.columns(names), self.features[decisions]
+        if columns == list(range(len(self.names))):
+            return np.ascontiguousarray(own)
+        return np.take(own, columns, axis=2)
+
     def holding_returns(self, decisions: Rows | slice) -> Floats:
         """Daily returns from a decision's trade to the next one's, (n, longest, n_assets).
 

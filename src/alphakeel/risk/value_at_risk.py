@@ -222,9 +222,7 @@ def _smooth(x: FloatArray, halflife: float) -> FloatArray:
     return x
 
 
-def weighted_returns(
-    weights: FloatArray, x: FloatArray, rows: IntArray, length: int
-) -> FloatArray:
+def weighted_returns(weights: FloatArray, x: FloatArray, rows: IntArray, length: int) -> FloatArray:
     """Weighted sums of the stocks over the `length` rows up to each row, (n_rows, length).
 
     Missing stocks count as the weighted mean of the others; NaN where half of the weight or more
