@@ -96,11 +96,10 @@ def today(
     goes to the journal of the run, once.
     """
     with plain_errors(), without_collector():
-        from alphakeel.live.decision import decide, import_ahead
+        from alphakeel.live.decision import decide
         from alphakeel.storage.saved_runs import find_run
 
         opened = find_run(run, runs)
-        import_ahead(opened, strategy)
         panel = load_newer(opened, data)
         age = _age(panel, as_of, max_age)
         decision = decide(
@@ -262,7 +261,7 @@ def daily(
     """
     with plain_errors(), without_collector():
         from alphakeel.live import daily as job
-        from alphakeel.live.decision import import_ahead, live_folder
+        from alphakeel.live.decision import live_folder
         from alphakeel.storage.saved_runs import find_run
 
         opened = find_run(run, runs)
@@ -288,7 +287,6 @@ def daily(
                     _refuse_old(state, as_of, max_age)
                     done = f"Nothing new since {state['day']}. {state['sentence']}"
                 else:
-                    import_ahead(opened, strategy)
                     panel = load_newer(opened, data)
                     _age(panel, as_of, max_age)
                     state = _do(opened, panel, folder, options | {"holdings": holdings})

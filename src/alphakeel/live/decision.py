@@ -6,7 +6,6 @@ turns them into orders.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,14 +31,13 @@ from alphakeel.live.orders import (
     split_notes,
 )
 from alphakeel.live.replay import Replay, later_fits, plan_of, refit, replay, same_past
-from alphakeel.model_factory import EQUAL_WEIGHT, LIMITED, NETWORKS
-from alphakeel.models.restore import class_of
+from alphakeel.model_factory import EQUAL_WEIGHT
 from alphakeel.pipeline.strategies import hedge
 from alphakeel.risk.stress import drawdown_fan
 from alphakeel.risk.value_at_risk import scenario_var
 from alphakeel.storage.saved_runs import SavedRun, open_run
 
-__all__ = ["DailyDecision", "decide", "decide_and_replay", "import_ahead", "live_folder"]
+__all__ = ["DailyDecision", "decide", "decide_and_replay", "live_folder"]
 
 Floats = npt.NDArray[np.float64]
 
@@ -256,7 +254,13 @@ def decide_and_replay(
     Nothing is asked of the replay of cash.
     """
     opened = run if isinstance(run, SavedRun) else _opened(run)
-    label, reason = _chosen(opened, strategy)
+    if strategy is None:
+        recommended = opened.recommendation()
+        label, reason = recommended.strategy, recommended.reason
+    elif strategy.casefold() == NOTHING.casefold():
+        label, reason = NOTHING, "you chose it."
+    else:
+        label, reason = opened.label_of(strategy), "you chose it."
     account = _account(holdings, cash)
     same = same_past(opened, panel)
     own = _replayed(opened, panel, label, day, refit_now=refit_now, same=same, recent=recent)
@@ -269,28 +273,6 @@ def decide_and_replay(
         short=own.portfolio.margin.short,
     )
     return _decision(own, label, reason, account, terms, same=same), own
-
-
-def import_ahead(run: SavedRun, strategy: str | None) -> None:
-    """Import what the model of a strategy needs in a thread, while the data are read.
-
-    torch takes a second, and the reading leaves the lock of Python free for most of its time.
-    """
-    label = _chosen(run, strategy)[0]
-    model = None if label == NOTHING else run.model_of(label)
-    names = () if model is None else run.fitted(model)
-    classes = [known[name] for name in names for known in (NETWORKS, LIMITED) if name in known]
-    if classes:
-        threading.Thread(target=class_of, args=(classes[0],), daemon=True).start()
-
-
-def _chosen(run: SavedRun, strategy: str | None) -> tuple[str, str]:
-    """The label of the strategy, and why it is this one."""
-    if strategy is None:
-        recommended = run.recommendation()
-        return recommended.strategy, recommended.reason
-    nothing = strategy.casefold() == NOTHING.casefold()
-    return NOTHING if nothing else run.label_of(strategy), "you chose it."
 
 
 def live_folder(run: SavedRun) -> Path:

@@ -399,7 +399,7 @@ def assemble_dataset(
     known = [forward_returns(last_price, lag=lag, horizon=h)[decisions] for h in horizons]
     forward, decided = np.stack(known, axis=-1), volatility[decisions]
     eligible = (sample & panel.estimation_mask)[decisions]
-    raw = _after(since, factors.values[..., : 0 if lean else None], np.nan)
+    raw = _after(since, factors.values[..., :0].copy() if lean else factors.values, np.nan)
     features = _after(since, standardise(factors.values, eligible[since:]), 0.0)
     return Dataset(
         panel=panel,
