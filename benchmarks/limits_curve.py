@@ -27,7 +27,7 @@ from alphakeel.data.loading import load_panel
 from alphakeel.data.panel import universe_mask
 from alphakeel.factors import FACTORS
 from alphakeel.factors.base import compute_factors, standardise
-from alphakeel.factors.targets import holding_returns, ranked_targets
+from alphakeel.factors.targets import forward_returns, holding_returns, rank_forward
 from alphakeel.models.allocation_network import PathLimits
 from alphakeel.models.constrained import RiskLimitedLSTM
 from alphakeel.portfolio.exposure import limit_exposure
@@ -54,12 +54,12 @@ def make_inputs(source: str) -> dict[str, NDArray[Any]]:
     price = pd.DataFrame(cleaned.panel["accounting_close"]).ffill().to_numpy()
     daily = simple_returns(price)
     returns = holding_returns(daily, rows, lag=LAG, days=STEP)
-    targets = ranked_targets(price, lag=LAG, horizons=HORIZONS, mask=eligible)
+    forward = [forward_returns(price, lag=LAG, horizon=h)[rows] for h in HORIZONS]
     return {
         "features": standardise(factors.values[rows], sample),
         "market": factors.market[rows],
         "mask": sample,
-        "targets": targets[rows],
+        "targets": rank_forward(np.stack(forward, axis=-1), eligible[rows]),
         "returns": returns,
         "volatility": ew_volatility(daily, halflife=30)[rows],
         "daily": daily,

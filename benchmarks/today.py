@@ -3,6 +3,8 @@
 ::
 
     python benchmarks/today.py runs/<run> --data prices/ --as-of 2020-09-25 --strategy lstm+overlay
+
+Run it twice: the first time Python compiles alphakeel, as an installation has done already.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ import time
 def main() -> int:
     began = time.perf_counter()
     environment = {**os.environ, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
     done = subprocess.run(
         [sys.executable, "-m", "alphakeel", "today", *sys.argv[1:]],
         capture_output=True,

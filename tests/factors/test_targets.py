@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import rankdata
 
 from alphakeel.errors import ConfigError, DataError
-from alphakeel.factors.targets import forward_returns, ranked_targets
+from alphakeel.factors.targets import forward_returns, rank_forward
 from helpers import random_walk
 
 
@@ -47,6 +47,10 @@ def test_unknown_prices_are_unknown_returns() -> None:
     assert not np.isinf(found).any()
 
 
+def forward_of(price: np.ndarray, *horizons: int) -> np.ndarray:
+    return np.stack([forward_returns(price, horizon=h) for h in horizons], axis=-1)
+
+
 def test_short_history_has_no_target() -> None:
     assert np.all(np.isnan(forward_returns(prices(4), lag=1, horizon=20)))
 
@@ -55,7 +59,7 @@ def test_ranks_per_date_and_horizon() -> None:
     price = prices()
     mask = np.random.default_rng(0).random(price.shape) < 0.8
     before = price.copy()
-    found = ranked_targets(price, lag=1, horizons=(5, 20), mask=mask)
+    found = rank_forward(forward_of(price, 5, 20), mask)
     np.testing.assert_array_equal(price, before)
     assert found.shape == (*price.shape, 2)
     assert found.dtype == np.float32
@@ -71,7 +75,7 @@ def test_ranks_of_return_for_risk() -> None:
     price = prices()
     scale = np.random.default_rng(1).uniform(0.1, 0.6, price.shape)
     scale[12, :3] = [np.nan, 0.0, -0.2]
-    found = ranked_targets(price, lag=1, horizons=(5, 20), scale=scale)
+    found = rank_forward(forward_of(price, 5, 20), scale=scale)
     for t in (0, 12, 38):
         known = scale[t] > 0.0
         ratio = np.log(price[t + 6] / price[t + 1])[known] / scale[t, known]
@@ -79,18 +83,18 @@ def test_ranks_of_return_for_risk() -> None:
         expected = (ranks - ranks.mean()) / ranks.std()
         np.testing.assert_allclose(found[t, known, 0], expected, rtol=1e-5, atol=1e-6)
         assert np.isnan(found[t, ~known]).all()
-    plain = ranked_targets(price, lag=1, horizons=(5, 20))
+    plain = rank_forward(forward_of(price, 5, 20))
     assert not np.allclose(found[0], plain[0])
-    same = ranked_targets(price, lag=1, horizons=(5, 20), scale=np.full(price.shape, 0.3))
+    same = rank_forward(forward_of(price, 5, 20), scale=np.full(price.shape, 0.3))
     np.testing.assert_array_equal(same, plain)
 
 
 def test_the_scale_of_other_days_does_not_matter() -> None:
     price, t = prices(), 30
     scale = np.random.default_rng(1).uniform(0.1, 0.6, price.shape)
-    expected = ranked_targets(price, horizons=(5,), scale=scale)[t]
+    expected = rank_forward(forward_of(price, 5), scale=scale)[t]
     scale[:t], scale[t + 1 :] = 99.0, np.nan
-    np.testing.assert_array_equal(ranked_targets(price, horizons=(5,), scale=scale)[t], expected)
+    np.testing.assert_array_equal(rank_forward(forward_of(price, 5), scale=scale)[t], expected)
 
 
 def test_settings_out_of_range() -> None:
@@ -98,9 +102,7 @@ def test_settings_out_of_range() -> None:
         forward_returns(prices(), lag=-1, horizon=5)
     with pytest.raises(ConfigError, match="horizon is 0"):
         forward_returns(prices(), horizon=0)
-    with pytest.raises(ConfigError, match="horizons is empty"):
-        ranked_targets(prices(), horizons=())
     with pytest.raises(DataError, match="price has shape"):
         forward_returns(prices()[:, 0], horizon=1)
     with pytest.raises(DataError, match="scale has shape"):
-        ranked_targets(prices(), horizons=(5,), scale=np.ones(9))
+        rank_forward(forward_of(prices(), 5), scale=np.ones(9))

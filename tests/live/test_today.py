@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import shutil
 import subprocess
@@ -14,6 +15,7 @@ import pytest
 from live_study import Saved, save_small
 from skfolio.containers import AssetPanel
 
+from alphakeel.cli.shell import without_collector
 from alphakeel.data.loading import load_panel
 from alphakeel.data.panel import panel_to_long
 from alphakeel.errors import AlphakeelError, ConfigError, DataError
@@ -27,7 +29,7 @@ from alphakeel.pipeline.strategies import compute_weights, trade_weights
 from alphakeel.results import Study
 from alphakeel.stats.drawdown_control import window_drawdown
 from alphakeel.storage.runs import save_run, write_checksums
-from alphakeel.storage.saved_runs import open_run
+from alphakeel.storage.saved_runs import SavedRun, open_run
 from alphakeel.study import run_study
 from helpers import run_command
 
@@ -134,6 +136,26 @@ class TestProperty:
                     own.dataset.features[last, :, k], whole.dataset.features[last, :, j]
                 )
 
+    def test_what_the_run_has_scored_is_not_scored_again(
+        self, saved: Saved, targets: dict[str, np.ndarray], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Compositions of a network under limits too; a run of an earlier version has none."""
+        read: list[int] = []
+        load = SavedRun.fit
+        monkeypatch.setattr(
+            SavedRun, "fit", lambda *given: (read.append(given[2]), load(*given))[1]
+        )
+        live, cut = plan_of(saved.run, saved.panel)
+        kept = {name: x for name, x in saved.run.sums.items() if "series/composition_" not in name}
+        assert len(kept) == len(saved.run.sums) - 1
+        last, label = len(saved.run.folds) - 1, "LSTM with limits"
+        for run, fits in ((saved.run, [last]), (replace(saved.run, sums=kept), [*range(last + 1)])):
+            own = replay(run, live, cut, label, same=True)
+            assert read == fits
+            assert own.overlay is None
+            np.testing.assert_array_equal(own.portfolio.targets, targets[label])
+            read.clear()
+
     def test_a_network_whose_scores_are_known_is_explained_alike(
         self, saved: Saved, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -211,11 +233,40 @@ class TestProperty:
         assert {path.name: path.stat().st_mtime_ns for path in extra.iterdir()} == made
 
 
-def test_a_linear_model_is_decided_without_torch() -> None:
-    """It takes longer to import than a decision."""
-    told = "import sys, alphakeel.live.decision, alphakeel.data.loading; print(*sys.modules)"
-    done = subprocess.run([sys.executable, "-c", told], capture_output=True, text=True, check=True)
-    assert not {"torch", "skfolio.optimization", "lightgbm"} & set(done.stdout.split())
+def test_a_linear_model_is_decided_without_what_is_slow_to_import(
+    saved: Saved, prices: Path, tmp_path: Path
+) -> None:
+    """Importing took longer than deciding: torch alone two seconds."""
+    code = "import sys; from alphakeel.cli import app; app(sys.argv[1:], standalone_mode=False); "
+    run = shutil.copytree(saved.run.folder, tmp_path / saved.run.name)
+    given = ("today", run, "--data", prices, "--strategy", "linear+overlay", "--cash", "1e6")
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            f"{code} print(*sys.modules)",
+            *given,
+            "--max-age",
+            "99999",
+            "--quiet",
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    loaded = set(done.stdout.split())
+    assert "alphakeel.live.decision" in loaded
+    slow = {"torch", "skfolio.optimization", "lightgbm", "sklearn.covariance", "sklearn.svm"}
+    others = {"matplotlib", "jinja2", "optuna", "mlflow", "httpx", "IPython"}
+    own = {f"alphakeel.{name}" for name in ("report", "selection", "audit", "feeds", "study")}
+    assert not (slow | others | own) & loaded
+
+
+def test_no_cycles_are_looked_for_while_a_decision_is_made() -> None:
+    assert gc.isenabled()
+    with without_collector():
+        assert not gc.isenabled()
+    assert gc.isenabled()
 
 
 class TestDecision:

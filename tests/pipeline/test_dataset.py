@@ -16,7 +16,7 @@ from alphakeel.data.panel import universe_mask
 from alphakeel.data.simulation import simulate_market
 from alphakeel.errors import DataError
 from alphakeel.factors.base import compute_factors, standardise
-from alphakeel.factors.targets import forward_returns, ranked_targets
+from alphakeel.factors.targets import forward_returns, rank_forward
 from alphakeel.pipeline.dataset import Dataset, prepare_dataset
 from alphakeel.pipeline.plan import Plan, labels_of
 from alphakeel.results import Study
@@ -50,7 +50,7 @@ class TestPrepared:
         np.testing.assert_array_equal(dataset.features, standardise(raw, eligible))
         np.testing.assert_array_equal(dataset.forward, ahead)
         np.testing.assert_array_equal(dataset.returns, simple_returns(price))
-        found = ranked_targets(last, horizons=(5, 20), mask=sample, scale=scale)[rows]
+        found = rank_forward(ahead, sample[rows], scale[rows])
         assert (np.isfinite(found) == np.isfinite(dataset.targets)).mean() > 0.99
 
     def test_shapes_are_those_stated(self, dataset: Dataset) -> None:

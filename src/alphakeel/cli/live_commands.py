@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from alphakeel.cli.shell import DataOption, JsonOption, QuietOption, plain_errors
+from alphakeel.cli.shell import (
+    DataOption,
+    JsonOption,
+    QuietOption,
+    plain_errors,
+    without_collector,
+)
 from alphakeel.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -89,7 +95,7 @@ def today(
     The targets are those that the backtest would have had. No order is ever sent. Every decision
     goes to the journal of the run, once.
     """
-    with plain_errors():
+    with plain_errors(), without_collector():
         from alphakeel.live.decision import decide
         from alphakeel.storage.saved_runs import find_run
 
@@ -203,7 +209,7 @@ def monitor(
 
     Exit code 4 where reality does not agree with the backtest; 0 otherwise.
     """
-    with plain_errors():
+    with plain_errors(), without_collector():
         from alphakeel.live.monitor import monitor_run
         from alphakeel.storage.saved_runs import find_run
 
@@ -253,7 +259,7 @@ def daily(
     On data that have not changed nothing is done twice. Exit codes: 0 done; 2 bad or old data;
     4 done, and reality does not agree with the backtest; 5 another process is doing it.
     """
-    with plain_errors():
+    with plain_errors(), without_collector():
         from alphakeel.live import daily as job
         from alphakeel.live.decision import live_folder
         from alphakeel.storage.saved_runs import find_run

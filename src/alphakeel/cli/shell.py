@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import signal
 import sys
@@ -49,6 +50,7 @@ __all__ = [
     "plain_errors",
     "progress_bar",
     "read_settings",
+    "without_collector",
 ]
 
 # Where a file cannot grow, through no fault of the program.
@@ -228,6 +230,18 @@ def plain_errors() -> Iterator[Kept]:
             with suppress(OSError):
                 typer.echo(f"alphakeel: {sentence}", err=True)
             raise typer.Exit(code) from error
+
+
+@contextmanager
+def without_collector() -> Iterator[None]:
+    """Look for no unused cycles of objects: among those of the libraries it takes a second."""
+    looked = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if looked:
+            gc.enable()
 
 
 def _explain(error: BaseException, kept: Kept) -> tuple[str, int]:

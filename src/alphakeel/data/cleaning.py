@@ -24,7 +24,7 @@ from skfolio.containers import AssetPanel, Field2D
 from alphakeel.data.panel import universe_mask
 from alphakeel.errors import ConfigError, LookAheadWarning
 from alphakeel.stats.cross_section import rank, winsorize
-from alphakeel.stats.rolling import last_known, trailing_mean
+from alphakeel.stats.rolling import last_known, last_known_before, trailing_mean
 
 __all__ = [
     "CleanResult",
@@ -46,6 +46,8 @@ __all__ = [
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
+# Rows and columns of some entries, as `np.nonzero` gives them.
+Cells = tuple[NDArray[np.intp], ...]
 
 SPIKE = "suspect jump: last price carried"
 GAP = "gap: last value carried"
@@ -247,10 +249,11 @@ def clean(
 
     jumps = find_jumps(raw, spike_sigmas, spike_min_move, universe, max_gap=max_gap)
     suspect, fields = jumps.suspect, dict(panel.fields)
+    doubted = np.nonzero(suspect)
     raw = _on_from_old_lines(raw, jumps.closed, ledger)
     for name in (name for name in _PRICED if name in fields):
         values = raw if name == "adj_close" else panel[name]
-        values = _carry_suspects(name, values, suspect, ledger)
+        values = _carry_suspects(name, values, doubted, ledger)
         values = _fill_gaps(name, values, active, max_gap, gap_fill, ledger)
         if name in _RATIOS:
             values = _winsorise(name, values, winsor_limit, active, universe, ledger)
@@ -260,8 +263,9 @@ def clean(
     missing = active & np.isnan(raw)
     accounting = raw
     if missing.any():
-        accounting = np.where(missing, last_known(raw)[0], raw)
-        ledger.changed("accounting_close", VALUED, missing, raw, accounting)
+        accounting, cells = raw.copy(), np.nonzero(missing)
+        accounting[cells] = last_known_before(raw, *cells)
+        ledger.changed("accounting_close", VALUED, cells, raw, accounting)
     fields["accounting_close"] = Field2D(accounting)
 
     research = fields["adj_close"].values
@@ -329,15 +333,13 @@ def _check(
             )
 
 
-def _carry_suspects(name: str, values: Floats, suspect: Bools, ledger: LedgerWriter) -> Floats:
+def _carry_suspects(name: str, values: Floats, suspect: Cells, ledger: LedgerWriter) -> Floats:
     """Replace the values of suspect days by the last good ones."""
-    if not suspect.any():
+    if not len(suspect[0]):
         return values
-    stocks = np.flatnonzero(suspect.any(axis=0))
-    block, doubtful = values[:, stocks], suspect[:, stocks]
-    carried = last_known(np.where(doubtful, np.nan, block))[0]
     out = values.copy()
-    out[:, stocks] = np.where(doubtful, carried, block)
+    out[suspect] = np.nan
+    out[suspect] = last_known_before(out, *suspect)
     ledger.changed(name, SPIKE, suspect, values, out)
     return out
 
@@ -354,7 +356,7 @@ def _on_from_old_lines(prices: Floats, closed: Bools, ledger: LedgerWriter) -> F
             line[row:] *= line[before] / line[row]
             line[row] = line[before]  # to the bit: the day has no return
     for name in ("adj_close", "accounting_close"):
-        ledger.changed(name, CLOSED, ~np.isnan(prices), prices, out)
+        ledger.changed(name, CLOSED, np.nonzero(~np.isnan(prices)), prices, out)
     return out
 
 
@@ -374,19 +376,30 @@ def _fill_gaps(
     gaps = active & np.isnan(values)
     if max_gap == 0 or not gaps.any():
         return values
+    if how == "interpolate":
+        return _interpolated(name, values, gaps, max_gap, ledger)
+    cells = np.nonzero(gaps)
+    out = values.copy()
+    out[cells] = last_known_before(values, *cells, most=max_gap)
+    ledger.changed(name, GAP, cells, values, out)
+    return out
+
+
+def _interpolated(
+    name: str, values: Floats, gaps: Bools, max_gap: int, ledger: LedgerWriter
+) -> Floats:
+    """The same on a line to the next value, where there is one."""
     before, source = last_known(values)
     age = np.arange(len(values), dtype=np.int32)[:, None] - source
     gaps &= (source >= 0) & (age <= max_gap)
+    after, mirrored = last_known(values[::-1])
+    after, ahead = after[::-1], len(values) - 1 - mirrored[::-1]
+    between = gaps & (mirrored[::-1] >= 0)
+    weight = age / np.maximum(ahead - source, 1)
     out = np.where(gaps, before, values)
-    if how == "interpolate":
-        after, mirrored = last_known(values[::-1])
-        after, ahead = after[::-1], len(values) - 1 - mirrored[::-1]
-        between = gaps & (mirrored[::-1] >= 0)
-        weight = age / np.maximum(ahead - source, 1)
-        out = np.where(between, before + (after - before) * weight, out)
-        ledger.changed(name, INTERPOLATED, between, values, out)
-        gaps &= ~between
-    ledger.changed(name, GAP, gaps, values, out)
+    out = np.where(between, before + (after - before) * weight, out)
+    ledger.changed(name, INTERPOLATED, np.nonzero(between), values, out)
+    ledger.changed(name, GAP, np.nonzero(gaps & ~between), values, out)
     return out
 
 
@@ -398,7 +411,7 @@ def _winsorise(
     moved = active & (out != values) & ~np.isnan(values)
     if not moved.any():
         return values
-    ledger.changed(name, WINSORISED, moved, values, out)
+    ledger.changed(name, WINSORISED, np.nonzero(moved), values, out)
     return out
 
 
@@ -444,7 +457,7 @@ def find_jumps(
         root_days = np.sqrt(np.maximum(row - last_row, 1.0))
         own = seen >= _KNOWN_SCALE
         own_scale = scale
-        if not own.all():
+        if (known & ~own).any():
             typical = _median_of(scale, own if universe is None else own & universe[row])
             own_scale = np.where(own, scale, typical)
         jump = ((move > up) | (move < down)) & ~doubted
@@ -599,12 +612,12 @@ class LedgerWriter:
         self,
         field: str,
         rule: str,
-        where: NDArray[np.bool_],
+        cells: Cells,
         before: NDArray[np.float64],
         after: NDArray[np.float64],
     ) -> None:
-        """Record the cells of `where` whose value really changed."""
-        row, column = np.nonzero(where)
+        """Record those of some cells, in the order of dates, whose value really changed."""
+        row, column = cells
         old, new = before[row, column], after[row, column]
         differ = ~((old == new) | (np.isnan(old) & np.isnan(new)))
         self._append(field, rule, row[differ], column[differ], old[differ], new[differ])

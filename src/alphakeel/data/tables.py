@@ -155,7 +155,7 @@ def _read_parquet(path: Path) -> Table:
             for name, kind in zip(schema.names, schema.types, strict=True)
             if pa.types.is_string(kind)
         ]
-        table = pq.read_table(path, read_dictionary=texts)
+        table = pq.read_table(path, read_dictionary=texts, pre_buffer=False)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         raise DataError(f"{path.name} is not a readable Parquet file: write it again.") from error
     names = list(table.column_names)

@@ -7,7 +7,6 @@ rows before the first test row.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,7 @@ from numpy.typing import NDArray
 from alphakeel.errors import ConfigError, DataError
 from alphakeel.stats.cross_section import rank_scaled
 
-__all__ = ["forward_returns", "holding_returns", "rank_forward", "ranked_targets"]
+__all__ = ["forward_returns", "holding_returns", "rank_forward"]
 
 Array = NDArray[Any]
 
@@ -42,50 +41,31 @@ def forward_returns(price: Array, *, lag: int = 1, horizon: int) -> NDArray[np.f
     return _from_logs(_log_price(price), lag, horizon)
 
 
-def ranked_targets(
-    price: Array,
-    *,
-    lag: int = 1,
-    horizons: Sequence[int],
-    mask: Array | None = None,
-    scale: Array | None = None,
+def rank_forward(
+    forward: Array, mask: Array | None = None, scale: Array | None = None
 ) -> NDArray[np.float32]:
     """Forward returns as per-date ranks of mean 0 and variance 1, float32, one layer per horizon.
 
-    `mask` are the stocks to rank on each date, by what is known on that date; NaN where masked or
-    unknown. `scale` is what a return is divided by before it is ranked, known on that date: with
-    each stock's own volatility the rank is one of return for risk, and calm stocks are not crowded
-    into the middle. A scale of zero, below zero or NaN is unknown.
+    `forward` are `forward_returns` of any dates, (n_dates, n_assets, n_horizons): a date is ranked
+    by itself. `mask` are the stocks to rank on each date, by what is known on that date; NaN where
+    masked or unknown. `scale` is what a return is divided by before it is ranked, known on that
+    date: with each stock's own volatility the rank is one of return for risk, and calm stocks are
+    not crowded into the middle. A scale of zero, below zero or NaN is unknown.
 
     Examples
     --------
     >>> price = np.array([[1.0, 1.0, 1.0], [1.0, 2.0, 3.0]])
-    >>> ranked_targets(price, lag=0, horizons=(1,))[0, :, 0].round(2)
+    >>> forward = forward_returns(price, lag=0, horizon=1)[..., None]
+    >>> rank_forward(forward)[0, :, 0].round(2)
     array([-1.22,  0.  ,  1.22], dtype=float32)
     >>> risk = np.array([[0.1, 0.1, 0.5], [0.1, 0.1, 0.5]])
-    >>> ranked_targets(price, lag=0, horizons=(1,), scale=risk)[0, :, 0].round(2)
+    >>> rank_forward(forward, scale=risk)[0, :, 0].round(2)
     array([-1.22,  1.22,  0.  ], dtype=float32)
     """
-    if not horizons:
-        raise ConfigError("horizons is empty; give at least one, for example (5, 20)")
-    if scale is not None and scale.shape != price.shape:
+    if scale is not None and scale.shape != forward.shape[:2]:
         raise DataError(
-            f"scale has shape {scale.shape} and the prices {price.shape}; give one each"
+            f"scale has shape {scale.shape} and the returns {forward.shape}; give one each"
         )
-    layers = [
-        rank_forward(forward_returns(price, lag=lag, horizon=horizon)[..., None], mask, scale)
-        for horizon in horizons
-    ]
-    return np.concatenate(layers, axis=2)
-
-
-def rank_forward(
-    forward: Array, mask: Array | None = None, scale: Array | None = None
-) -> NDArray[np.float32]:
-    """Forward returns, (n_dates, n_assets, n_horizons), as the ranks of `ranked_targets`.
-
-    Any dates may be given: a date is ranked by itself.
-    """
     unit = None if scale is None else np.where(scale > 0.0, scale, np.nan)
     layers = [
         rank_scaled(layer if unit is None else layer / unit, mask)

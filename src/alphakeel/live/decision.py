@@ -361,7 +361,6 @@ def _decision(
             warnings = (*warnings, *split_notes(shares, *prices, dates, assets))
     explained = label != NOTHING and own.model is not None
     scores = {} if own.scores is None or not explained else _scores(own.scores[at], assets)
-    overlays = own.traded.overlay.exposure
     return DailyDecision(
         run=own.run.name,
         strategy=label,
@@ -371,7 +370,7 @@ def _decision(
         new=new,
         lag=dataset.lag,
         refit_due=own.live.refit_due if own.model is not None else None,
-        exposure=float(overlays[-1]) if own.under else 1.0,
+        exposure=1.0 if own.overlay is None else float(own.overlay.exposure[-1]),
         targets=_targets(own, weights, at, assets, explained=explained),
         orders=orders,
         account=account_after,
@@ -389,8 +388,7 @@ def _hedge(own: Replay) -> dict[str, float]:
     hedged = own.model is not None or own.label == EQUAL_WEIGHT
     if not own.config.allocation.hedge or own.under or not hedged:
         return {}
-    plain, simulator = own.traded.plain, own.simulator
-    held = hedge(plain, simulator, own.config)
+    held, simulator = hedge(own.portfolio, own.simulator, own.config), own.simulator
     decided = np.flatnonzero(np.isfinite(held.beta))
     if not len(decided):
         return {}

@@ -65,8 +65,8 @@ def reasons_of(
 def _contributions(own: Replay, at: int, columns: npt.NDArray[np.intp]) -> Floats:
     """Contribution of every factor to the score of some stocks, (n_columns, n_factors)."""
     dataset, model = own.dataset, own.forecaster
-    chosen = dataset.columns(own.factors)
     if isinstance(model, LinearForecaster):
+        chosen = dataset.columns(own.factors)
         ranks = dataset.features[at, columns][:, chosen].astype(np.float64)
         return np.asarray(ranks * model.coef_)
     assert model is not None  # noqa: S101  (asked only of strategies with a model)
@@ -76,7 +76,7 @@ def _contributions(own: Replay, at: int, columns: npt.NDArray[np.intp]) -> Float
     rows = slice(first, at + 1)
     split = attribute(
         model,
-        np.ascontiguousarray(dataset.features[rows][:, :, chosen]),
+        dataset.features_of(own.factors, rows),
         row=at - first,
         assets=columns,
         rng=np.random.default_rng(0),

@@ -29,13 +29,14 @@ from alphakeel.pipeline.fitting import fit_and_score, fit_risk_networks, forecas
 from alphakeel.pipeline.plan import Plan
 from alphakeel.pipeline.simulator import Portfolio, Simulator, short_margin
 from alphakeel.pipeline.strategies import (
-    Traded,
     allocate_scores,
     benchmark_labels,
     benchmark_weights,
     hold_under_limits,
-    trade_weights,
+    trade_overlaid,
+    trade_plain,
 )
+from alphakeel.portfolio.overlay import Overlay
 from alphakeel.provenance import hash_panel
 from alphakeel.risk.value_at_risk import TailForecast
 from alphakeel.stats.splits import Fold
@@ -92,7 +93,12 @@ class Replay:
     simulator : Simulator
     label : str
         Of the strategy.
-    traded : Traded
+    portfolio : Portfolio
+        Target weights by day, and their backtest.
+    risk : TailForecast
+        VaR and CVaR of the portfolio at each close, about the day after.
+    overlay : Overlay or None
+        None for a strategy that is not under it.
     model : str or None
         None for a benchmark.
     scores : ndarray of shape (n_decisions, n_assets) or None
@@ -109,7 +115,9 @@ class Replay:
     dataset: Dataset
     simulator: Simulator
     label: str
-    traded: Traded
+    portfolio: Portfolio
+    risk: TailForecast
+    overlay: Overlay | None
     model: str | None
     scores: Floats | None
     forecaster: Forecaster | None
@@ -124,17 +132,7 @@ class Replay:
     @property
     def under(self) -> bool:
         """Whether the strategy is under the overlay."""
-        return self.label == under_overlay(self.label.removesuffix(under_overlay("")))
-
-    @property
-    def portfolio(self) -> Portfolio:
-        """Target weights by day, and their backtest."""
-        return self.traded.held if self.under else self.traded.plain
-
-    @property
-    def risk(self) -> TailForecast:
-        """VaR and CVaR of the portfolio at each close, about the day after."""
-        return self.traded.held_risk if self.under else self.traded.risk
+        return self.overlay is not None
 
     @property
     def days(self) -> npt.NDArray[np.datetime64]:
@@ -316,9 +314,9 @@ def replay(
     if recent:
         firsts = [_first_needed(plan, own.fits, own.stored) for own in sources.values()]
         since = min(firsts, default=_first_needed(plan, [], None))
-    dataset = prepare_dataset(panel, _lean(plan, needed), since=since)
-    if recent:  # decisions read ranks: the values are for the monitor
-        dataset = replace(dataset, raw=dataset.raw[..., :0].copy())
+    # Decisions read ranks: the values are for the monitor.
+    chosen = _lean(plan, needed, market=_reads_market(plan, fits))
+    dataset = prepare_dataset(panel, chosen, since=since, lean=recent)
     simulator = Simulator.of(dataset, plan.config, plan.test)
     margin, scores = None, None
     if model is None:
@@ -336,13 +334,32 @@ def replay(
         else:
             factors_of = None if safety is None else safety[tested]
             weights = hold_under_limits(decided[tested], factors_of, simulator, plan.config)
-    traded = trade_weights(weights, margin, simulator, plan.config)
+    portfolio, risk = trade_plain(weights, margin, simulator)
+    overlay = None
+    if _is_under(label):
+        portfolio, overlay, risk = trade_overlaid(portfolio, risk, simulator, plan.config)
     last = [own.fits[-1] for own in sources.values()]
     forecaster = last[0][0] if len(last) == 1 and last[0] is not None else None
     factors = tuple(dict.fromkeys(name for fit in last if fit is not None for name in fit[1]))
     return Replay(
-        run, live, dataset, simulator, label, traded, model, scores, forecaster, factors, since
+        run=run,
+        live=live,
+        dataset=dataset,
+        simulator=simulator,
+        label=label,
+        portfolio=portfolio,
+        risk=risk,
+        overlay=overlay,
+        model=model,
+        scores=scores,
+        forecaster=forecaster,
+        factors=factors,
+        since=since,
     )
+
+
+def _is_under(label: str) -> bool:
+    return label == under_overlay(label.removesuffix(under_overlay("")))
 
 
 @dataclass(frozen=True, eq=False)
@@ -350,17 +367,46 @@ class _Source:
     """Where a model's scores come from: the fit of each fold, or scores that the run has saved."""
 
     fits: list[_Fit | None]
-    stored: pd.DataFrame | None
+    stored: _Stored | None
+
+
+@dataclass(frozen=True, eq=False)
+class _Stored:
+    """What a run has saved of a model, by decision of a plan; NaN on those that came later."""
+
+    scores: Floats
+    composition: Floats | None  # of a model that allocates by itself, and its safety factors
+    safety: Floats | None
+
+    @classmethod
+    def of(cls, run: SavedRun, model: str, plan: Plan) -> _Stored | None:
+        """Read it; None for a model that allocates, in a run of a version that kept its scores."""
+        if model in LIMITED and not run.has_frame(f"composition_{model}"):
+            return None
+        days = pd.DatetimeIndex(plan.dates[plan.decisions].astype("datetime64[ns]"))
+
+        def read(name: str, columns: list[Any] | None) -> Floats:
+            frame = run.frame(f"{name}_{model}")
+            return frame.reindex(index=days, columns=columns).to_numpy()
+
+        scores = read("scores", list(plan.assets)).astype(np.float32)
+        if model not in LIMITED:
+            return cls(scores, None, None)
+        return cls(scores, read("composition", list(plan.assets)), read("safety", None))
+
+    def covers(self, fold: Fold) -> bool:
+        """Whether every decision of a fold has saved scores."""
+        return not np.isnan(self.scores[fold.test]).all(axis=1).any()
 
 
 def _source(
     run: SavedRun, model: str, plan: Plan, extra: Mapping[str, Path], *, same: bool
 ) -> _Source:
     """The fits of a model; those of folds with saved scores are checked, and the last is read."""
-    stored = _stored_scores(run, model, plan) if same else None
+    stored = _Stored.of(run, model, plan) if same else None
     fits: list[_Fit | None] = []
     for number, fold in enumerate(plan.folds):
-        if _covered(fold, stored) and fold is not plan.folds[-1]:
+        if stored is not None and stored.covers(fold) and fold is not plan.folds[-1]:
             if number < len(run.folds):
                 run.check_fit(model, number)
             fits.append(None)
@@ -383,9 +429,17 @@ def _plain(plan: Plan) -> tuple[str, ...]:
     return benchmark_labels(plan.config)
 
 
-def _lean(plan: Plan, needed: set[str]) -> Plan:
-    """The plan with only the factors that are needed, the series of the market, and one target."""
-    chosen = tuple(f for f in plan.library if f.scope == "market" or f.name in needed)
+def _reads_market(plan: Plan, fits: list[_Fit | None]) -> bool:
+    """Whether a model reads the series of the market."""
+    known = [fit[0] for fit in fits if fit is not None]
+    networks = not all(isinstance(model, LinearForecaster) for model in known)
+    return networks or plan.config.allocation.volatility == "network"
+
+
+def _lean(plan: Plan, needed: set[str], *, market: bool) -> Plan:
+    """The plan with only the factors that are needed, and one target."""
+    chosen = tuple(f for f in plan.library if market or f.scope != "market")
+    chosen = tuple(f for f in chosen if f.scope == "market" or f.name in needed)
     if not any(f.scope == "stock" for f in chosen):  # a data set has at least one
         cheap = min((f for f in plan.library if f.scope == "stock"), key=lambda f: f.lookback)
         chosen = (*chosen, cheap)
@@ -395,7 +449,7 @@ def _lean(plan: Plan, needed: set[str]) -> Plan:
     return replace(plan, config=config, library=chosen, folds=())
 
 
-def _first_needed(plan: Plan, fits: list[_Fit | None], stored: pd.DataFrame | None) -> int:
+def _first_needed(plan: Plan, fits: list[_Fit | None], stored: _Stored | None) -> int:
     """The first decision whose factors a replay needs.
 
     A network has a memory: where one score is not known, it reads all that came before. The scores
@@ -410,24 +464,10 @@ def _first_needed(plan: Plan, fits: list[_Fit | None], stored: pd.DataFrame | No
     first = plan.folds[0].test.start
     if stored is None:
         return first if linear else 0
-    missing = first + np.flatnonzero(stored.iloc[first:].isna().all(axis=1).to_numpy())
+    missing = first + np.flatnonzero(np.isnan(stored.scores[first:]).all(axis=1))
     if linear:
         return int(min([*missing, last]))
     return 0 if len(missing) else max(0, last + 1 - MEMORY)
-
-
-def _stored_scores(run: SavedRun, model: str, plan: Plan) -> pd.DataFrame | None:
-    """Scores that a run has saved, by decision and stock; None for a model that allocates."""
-    if model in LIMITED:  # a run saves scores only
-        return None
-    frame = run.frame(f"scores_{model}")
-    days = plan.dates[plan.decisions].astype("datetime64[ns]")
-    return frame.reindex(index=pd.DatetimeIndex(days), columns=list(plan.assets))
-
-
-def _covered(fold: Fold, stored: pd.DataFrame | None) -> bool:
-    """Whether every decision of a fold has saved scores."""
-    return stored is not None and bool(stored.iloc[fold.test].notna().any(axis=1).all())
 
 
 def _score(dataset: Dataset, plan: Plan, source: _Source, since: int) -> _Scored:
@@ -441,8 +481,11 @@ def _score(dataset: Dataset, plan: Plan, source: _Source, since: int) -> _Scored
     weights: Floats | None = None
     safety: Floats | None = None
     for fold, fit in zip(plan.folds, fits, strict=True):
-        if stored is not None and _covered(fold, stored):
-            scores[fold.test] = stored.iloc[fold.test].to_numpy(dtype=np.float32)
+        if stored is not None and stored.covers(fold):
+            scores[fold.test] = stored.scores[fold.test]
+            if stored.composition is not None and stored.safety is not None:
+                weights = _placed(weights, stored.composition[fold.test], fold, shape[0])
+                safety = _placed(safety, stored.safety[fold.test], fold, shape[0])
             continue
         assert fit is not None  # noqa: S101  (`replay` reads the fits of folds that are not covered)
         forecaster, names = fit
@@ -450,24 +493,30 @@ def _score(dataset: Dataset, plan: Plan, source: _Source, since: int) -> _Scored
             begin = max(since, fold.test.start)
             scored, fresh = slice(fold.test.start, begin), slice(begin, fold.test.stop)
             if stored is not None:
-                scores[scored] = stored.iloc[scored].to_numpy(dtype=np.float32)
-            given = dataset.features[fresh][:, :, dataset.columns(names)]
+                scores[scored] = stored.scores[scored]
+            given = dataset.features_of(names, fresh)
             scores[fresh] = forecaster.predict(given, mask=dataset.eligible[fresh])
             continue
         until = slice(0, fold.test.stop)
-        features = np.ascontiguousarray(dataset.features[until][:, :, dataset.columns(names)])
+        features = dataset.features_of(names, until)
         known = {"mask": dataset.eligible[until], "market": dataset.market[until]}
         if isinstance(forecaster, AllocatingForecaster):
-            weights = np.full(shape, np.nan) if weights is None else weights
             decided = forecaster.predict_weights(
                 features, volatility=dataset.volatility[until], **known
             )
-            weights[fold.test] = decided[fold.test]
+            weights = _placed(weights, decided[fold.test], fold, shape[0])
             own = forecaster.factor_rows(fold.test.stop - fold.test.start)
-            safety = np.full((shape[0], own.shape[1]), np.nan) if safety is None else safety
-            safety[fold.test] = own
+            safety = _placed(safety, own, fold, shape[0])
         scores[fold.test] = np.asarray(forecaster.predict(features, **known))[fold.test]
     return scores, weights, safety
+
+
+def _placed(values: Floats | None, own: Floats, fold: Fold, n_decisions: int) -> Floats:
+    """Values by decision, with those of a fold; NaN where there are none yet."""
+    if values is None:
+        values = np.full((n_decisions, own.shape[1]), np.nan)
+    values[fold.test] = own
+    return values
 
 
 def _fit(run: SavedRun, model: str, number: int, extra: Path | None) -> _Fit:

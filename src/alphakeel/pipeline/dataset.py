@@ -16,13 +16,13 @@ import numpy.typing as npt
 import pandas as pd
 from skfolio.containers import AssetPanel
 
-from alphakeel.data.cleaning import CleaningLedger, clean
+from alphakeel.data.cleaning import CleaningLedger, CleanResult, clean
 from alphakeel.data.panel import market_index, universe_mask
 from alphakeel.errors import DataError
 from alphakeel.factors.base import FactorSet, compute_factors, standardise
 from alphakeel.factors.custom import check_factors
 from alphakeel.factors.screening_statistics import CrossSections, cross_sections
-from alphakeel.factors.targets import forward_returns, holding_returns, rank_forward, ranked_targets
+from alphakeel.factors.targets import forward_returns, holding_returns, rank_forward
 from alphakeel.pipeline.plan import Plan
 from alphakeel.progress import Tracker
 from alphakeel.provenance import cautions, describe_fields
@@ -193,6 +193,13 @@ class Dataset:
         """Positions of factors on the last axis of `features`."""
         return [self.names.index(name) for name in names]
 
+    def features_of(self, names: Sequence[str], decisions: slice) -> npt.NDArray[np.float32]:
+        """Factors on some decisions, contiguous; not copied where they are all factors in order."""
+        columns, own = self.columns(names), self.features[decisions]
+        if columns == list(range(len(self.names))):
+            return np.ascontiguousarray(own)
+        return np.take(own, columns, axis=2)
+
     def holding_returns(self, decisions: Rows | slice) -> Floats:
         """Daily returns from a decision's trade to the next one's, (n, longest, n_assets).
 
@@ -262,7 +269,12 @@ _DECIDED = ("features", "raw", "targets", "forward", "volatility", "eligible")
 
 
 def prepare_dataset(
-    panel: AssetPanel, plan: Plan, tracker: Tracker | None = None, *, since: int = 0
+    panel: AssetPanel,
+    plan: Plan,
+    tracker: Tracker | None = None,
+    *,
+    since: int = 0,
+    lean: bool = False,
 ) -> Dataset:
     """Clean a panel, compute its factors, and rank them and the forward returns.
 
@@ -277,6 +289,8 @@ def prepare_dataset(
     since : int, default=0
         The first decision whose factors are asked for: only the days that those read are gone
         through, and on earlier decisions there are none (`features` 0, `raw` and `market` NaN).
+    lean : bool, default=False
+        Without what no decision reads: `provenance`, and `raw` (which has no factors then).
 
     Returns
     -------
@@ -325,19 +339,25 @@ def prepare_dataset(
         horizons=config.target.horizons,
         unit=config.target.unit,
         since=since,
-        provenance=Provenance(
-            panel_hash=plan.panel_hash,
-            ledger=cleaning.ledger,
-            quality=describe_fields(panel),
-            omitted=factors.omitted,
-            cautions=(
-                *cautions(panel, factors, plan.name, config, cleaning.jumps),
-                *plan.notes,
-            ),
-        ),
+        lean=lean,
+        provenance=None if lean else _describe(panel, plan, cleaning, factors),
     )
     _refuse_thin_sample(dataset.eligible, plan)
     return dataset
+
+
+def _describe(
+    panel: AssetPanel, plan: Plan, cleaning: CleanResult, factors: FactorSet
+) -> Provenance:
+    """Where the numbers come from, and what was done to them."""
+    found = cautions(panel, factors, plan.name, plan.config, cleaning.jumps)
+    return Provenance(
+        panel_hash=plan.panel_hash,
+        ledger=cleaning.ledger,
+        quality=describe_fields(panel),
+        omitted=factors.omitted,
+        cautions=(*found, *plan.notes),
+    )
 
 
 def _first_day_read(plan: Plan, since: int) -> int:
@@ -365,6 +385,7 @@ def assemble_dataset(
     horizons: Sequence[int],
     unit: str = "volatility",
     since: int = 0,
+    lean: bool = False,
     provenance: Provenance | None = None,
 ) -> Dataset:
     """Take factors and forward returns on the decisions, and rank them.
@@ -372,14 +393,13 @@ def assemble_dataset(
     Arguments as the attributes of `Dataset`, on all days of the panel. A forward return is divided
     by the stock's own volatility before it is ranked, unless `unit` is "return": where the unit is
     chosen later, `Dataset.in_unit` gives the other. Factors are given on the decisions from `since`
-    on.
+    on; a `lean` data set has no factors in `raw`.
     """
     last_price = pd.DataFrame(price).ffill().to_numpy()
-    forward = [forward_returns(last_price, lag=lag, horizon=h)[decisions] for h in horizons]
-    scale = None if unit == "return" else volatility
-    targets = ranked_targets(last_price, lag=lag, horizons=horizons, mask=sample, scale=scale)
+    known = [forward_returns(last_price, lag=lag, horizon=h)[decisions] for h in horizons]
+    forward, decided = np.stack(known, axis=-1), volatility[decisions]
     eligible = (sample & panel.estimation_mask)[decisions]
-    raw = _after(since, factors.values, np.nan)
+    raw = _after(since, factors.values[..., :0].copy() if lean else factors.values, np.nan)
     features = _after(since, standardise(factors.values, eligible[since:]), 0.0)
     return Dataset(
         panel=panel,
@@ -391,9 +411,9 @@ def assemble_dataset(
         features=features,
         raw=raw,
         market=_after(since, factors.market, np.nan),
-        targets=targets[decisions],
-        forward=np.stack(forward, axis=-1),
-        volatility=volatility[decisions],
+        targets=rank_forward(forward, sample[decisions], None if unit == "return" else decided),
+        forward=forward,
+        volatility=decided,
         eligible=eligible,
         names=factors.names,
         families=factors.families,

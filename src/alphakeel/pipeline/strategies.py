@@ -62,6 +62,8 @@ __all__ = [
     "apply_overlay",
     "trade_all",
     "trade_scores",
+    "trade_overlaid",
+    "trade_plain",
     "trade_weights",
     "allocate_scores",
     "hold_under_limits",
@@ -143,10 +145,25 @@ def trade_weights(
     weights: Floats, margin: Margin | None, simulator: Simulator, config: StudyConfig
 ) -> Traded:
     """Trade decided weights, (n_decisions, n_assets), as a study does; under the overlay too."""
+    plain, risk = trade_plain(weights, margin, simulator)
+    return Traded(plain, risk, *trade_overlaid(plain, risk, simulator, config))
+
+
+def trade_plain(
+    weights: Floats, margin: Margin | None, simulator: Simulator
+) -> tuple[Portfolio, TailForecast]:
+    """The part of `trade_weights` without the overlay."""
     plain = simulator.trade(weights, margin)
-    risk, rate = forecast_risk(plain, simulator), config.costs.financing_rate
+    return plain, forecast_risk(plain, simulator)
+
+
+def trade_overlaid(
+    plain: Portfolio, risk: TailForecast, simulator: Simulator, config: StudyConfig
+) -> tuple[Portfolio, Overlay, TailForecast]:
+    """The part under the overlay, from what `trade_plain` gives."""
+    rate = config.costs.financing_rate
     held, plan = apply_overlay(plain, risk, simulator, config.overlay, financing_rate=rate)
-    return Traded(plain, risk, held, plan, forecast_risk(held, simulator))
+    return held, plan, forecast_risk(held, simulator)
 
 
 def trade_all(

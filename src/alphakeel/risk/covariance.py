@@ -16,7 +16,6 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.covariance import ledoit_wolf_shrinkage
 
 from alphakeel.errors import ConfigError, DataError
 
@@ -98,6 +97,8 @@ def ledoit_wolf_covariance(returns: FloatArray, *, min_share: float = 0.8) -> Fa
 
     O. Ledoit, M. Wolf (2004), doi:10.1016/S0047-259X(03)00096-4.
     """
+    from sklearn.covariance import ledoit_wolf_shrinkage  # slow to import, seldom needed
+
     window, kept = _centred(returns, min_share)
     if not kept.any():
         return FactorCovariance(window.T, np.zeros(0), kept)

@@ -125,8 +125,7 @@ def scenario_var(
     for members in row_blocks(rows):
         held = w[members]
         if volatility is None:
-            past = weighted_returns(held, r, rows[members], length)
-            squares = weighted_returns(np.abs(held), r, rows[members], length, squared=True)
+            past, squares = _returns_and_squares(held, r, rows[members], length)
             tail = _filtered_tail(past, squares, window, share, min_count)
         else:
             scaled = _scaled_weights(held, today[rows[members]])
@@ -227,27 +226,47 @@ def _smooth(x: FloatArray, halflife: float) -> FloatArray:
     return x
 
 
-def weighted_returns(
-    weights: FloatArray, x: FloatArray, rows: IntArray, length: int, *, squared: bool = False
-) -> FloatArray:
+def weighted_returns(weights: FloatArray, x: FloatArray, rows: IntArray, length: int) -> FloatArray:
     """Weighted sums of the stocks over the `length` rows up to each row, (n_rows, length).
 
     Missing stocks count as the weighted mean of the others; NaN where half of the weight or more
     is missing, and before the first row.
     """
-    start = max(0, int(rows.min()) - length + 1)
-    held = _by_first_day(weights != 0.0)
-    part, w = x[start : int(rows.max()) + 1, held], weights[:, held]
-    if squared:
-        part *= part
-    known = ~np.isnan(part)
-    total = row_sums(np.abs(w))[:, None]
-    covered = _product(np.abs(w), known.astype(np.float64))
-    sums = _product(w, np.where(known, part, 0.0)) * _quotient(total, covered)
-    sums[covered <= 0.5 * total] = np.nan
-    place = rows[:, None] - start + np.arange(1 - length, 1)
-    taken = np.take_along_axis(sums, np.maximum(place, 0), axis=1)
-    return np.where(place >= 0, taken, np.nan)
+    window = _Window(weights, x, rows, length)
+    return window.sums(window.weights, window.part)
+
+
+def _returns_and_squares(
+    weights: FloatArray, x: FloatArray, rows: IntArray, length: int
+) -> tuple[FloatArray, FloatArray]:
+    """`weighted_returns`, and those of the squares by the sizes of the weights."""
+    window = _Window(weights, x, rows, length)
+    past = window.sums(window.weights, window.part)
+    return past, window.sums(np.abs(window.weights), window.part * window.part)
+
+
+class _Window:
+    """The stocks that some rows hold, over all days that these rows look back on."""
+
+    def __init__(self, weights: FloatArray, x: FloatArray, rows: IntArray, length: int) -> None:
+        start = max(0, int(rows.min()) - length + 1)
+        held = _by_first_day(weights != 0.0)
+        part = x[start : int(rows.max()) + 1, held]
+        known = ~np.isnan(part)
+        self.weights, self.part = weights[:, held], np.where(known, part, 0.0)
+        size = np.abs(self.weights)
+        total = row_sums(size)[:, None]
+        covered = _product(size, known.astype(np.float64))
+        self.share = _quotient(total, covered)
+        self.thin = covered <= 0.5 * total
+        self.place = rows[:, None] - start + np.arange(1 - length, 1)
+
+    def sums(self, weights: FloatArray, values: FloatArray) -> FloatArray:
+        """Weighted sums of values over the stocks, by row and day before it."""
+        sums = _product(weights, values) * self.share
+        sums[self.thin] = np.nan
+        taken = np.take_along_axis(sums, np.maximum(self.place, 0), axis=1)
+        return np.where(self.place >= 0, taken, np.nan)
 
 
 def _by_first_day(held: npt.NDArray[np.bool_]) -> npt.NDArray[np.intp]:

@@ -29,6 +29,7 @@ __all__ = [
     "ewma",
     "lag",
     "last_known",
+    "last_known_before",
     "realised_volatility",
     "simple_returns",
     "skew_from_sums",
@@ -55,6 +56,9 @@ _WIDE = 128
 
 # A variance below this share of the mean square is what rounding leaves of a constant.
 _ROUNDING = 1e-13
+
+# Rows that are gone back one by one: longer gaps are few.
+_SHORT_GAP = 16
 
 
 def simple_returns(price: Array) -> NDArray[np.float64]:
@@ -88,6 +92,26 @@ def last_known(x: Array) -> tuple[Array, NDArray[np.int32]]:
     cells *= x.shape[1]
     cells += np.arange(x.shape[1])
     return np.take(x, cells), source
+
+
+def last_known_before(x: Array, rows: Array, columns: Array, *, most: int | None = None) -> Array:
+    """Last known value before some cells that are NaN, at most `most` rows earlier; else NaN.
+
+    What `last_known` has there, and quicker where the cells are few and their gaps short.
+    """
+    out = np.full(len(rows), np.nan)
+    left, back = np.arange(len(rows)), 0
+    while len(left) and back < (_SHORT_GAP if most is None else min(most, _SHORT_GAP)):
+        back += 1
+        left = left[rows[left] >= back]
+        out[left] = x[rows[left] - back, columns[left]]
+        left = left[np.isnan(out[left])]
+    if len(left) and (most is None or most > back):
+        wanted, place = np.unique(columns[left], return_inverse=True)
+        values, source = last_known(x[:, wanted])
+        near = most is None or rows[left] - source[rows[left], place] <= most
+        out[left] = np.where(near, values[rows[left], place], np.nan)
+    return out
 
 
 def trailing_sum(x: Array, window: int, *, min_count: int | None = None) -> Array:

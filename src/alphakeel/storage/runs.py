@@ -23,6 +23,7 @@ from alphakeel.model_factory import hedged
 from alphakeel.pipeline.checkpoints import IDLE, study_key
 from alphakeel.pipeline.model_results import ModelResult
 from alphakeel.results import Study
+from alphakeel.stats.exposure_rules import LIMITED
 from alphakeel.storage.checkpoints import DiskStore, checksum
 from alphakeel.storage.saved_models import save_model
 
@@ -203,7 +204,10 @@ def _write_portfolios(study: Study, folder: Path) -> None:
 
 
 def _write_model(study: Study, model: ModelResult, folder: Path) -> None:
-    """A model's fits (the combined one has none), scores, Rank IC and training by decision."""
+    """A model's fits (the combined one has none), scores, Rank IC and training by decision.
+
+    Of a model that allocates by itself also compositions and safety factors.
+    """
     decisions = pd.DatetimeIndex(study.dates[study.decisions], name="date")
     for number, fold in enumerate(study.folds if model.fitted else ()):
         entries = (entry for entry in model.history if entry["fold"] == number)
@@ -219,6 +223,11 @@ def _write_model(study: Study, model: ModelResult, folder: Path) -> None:
     series, horizons = folder / "series", study.config.target.horizons
     scores = pd.DataFrame(model.scores, index=decisions, columns=study.asset_names)
     scores.dropna(how="all").to_parquet(series / f"scores_{model.name}.parquet")
+    if model.weights is not None and model.safety is not None:
+        shares = pd.DataFrame(model.weights, index=decisions, columns=study.asset_names)
+        shares.dropna(how="all").to_parquet(series / f"composition_{model.name}.parquet")
+        factors = pd.DataFrame(model.safety, index=decisions, columns=list(LIMITED))
+        factors.dropna(how="all").to_parquet(series / f"safety_{model.name}.parquet")
     daily = pd.DataFrame(model.rank_ic, index=decisions, columns=[f"{h}d" for h in horizons])
     write_csv(daily.dropna(how="all"), series / f"rank_ic_{model.name}.csv", index=True)
     if model.history:

@@ -169,9 +169,16 @@ class SavedRun:
         return pd.read_csv(self.folder / "series" / f"{name}.csv", index_col=0, parse_dates=True)
 
     def frame(self, name: str) -> pd.DataFrame:
-        """Scores of a model (``scores_lstm``) or weights of a strategy, by day and stock."""
+        """Scores of a model (``scores_lstm``) or weights of a strategy, by day and stock.
+
+        Of a model that allocates by itself also ``composition_`` and, by limit, ``safety_``.
+        """
         self.check(f"series/{name}.parquet")
         return pd.read_parquet(self.folder / "series" / f"{name}.parquet")
+
+    def has_frame(self, name: str) -> bool:
+        """Whether the run has this frame; one of an earlier version may lack it."""
+        return f"series/{name}.parquet" in self.sums
 
     def weights(self, label: str) -> pd.DataFrame:
         """Weights of a strategy after the trades of each day."""
