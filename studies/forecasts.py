@@ -49,6 +49,7 @@ from alphakeel.selection.cross_validation import rank_ic_of, trade_block
 from alphakeel.selection.trial_log import TrialLedger, TrialRecord, rounded_returns
 from alphakeel.stats import performance
 from alphakeel.stats.cross_section import rank_scaled
+from alphakeel.stats.newey_west import newey_west_interval
 
 Array = NDArray[np.float64]
 
@@ -447,8 +448,13 @@ class Trials:
             lead.columns = [f"over {benchmark}", f"t over {benchmark}"]
             parts += [table[["rank_ic"]], lead] if benchmark == LINEAR else [lead]
         out = pd.concat(parts, axis=1)
-        annual = {name: self.record(name) for name in scores}
-        out["Sharpe"] = [annual[name].sharpe for name in out.index.get_level_values("model")]
+        earned = {name: np.array(self.record(name).returns) for name in scores}
+        rows = out.index.get_level_values("model")
+        out["Sharpe"] = [float(performance.sharpe(earned[name])) for name in rows]
+        gains = {name: newey_west_interval(x - earned[LINEAR]) for name, x in earned.items()}
+        year = performance.PERIODS_PER_YEAR
+        out["return over linear"] = [year * gains[name].mean for name in rows]
+        out["its t"] = [gains[name].t for name in rows]
         return out
 
 

@@ -32,7 +32,7 @@ def test_an_interrupted_save_leaves_the_older_run_whole(
             raise KeyboardInterrupt
         replace(source, target)
 
-    monkeypatch.setattr("alphakeel.storage.checkpoints.os.replace", once)
+    monkeypatch.setattr("alphakeel.files.os.replace", once)
     with pytest.raises(KeyboardInterrupt):
         save_run(study, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == [run.name]

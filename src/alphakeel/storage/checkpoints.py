@@ -141,6 +141,7 @@ class DiskStore:
     Examples
     --------
     >>> from alphakeel.models.persistence import pack
+    >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     DiskStore(folder).put("fold-0/linear", pack({"scores": np.ones(2)}))
     ...     DiskStore(folder).get("fold-0/linear").arrays["scores"]
