@@ -282,7 +282,7 @@ def data_of(**settings: Any) -> Callable[[StudyConfig], StudyConfig]:
     )
 
 
-# Every day a decision, in sequences as long in days; compared on the weekly ones.
+# Trained and scored on every day, in sequences as long in days; compared, and traded, on weeks.
 DAILY = data_of(walk_forward={"rebalance": 1}, network={"chunk": 520, "burn_in": 130})
 
 FITS: dict[str, Fitted] = {
@@ -296,7 +296,7 @@ FITS: dict[str, Fitted] = {
     "longer chunks (208)": Fitted(config=network_of(chunk=208)),
     "150 steps": Fitted(config=network_of(max_steps=150)),
     "300 stocks a batch": Fitted(config=network_of(batch_assets=300)),
-    "daily decisions": Fitted(config=DAILY, own_data=True),
+    "LSTM, every day": Fitted(config=DAILY, own_data=True),
     "horizons 5, 20, 60": Fitted(config=data_of(target={"horizons": (5, 20, 60)}), own_data=True),
     "return for risk": Fitted(config=data_of(target={"unit": "volatility"}), own_data=True),
     "residuals of the linear model": Fitted(config=data_of(target={"networks": "residuals"})),
@@ -307,8 +307,8 @@ FITS: dict[str, Fitted] = {
     "industry- and size-neutral target": Fitted(dataset=neutral_targets(sector=True, size=True)),
     "turnover over float": Fitted(dataset=with_float),
     "quarterly reports": Fitted(dataset=with_reports),
-    "linear, daily decisions": Fitted("linear", config=DAILY, own_data=True),
-    "LightGBM, daily decisions": Fitted("lightgbm", config=DAILY, own_data=True),
+    "linear, every day": Fitted("linear", config=DAILY, own_data=True),
+    "LightGBM, every day": Fitted("lightgbm", config=DAILY, own_data=True),
     "linear, size-neutral target": Fitted(
         "linear", dataset=neutral_targets(sector=False, size=True)
     ),
@@ -322,8 +322,8 @@ MEANS: dict[str, tuple[str, ...]] = {
     "linear, LSTM, LightGBM": (LINEAR, PLAIN, "LightGBM"),
     "LSTM, GRU, LSTM + attention": (PLAIN, "GRU", "LSTM + attention"),
     "three starts of training": (PLAIN, "without the first sixth", "without the first third"),
-    "linear, LSTM, daily decisions": ("linear, daily decisions", "daily decisions"),
-    "LSTM, LightGBM, daily decisions": ("daily decisions", "LightGBM, daily decisions"),
+    "linear, LSTM, every day": ("linear, every day", "LSTM, every day"),
+    "LSTM, LightGBM, every day": ("LSTM, every day", "LightGBM, every day"),
     "linear, residuals": (LINEAR, "residuals of the linear model"),
 }
 
@@ -434,7 +434,7 @@ class Trials:
         period, dataset = self.period, self.period.dataset
         scores = {name: self.scores(name)[period.block] for name in (LINEAR, PLAIN, *names)}
         lags = [dataset.rows_ahead(horizon, period.block) for horizon in HORIZONS]
-        parts = []
+        known, leads = [], []
         for benchmark in (PLAIN, LINEAR):
             table = ic_difference_table(
                 scores,
@@ -444,10 +444,11 @@ class Trials:
                 lags=lags,
                 level=0.95,
             )
+            known.append(table["rank_ic"])
             lead = table[["rank_ic_difference", "rank_ic_difference_t"]]
             lead.columns = [f"over {benchmark}", f"t over {benchmark}"]
-            parts += [table[["rank_ic"]], lead] if benchmark == LINEAR else [lead]
-        out = pd.concat(parts, axis=1)
+            leads.append(lead)
+        out = pd.concat([known[0].combine_first(known[1]), *leads], axis=1)
         earned = {name: np.array(self.record(name).returns) for name in scores}
         rows = out.index.get_level_values("model")
         out["Sharpe"] = [float(performance.sharpe(earned[name])) for name in rows]
