@@ -40,11 +40,11 @@ from alphakeel.factors.base import standardise
 from alphakeel.factors.targets import rank_forward
 from alphakeel.models import networks, sequence
 from alphakeel.models.persistence import fingerprint
+from alphakeel.pipeline.choices import fit_inputs
 from alphakeel.pipeline.dataset import Dataset, prepare_dataset
 from alphakeel.pipeline.fitting import fit_and_score
 from alphakeel.pipeline.model_results import Forecast
 from alphakeel.pipeline.plan import Plan
-from alphakeel.pipeline.screening import screened_names
 from alphakeel.selection.cross_validation import rank_ic_of, trade_block
 from alphakeel.selection.trial_log import TrialLedger, TrialRecord, rounded_returns
 from alphakeel.stats import performance
@@ -144,7 +144,7 @@ class Period:
             config,
             models=("linear", "lstm"),
             target=replace(config.target, unit="return"),
-            linear=replace(config.linear, method="ridge", alpha=10.0),
+            linear=replace(config.linear, method="auto"),
             walk_forward=replace(config.walk_forward, **test),
             report=replace(config.report, confirm_from=None),
         )
@@ -299,7 +299,9 @@ FITS: dict[str, Fitted] = {
     "LSTM, every day": Fitted(config=DAILY, own_data=True),
     "horizons 5, 20, 60": Fitted(config=data_of(target={"horizons": (5, 20, 60)}), own_data=True),
     "return for risk": Fitted(config=data_of(target={"unit": "volatility"}), own_data=True),
-    "residuals of the linear model": Fitted(config=data_of(target={"networks": "residuals"})),
+    "residuals of the linear model": Fitted(
+        config=data_of(target={"networks": "residuals"}, linear={"method": "ridge", "alpha": 0.1})
+    ),
     "without the first sixth": Fitted(skipped=1 / 6),
     "without the first third": Fitted(skipped=1 / 3),
     "industry-neutral target": Fitted(dataset=neutral_targets(sector=True, size=False)),
@@ -342,10 +344,10 @@ def fitted_scores(period: Period, fitted: Fitted) -> Array:
         train = np.arange(len(dataset.decisions))[fold.train]
         known = train[train >= dataset.first]
         train = known[round(fitted.skipped * len(known)) :] if fitted.skipped else train
-        names = screened_names(dataset, train, fitted.model, config)
-        names = tuple(dict.fromkeys((*names, *further)))
+        read = fit_inputs(dataset, train, fitted.model, config)  # with a ridge that is chosen
+        names = tuple(dict.fromkeys((*read.names, *further)))
         if fitted.network is None:
-            made = fit_and_score(dataset, train, fold.test.stop, names, fitted.model, config)
+            made = fit_and_score(dataset, train, fold.test.stop, names, fitted.model, read.config)
             scores = made.scores
         else:
             scores = scores_of(fitted.network, dataset, train, fold.test.stop, names, config)
