@@ -12,12 +12,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from live_study import Saved, save_small
+from live_study import N_DATES, Saved, save_small
 from skfolio.containers import AssetPanel
 
 from alphakeel.cli.shell import without_collector
 from alphakeel.data.loading import load_panel
 from alphakeel.data.panel import panel_to_long
+from alphakeel.data.simulation import simulate_market
 from alphakeel.errors import AlphakeelError, ConfigError, DataError
 from alphakeel.live.decision import decide, live_folder
 from alphakeel.live.replay import later_fits, plan_of, refit, replay, same_past
@@ -31,7 +32,7 @@ from alphakeel.stats.drawdown_control import window_drawdown
 from alphakeel.storage.runs import save_run, write_checksums
 from alphakeel.storage.saved_runs import SavedRun, open_run
 from alphakeel.study import run_study
-from helpers import run_command
+from helpers import run_command, tiny_config
 
 MODELS = ("linear", "lstm", "lstm_limited", "combined")
 
@@ -632,3 +633,16 @@ def test_other_settings_are_replayed_as_well(
         assert "tracking error a year" in set(plain.limits["limit"])
         hedged = saved.run.series("hedged_returns")["Linear + hedge"]
         np.testing.assert_allclose(hedged, series.net_returns, atol=1e-15)
+
+
+@pytest.mark.parametrize("strategy", ["equal_weight", "equal_weight+overlay", "linear"])
+def test_data_of_prices_alone_are_decided(tmp_path: Path, strategy: str) -> None:
+    """The factor that is computed for a data set's sake is one that the data can feed."""
+    panel = simulate_market(n_assets=14, n_dates=N_DATES, seed=3).panel
+    prices = AssetPanel(
+        {"adj_close": panel["adj_close"]}, panel.observations, np.asarray(panel.asset_names)
+    )
+    study = run_study(prices, tiny_config(models=["linear"]), name="prices")
+    decision = decide(save_run(study, tmp_path), prices, strategy=strategy, cash=1e5)
+    held = sum(decision.weights.values())
+    assert 0.0 < held <= 1.0 + 1e-12

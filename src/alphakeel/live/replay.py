@@ -315,7 +315,7 @@ def replay(
         firsts = [_first_needed(plan, own.fits, own.stored) for own in sources.values()]
         since = min(firsts, default=_first_needed(plan, [], None))
     # Decisions read ranks: the values are for the monitor.
-    chosen = _lean(plan, needed, market=_reads_market(plan, fits))
+    chosen = _lean(plan, needed, panel, market=_reads_market(plan, fits))
     dataset = prepare_dataset(panel, chosen, since=since, lean=recent)
     simulator = Simulator.of(dataset, plan.config, plan.test)
     margin, scores = None, None
@@ -436,13 +436,13 @@ def _reads_market(plan: Plan, fits: list[_Fit | None]) -> bool:
     return networks or plan.config.allocation.volatility == "network"
 
 
-def _lean(plan: Plan, needed: set[str], *, market: bool) -> Plan:
+def _lean(plan: Plan, needed: set[str], panel: AssetPanel, *, market: bool) -> Plan:
     """The plan with only the factors that are needed, and one target."""
     chosen = tuple(f for f in plan.library if market or f.scope != "market")
     chosen = tuple(f for f in chosen if f.scope == "market" or f.name in needed)
     if not any(f.scope == "stock" for f in chosen):  # a data set has at least one
-        cheap = min((f for f in plan.library if f.scope == "stock"), key=lambda f: f.lookback)
-        chosen = (*chosen, cheap)
+        fed = (f for f in plan.library if f.scope == "stock" and set(f.fields) <= set(panel.fields))
+        chosen = (*chosen, min(fed, key=lambda f: f.lookback))
     longest = (max(plan.config.target.horizons),)  # targets are for the monitor alone
     config = replace(plan.config, target=replace(plan.config.target, horizons=longest))
     # Without folds: the sample was checked by the run.
