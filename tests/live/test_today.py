@@ -635,6 +635,20 @@ def test_other_settings_are_replayed_as_well(
         np.testing.assert_allclose(hedged, series.net_returns, atol=1e-15)
 
 
+@pytest.mark.parametrize(
+    ("asked", "label"),
+    [
+        ("minimum_variance+overlay", "Minimum variance + overlay"),
+        ("minimum  variance", "Minimum variance"),
+        ("equal_weight + overlay", "Equal weight + overlay"),
+        ("LSTM_limited", "LSTM with limits"),
+        ("lstm_with_limits+overlay", "LSTM with limits + overlay"),
+    ],
+)
+def test_a_strategy_by_its_label_or_by_a_word(saved: Saved, asked: str, label: str) -> None:
+    assert saved.run.label_of(asked) == label
+
+
 @pytest.mark.parametrize("strategy", ["equal_weight", "equal_weight+overlay", "linear"])
 def test_data_of_prices_alone_are_decided(tmp_path: Path, strategy: str) -> None:
     """The factor that is computed for a data set's sake is one that the data can feed."""

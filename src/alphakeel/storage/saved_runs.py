@@ -21,7 +21,7 @@ from alphakeel.config import COMBINED, StudyConfig, load_config
 from alphakeel.errors import ConfigError, DataError
 from alphakeel.evaluation.recommendation import Recommendation, recommend
 from alphakeel.files import regular_file
-from alphakeel.model_factory import EQUAL_WEIGHT, LABELS, under_overlay
+from alphakeel.model_factory import LABELS, under_overlay
 from alphakeel.storage.checkpoints import checksum
 from alphakeel.storage.runs import CHECKSUMS, RISK_NETWORK, file_hash, slug
 from alphakeel.storage.saved_models import load_model
@@ -99,17 +99,19 @@ class SavedRun:
         return recommend(self.table("recommendation").set_index("strategy"))
 
     def label_of(self, text: str) -> str:
-        """The strategy that a user means: a label, or a model's name with or without ``+overlay``.
+        """The strategy that a user means by its label, by a model's name, or by a word.
+
+        ``Linear + overlay``, ``linear+overlay``, ``minimum_variance`` ...
 
         Raises
         ------
         ConfigError
             If the run has none, with those that it has.
         """
-        plain = {**{name: LABELS[name] for name in self.models}, "equal_weight": EQUAL_WEIGHT}
         known = {label.casefold(): label for label in self.labels}
-        for name, label in plain.items():
-            known |= {name: label, f"{name}+overlay": under_overlay(label)}
+        known |= {key.replace(" + ", "+").replace(" ", "_"): x for key, x in known.items()}
+        for name in self.models:
+            known |= {name: LABELS[name], f"{name}+overlay": under_overlay(LABELS[name])}
         asked = " ".join(text.split()).casefold()
         for key in (asked, asked.replace(" ", "")):
             if key in known:
