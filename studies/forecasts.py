@@ -311,6 +311,9 @@ FITS: dict[str, Fitted] = {
     "quarterly reports": Fitted(dataset=with_reports),
     "linear, every day": Fitted("linear", config=DAILY, own_data=True),
     "LightGBM, every day": Fitted("lightgbm", config=DAILY, own_data=True),
+    "linear, ridge fixed at 10": Fitted(
+        "linear", config=data_of(linear={"method": "ridge", "alpha": 10.0})
+    ),
     "linear, size-neutral target": Fitted(
         "linear", dataset=neutral_targets(sector=False, size=True)
     ),
@@ -365,7 +368,9 @@ def scores_of(
     config: StudyConfig,
 ) -> Array:
     """What `fit_and_score` gives, of a forecaster that has no name in the settings."""
-    features = np.ascontiguousarray(dataset.features[:until, :, dataset.columns(names)])
+    if len(dataset.market_names) != N_MARKET:
+        sys.exit(f"the network takes {N_MARKET} market series, not {len(dataset.market_names)}")
+    features = dataset.features_of(names, slice(until))
     stocks = np.flatnonzero(dataset.eligible[train].any(axis=0))
     model = network(**config.network.keywords(), seed=config.seed)
     model.fit(
