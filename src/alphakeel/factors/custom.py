@@ -20,15 +20,10 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import hashlib
-import importlib.util
 import inspect
-import sys
-import traceback
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib.abc import ExecutionLoader
 from pathlib import Path, PurePath
 from typing import Any, Literal
 
@@ -41,7 +36,7 @@ from alphakeel.errors import ConfigError
 from alphakeel.factors import FACTORS
 from alphakeel.factors.arrays import PanelArrays
 from alphakeel.factors.base import Factor, FactorSet, compute_factors
-from alphakeel.files import regular_file
+from alphakeel.user_code import line_of_error, place_of, run_file
 
 __all__ = [
     "CustomFactors",
@@ -49,7 +44,6 @@ __all__ = [
     "check_factors",
     "factor",
     "fault_of",
-    "line_of_error",
     "load_factors",
     "own_values",
     "source_location",
@@ -136,18 +130,7 @@ def factor(
 
 def source_location(made: Factor) -> str:
     """File and line of a factor's function, as `my_factors.py, line 12`."""
-    code = inspect.unwrap(made.func).__code__
-    return f"{PurePath(code.co_filename).name}, line {code.co_firstlineno}"
-
-
-def line_of_error(filename: str, error: BaseException) -> int | None:
-    """The line of a file at which an error was raised; None if it came from elsewhere."""
-    lines = [
-        frame.lineno
-        for frame in traceback.extract_tb(error.__traceback__)
-        if frame.filename == filename
-    ]
-    return lines[-1] if lines else None
+    return place_of(made.func)
 
 
 def _call(func: Callable[..., Any], label: str, given: dict[str, Array]) -> Array:
@@ -219,58 +202,14 @@ def load_factors(path: str | Path) -> CustomFactors:
     """
     if not str(path):
         return CustomFactors()
-    file = Path(path)
-    try:
-        source = regular_file(file).read_bytes()
-    except OSError as error:
-        raise ConfigError(f"cannot read the factors in {file}: {error.strerror}.") from error
-    digest = hashlib.sha256(source).hexdigest()
-    marked = [value for value in _run(file, source, digest).values() if isinstance(value, Factor)]
-    factors = tuple(dict.fromkeys(marked))
+    file = run_file(path, "factors")
+    factors = tuple(file.marked(Factor))
     if not factors:
         raise ConfigError(
             f"{file.name} holds no factor: mark a function with @factor(lookback=..., fields=...)."
         )
     _check_names(factors)
-    return CustomFactors(factors, {f"factors.custom {file.name}": f"sha256:{digest}"})
-
-
-class _SourceLoader(ExecutionLoader):
-    """Runs the very bytes that were hashed; a compiled copy beside the file might be older."""
-
-    def __init__(self, path: str, source: bytes) -> None:
-        self._path, self._source = path, source
-
-    def get_filename(self, fullname: str) -> str:  # noqa: ARG002
-        return self._path
-
-    def get_source(self, fullname: str) -> str:  # noqa: ARG002
-        return importlib.util.decode_source(self._source)
-
-
-def _run(file: Path, source: bytes, digest: str) -> dict[str, Any]:
-    """Run a file as a module, and return its names."""
-    name = f"alphakeel_custom_{digest[:16]}"
-    loader = _SourceLoader(str(file), source)
-    spec = importlib.util.spec_from_loader(name, loader)
-    assert spec is not None  # noqa: S101  (a loader was given)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # dataclasses look their module up
-    try:
-        loader.exec_module(module)
-    except SyntaxError as error:
-        place = file.name if error.lineno is None else f"{file.name}, line {error.lineno}"
-        raise ConfigError(f"{place}: {error.msg}.") from error
-    except (Exception, SystemExit) as error:
-        line = line_of_error(str(file), error)
-        place = file.name if line is None else f"{file.name}, line {line}"
-        message = (
-            str(error) if isinstance(error, ConfigError) else f"{type(error).__name__}: {error}."
-        )
-        raise ConfigError(f"{place}: {message}") from error
-    finally:
-        del sys.modules[name]
-    return vars(module)
+    return CustomFactors(factors, {f"factors.custom {file.name}": f"sha256:{file.digest}"})
 
 
 def _check_names(factors: Sequence[Factor]) -> None:
