@@ -15,7 +15,7 @@ SOURCE = Path(__file__).resolve().parents[1] / "src" / "alphakeel"
 LAYERS = [
     {"errors"},
     {"files", "progress"},
-    {"stats", "settings"},
+    {"stats", "settings", "user_code"},
     {"config", "data", "models", "risk", "backtest"},
     {"portfolio", "factors", "model_factory", "feeds"},
     {"evaluation", "provenance"},

@@ -49,6 +49,8 @@ _PUBLIC = {
     "compute_factors": "factors.base",
     "factor": "factors.custom",
     "load_factors": "factors.custom",
+    "model": "models.custom",
+    "load_models": "model_factory",
     "FactorScreen": "factors.screening",
     "DeepAlpha": "skfolio_alpha",
     "explain_score": "models.importance",
@@ -112,6 +114,8 @@ if TYPE_CHECKING:
     from alphakeel.factors.screening import FactorScreen
     from alphakeel.live.decision import decide
     from alphakeel.live.monitor import monitor_run
+    from alphakeel.model_factory import load_models
+    from alphakeel.models.custom import model
     from alphakeel.models.importance import explain_score
     from alphakeel.models.linear import LinearForecaster
     from alphakeel.models.sequence import (

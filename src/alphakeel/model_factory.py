@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from alphakeel.config import COMBINED, StudyConfig
+from alphakeel.errors import ConfigError
 from alphakeel.models.base import Forecaster
+from alphakeel.models.custom import CustomModels, OwnModel, package_versions
 from alphakeel.models.linear import LinearForecaster
 from alphakeel.models.restore import class_of
+from alphakeel.user_code import run_file
 
 __all__ = [
     "BENCHMARKS",
@@ -21,7 +27,9 @@ __all__ = [
     "NETWORKS",
     "check_models",
     "hedged",
+    "load_models",
     "make_forecaster",
+    "models_asked_for",
     "under_overlay",
     "work_of",
 ]
@@ -121,8 +129,11 @@ def make_forecaster(
     on_progress: Callable[[int, int, int, float], object],
     *,
     purge: int = 0,
+    own: OwnModel | None = None,
 ) -> Forecaster:
     """Build a model that is still to be fitted, by its name in `alphakeel.config.MODELS`.
+
+    `own` is the model itself where it is the user's: of the settings it takes the seed.
 
     Section ``[network]`` makes every network; of it LightGBM (with ``[boosting]``) and support
     vectors take the number of seeds. Networks under limits ignore six of its options
@@ -136,6 +147,10 @@ def make_forecaster(
     >>> make_forecaster("gru", StudyConfig(), print).hidden
     32
     """
+    if own is not None:
+        theirs: Any = own.forecaster(config.seed)
+        forecaster: Forecaster = theirs
+        return forecaster
     if model == "linear":
         return LinearForecaster(**config.linear.keywords())
     network = config.network.keywords()
@@ -146,8 +161,8 @@ def make_forecaster(
         options = {**config.boosting.keywords(), "purge": purge, **seeds}
         return _made("LightGBMForecaster", options)
     if model in LIMITED:
-        own = config.network.keywords(without=_NOT_OF_LIMITED)
-        own |= {
+        limited = config.network.keywords(without=_NOT_OF_LIMITED)
+        limited |= {
             "lag": config.target.lag,
             "purge": purge,
             "limits": {name: x for name, x in config.limits.keywords().items() if x is not None},
@@ -156,7 +171,7 @@ def make_forecaster(
             "seed": config.seed,
             "on_progress": on_progress,
         }
-        return _made(LIMITED[model], own)
+        return _made(LIMITED[model], limited)
     network |= {"purge": purge, "seed": config.seed, "on_progress": on_progress}
     return _made(NETWORKS[model], network)
 
@@ -165,3 +180,93 @@ def _made(name: str, options: dict[str, Any]) -> Forecaster:
     made: Any = class_of(name)(**options)
     forecaster: Forecaster = made
     return forecaster
+
+
+def load_models(path: str | Path) -> CustomModels:
+    """Load the models of a Python file.
+
+    Parameters
+    ----------
+    path : str or Path
+        Of the file; "" for none. The file is run, as a module of its own.
+
+    Returns
+    -------
+    CustomModels
+
+    Raises
+    ------
+    ConfigError
+        If the file cannot be read or run, holds no model, or a model has the name or the label of
+        another one or of ours; with file and line.
+
+    Examples
+    --------
+    >>> load_models("").models
+    ()
+    """
+    if not str(path):
+        return CustomModels()
+    file = run_file(path, "models")
+    marked = [replace(own, digest=file.digest) for own in file.marked(OwnModel)]
+    if not marked:
+        raise ConfigError(
+            f"{file.name} holds no model: mark a function of the seed with @model(label=...)."
+        )
+    _check_names(marked)
+    return CustomModels(tuple(marked), {f"models.custom {file.name}": f"sha256:{file.digest}"})
+
+
+def models_asked_for(config: StudyConfig) -> CustomModels:
+    """The user's models that the settings name, each tried once; without any no file is run.
+
+    Their versions are those of the file, and of the packages that their estimators come from.
+    """
+    wanted = config.own_models
+    if not wanted:
+        return CustomModels()
+    custom = load_models(config.custom_models)
+    known = [own.name for own in custom.models]
+    for name in wanted:
+        if name not in known:
+            near = difflib.get_close_matches(name, [*known, *LABELS], 1)
+            hint = f"did you mean {near[0]}?" if near else f"it has {', '.join(known)}."
+            raise ConfigError(
+                f"models names {name!r}, which is no model of ours nor of "
+                f"{Path(config.custom_models).name}; {hint}"
+            )
+    chosen = tuple(own for own in custom.models if own.name in wanted)
+    packages = package_versions(own.check(config.seed) for own in chosen)
+    return CustomModels(chosen, custom.versions | packages)
+
+
+def _check_names(marked: list[OwnModel]) -> None:
+    """Refuse names and labels in use: by our models and strategies, or by another of the file."""
+    labels = [*LABELS.values(), EQUAL_WEIGHT, MINIMUM_VARIANCE, CAP_WEIGHT, INDEX, _CASH]
+    labels += BENCHMARKS.values()
+    names = dict.fromkeys([*LABELS, *map(_plain, labels), "risk_network"], "one of ours")
+    told = {key: "one of ours" for label in labels for key in _files(label)}
+    for own in marked:
+        if own.name in names:
+            raise ConfigError(f"{own.place} has the name of {names[own.name]}: choose another.")
+        for key in _files(own.label):
+            if key in told:
+                raise ConfigError(
+                    f"{own.place} has the label {own.label!r}, which is or looks like that of "
+                    f"{told[key]}: choose another."
+                )
+        names[own.name] = "another model of the file"
+        told |= dict.fromkeys(_files(own.label), "another model of the file")
+
+
+# What `evaluation.recommendation` calls a portfolio of nothing.
+_CASH = "Cash"
+
+
+def _files(label: str) -> tuple[str, ...]:
+    """A label, and those of its portfolios, as parts of a file's name: two must differ in these."""
+    return tuple(map(_plain, (label, under_overlay(label), hedged(label))))
+
+
+def _plain(label: str) -> str:
+    return "".join(c if c.isalnum() else "_" for c in label.lower())

@@ -529,7 +529,7 @@ def _combined_weights(study: Study) -> pd.DataFrame:
     """Weights of the members of the combined model in each fold, from 1; no rows without it."""
     parts = [m.combination for m in study.models.values() if m.combination is not None]
     table = pd.concat(parts) if parts else pd.DataFrame(columns=list(COMBINATION_COLUMNS))
-    return table.assign(fold=table["fold"] + 1, member=table["member"].map(LABELS))
+    return table.assign(fold=table["fold"] + 1, member=table["member"].map(study.plan.labels))
 
 
 def _member_rank_ic(study: Study) -> dict[tuple[str, int], Floats]:

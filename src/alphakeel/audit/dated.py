@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from alphakeel.models.persistence import ModelState
 from alphakeel.pipeline.model_results import DECAY
 from alphakeel.results import Study
 from alphakeel.stats.exposure_rules import LIMITED
@@ -177,7 +178,9 @@ def _of_fits(study: Study, row: int) -> Iterator[DatedArray]:
             yield DatedArray(
                 "fits", (model.label, f"fold {number + 1}", "choice"), known[None], day
             )
-            for name, values in model.fitted[number].arrays.items():
+            fitted = model.fitted[number]
+            arrays = fitted.arrays if isinstance(fitted, ModelState) else {}  # the user's has none
+            for name, values in arrays.items():
                 label = (model.label, f"fold {number + 1}", name)
                 yield DatedArray("fits", label, np.asarray(values)[None], day)
 

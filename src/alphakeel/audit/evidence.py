@@ -15,8 +15,10 @@ from alphakeel.backtest.costs import ProportionalCost
 from alphakeel.backtest.engine import run_backtest
 from alphakeel.backtest.market_rules import Margin
 from alphakeel.factors.targets import forward_returns
+from alphakeel.models.custom import OwnModel
 from alphakeel.pipeline.choices import fit_inputs
 from alphakeel.pipeline.fitting import fit_and_score
+from alphakeel.pipeline.own_models import fault_of_model
 from alphakeel.pipeline.simulator import short_margin
 from alphakeel.portfolio.heuristics import cap_gross
 from alphakeel.results import Study
@@ -24,7 +26,13 @@ from alphakeel.stats.cross_section import rank_ic
 from alphakeel.stats.newey_west import newey_west_tstat
 from alphakeel.stats.performance import sharpe
 
-__all__ = ["check_duplicates", "check_lag", "check_shuffled_labels", "check_targets"]
+__all__ = [
+    "check_duplicates",
+    "check_lag",
+    "check_own_models",
+    "check_shuffled_labels",
+    "check_targets",
+]
 
 Floats = NDArray[np.floating[Any]]
 
@@ -136,9 +144,34 @@ def check_duplicates(base: Prepared) -> list[Finding]:
     return findings or [ok("duplicates", f"no two of {len(names)} factors rank the stocks alike.")]
 
 
-def check_shuffled_labels(base: Prepared, rng: np.random.Generator, times: int = 3) -> Finding:
-    """With labels shuffled within each date the IC of the scores must be 0, within chance."""
+def check_own_models(base: Prepared) -> dict[str, Finding]:
+    """Findings on the user's models by name: scores of the last fold that move with the future."""
+    plan, findings = base.plan, {}
+    fold = plan.folds[-1]
+    for own in plan.custom_models.models:
+        read = fit_inputs(base.dataset, fold.train, own.name, plan.config, own)
+        forecast = fit_and_score(
+            read.dataset, fold.train, fold.test.stop, read.names, own.name, read.config, own=own
+        )
+        fitted: Any = forecast.forecaster
+        fault = fault_of_model(fitted, read.dataset, read.names, fold.test, forecast.scores)
+        if fault is not None:
+            found = leak if fault.kind == "future" else warn
+            text = f"{own.place} {fault.sentence}"
+            findings[own.name] = found("scores", text, date=fault.day, ticker=fault.ticker)
+    return findings
+
+
+def check_shuffled_labels(
+    base: Prepared, rng: np.random.Generator, times: int = 3, own: OwnModel | None = None
+) -> Finding:
+    """With labels shuffled within each date the IC of the scores must be 0, within chance.
+
+    Of the linear model, or of one of the user's own.
+    """
     daily, plan = [], base.plan
+    model = "linear" if own is None else own.name
+    whose = "" if own is None else f"{own.label}: "
     for _ in range(times):
         dataset = base.dataset
         known = np.isfinite(dataset.targets).all(axis=2) & dataset.eligible
@@ -146,9 +179,9 @@ def check_shuffled_labels(base: Prepared, rng: np.random.Generator, times: int =
         take = (np.arange(len(order))[:, None], order)
         dataset = replace(dataset, targets=dataset.targets[take], forward=dataset.forward[take])
         for fold in plan.folds:
-            own = fit_inputs(dataset, fold.train, "linear", plan.config)
+            read = fit_inputs(dataset, fold.train, model, plan.config, own)
             forecast = fit_and_score(
-                own.dataset, fold.train, fold.test.stop, own.names, "linear", own.config
+                read.dataset, fold.train, fold.test.stop, read.names, model, read.config, own=own
             )
             tested = dataset.forward[fold.test][..., 0]
             daily.append(rank_ic(forecast.scores[fold.test], tested))
@@ -156,8 +189,8 @@ def check_shuffled_labels(base: Prepared, rng: np.random.Generator, times: int =
     mean, t = float(np.nanmean(series)), float(newey_west_tstat(series).t)
     half = abs(mean / t) * _CHANCE if t else np.inf
     evidence = (
-        f"with labels shuffled within each date the Rank IC is {mean:+.4f}, and chance allows "
-        f"0 +- {half:.4f} (t {t:+.1f}, {times} shuffles)"
+        f"{whose}with labels shuffled within each date the Rank IC is {mean:+.4f}, and chance "
+        f"allows 0 +- {half:.4f} (t {t:+.1f}, {times} shuffle{'s' if times > 1 else ''})"
     )
     if abs(t) > _CHANCE:
         day = day_text(plan.dates[plan.decisions[plan.folds[0].test.start]])

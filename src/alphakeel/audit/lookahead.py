@@ -9,7 +9,7 @@ is named.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from alphakeel.audit.dated import DatedArray, dated_arrays, first_difference
 from alphakeel.audit.findings import Finding, day_text, leak, ok
-from alphakeel.config import StudyConfig
+from alphakeel.config import COMBINED, StudyConfig
 from alphakeel.data.cleaning import CleaningLedger, CleanResult
 from alphakeel.data.panel import universe_mask
 from alphakeel.errors import AlphakeelError, LookAheadWarning
@@ -45,6 +45,7 @@ __all__ = [
     "with_gaps",
     "with_noise",
     "with_splits",
+    "without_models",
     "study_cuts",
     "ending_on",
 ]
@@ -69,10 +70,10 @@ _HOLE_SHARE = 0.3
 def rounding_of(study: Study) -> float:
     """How far numbers of a study may move with its number of stocks, as a share of the largest.
 
-    Nothing on a CPU. A user's own factor may sum over stocks in an order that depends on how many
-    there are, and a GPU does.
+    Nothing on a CPU. A user's own factor or model may sum over stocks in an order that depends on
+    how many there are, and a GPU does.
     """
-    if study.plan.custom.factors:
+    if study.plan.custom.factors or study.plan.custom_models.models:
         return _ROUNDING
     if study.plan.models == ("linear",):
         return 0.0
@@ -364,9 +365,26 @@ def cut_off(panel: Any, row: int) -> tuple[Any, NDArray[np.intp]]:
 
 
 def linear_only(config: StudyConfig) -> StudyConfig:
-    """Settings with the linear model only, which goes through the same stages in seconds."""
+    """Settings with the linear model only, which goes through the same stages in seconds.
+
+    The user's own models stay: nobody else has tried them.
+    """
     report = replace(config.report, drivers=False, sensitivity=False)
-    return replace(config, models=("linear",), report=report)
+    return replace(config, models=("linear", *config.own_models), report=report)
+
+
+def without_models(base: Prepared, names: Collection[str]) -> Prepared:
+    """The same study without some of the user's models, and without the one that combines them."""
+    plan = base.plan
+    left = tuple(name for name in plan.models if name not in {*names, COMBINED})
+    custom = tuple(own for own in plan.custom_models.models if own.name not in names)
+    plan = replace(
+        plan,
+        config=replace(plan.config, models=left),
+        models=left,
+        custom_models=replace(plan.custom_models, models=custom),
+    )
+    return replace(base, plan=plan)
 
 
 def ending_on(config: StudyConfig, day: np.datetime64) -> StudyConfig:

@@ -23,11 +23,12 @@ from alphakeel.audit.coverage import (
 from alphakeel.audit.evidence import (
     check_duplicates,
     check_lag,
+    check_own_models,
     check_shuffled_labels,
     check_targets,
 )
 from alphakeel.audit.findings import Audit, Finding, day_text, leak, ok, warn
-from alphakeel.audit.lookahead import Prepared, linear_only, prepare_study
+from alphakeel.audit.lookahead import Prepared, linear_only, prepare_study, without_models
 from alphakeel.audit.messages import check_joins, check_missing, check_sectors
 from alphakeel.audit.survivorship import check_members, check_publication, check_restated
 from alphakeel.config import StudyConfig
@@ -75,7 +76,8 @@ def run_audit(
     panel : AssetPanel
         The study's data.
     config : StudyConfig, optional
-        The study's settings; ``factors.custom`` names the file of its own factors.
+        The study's settings; ``factors.custom`` and ``custom_models`` name the files of the
+        user's own factors and models.
     name : str
         Of the data.
     fundamentals : DataFrame, optional
@@ -83,9 +85,10 @@ def run_audit(
     earlier : AssetPanel, optional
         The same data as downloaded earlier, to find values that were restated since.
     full : bool
-        Rerun the study with its own models; by default with the linear one, which goes through
-        the same stages in seconds. Try every factor on every date, where by default the finding
-        says on what share of the dates a read of the future would show.
+        Rerun the study with all of its models; by default with the linear one, which goes through
+        the same stages in seconds, and those of the user's own. Try every factor on every date,
+        where by default the finding says on what share of the dates a read of the future would
+        show.
     on_progress : callable, optional
         Called with a `Progress` now and then.
 
@@ -97,7 +100,7 @@ def run_audit(
     Raises
     ------
     ConfigError
-        If settings contradict the data, or the file of factors cannot be used.
+        If settings contradict the data, or a file of factors or models cannot be used.
     DataError
         If the panel is too short or too thin for the settings.
 
@@ -118,7 +121,7 @@ def run_audit(
     rng = np.random.default_rng([config.seed, 0xA0D17])
     plans = 5
     tracker = Tracker(
-        on_progress, _PREPARE + 7 * _FACTOR_CUT + (1 + plans) * _STUDY + 2 * _EVIDENCE
+        on_progress, _PREPARE + 7 * _FACTOR_CUT + (1 + plans) * _STUDY + 3 * _EVIDENCE
     )
 
     with warnings.catch_warnings():
@@ -149,6 +152,12 @@ def run_audit(
         findings += _levels(everything, used, values, rng)
         with tracker.task("targets", _EVIDENCE):
             findings += check_targets(everything, values) + check_duplicates(everything)
+        with tracker.task("models", _EVIDENCE):
+            faulty = check_own_models(everything)
+        if faulty:
+            findings += faulty.values()
+            everything = without_models(everything, faulty)
+            config = everything.plan.config
         known = frozenset(f.test for f in findings if f.verdict == "leak")
         findings += _check_stages(panel, config, factors, leaky, everything, rng, tracker, known)
     findings.append(check_costs(config))
@@ -309,6 +318,9 @@ def _check_stages(
         base = prepare_study(panel, config, factors)
     with tracker.task("study", _STUDY):
         study = run_study(panel, base.plan.config)
+        linear = study
+        if study.plan.custom_models.models:  # what they make of a last bit is their own affair
+            linear = run_study(panel, replace(base.plan.config, models=("linear",)))
     plans = lookahead.study_cuts(study)
     if base.plan.config.cleaning.gap_fill == "interpolate":
         plans = ()  # interpolation itself reads the future
@@ -316,13 +328,16 @@ def _check_stages(
     for how, row in plans:
         with tracker.task("study", 5 * _STUDY / len(plans), f"{how} at {base.plan.dates[row]}"):
             rounding = lookahead.rounding_of(study)
-            fault = lookahead.check_study(study, panel, how, row, rng, rounding=rounding)
+            rerun = linear if how == "split" else study
+            fault = lookahead.check_study(rerun, panel, how, row, rng, rounding=rounding)
             if fault is not None:
                 moved.setdefault(fault.test, fault)
     findings = _stage_verdicts(moved, len(plans), known) if plans else []
     findings += [check_purge(study), check_execution(study)]
     with tracker.task("labels", _EVIDENCE):
         findings.append(check_shuffled_labels(base, rng))
+        for own in base.plan.custom_models.models:
+            findings.append(check_shuffled_labels(base, rng, 1, own))
     if study.config.target.lag >= 1:
         findings += check_lag(study)
     else:

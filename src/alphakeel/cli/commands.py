@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -24,6 +25,7 @@ from alphakeel.cli.shell import (
     plain_errors,
     progress_bar,
     read_settings,
+    refuse_own_model,
 )
 from alphakeel.errors import AlphakeelError, ConfigError
 from alphakeel.files import write_atomically
@@ -327,6 +329,7 @@ def tune(
     """
     with plain_errors() as kept:
         settings = read_settings(data, config, jobs)
+        refuse_own_model(settings, model, "tune")
         from alphakeel.provenance import load_data
         from alphakeel.selection.search import tune as search
         from alphakeel.selection.search_space import SearchPlan, write_tuning
@@ -346,7 +349,7 @@ def tune(
         with progress_bar(hidden=quiet or as_json) as on_progress:
             panel, settings, name, _ = load_data(settings)
             trials_seen = TrialLedger(ledger or out / "trials.jsonl")
-            announce_code(settings, quiet=quiet)
+            announce_code(replace(settings, models=(model,)), quiet=quiet)
             result = search(
                 panel,
                 settings,
@@ -387,6 +390,7 @@ def degree(
     """
     with plain_errors() as kept:
         settings = read_settings(data, config, jobs)
+        refuse_own_model(settings, model, "vary")
         from alphakeel.provenance import load_data
         from alphakeel.report.validation_curve import write_curve_page
         from alphakeel.selection.trial_log import TrialLedger
@@ -399,7 +403,7 @@ def degree(
         kept.folder = store.folder
         with progress_bar(hidden=quiet or as_json) as on_progress:
             panel, settings, name, _ = load_data(settings)
-            announce_code(settings, quiet=quiet)
+            announce_code(replace(settings, models=(model,)), quiet=quiet)
             trials_seen = TrialLedger(ledger or out / "trials.jsonl")
             curve = run_validation_curve(
                 panel,

@@ -50,6 +50,7 @@ __all__ = [
     "plain_errors",
     "progress_bar",
     "read_settings",
+    "refuse_own_model",
     "without_collector",
 ]
 
@@ -100,16 +101,23 @@ def read_settings(data: str | None, config: Path | None, jobs: int | None = None
     from alphakeel.config import StudyConfig, load_config
 
     settings = load_config(config) if config is not None else StudyConfig()
-    if config is not None and settings.factors.custom:
-        beside = config.parent / settings.factors.custom  # which an absolute path replaces
-        if beside.exists():
-            own = replace(settings.factors, custom=str(beside.resolve()))
-            settings = replace(settings, factors=own)
+    if config is not None:
+        factors, models = (
+            _beside(config, path) for path in (settings.factors.custom, settings.custom_models)
+        )
+        own = replace(settings.factors, custom=factors)
+        settings = replace(settings, factors=own, custom_models=models)
     if config is not None and data is None:
         settings = replace(settings, data=replace(settings.data, source=_found(settings, config)))
     if data is not None:
         settings = replace(settings, data=replace(settings.data, source=data))
     return settings if jobs is None else replace(settings, jobs=jobs)
+
+
+def _beside(config: Path, path: str) -> str:
+    """The path of a file of the user's, found beside the settings where it is there."""
+    beside = config.parent / path  # which an absolute path replaces
+    return str(beside.resolve()) if path and beside.exists() else path
 
 
 def _found(settings: StudyConfig, config: Path) -> str:
@@ -323,7 +331,17 @@ def listen(
 
 
 def announce_code(settings: StudyConfig, *, quiet: bool) -> None:
-    """Say which file of the user's is about to be run."""
-    if settings.factors.custom and not quiet:
-        path = Path(settings.factors.custom).resolve()
-        typer.echo(f"runs code of yours: {path}", err=True)
+    """Say which files of the user's are about to be run."""
+    paths = [settings.factors.custom, settings.custom_models if settings.own_models else ""]
+    for path in dict.fromkeys(filter(None, paths)):
+        if not quiet:
+            typer.echo(f"runs code of yours: {Path(path).resolve()}", err=True)
+
+
+def refuse_own_model(settings: StudyConfig, model: str, what: str) -> None:
+    """Refuse to search a model of the user's: its settings stand in its file."""
+    if model in settings.own_models:
+        raise ConfigError(
+            f"{model} is a model of your own, with no settings here to {what}: set it in "
+            f"{Path(settings.custom_models).name}, or choose a model of ours."
+        )

@@ -211,7 +211,6 @@ class CombinedConfig(Section):
         (),
         "models that are combined, each among models (default: linear and all that are not under "
         "limits)",
-        choices=MODELS,
     )
     weights: str = option(
         "equal",

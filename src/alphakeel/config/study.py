@@ -7,6 +7,7 @@ the checks and the error messages cannot drift apart.
 
 from __future__ import annotations
 
+import difflib
 import typing
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,8 +87,11 @@ class StudyConfig(Section):
     Parameters
     ----------
     models : tuple of str
-        Any of `MODELS`, and ``"combined"``. The linear benchmark always runs; ``"lightgbm"`` needs
-        an extra package.
+        Any of `MODELS`, ``"combined"``, and models of the file `custom_models`. The linear
+        benchmark always runs; ``"lightgbm"`` needs an extra package.
+    custom_models : str
+        Path of a Python file with models of the user's own, see `alphakeel.load_models`; it is run
+        if `models` names one of them.
     seed : int
         The one seed from which every random draw follows.
     jobs : int
@@ -111,8 +115,12 @@ class StudyConfig(Section):
     models: tuple[str, ...] = common_option(
         ("linear", "lstm", "lstm_limited"),
         "models: linear (always), lstm, gru, attention, cnn_lstm (each also with _limited), mlp, "
-        "lightgbm, svr, combined",
-        choices=(*MODELS, COMBINED),
+        "lightgbm, svr, combined, and names from custom_models",
+        question=_MODELS,
+    )
+    custom_models: str = common_option(
+        "",
+        "path of a Python file with models of your own (empty: none)",
         question=_MODELS,
     )
     seed: int = option(0, "seed of every random draw", low=0, question=_MODELS)
@@ -138,6 +146,8 @@ class StudyConfig(Section):
     def _check(self) -> None:
         if not self.models:
             raise ConfigError(f"models is empty: name at least one of {', '.join(MODELS)}.")
+        self._refuse_unknown("models", self.models, (*MODELS, COMBINED))
+        self._refuse_unknown("combined.members", self.combined.members, MODELS)
         if COMBINED in self.models:
             self._check_combined()
         if self.target.networks == "residuals" and self.linear.method == "auto":
@@ -147,6 +157,24 @@ class StudyConfig(Section):
             )
         if self.costs.preset == "cn":
             self._check_china()
+
+    def _refuse_unknown(self, where: str, names: tuple[str, ...], known: tuple[str, ...]) -> None:
+        """Refuse a model of ours that does not exist; what a file has is known once it was run."""
+        for name in names:
+            if name in known or (self.custom_models and name != COMBINED):
+                continue
+            near = difflib.get_close_matches(name, known, 1)
+            hint = (
+                f"did you mean {near[0]}?"
+                if near
+                else "name the file of your own in custom_models."
+            )
+            raise ConfigError(f"{where} must be one of {', '.join(known)}, not {name!r}; {hint}")
+
+    @property
+    def own_models(self) -> tuple[str, ...]:
+        """Those of `models` that are the user's own."""
+        return tuple(name for name in dict.fromkeys(self.models) if name not in (*MODELS, COMBINED))
 
     @property
     def members(self) -> tuple[str, ...]:

@@ -284,7 +284,7 @@ def importance_table(
     DataFrame indexed by (model, factor), per model the largest drop first
         rank_ic_drop with _low and _high (mean Rank IC lost with the factor shuffled across stocks;
         NaN with fewer than two dates), score_share (mean absolute contribution to the scores, as a
-        share of all factors'), top_lag and mean_lag (decisions back from which most of it came,
+        share of all factors'; NaN where the model cannot be split), top_lag and mean_lag (decisions back from which most of it came,
         and on average), folds (in which the model was given it).
     """
     rows: dict[tuple[str, str], dict[str, float]] = {}
@@ -299,7 +299,7 @@ def importance_table(
             total = by_lag.sum()
             by_factor[model, factor] = row | {
                 "score_share": float(total),
-                "top_lag": int(by_lag.argmax()),
+                "top_lag": int(by_lag.argmax()) if np.isfinite(total) else np.nan,
                 "mean_lag": float(np.arange(len(by_lag)) @ by_lag / total) if total else np.nan,
                 "folds": len(given),
             }

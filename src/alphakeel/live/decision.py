@@ -21,7 +21,7 @@ from alphakeel.backtest.market_rules import CN_LOT
 from alphakeel.config import COMBINED
 from alphakeel.errors import ConfigError, DataError
 from alphakeel.evaluation.recommendation import NOTHING
-from alphakeel.live.explanation import limits_table, reasons_of, volatility_of
+from alphakeel.live.explanation import limits_table, reads_past, reasons_of, volatility_of
 from alphakeel.live.orders import (
     Account,
     OrderTerms,
@@ -572,7 +572,7 @@ def _warnings(own: Replay, decided: int, *, same: bool) -> tuple[str, ...]:
     if own.model is not None and own.live.refit_due is not None:
         out.append(
             f"A newer fit was planned from {own.live.refit_due} on and has not been made: the "
-            f"targets are those of the fit before. --refit makes it."
+            f"targets are those of the fit before. {_cure(own)}"
         )
     if not same:
         out.append(
@@ -586,12 +586,25 @@ def _warnings(own: Replay, decided: int, *, same: bool) -> tuple[str, ...]:
             "The combined model has no factors of its own that speak for or against a stock: ask "
             f"for the decision of a member ({members}) to see those."
         )
+    if reads_past(own.forecaster):
+        out.append(
+            "Your own model may read earlier dates and other stocks: which factors speak for or "
+            "against a stock is not known."
+        )
     if decided < len(plan.dates) - 1:
         out.append(
             f"Nothing was decided on {plan.dates[-1]}: the last decision is of "
             f"{plan.dates[decided]}, and the targets are what it has become."
         )
     return tuple(out)
+
+
+def _cure(own: Replay) -> str:
+    """What makes a newer fit."""
+    fitted = own.run.fitted(own.model) if own.model is not None else ()
+    if set(own.run.own_models).isdisjoint(fitted):
+        return "--refit makes it."
+    return "Run the study again to have it: fits of your own models are not saved."
 
 
 def _scores(row: npt.NDArray[Any], assets: list[str]) -> dict[str, float]:

@@ -11,13 +11,14 @@ import pandas as pd
 from alphakeel.evaluation.recommendation import NOTHING
 from alphakeel.live.replay import MEMORY, Replay
 from alphakeel.model_factory import EQUAL_WEIGHT, LIMITED, under_overlay
+from alphakeel.models.custom import OwnForecaster
 from alphakeel.models.linear import LinearForecaster
 from alphakeel.portfolio.exposure import composition_risk
 from alphakeel.risk.value_at_risk import scenario_var
 from alphakeel.risk.volatility import ex_ante_volatility
 from alphakeel.stats.drawdown_control import window_drawdown
 
-__all__ = ["limits_table", "reasons_of", "volatility_of"]
+__all__ = ["limits_table", "reads_past", "reasons_of", "volatility_of"]
 
 Floats = npt.NDArray[np.float64]
 
@@ -46,7 +47,7 @@ def reasons_of(
     """
     dataset = own.dataset
     scored = columns[dataset.eligible[at, columns]][:MOST_EXPLAINED]
-    if not len(scored) or own.forecaster is None:
+    if not len(scored) or own.forecaster is None or reads_past(own.forecaster):
         return {}
     parts = _contributions(own, at, scored)
     reasons: dict[int, dict[tuple[str, int], str]] = {}
@@ -60,6 +61,11 @@ def reasons_of(
             for n, j in enumerate(chosen)
         }
     return reasons
+
+
+def reads_past(model: Any) -> bool:
+    """Whether it is a model of the user's that reads earlier dates: nobody can say by what."""
+    return isinstance(model, OwnForecaster) and model.reads == "past"
 
 
 def _contributions(own: Replay, at: int, columns: npt.NDArray[np.intp]) -> Floats:

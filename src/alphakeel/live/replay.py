@@ -19,6 +19,12 @@ from skfolio.containers import AssetPanel
 
 from alphakeel.config import COMBINED, StudyConfig
 from alphakeel.errors import ConfigError, DataError
+from alphakeel.live.own_models import (
+    ignored_versions,
+    refitted,
+    refuse_refit,
+    settings_of,
+)
 from alphakeel.model_factory import LIMITED, under_overlay
 from alphakeel.models.base import (
     AllocatingForecaster,
@@ -175,7 +181,8 @@ def plan_of(
     day : datetime64, optional
         The last day of the data by default.
     extra : mapping of str to Path, optional
-        `later_fits`, see `refit`: a fold counts as fitted if every model there has its fit.
+        `later_fits`, see `refit`: a fold counts as fitted if every model there has its fit. The
+        user's own models are loaded if they are among these.
 
     Returns
     -------
@@ -188,10 +195,11 @@ def plan_of(
     DataError
         If the data end before the test began, or their days do not lead to the run's own fits.
     """
+    config = settings_of(run, extra or ())
     settings = replace(
-        run.config,
-        walk_forward=replace(run.config.walk_forward, test_end=None),
-        report=replace(run.config.report, confirm_from=None),
+        config,
+        walk_forward=replace(config.walk_forward, test_end=None),
+        report=replace(config.report, confirm_from=None),
     )
     panel = _whole(panel)
     whole = Plan.of(panel, settings, run.about["name"])
@@ -240,7 +248,7 @@ def _cut(plan: Plan, n_days: int) -> Plan:
 
 def _refuse_other_versions(run: SavedRun, plan: Plan) -> None:
     then = run.about["versions"]
-    for name in sorted({*then, *plan.versions}):
+    for name in sorted({*then, *plan.versions} - ignored_versions(run, plan)):
         if then.get(name) != plan.versions.get(name):
             raise ConfigError(
                 f"the run {run.name} was made with {name} {then.get(name, 'absent')}, and this is "
@@ -422,6 +430,10 @@ def _source(
 ) -> _Source:
     """The fits of a model; those of folds with saved scores are checked, and the last is read."""
     stored = _Stored.of(run, model, plan) if same else None
+    if model in run.own_models:
+        made = refitted(run, model, plan, panel, None if stored is None else stored.scores)
+        earlier: list[_Fit | None] = [None] * (len(plan.folds) - 1)
+        return _Source([*earlier, _Fit(*made[1:])], _Stored(made[0], None, None))
     fits: list[_Fit | None] = []
     for number, fold in enumerate(plan.folds):
         if stored is not None and stored.covers(fold) and fold is not plan.folds[-1]:
@@ -632,6 +644,7 @@ def refit(live: LivePlan, panel: AssetPanel, extra: Mapping[str, Path]) -> tuple
     if not live.due:
         return ()
     plan = live.plan
+    refuse_refit(plan, extra)
     dataset, done = prepare_dataset(panel, plan), []
     days = dataset.dates[plan.decisions]
     for number, fold in enumerate(live.due, start=len(plan.folds)):

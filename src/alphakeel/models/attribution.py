@@ -245,12 +245,13 @@ def shapley_values(
     market_then = np.broadcast_to(inputs.market[row], (n_variants, inputs.market.shape[1]))
     scores = model.predict(cube, market=market_then).astype(np.float64)
     scores = scores.reshape(permutations, n_factors + 1, n_stocks)
-    if not np.allclose(scores[:, -1], known, rtol=1e-3, atol=1e-5):
+    if not np.allclose(scores[:, -1], known, rtol=1e-3, atol=1e-5, equal_nan=True):
         raise ConfigError(
             f"this {type(model).__name__} scores a stock by earlier dates or by other stocks as "
             "well; Shapley values are for models that do neither"
         )
-    gains = np.moveaxis(np.diff(scores, axis=1), 1, 2)
+    # A model of the user's may have no score for a stock: nothing is added to it.
+    gains = np.nan_to_num(np.moveaxis(np.diff(scores, axis=1), 1, 2))
     by_factor = np.empty_like(gains)
     np.put_along_axis(by_factor, orders, gains, axis=2)
     return Attribution(by_factor.mean(axis=0)[:, None], known, scores[:, 0].mean(axis=0))

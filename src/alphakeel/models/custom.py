@@ -19,7 +19,6 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import re
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from importlib import metadata
@@ -35,7 +34,15 @@ from alphakeel.models.restore import restore
 from alphakeel.progress import CancelledError
 from alphakeel.user_code import line_of_error, place_of
 
-__all__ = ["CustomModels", "Fitted", "OwnForecaster", "OwnModel", "fitted_model", "model"]
+__all__ = [
+    "CustomModels",
+    "Fitted",
+    "OwnForecaster",
+    "OwnModel",
+    "fitted_model",
+    "model",
+    "package_versions",
+]
 
 Floats32 = NDArray[np.float32]
 
@@ -226,7 +233,7 @@ def _a(value: Any) -> str:
     return "None" if value is None else f"{'an' if kind[0].lower() in 'aeiou' else 'a'} {kind}"
 
 
-class OwnForecaster(ABC):
+class OwnForecaster:
     """A model of the user's behind the methods of `Forecaster`.
 
     `estimator_` is the user's object once it is fitted; `reads` the kind of dependence on other
@@ -238,29 +245,13 @@ class OwnForecaster(ABC):
     estimator_: Any
     reads: str
 
-    def get_params(self, deep: bool = True) -> dict[str, Any]:  # noqa: ARG002, FBT001, FBT002
+    def get_params(self, deep: bool = True) -> dict[str, Any]:  # noqa: ARG002
         """What stands for the model in the fingerprint of a fit."""
         return {"model": self.own.name, "code": self.own.digest, "seed": self.seed}
 
     def state(self) -> ModelState:
         """Refused: a state never holds code."""
         raise ConfigError(f"{self.own.place} is code of yours, and a fit of it cannot be saved.")
-
-    def refuse_silence(self, scores: Floats32, present: NDArray[np.bool_]) -> None:
-        """Refuse scores that are all NaN."""
-        if present.any() and np.isnan(scores).all():
-            raise ConfigError(
-                f"{self.own.place}: predict returns NaN for every stock on every date: check what "
-                "it was fitted on."
-            )
-
-    @abstractmethod
-    def fit(self, features: Any, targets: Any, *, mask: Any = None, market: Any = None) -> Any:
-        """As `Forecaster.fit`."""
-
-    @abstractmethod
-    def predict(self, features: Any, *, mask: Any = None, market: Any = None) -> Floats32:
-        """As `Forecaster.predict`."""
 
 
 # What is left of a fit: the state of one of our models, or the user's object itself.

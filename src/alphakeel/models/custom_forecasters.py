@@ -51,14 +51,6 @@ class TableModel(OwnForecaster, TabularForecaster):
         self.own.call("fit", estimator.fit, self._table(rows_of(inputs, known)), target[known])
         self.estimator_ = estimator
 
-    def predict(
-        self, features: ArrayLike, *, mask: ArrayLike | None = None, market: ArrayLike | None = None
-    ) -> Floats32:
-        """Scores of shape (n_dates, n_assets); NaN where masked."""
-        scores = super().predict(features, mask=mask, market=market)
-        self.refuse_silence(scores, check_features(features, mask).present)
-        return scores
-
     def _score(self, table: Floats32) -> Floats32:
         returned = self.own.call("predict", self.estimator_.predict, self._table(table))
         return self.own.scores(returned, (len(table),))
@@ -112,7 +104,6 @@ class SequenceModel(OwnForecaster):
         returned = self.own.call("predict", self.estimator_.predict, cube, **keywords)
         scores = self.own.scores(returned, inputs.present.shape)
         scores[~inputs.present] = np.nan
-        self.refuse_silence(scores, inputs.present)
         return scores
 
     def _given(self, inputs: Features) -> tuple[Floats32, dict[str, Any]]:

@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from alphakeel.errors import ConfigError, DataError
 from alphakeel.models.attribution import attribute
 from alphakeel.models.base import Forecaster, check_features, check_integer
+from alphakeel.models.custom_forecasters import SequenceModel
 from alphakeel.models.sequence import SequenceForecaster
 from alphakeel.stats.cross_section import rank_ic
 
@@ -50,7 +51,8 @@ class Drivers:
     `drop` (n_rows, n_factors) is the Rank IC lost with a factor shuffled, NaN where there is
     none. `attribution` (n_lags, n_factors) is the mean absolute share of a factor at a lag in
     the scores; all add up to 1, or are 0 if the scores of a date never differ. Lag 0 is the
-    date of the score, the only one for models without memory.
+    date of the score, the only one for models without memory. NaN for a model of the user's that
+    may read earlier dates and other stocks.
     """
 
     names: tuple[str, ...]
@@ -167,13 +169,15 @@ def find_drivers(
         some = np.sort(rng.choice(n_assets, size=max_assets, replace=False))
         inputs = check_features(inputs.values[:, some], inputs.present[:, some], inputs.market)
         targets = targets[:, some]
-    if not isinstance(model, SequenceForecaster):  # no memory to warm up
+    if not isinstance(model, (SequenceForecaster, SequenceModel)):  # no memory to warm up
         inputs = check_features(inputs.values[rows], inputs.present[rows], inputs.market[rows])
         targets, rows = targets[rows], slice(None)
     given = {"mask": inputs.present, "market": inputs.market}
     importance = permutation_importance(
         model, inputs.values, targets, rng=rng, rows=rows, repeats=repeats, **given
     )
+    if isinstance(model, SequenceModel):
+        return Drivers(tuple(names), importance.drop, np.full((1, len(names)), np.nan))
     measured = np.arange(len(inputs.values))[rows]
     parts = []
     for row in measured[np.unique(np.linspace(0, len(measured) - 1, dates).round().astype(int))]:

@@ -102,11 +102,14 @@ class FitCache(Checkpoints):
                 return pack(tree["fitted"]), tree["history"]
         return None
 
-    def keep_fit(self, result: FitResult) -> None:
-        """Write a finished fit."""
+    def keep_fit(self, result: FitResult) -> bool:
+        """Write a finished fit, and say whether there is one: of the user's models is none."""
+        if not isinstance(result.fitted, ModelState):
+            return False
         if self._fits is not None:
             tree = {"history": result.history, "fitted": unpack(result.fitted)}
             Slot(self._fits, f"fit-{result.key}/fitted", result.key).put(tree)
+        return True
 
     def attach(self, forecaster: Forecaster, key: str) -> None:
         """Give a forecaster that trains step by step a store for its progress."""

@@ -19,7 +19,8 @@ import pandas as pd
 
 from alphakeel.config import StudyConfig
 from alphakeel.errors import DataError
-from alphakeel.model_factory import LABELS, work_of
+from alphakeel.model_factory import LABELS, LIMITED, work_of
+from alphakeel.models.custom import OwnModel
 from alphakeel.models.linear import LinearForecaster
 from alphakeel.pipeline.checkpoints import Checkpoints
 from alphakeel.pipeline.cross_fits import purged_parts, score_linear
@@ -88,6 +89,7 @@ def choose(
     train: Rows,
     model: str,
     config: StudyConfig,
+    own: OwnModel | None = None,
 ) -> ChosenSettings:
     """Choose the settings of one model on the training decisions of a fold.
 
@@ -101,6 +103,8 @@ def choose(
         Networks are compared by one seed with a third of their steps; one under limits chooses as
         the same network without limits does.
     config : StudyConfig
+    own : OwnModel, optional
+        The model itself where it is the user's.
 
     Raises
     ------
@@ -116,19 +120,19 @@ def choose(
     values = np.empty(len(offered))
     scored: dict[Candidate, list[Floats]] = {candidate: [] for candidate in offered}
     for unit in dict.fromkeys(candidate.unit for candidate in offered):
-        own = [candidate for candidate in offered if candidate.unit == unit]
+        alike = [candidate for candidate in offered if candidate.unit == unit]
         for fitted, block in parts:
             names = screened_names(datasets[unit], fitted, trunk, config)
-            made = _score(datasets[unit], fitted, block, names, trunk, own, config)
-            for candidate, scores in zip(own, made, strict=True):
+            made = _score(datasets[unit], fitted, block, names, trunk, alike, config, own)
+            for candidate, scores in zip(alike, made, strict=True):
                 scored[candidate].append(_rank_ics(datasets[unit], scores, block))
     for k, candidate in enumerate(offered):
         daily = np.concatenate(scored[candidate])
         values[k] = daily[np.isfinite(daily)].mean() if np.isfinite(daily).any() else -np.inf
     if not np.isfinite(values).any():
         raise DataError(
-            f"{LABELS[model]}: no candidate setting has a Rank IC on the training decisions; give "
-            "more stocks or days, or choose target.unit and linear.method by hand."
+            f"{LABELS.get(model, model)}: no candidate setting has a Rank IC on the training "
+            "decisions; give more stocks or days, or choose target.unit and linear.method by hand."
         )
     return ChosenSettings(
         offered, np.where(np.isfinite(values), values, np.nan), int(values.argmax())
@@ -137,7 +141,7 @@ def choose(
 
 def _trunk(model: str) -> str:
     """The model whose choice a model takes over: of networks under limits that of their trunk."""
-    return model.removesuffix("_limited")
+    return model.removesuffix("_limited") if model in LIMITED else model
 
 
 def _score(
@@ -146,21 +150,28 @@ def _score(
     block: slice,
     names: Sequence[str],
     model: str,
-    own: Sequence[Candidate],
+    alike: Sequence[Candidate],
     config: StudyConfig,
+    own: OwnModel | None,
 ) -> list[Floats]:
     """Scores of a block by each candidate of one unit, fitted on other training decisions."""
     if model == "linear":
-        alike = [LinearForecaster(**c.applied(config).linear.keywords()) for c in own]
-        return score_linear(alike, dataset, fitted, block, names)
+        linear = [LinearForecaster(**c.applied(config).linear.keywords()) for c in alike]
+        return score_linear(linear, dataset, fitted, block, names)
     quick = replace(
         config.network, n_seeds=1, max_steps=max(1, config.network.max_steps // STEPS_SHARE)
     )
     return [
         fit_and_score(
-            dataset, fitted, block.stop, names, model, replace(c.applied(config), network=quick)
+            dataset,
+            fitted,
+            block.stop,
+            names,
+            model,
+            replace(c.applied(config), network=quick),
+            own=own,
         ).scores[block]
-        for c in own
+        for c in alike
     ]
 
 
@@ -184,14 +195,15 @@ def choose_all(
 
     def one(trunk: str, number: int) -> ChosenSettings:
         offered = candidates(trunk, config)
+        own = plan.custom_models.get(trunk)
         if len(offered) == 1:
-            return choose(datasets, folds[number].train, trunk, config)
+            return choose(datasets, folds[number].train, trunk, config, own)
         known = store.find(f"choice-{trunk}-{number}")
-        text = f"{LABELS[trunk]}, {fold_text(number, folds)}"
+        text = f"{plan.labels[trunk]}, {fold_text(number, folds)}"
         with tracker.task("choosing settings", _work(trunk, config), text):
             if known is not None:
                 return ChosenSettings(offered, known["rank_ics"], int(known["best"]))
-            found = choose(datasets, folds[number].train, trunk, config)
+            found = choose(datasets, folds[number].train, trunk, config, own)
         store.keep(f"choice-{trunk}-{number}", {"rank_ics": found.rank_ics, "best": found.best})
         return found
 
@@ -266,13 +278,19 @@ class FitInputs:
     config: StudyConfig
 
 
-def fit_inputs(dataset: Dataset, train: Rows, model: str, config: StudyConfig) -> FitInputs:
+def fit_inputs(
+    dataset: Dataset,
+    train: Rows,
+    model: str,
+    config: StudyConfig,
+    own: OwnModel | None = None,
+) -> FitInputs:
     """Choose, and screen, for one model on some training decisions, as a study does for a fold."""
     datasets = units_of(dataset, config)
-    chosen = choose(datasets, train, model, config).chosen
-    own = datasets[chosen.unit]
-    names = screened_names(own, train, model, config)
-    return FitInputs(own, names, chosen.applied(config))
+    chosen = choose(datasets, train, model, config, own).chosen
+    read = datasets[chosen.unit]
+    names = screened_names(read, train, model, config)
+    return FitInputs(read, names, chosen.applied(config))
 
 
 def choice_table(models: Mapping[str, ModelResult]) -> pd.DataFrame:

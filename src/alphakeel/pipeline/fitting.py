@@ -18,7 +18,7 @@ import pandas as pd
 
 from alphakeel.config import COMBINED, StudyConfig
 from alphakeel.errors import ConvergenceError
-from alphakeel.model_factory import LABELS, NETWORKS, make_forecaster, work_of
+from alphakeel.model_factory import NETWORKS, make_forecaster, work_of
 from alphakeel.models.base import (
     AllocatingForecaster,
     EnsembleForecaster,
@@ -26,8 +26,8 @@ from alphakeel.models.base import (
     Memory,
     RememberingForecaster,
 )
+from alphakeel.models.custom import Fitted, OwnForecaster, OwnModel, fitted_model
 from alphakeel.models.persistence import TRANSIENT, ModelState, fingerprint
-from alphakeel.models.restore import restore
 from alphakeel.pipeline.checkpoints import FitCache, KeptFits
 from alphakeel.pipeline.combination import combine_models, combine_networks
 from alphakeel.pipeline.cross_fits import residual_targets
@@ -39,6 +39,7 @@ from alphakeel.pipeline.model_results import (
     Forecast,
     ModelResult,
 )
+from alphakeel.pipeline.own_models import refuse_reading_ahead
 from alphakeel.pipeline.plan import Plan
 from alphakeel.pipeline.screening import Screens
 from alphakeel.progress import Task, Tracker, run_in_threads
@@ -84,6 +85,7 @@ def fit_and_score(
     *,
     on_progress: Listener | None = None,
     prepare: Callable[[Forecaster], object] | None = None,
+    own: OwnModel | None = None,
 ) -> Forecast:
     """Fit a model on some decisions, and score every decision before `until`.
 
@@ -107,13 +109,15 @@ def fit_and_score(
         Called with (member, step, max_steps, loss) by networks.
     prepare : callable, optional
         Called with the forecaster before it is fitted, to attach a store, for example.
+    own : OwnModel, optional
+        The model itself where it is the user's.
 
     Raises
     ------
     ConvergenceError
         If a loss is not finite, with the numbers of factor and stock at fault.
     """
-    forecaster = _unfitted(dataset, train, model, config, on_progress or _ignore_progress)
+    forecaster = _unfitted(dataset, train, model, config, on_progress or _ignore_progress, own)
     if prepare is not None:
         prepare(forecaster)
     last = train.stop if isinstance(train, slice) else int(train[-1]) + 1
@@ -144,16 +148,17 @@ def fit_key(
     names: Sequence[str],
     model: str,
     config: StudyConfig,
+    own: OwnModel | None = None,
 ) -> str:
     """Sixteen characters that stand for all that a fit reads, and for nothing else.
 
     Days after the training decisions and their labels, stocks that are in none of them, and
     settings of other parts of the study do not count. Arguments as in `fit_and_score`.
     """
-    forecaster: Any = _unfitted(dataset, train, model, config, _ignore_progress)
+    forecaster: Any = _unfitted(dataset, train, model, config, _ignore_progress, own)
     params = forecaster.get_params(deep=False)
     stocks = np.flatnonzero(dataset.eligible[train].any(axis=0))
-    own = _labels_and_masks(forecaster, dataset, train, stocks)
+    read = _labels_and_masks(forecaster, dataset, train, stocks)
     targets = _targets_of(forecaster, dataset, train, config)
     return fingerprint(
         type(forecaster).__name__,
@@ -162,17 +167,22 @@ def fit_key(
         versions_at_work(replace(config, models=(model,))),
         dataset.features[train][:, stocks[:, None], dataset.columns(names)],
         targets[:, stocks],
-        *(part for name in sorted(own) for part in (name, own[name])),
+        *(part for name in sorted(read) for part in (name, read[name])),
     )[:16]
 
 
 def _unfitted(
-    dataset: Dataset, train: Rows, model: str, config: StudyConfig, on_progress: Listener
+    dataset: Dataset,
+    train: Rows,
+    model: str,
+    config: StudyConfig,
+    on_progress: Listener,
+    own: OwnModel | None,
 ) -> Forecaster:
     """A model still to be fitted, with the purge that the labels of its training decisions need."""
     reach = dataset.lag + max(dataset.horizons)
     purge = dataset.rows_ahead(reach, train)
-    return make_forecaster(model, config, on_progress, purge=purge)
+    return make_forecaster(model, config, on_progress, purge=purge, own=own)
 
 
 def _targets_of(
@@ -247,7 +257,8 @@ def fit_models(
     for model, number in pairs:
         names = screens[number].names(model)
         read, config = read_by(model, number)
-        keys[model, number] = fit_key(read, folds[number].train, names, model, config)
+        own = plan.custom_models.get(model)
+        keys[model, number] = fit_key(read, folds[number].train, names, model, config, own)
     known = {pair: cache.find_fit(key) for pair, key in keys.items()}
     finished = sum(fit is not None for fit in known.values())
     if resumed or finished:
@@ -256,7 +267,7 @@ def fit_models(
     kept = KeptFits(cache, tracker, len(pairs), finished)
 
     def fit(model: str, number: int) -> FitResult:
-        text = f"{LABELS[model]}, {fold_text(number, folds)}"
+        text = f"{plan.labels[model]}, {fold_text(number, folds)}"
         with tracker.task("fitting", work_of(model, plan.config), text) as task:
             key, done = keys[model, number], known[model, number]
             names = screens[number].names(model)
@@ -264,11 +275,12 @@ def fit_models(
                 return of_place(_score_fold(dataset, names, folds[number], key, *done), number)
             try:
                 read, config = read_by(model, number)
-                result = _fit_fold(read, names, model, folds[number], config, task, cache, key)
+                own = plan.custom_models.get(model)
+                result = _fit_fold(read, names, model, folds[number], config, task, cache, key, own)
             except ConvergenceError as error:
                 raise _named(error, text, names, plan.assets) from error
-            cache.keep_fit(result)
-            kept.add_one()
+            if cache.keep_fit(result):
+                kept.add_one()
             return of_place(result, number)
 
     def of_place(result: FitResult, number: int) -> FitResult:
@@ -279,7 +291,7 @@ def fit_models(
     fits = _by_model(plan.fitted, done)
     results = {
         name: replace(
-            _collect(name, dataset, folds, own),
+            _collect(name, plan.labels[name], dataset, folds, own),
             choices=tuple(by_model[name] for by_model in choices),
         )
         for name, own in fits.items()
@@ -296,6 +308,7 @@ def _fit_fold(
     task: Task,
     cache: FitCache,
     key: str,
+    own: OwnModel | None,
 ) -> FitResult:
     """Fit one model on the training decisions of a fold, and score its test decisions."""
     seeds = config.network.n_seeds
@@ -313,9 +326,13 @@ def _fit_fold(
         config,
         on_progress=on_progress,
         prepare=lambda forecaster: cache.attach(forecaster, key),
+        own=own,
     )
     fitted = forecast.forecaster
     assert fitted is not None  # noqa: S101  (fit_and_score gives the model that it fitted)
+    if isinstance(fitted, OwnForecaster):
+        refuse_reading_ahead(fitted, dataset, names, fold.test, forecast.scores)
+        return _on_test(forecast, fold, key, fitted, [])
     history = [_flat(entry) for entry in getattr(fitted, "history_", [])]
     return _on_test(forecast, fold, key, fitted.state(), history)
 
@@ -330,11 +347,11 @@ def _score_fold(
 ) -> FitResult:
     """Score a fold's test decisions by a model that was fitted before."""
     features = np.ascontiguousarray(dataset.features[: fold.test.stop, :, dataset.columns(names)])
-    return _on_test(_score(restore(fitted), dataset, features), fold, key, fitted, history)
+    return _on_test(_score(fitted_model(fitted), dataset, features), fold, key, fitted, history)
 
 
 def _on_test(
-    forecast: Forecast, fold: Fold, key: str, fitted: ModelState, history: list[dict[str, Any]]
+    forecast: Forecast, fold: Fold, key: str, fitted: Fitted, history: list[dict[str, Any]]
 ) -> FitResult:
     weights, safety = (
         None if x is None else x[fold.test] for x in (forecast.weights, forecast.safety)
@@ -378,7 +395,7 @@ def _flat(entry: dict[str, Any]) -> dict[str, Any]:
 
 
 def _collect(
-    model: str, dataset: Dataset, folds: tuple[Fold, ...], fits: list[FitResult]
+    model: str, label: str, dataset: Dataset, folds: tuple[Fold, ...], fits: list[FitResult]
 ) -> ModelResult:
     """Join the folds of a model, and measure its scores against forward returns."""
     shape, forward = dataset.eligible.shape, dataset.forward
@@ -393,7 +410,7 @@ def _collect(
             safety[fold.test] = fit.safety
     return ModelResult(
         name=model,
-        label=LABELS[model],
+        label=label,
         scores=scores,
         ic=np.stack([ic(scores, forward[..., h]) for h in range(forward.shape[-1])], axis=-1),
         rank_ic=rank_ic(scores, forward),
@@ -413,7 +430,7 @@ def _whole_memory(fit: FitResult, dataset: Dataset) -> Memory | None:
     """The memory of a fit, with that of a stock that was not there: one listed later has it."""
     if fit.memory is None:
         return None
-    model: Any = restore(fit.fitted)
+    model: Any = fitted_model(fit.fitted)
     rows = slice(0, fit.memory.row)
     absent = model.predict_from(
         None,
@@ -430,7 +447,7 @@ def _limits_table(fits: list[FitResult]) -> pd.DataFrame:
     return pd.DataFrame(
         {"fold": number, "limit_name": name, **record}
         for number, fit in enumerate(fits, start=1)
-        for name, record in restore(fit.fitted).limits_.items()
+        for name, record in fitted_model(fit.fitted).limits_.items()
     )
 
 
@@ -439,7 +456,7 @@ def _compositions_table(fits: list[FitResult]) -> pd.DataFrame:
     columns = ["fold", "temperature", "smoothing", "merit", "chosen"]
     rows = []
     for number, fit in enumerate(fits, start=1):
-        model = restore(fit.fitted)
+        model = fitted_model(fit.fitted)
         taken = (model.temperature_, model.smoothing_)
         rows += [
             {"fold": number, **own, "chosen": (own["temperature"], own["smoothing"]) == taken}
@@ -488,7 +505,7 @@ def _explain_fit(
     rows = slice(first, test.stop)
     stocks = np.flatnonzero(dataset.eligible[rows].any(axis=0))  # the shuffles draw for these
     return find_drivers(
-        restore(result.fitted[number]),
+        fitted_model(result.fitted[number]),
         dataset.features[rows][:, stocks][:, :, dataset.columns(names)],
         dataset.forward[rows][:, stocks],
         names=names,
@@ -526,7 +543,7 @@ def _members(
     """Scores of each network of an ensemble; None for another model."""
     members = None
     for fold, screen, fitted in zip(plan.folds, screens, result.fitted, strict=True):
-        forecaster = restore(fitted)
+        forecaster = fitted_model(fitted)
         if not isinstance(forecaster, EnsembleForecaster):
             return None
         until = slice(0, fold.test.stop)

@@ -11,7 +11,7 @@ import pandas as pd
 
 from alphakeel.config import StudyConfig
 from alphakeel.models.base import Forecaster, Memory
-from alphakeel.models.persistence import ModelState
+from alphakeel.models.custom import Fitted
 
 if TYPE_CHECKING:
     from alphakeel.models.importance import Drivers  # which imports torch
@@ -111,8 +111,8 @@ class FitResult:
         On the fold's test decisions.
     history : list of dict
         One entry per validation of a network.
-    fitted : ModelState
-        The model itself.
+    fitted : ModelState or OwnForecaster
+        The model itself; of one of ours its state.
     key : str
         Fingerprint of all that the fit read.
     weights : ndarray of shape (n_test, n_assets), optional
@@ -125,7 +125,7 @@ class FitResult:
 
     scores: Floats
     history: list[dict[str, Any]]
-    fitted: ModelState
+    fitted: Fitted
     key: str
     weights: Floats | None = None
     safety: Floats | None = None
@@ -148,8 +148,8 @@ class ModelResult:
         Rank IC with the returns of each of `DECAY` days.
     history : list of dict
         For networks, one entry per validation: fold, seed, step, losses, validation Rank IC.
-    fitted : tuple of ModelState
-        The fitted model of each fold, for `alphakeel.models.restore`.
+    fitted : tuple of ModelState or OwnForecaster
+        The fitted model of each fold, for `alphakeel.models.custom.fitted_model`.
     keys : tuple of str
         Of each fold's fit, a fingerprint of all that it read.
     drivers : tuple of Drivers
@@ -182,7 +182,7 @@ class ModelResult:
     rank_ic: Floats
     decay: Floats
     history: list[dict[str, Any]]
-    fitted: tuple[ModelState, ...] = ()
+    fitted: tuple[Fitted, ...] = ()
     keys: tuple[str, ...] = ()
     drivers: tuple[Drivers, ...] = ()
     weights: Floats | None = None

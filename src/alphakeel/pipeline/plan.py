@@ -6,6 +6,7 @@ import datetime as dt
 import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +18,8 @@ from alphakeel.errors import ConfigError, DataError
 from alphakeel.factors import FACTORS
 from alphakeel.factors.base import Factor
 from alphakeel.factors.custom import CustomFactors, load_factors
-from alphakeel.model_factory import check_models
+from alphakeel.model_factory import LABELS, check_models, models_asked_for
+from alphakeel.models.custom import CustomModels
 from alphakeel.pipeline.calendar import decision_days, default_test_start, refit_rows
 from alphakeel.provenance import hash_panel, versions_at_work
 from alphakeel.stats.splits import Fold, Labels, walk_forward
@@ -40,6 +42,8 @@ class Plan:
         Of the data.
     custom : CustomFactors
         The user's own factors.
+    custom_models : CustomModels
+        The user's own models, those that `models` names.
     library : tuple of Factor
         Every factor to compute: those that the settings leave out are not among them.
     models : tuple of str
@@ -57,12 +61,13 @@ class Plan:
     panel_hash : str
         SHA-256 of the whole panel as it was handed in.
     versions : dict of str to str
-        Of every package, and of the user's own factors, that can move a number.
+        Of every package, and of the user's own factors and models, that can move a number.
     """
 
     config: StudyConfig
     name: str
     custom: CustomFactors
+    custom_models: CustomModels
     library: tuple[Factor, ...]
     models: tuple[str, ...]
     assets: tuple[str, ...]
@@ -91,6 +96,7 @@ class Plan:
         library = (*FACTORS, *custom.factors)
         _refuse_unknown_factors(config, library)
         check_models(config)
+        own = models_asked_for(config)
         _refuse_lacking_fields(panel, config)
         dates = np.asarray(panel.observations, dtype="datetime64[D]")
         decisions = decision_days(dates, config.walk_forward.rebalance)
@@ -101,6 +107,7 @@ class Plan:
             config=config,
             name=name,
             custom=custom,
+            custom_models=own,
             library=tuple(f for f in library if f.name not in config.factors.exclude),
             models=_in_order(config.models),
             assets=tuple(map(str, panel.asset_names)),
@@ -108,15 +115,20 @@ class Plan:
             test=test,
             decisions=decisions,
             folds=_make_folds(decisions, dates, test, config),
-            notes=(note,) if note else (),
+            notes=tuple(filter(None, (note, _unused_models(config)))),
             panel_hash=hash_panel(panel) if panel_hash is None else panel_hash,
-            versions=versions_at_work(config) | custom.versions,
+            versions=versions_at_work(config) | custom.versions | own.versions,
         )
 
     @property
     def fitted(self) -> tuple[str, ...]:
         """The models that are fitted: all but the combined one."""
         return tuple(model for model in self.models if model != COMBINED)
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """What a reader calls each model of ours, and of the user's, by its name."""
+        return {**LABELS, **self.custom_models.labels}
 
     @property
     def tested(self) -> slice:
@@ -144,6 +156,16 @@ def labels_of(
     horizons = (*config.target.horizons, *further)
     labels = Labels.of(decisions, lag=config.target.lag, horizons=horizons)
     return labels, config.walk_forward.embargo
+
+
+def _unused_models(config: StudyConfig) -> str:
+    """A note where a file of models is named for nothing."""
+    if not config.custom_models or config.own_models:
+        return ""
+    return (
+        f"custom_models names {Path(config.custom_models).name}, and models names none of its "
+        "models: the file was not run."
+    )
 
 
 def _in_order(models: Sequence[str]) -> tuple[str, ...]:

@@ -20,6 +20,7 @@ from alphakeel.config import config_to_dict, config_to_toml
 from alphakeel.data.spreadsheets import write_csv
 from alphakeel.files import folder_all_or_nothing
 from alphakeel.model_factory import hedged
+from alphakeel.models.persistence import ModelState
 from alphakeel.pipeline.checkpoints import IDLE, study_key
 from alphakeel.pipeline.model_results import ModelResult
 from alphakeel.results import Study
@@ -84,8 +85,9 @@ def save_run(
         time: the one file in which equal runs differ), ``tables/`` (CSV, and one ``tables.json``),
         ``series/`` (daily returns, wealth and weights of each strategy; scores and IC of each
         model), ``models/`` (every fit, as `load_model` reads it, and of networks the memory from
-        which later decisions are scored), ``cleaning_ledger.csv`` and
-        ``checksums.json`` (SHA-256 of every other file, which `storage.saved_runs` checks).
+        which later decisions are scored; of the user's own models nothing),
+        ``cleaning_ledger.csv`` and ``checksums.json`` (SHA-256 of every other file, which
+        `storage.saved_runs` checks).
 
     Raises
     ------
@@ -129,7 +131,28 @@ def summary_json(study: Study) -> dict[str, Any]:
         ],
         "tables": {name: _records(table) for name, table in study.tables().items()},
         "notes": list(study.notes),
+        "own_models": _own_models(study),
     }
+
+
+def _own_models(study: Study) -> dict[str, dict[str, Any]]:
+    """The user's models by name: what they are called and are, and that no fit of them is saved."""
+    return {
+        own.name: {
+            "label": own.label,
+            "about": own.about,
+            "estimator": _estimator(study.models[own.name]),
+            "fits_saved": False,
+            "versions": study.plan.custom_models.versions,
+        }
+        for own in study.plan.custom_models.models
+    }
+
+
+def _estimator(model: ModelResult) -> str:
+    """Name of the class that a model of the user's is an object of."""
+    fitted: Any = model.fitted[-1]
+    return type(fitted.estimator_).__name__
 
 
 def _settings(study: Study) -> dict[str, Any]:
@@ -211,11 +234,13 @@ def _write_model(study: Study, model: ModelResult, folder: Path) -> None:
     Of a model that allocates by itself also compositions and safety factors.
     """
     decisions = pd.DatetimeIndex(study.dates[study.decisions], name="date")
-    for number, fold in enumerate(study.folds if model.fitted else ()):
+    for number, (fold, fitted) in enumerate(zip(study.folds, model.fitted, strict=False)):
+        if not isinstance(fitted, ModelState):  # code of the user's, which is never saved
+            continue
         entries = (entry for entry in model.history if entry["fold"] == number)
         own = [{name: x for name, x in entry.items() if name != "fold"} for entry in entries]
         save_model(
-            model.fitted[number],
+            fitted,
             folder / "models" / model.name / f"fold_{number}",
             factors=fold.selected[model.name],
             train_window=fold.train,

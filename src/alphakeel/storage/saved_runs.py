@@ -111,8 +111,8 @@ class SavedRun:
         """
         known = {label.casefold(): label for label in self.labels}
         known |= {key.replace(" + ", "+").replace(" ", "_"): x for key, x in known.items()}
-        for name in self.models:
-            known |= {name: LABELS[name], f"{name}+overlay": under_overlay(LABELS[name])}
+        for name, label in self._model_labels.items():
+            known |= {name: label, f"{name}+overlay": under_overlay(label)}
         asked = " ".join(text.split()).casefold()
         for key in (asked, asked.replace(" ", "")):
             if key in known:
@@ -123,8 +123,23 @@ class SavedRun:
 
     def model_of(self, label: str) -> str | None:
         """The model behind a strategy; None for a benchmark."""
-        plain = next((own for own in LABELS.values() if label in (own, under_overlay(own))), None)
-        return next((name for name in self.models if LABELS[name] == plain), None)
+        labels = self._model_labels.items()
+        return next((name for name, own in labels if label in (own, under_overlay(own))), None)
+
+    @cached_property
+    def _model_labels(self) -> dict[str, str]:
+        """What a reader calls each model of the run, by its name."""
+        known = {**LABELS, **{name: own["label"] for name, own in self.own_models.items()}}
+        return {name: known[name] for name in self.models}
+
+    @property
+    def own_models(self) -> dict[str, dict[str, Any]]:
+        """The user's own models of the run, by name: label, about, estimator, versions.
+
+        Their fits are not saved. Empty in a run of an earlier version.
+        """
+        found: dict[str, dict[str, Any]] = self.about.get("own_models", {})
+        return found
 
     def fit(self, model: str, fold: int) -> Any:
         """The fitted model of a fold; its predictions are the same to the bit."""
