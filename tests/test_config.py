@@ -148,7 +148,7 @@ class TestKeywords:
         }
 
     def test_the_root_gives_its_own_options_only(self) -> None:
-        assert set(StudyConfig().keywords()) == {"models", "seed", "jobs"}
+        assert set(StudyConfig().keywords()) == {"models", "custom_models", "seed", "jobs"}
 
 
 @pytest.mark.parametrize(

@@ -148,9 +148,7 @@ def make_forecaster(
     32
     """
     if own is not None:
-        theirs: Any = own.forecaster(config.seed)
-        forecaster: Forecaster = theirs
-        return forecaster
+        return _of_user(own, config.seed)
     if model == "linear":
         return LinearForecaster(**config.linear.keywords())
     network = config.network.keywords()
@@ -180,6 +178,14 @@ def _made(name: str, options: dict[str, Any]) -> Forecaster:
     made: Any = class_of(name)(**options)
     forecaster: Forecaster = made
     return forecaster
+
+
+def _of_user(own: OwnModel, seed: int) -> Forecaster:
+    from alphakeel.models.custom_forecasters import SequenceModel, TableModel  # which need torch
+
+    if own.takes_sequences(own.estimator(seed)):
+        return SequenceModel(own, seed)
+    return TableModel(own, seed)
 
 
 def load_models(path: str | Path) -> CustomModels:

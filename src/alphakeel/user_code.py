@@ -47,10 +47,10 @@ def run_file(path: str | Path, what: str) -> UserFile:
     return UserFile(file.name, digest, _run(file, source, digest))
 
 
-def place_of(func: Callable[..., Any]) -> str:
-    """File and line of a function, as `my_factors.py, line 12`."""
+def place_of(func: Callable[..., Any], line: int | None = None) -> str:
+    """File and line of a function, or another line there, as `my_factors.py, line 12`."""
     code = inspect.unwrap(func).__code__
-    return f"{PurePath(code.co_filename).name}, line {code.co_firstlineno}"
+    return f"{PurePath(code.co_filename).name}, line {line or code.co_firstlineno}"
 
 
 def line_of_error(filename: str, error: BaseException) -> int | None:

@@ -15,6 +15,7 @@ from alphakeel.cli.shell import (
     DataOption,
     JsonOption,
     QuietOption,
+    announce_code,
     plain_errors,
     without_collector,
 )
@@ -102,7 +103,7 @@ def today(
         from alphakeel.storage.saved_runs import find_run
 
         opened = find_run(run, runs)
-        panel = load_newer(opened, data, strategy)
+        panel = load_newer(opened, data, strategy, quiet=quiet)
         age = _age(panel, as_of, max_age)
         decision = decide(
             opened,
@@ -128,19 +129,24 @@ def today(
             print_decision(decision, age, written)
 
 
-def load_newer(run: SavedRun, data: str | None, strategy: str | None) -> Any:
+def load_newer(run: SavedRun, data: str | None, strategy: str | None, *, quiet: bool) -> Any:
     """The data of a run as they are now, or other ones, read by the run's own settings.
+
+    Says first what code of the user's the strategy needs.
 
     Meanwhile torch is imported, which takes as long, where the strategy has networks.
     """
     from dataclasses import replace
 
     from alphakeel.live.decision import strategy_of
+    from alphakeel.live.own_models import settings_of
     from alphakeel.model_factory import LIMITED, NETWORKS
     from alphakeel.provenance import load_data
 
     model = run.model_of(strategy_of(run, strategy)[0])
-    if model is not None and not {*NETWORKS, *LIMITED}.isdisjoint(run.fitted(model)):
+    fitted = () if model is None else run.fitted(model)
+    announce_code(settings_of(run, fitted), quiet=quiet)
+    if not {*NETWORKS, *LIMITED}.isdisjoint(fitted):
         Thread(target=import_module, args=("alphakeel.models.constrained",), daemon=True).start()
     own = run.config.data
     section = replace(own, source=own.source if data is None else data, end=None)
@@ -224,7 +230,7 @@ def monitor(
         from alphakeel.storage.saved_runs import find_run
 
         opened = find_run(run, runs)
-        panel = load_newer(opened, data, strategy)
+        panel = load_newer(opened, data, strategy, quiet=quiet)
         result = monitor_run(opened, panel, strategy=strategy, fills=fills)
         if as_json:
             typer.echo(json.dumps(result.to_dict(), ensure_ascii=False))
@@ -297,7 +303,7 @@ def daily(
                     _refuse_old(state, as_of, max_age)
                     done = f"Nothing new since {state['day']}. {state['sentence']}"
                 else:
-                    panel = load_newer(opened, data, strategy)
+                    panel = load_newer(opened, data, strategy, quiet=quiet)
                     _age(panel, as_of, max_age)
                     state = _do(opened, panel, folder, options | {"holdings": holdings})
                     job.write_state(folder, {**state, "key": key})

@@ -114,14 +114,12 @@ class StudyConfig(Section):
 
     models: tuple[str, ...] = common_option(
         ("linear", "lstm", "lstm_limited"),
-        "models: linear (always), lstm, gru, attention, cnn_lstm (each also with _limited), mlp, "
-        "lightgbm, svr, combined, and names from custom_models",
+        "models: linear (always), lstm, gru, attention, cnn_lstm (each also _limited), mlp, "
+        "lightgbm, svr, combined, your own",
         question=_MODELS,
     )
-    custom_models: str = common_option(
-        "",
-        "path of a Python file with models of your own (empty: none)",
-        question=_MODELS,
+    custom_models: str = option(
+        "", "path of a Python file with models of your own (empty: none)", question=_MODELS
     )
     seed: int = option(0, "seed of every random draw", low=0, question=_MODELS)
     jobs: int = common_option(

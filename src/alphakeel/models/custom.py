@@ -22,7 +22,6 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from importlib import metadata
-from pathlib import PurePath
 from typing import Any
 
 import numpy as np
@@ -180,13 +179,6 @@ class OwnModel:
             )
         return bool(given)
 
-    def forecaster(self, seed: int) -> OwnForecaster:
-        """The model still to be fitted, as the study asks of every model."""
-        from alphakeel.models.custom_forecasters import SequenceModel, TableModel  # needs torch
-
-        sequences = self.takes_sequences(self.estimator(seed))
-        return SequenceModel(self, seed) if sequences else TableModel(self, seed)
-
     def call(self, what: str, function: Callable[..., Any], *args: Any, **keywords: Any) -> Any:
         """Call code of the user's; its mistakes as one sentence. `what` names a method."""
         try:
@@ -194,13 +186,12 @@ class OwnModel:
         except CancelledError:
             raise
         except (Exception, SystemExit) as error:
-            code = inspect.unwrap(self.func).__code__
-            line = line_of_error(code.co_filename, error) or code.co_firstlineno
+            line = line_of_error(inspect.unwrap(self.func).__code__.co_filename, error)
             where = f" in {what}" if what else ""
             said = " ".join(str(error).split()).removesuffix(".")
             raise ConfigError(
-                f"model {self.name!r} ({PurePath(code.co_filename).name}, line {line}) fails"
-                f"{where}: {type(error).__name__}: {said}."
+                f"model {self.name!r} ({place_of(self.func, line)}) fails{where}: "
+                f"{type(error).__name__}: {said}."
             ) from error
 
     def scores(self, returned: Any, shape: tuple[int, ...]) -> Floats32:

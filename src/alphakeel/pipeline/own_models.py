@@ -53,8 +53,8 @@ def fault_of_model(
 ) -> ModelFault | None:
     """What is wrong with the scores, (n_decisions, n_assets), of a fitted model on a test.
 
-    A few of its decisions are scored again: by a model of tables alone, by one of sequences with
-    what came before them, and with noise in the place of what comes after them.
+    A few of its decisions are scored again: by a model of tables among noise, by one of sequences
+    with what came before them, and with noise in the place of what comes after them.
     """
     if dataset.eligible[test].any() and np.isnan(scores[test]).all():
         return ModelFault(
@@ -72,10 +72,10 @@ def fault_of_model(
     last = max(test.start, test.stop - 2)  # after the last decision nothing can be removed
     for row in np.unique(np.linspace(test.start, last, _TRIALS).astype(int)).tolist():
         if forecaster.reads == "row":
-            made = again(slice(row, row + 1), features, market)[-1]
+            made = _among_others(model, features[row], mask[row], market[row])
             what = (
-                "when the other rows of its table, those of later days too, are removed: let "
-                "predict score each row by itself."
+                "when the other rows of its table, those of later days too, are replaced by noise: "
+                "let predict score each row by itself."
             )
             fault = _moved(dataset, row, scores[row], made, what)
         else:
@@ -92,6 +92,21 @@ def fault_of_model(
         if fault is not None:
             return fault
     return None
+
+
+def _among_others(
+    model: Any, features: Floats, mask: npt.NDArray[np.bool_], market: Floats
+) -> Floats:
+    """Scores of one decision, (n_assets,), in a table that is filled up with noise."""
+    from alphakeel.models.tabular import TABLE_ROWS  # torch is slow to import, and is there by now
+
+    noise, n_more = np.random.default_rng(len(mask)), TABLE_ROWS // len(mask) + 1
+    cube = 3.0 + noise.standard_normal((1 + n_more, *features.shape))
+    series = 3.0 + noise.standard_normal((1 + n_more, len(market)))
+    wanted = np.ones((1 + n_more, len(mask)), dtype=bool)
+    cube[0], series[0], wanted[0] = features, market, mask
+    own: Floats = model.predict(cube, mask=wanted, market=series)[0]
+    return own
 
 
 def _moved(
