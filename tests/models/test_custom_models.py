@@ -101,9 +101,9 @@ class TestLoading:
 
     def test_a_name_that_does_not_exist(self, tmp_path: Path, panel: AssetPanel) -> None:
         path = written(tmp_path, ONE.format("Ridge()"))
-        with pytest.raises(ConfigError, match="'mime', .* nor of mine.py; did you mean mine?"):
+        with pytest.raises(ConfigError, match=r"'mime', .* nor of mine.py; did you mean mine\?"):
             ak.Plan.of(panel, own_config(path, "mime"))
-        with pytest.raises(ConfigError, match="models must be one of .*did you mean lightgbm?"):
+        with pytest.raises(ConfigError, match=r"models must be one of .*did you mean lightgbm\?"):
             ak.StudyConfig(models=("lightgmb",))
         unused = ak.Plan.of(panel, own_config(path, "linear"))
         assert "mine.py, and models names none" in unused.notes[-1]
@@ -274,7 +274,7 @@ class TestLookAhead:
         assert without_models(base, found).plan.config.models == ("linear", "fine")
 
     def test_a_study_refuses_it(self, tmp_path: Path, panel: AssetPanel) -> None:
-        with pytest.raises(ConfigError, match="'ahead' .* reads the future"):
+        with pytest.raises(ConfigError, match=r"'ahead' .* reads the future"):
             ak.run_study(panel, own_config(written(tmp_path, AHEAD), "ahead"))
 
 
@@ -378,7 +378,7 @@ class TestToday:
         text = saved.path.read_text()
         saved.path.write_text(text + "# changed\n")
         try:
-            with pytest.raises(ConfigError, match="made with models.custom my_models.py sha256:"):
+            with pytest.raises(ConfigError, match=r"made with models.custom my_models.py sha256:"):
                 saved.replayed("extra_trees")
             assert saved.replayed("linear").model == "linear"
         finally:
@@ -388,7 +388,7 @@ class TestToday:
         other = saved.panel.copy(deep=True)
         field = other.fields["adj_close"]
         other.fields["adj_close"] = field.with_values(field.values * 0.5)
-        with pytest.raises(DataError, match="Smoothed ridge is a model of your own .* compared"):
+        with pytest.raises(DataError, match=r"Smoothed ridge is a model of your own .* compared"):
             saved.replayed("smoothed", other)
 
     def test_no_fit_after_the_run(self, saved: Saved) -> None:
