@@ -156,6 +156,7 @@ def clean(
     min_price: float = 0.0,
     drop_illiquid: float = 0.0,
     drop_small: float = 0.0,
+    record: bool = True,
 ) -> CleanResult:
     """Clean a panel and select the sample, using at each date only what was known then.
 
@@ -195,6 +196,8 @@ def clean(
     drop_illiquid, drop_small : float
         Share of each date's universe, those with the smallest 60-day mean of close x volume
         or with the smallest `market_cap`, that is left out; 0: none. Needs these fields.
+    record : bool
+        Fill the ledger; without it there are no rows in it, and less time and memory are needed.
 
     Returns
     -------
@@ -245,7 +248,7 @@ def clean(
     active, universe = panel.active_mask, universe_mask(panel)
     raw = panel["adj_close"]
     keys = tuple(panel.keys())
-    ledger = LedgerWriter((*keys, "accounting_close", ELIGIBLE), RULES)
+    ledger = LedgerWriter((*keys, "accounting_close", ELIGIBLE), RULES, record=record)
 
     jumps = find_jumps(raw, spike_sigmas, spike_min_move, universe, max_gap=max_gap)
     suspect, fields = jumps.suspect, dict(panel.fields)
@@ -348,15 +351,16 @@ def _on_from_old_lines(prices: Floats, closed: Bools, ledger: LedgerWriter) -> F
     """Prices that go on from the last one before a gap that closed a line, whatever comes after."""
     if not closed.any():
         return prices
-    out = prices.copy()
-    for column in np.flatnonzero(closed.any(axis=0)):
+    out, columns = prices.copy(), np.flatnonzero(closed.any(axis=0))
+    for column in columns:
         line, known = out[:, column], np.flatnonzero(~np.isnan(prices[:, column]))
         for row in np.flatnonzero(closed[:, column]):
             before = known[np.searchsorted(known, row) - 1]
             line[row:] *= line[before] / line[row]
             line[row] = line[before]  # to the bit: the day has no return
+    rows, places = np.nonzero(~np.isnan(prices[:, columns]))
     for name in ("adj_close", "accounting_close"):
-        ledger.changed(name, CLOSED, np.nonzero(~np.isnan(prices)), prices, out)
+        ledger.changed(name, CLOSED, (rows, columns[places]), prices, out)
     return out
 
 
@@ -602,11 +606,18 @@ def _labels(codes: NDArray[np.int8], names: Sequence[str]) -> pd.Categorical[str
 class LedgerWriter:
     """Collects changes while cleaning runs; all names that may occur are given first."""
 
-    def __init__(self, field_names: Sequence[str], rule_names: Sequence[str]) -> None:
+    def __init__(
+        self, field_names: Sequence[str], rule_names: Sequence[str], *, record: bool = True
+    ) -> None:
+        self._record = record
         self._fields = tuple(field_names)
         self._rules = tuple(rule_names)
         self._days_out = np.zeros(len(self._rules), dtype=np.int64)
-        self._pieces: list[tuple[NDArray[Any], ...]] = []
+        none = np.empty(0)
+        codes = none.astype(np.int8)
+        self._pieces: list[tuple[NDArray[Any], ...]] = [
+            (none.astype(np.int32), none.astype(np.int32), codes, codes, none, none)
+        ]
 
     def changed(
         self,
@@ -617,6 +628,8 @@ class LedgerWriter:
         after: NDArray[np.float64],
     ) -> None:
         """Record those of some cells, in the order of dates, whose value really changed."""
+        if not self._record:
+            return
         row, column = cells
         old, new = before[row, column], after[row, column]
         differ = ~((old == new) | (np.isnan(old) & np.isnan(new)))
@@ -624,6 +637,8 @@ class LedgerWriter:
 
     def held_out(self, rule: str, out: NDArray[np.bool_], active: NDArray[np.bool_]) -> None:
         """Record when a rule starts and stops to hold listed stocks out of the sample."""
+        if not self._record:
+            return
         self._days_out[self._rules.index(rule)] = np.count_nonzero(out)
         begins, ends = out.copy(), np.zeros_like(out)
         begins[1:] &= ~out[:-1]

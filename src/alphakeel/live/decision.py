@@ -7,6 +7,7 @@ turns them into orders.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ from alphakeel.live.orders import (
 from alphakeel.live.replay import Replay, later_fits, plan_of, refit, replay, same_past
 from alphakeel.model_factory import EQUAL_WEIGHT
 from alphakeel.pipeline.strategies import hedge
+from alphakeel.provenance import hash_panel
 from alphakeel.risk.stress import drawdown_fan
 from alphakeel.risk.value_at_risk import scenario_var
 from alphakeel.storage.saved_runs import SavedRun, open_run
@@ -262,8 +264,19 @@ def decide_and_replay(
     else:
         label, reason = opened.label_of(strategy), "you chose it."
     account = _account(holdings, cash)
-    same = same_past(opened, panel)
-    own = _replayed(opened, panel, label, day, refit_now=refit_now, same=same, recent=recent)
+    with ThreadPoolExecutor(1) as beside:  # hashing keeps to one core
+        hashed = beside.submit(hash_panel, panel)
+        same = same_past(opened, panel, hashed.result)
+    own = _replayed(
+        opened,
+        panel,
+        label,
+        day,
+        panel_hash=hashed.result(),
+        refit_now=refit_now,
+        same=same,
+        recent=recent,
+    )
     terms = OrderTerms(
         lot=CN_LOT if own.config.costs.preset == "cn" else 1,
         fractional=fractional,
@@ -312,6 +325,7 @@ def _replayed(
     label: str,
     day: np.datetime64 | str | None,
     *,
+    panel_hash: str,
     refit_now: bool,
     same: bool,
     recent: bool,
@@ -321,10 +335,10 @@ def _replayed(
     held = EQUAL_WEIGHT if label == NOTHING else label
     model = run.model_of(held)
     extra = later_fits(run, model, live_folder(run) / "models")
-    live, cut = plan_of(run, panel, until, extra)
+    live, cut = plan_of(run, panel, until, extra, panel_hash=panel_hash)
     if refit_now and live.due and extra:
         refit(live, cut, extra)
-        live, cut = plan_of(run, panel, until, extra)
+        live, cut = plan_of(run, panel, until, extra, panel_hash=panel_hash)
     own = replay(run, live, cut, held, extra, same=same, recent=recent)
     if recent and _in_force(own)[1] != live.plan.decisions[-1]:  # an older one is to be explained
         own = replay(run, live, cut, held, extra, same=same)

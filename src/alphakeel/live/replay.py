@@ -7,7 +7,7 @@ or would have made, to the bit.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -150,6 +150,8 @@ def plan_of(
     panel: AssetPanel,
     day: np.datetime64 | None = None,
     extra: Mapping[str, Path] | None = None,
+    *,
+    panel_hash: str | None = None,
 ) -> tuple[LivePlan, AssetPanel]:
     """Plan a run on newer data: its settings, the decisions and folds up to a day.
 
@@ -163,6 +165,8 @@ def plan_of(
         The last day of the data by default.
     extra : mapping of str to Path, optional
         `later_fits`, see `refit`: a fold counts as fitted if every model there has its fit.
+    panel_hash : str, optional
+        Of the whole panel, where it is known.
 
     Returns
     -------
@@ -181,7 +185,7 @@ def plan_of(
         report=replace(run.config.report, confirm_from=None),
     )
     panel = _whole(panel)
-    whole = Plan.of(panel, settings, run.about["name"])
+    whole = Plan.of(panel, settings, run.about["name"], panel_hash=panel_hash)
     _refuse_other_versions(run, whole)
     n_days = len(whole.dates)
     if day is not None:
@@ -191,7 +195,8 @@ def plan_of(
                 f"the data end on {whole.dates[max(n_days, 1) - 1]}, before the test of the run "
                 f"{run.name} began on {whole.dates[whole.test.start]}: there is no decision."
             )
-        panel = panel.isel(observations=slice(0, n_days))
+        if n_days < len(whole.dates):
+            panel = panel.isel(observations=slice(0, n_days))
     plan = _cut(whole, n_days)
     _refuse_other_folds(run, plan)
     n_fits = min(len(run.folds), len(plan.folds))
@@ -256,8 +261,13 @@ def _whole(panel: Any) -> AssetPanel:
     return panel if isinstance(panel, AssetPanel) else panel.to_panel()
 
 
-def same_past(run: SavedRun, panel: AssetPanel) -> bool:
-    """Whether the data of the run are in the panel unchanged."""
+def same_past(
+    run: SavedRun, panel: AssetPanel, whole_hash: Callable[[], str] | None = None
+) -> bool:
+    """Whether the data of the run are in the panel unchanged.
+
+    `whole_hash` gives the hash of the whole panel, where that is known already.
+    """
     dates = np.asarray(panel.observations, dtype="datetime64[D]")
     first, last = (np.datetime64(run.about[name], "D") for name in ("data_start", "data_end"))
     rows = slice(int(np.searchsorted(dates, first)), int(np.searchsorted(dates, last, "right")))
@@ -265,6 +275,8 @@ def same_past(run: SavedRun, panel: AssetPanel) -> bool:
     wanted = run.about["assets"]
     if not set(wanted) <= set(names):
         return False
+    if names == wanted and rows == slice(0, len(dates)) and whole_hash is not None:
+        return whole_hash() == run.about["data_hash"]
     columns: Any = slice(None)
     if names != wanted:
         place = {name: k for k, name in enumerate(names)}

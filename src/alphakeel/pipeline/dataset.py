@@ -18,6 +18,7 @@ from skfolio.containers import AssetPanel
 
 from alphakeel.data.cleaning import CleaningLedger, CleanResult, clean
 from alphakeel.data.panel import market_index, universe_mask
+from alphakeel.data.validation import REPORT_FIELDS
 from alphakeel.errors import DataError
 from alphakeel.factors.base import FactorSet, compute_factors, standardise
 from alphakeel.factors.custom import check_factors
@@ -41,6 +42,11 @@ _LEAST_STOCKS = 5
 _MANY_STOCKS = 50  # of which no rule of cleaning leaves fewer than that
 # Work of cleaning, and of factors, on the progress bar, in fits of one network.
 WORK = 1.0
+# Fields that, but for a few settings, factors alone read.
+_OF_FACTORS = {
+    *("open", "high", "low", "market_cap", "earnings_to_price", "book_to_price"),
+    *REPORT_FIELDS,
+}
 # Days of a market beta, and those it needs.
 BETA_WINDOW, BETA_LEAST = 252, 120
 
@@ -290,7 +296,8 @@ def prepare_dataset(
         The first decision whose factors are asked for: only the days that those read are gone
         through, and on earlier decisions there are none (`features` 0, `raw` and `market` NaN).
     lean : bool, default=False
-        Without what no decision reads: `provenance`, and `raw` (which has no factors then).
+        Without what no decision reads: `provenance`, `raw` (which has no factors then), and the
+        fields of the panel that no factor and no setting asks for.
 
     Returns
     -------
@@ -314,7 +321,8 @@ def prepare_dataset(
     """
     config, tracker = plan.config, tracker or Tracker(None, 2.0 * WORK)
     with tracker.task("cleaning", WORK):
-        cleaning = clean(panel, **config.cleaning.keywords())
+        given = _without_idle(panel, plan) if lean else panel
+        cleaning = clean(given, **config.cleaning.keywords(), record=not lean)
         price = cleaning.panel["accounting_close"]
         returns = simple_returns(price)
     with tracker.task("factors", WORK):
@@ -357,6 +365,23 @@ def _describe(
         quality=describe_fields(panel),
         omitted=factors.omitted,
         cautions=(*found, *plan.notes),
+    )
+
+
+def _without_idle(panel: AssetPanel, plan: Plan) -> AssetPanel:
+    """A panel without the fields that no factor of the plan and no setting reads."""
+    config = plan.config
+    named = {name for factor in plan.library for name in factor.fields}
+    relative = config.allocation.method == "enhanced_index"
+    if relative or config.allocation.benchmark == "cap_weight" or config.cleaning.drop_small > 0.0:
+        named.add("market_cap")
+    idle = _OF_FACTORS - named
+    return AssetPanel(
+        {name: field for name, field in panel.fields.items() if name not in idle},
+        panel.observations,
+        panel.asset_names,
+        active_mask=panel.active_mask,
+        estimation_mask=panel.estimation_mask,
     )
 
 
