@@ -170,6 +170,7 @@ def decide(
     keep_cash: float = 0.0,
     fractional: bool = False,
     refit_now: bool = False,
+    owned: bool = False,
 ) -> DailyDecision:
     """Decide what to hold after the last close, with the saved fits of a run.
 
@@ -197,6 +198,9 @@ def decide(
         Trade fractions of a share.
     refit_now : bool, default=False
         Fit anew where the date of the next fit has passed, and keep the fit beside the run.
+    owned : bool, default=False
+        The panel is given away: fields that no decision reads are taken out of it, which leaves
+        more memory.
 
     Returns
     -------
@@ -234,6 +238,7 @@ def decide(
         fractional=fractional,
         refit_now=refit_now,
         recent=True,
+        owned=owned,
     )[0]
 
 
@@ -250,6 +255,7 @@ def decide_and_replay(
     fractional: bool,
     refit_now: bool,
     recent: bool,
+    owned: bool = False,
 ) -> tuple[DailyDecision, Replay]:
     """As `decide`, with the replay that it rests on; without `recent` a monitor can go on from it.
 
@@ -276,6 +282,7 @@ def decide_and_replay(
         refit_now=refit_now,
         same=same,
         recent=recent,
+        owned=owned,
     )
     terms = OrderTerms(
         lot=CN_LOT if own.config.costs.preset == "cn" else 1,
@@ -329,6 +336,7 @@ def _replayed(
     refit_now: bool,
     same: bool,
     recent: bool,
+    owned: bool,
 ) -> Replay:
     """The strategy, traded to the day; cash is equal weight of which nothing is held."""
     until = None if day is None else np.datetime64(str(day), "D")
@@ -339,7 +347,10 @@ def _replayed(
     if refit_now and live.due and extra:
         refit(live, cut, extra)
         live, cut = plan_of(run, panel, until, extra, panel_hash=panel_hash)
-    own = replay(run, live, cut, held, extra, same=same, recent=recent)
+    if owned and cut is not panel:  # only the part goes on
+        for name in list(panel.fields)[1:]:
+            del panel[name]
+    own = replay(run, live, cut, held, extra, same=same, recent=recent, owned=owned)
     if recent and _in_force(own)[1] != live.plan.decisions[-1]:  # an older one is to be explained
         own = replay(run, live, cut, held, extra, same=same)
     return own

@@ -294,6 +294,7 @@ def replay(
     *,
     same: bool = False,
     recent: bool = False,
+    owned: bool = False,
 ) -> Replay:
     """Trade one strategy of a run to the last day of a panel, with the saved fits.
 
@@ -314,6 +315,8 @@ def replay(
         Of decisions whose scores are known the factors are not asked for, where no later score
         hangs on them: the data set has those that the other scores and the reasons for the last
         decision read.
+    owned : bool, default=False
+        Fields that the replay does not read may be taken out of the panel.
     """
     plan, model = live.plan, run.model_of(label)
     sources = {
@@ -328,7 +331,7 @@ def replay(
         since = min(firsts, default=_first_needed(plan, [], None))
     # Decisions read ranks: the values are for the monitor.
     chosen = _lean(plan, needed, panel, market=_reads_market(plan, fits))
-    dataset = prepare_dataset(panel, chosen, since=since, lean=recent)
+    dataset = prepare_dataset(panel, chosen, since=since, lean=recent, owned=owned)
     simulator = Simulator.of(dataset, plan.config, plan.test)
     margin, scores = None, None
     if model is None:

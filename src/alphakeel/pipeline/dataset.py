@@ -226,8 +226,9 @@ class Dataset:
 
     def forward_of(self, horizon: int) -> Floats:
         """Forward log returns of any horizon in days, (n_decisions, n_assets), NaN if unknown."""
-        forward = forward_returns(self.last_price, lag=self.lag, horizon=horizon)
-        return forward[self.decisions]
+        return forward_returns(
+            self.last_price, lag=self.lag, horizon=horizon, rows=self.decisions
+        )
 
     def rows_ahead(self, span: int, decisions: Rows | slice = slice(None)) -> int:
         """Decisions until `span` days have passed, at most, among these."""
@@ -281,6 +282,7 @@ def prepare_dataset(
     *,
     since: int = 0,
     lean: bool = False,
+    owned: bool = False,
 ) -> Dataset:
     """Clean a panel, compute its factors, and rank them and the forward returns.
 
@@ -298,6 +300,8 @@ def prepare_dataset(
     lean : bool, default=False
         Without what no decision reads: `provenance`, `raw` (which has no factors then), and the
         fields of the panel that no factor and no setting asks for.
+    owned : bool, default=False
+        Those fields may be taken out of the panel itself.
 
     Returns
     -------
@@ -321,7 +325,7 @@ def prepare_dataset(
     """
     config, tracker = plan.config, tracker or Tracker(None, 2.0 * WORK)
     with tracker.task("cleaning", WORK):
-        given = _without_idle(panel, plan) if lean else panel
+        given = _without_idle(panel, plan, owned=owned) if lean else panel
         cleaning = clean(given, **config.cleaning.keywords(), record=not lean)
         price = cleaning.panel["accounting_close"]
         returns = simple_returns(price)
@@ -368,21 +372,17 @@ def _describe(
     )
 
 
-def _without_idle(panel: AssetPanel, plan: Plan) -> AssetPanel:
+def _without_idle(panel: AssetPanel, plan: Plan, *, owned: bool) -> AssetPanel:
     """A panel without the fields that no factor of the plan and no setting reads."""
     config = plan.config
     named = {name for factor in plan.library for name in factor.fields}
     relative = config.allocation.method == "enhanced_index"
     if relative or config.allocation.benchmark == "cap_weight" or config.cleaning.drop_small > 0.0:
         named.add("market_cap")
-    idle = _OF_FACTORS - named
-    return AssetPanel(
-        {name: field for name, field in panel.fields.items() if name not in idle},
-        panel.observations,
-        panel.asset_names,
-        active_mask=panel.active_mask,
-        estimation_mask=panel.estimation_mask,
-    )
+    rest = panel if owned else panel.copy()
+    for name in (_OF_FACTORS - named) & set(panel.fields):
+        del rest[name]
+    return rest
 
 
 def _first_day_read(plan: Plan, since: int) -> int:
@@ -421,7 +421,7 @@ def assemble_dataset(
     on; a `lean` data set has no factors in `raw`.
     """
     last_price = pd.DataFrame(price).ffill().to_numpy()
-    known = [forward_returns(last_price, lag=lag, horizon=h)[decisions] for h in horizons]
+    known = [forward_returns(last_price, lag=lag, horizon=h, rows=decisions) for h in horizons]
     forward, decided = np.stack(known, axis=-1), volatility[decisions]
     eligible = (sample & panel.estimation_mask)[decisions]
     raw = _after(since, factors.values[..., :0].copy() if lean else factors.values, np.nan)
