@@ -351,7 +351,7 @@ def _replayed(
         for name in list(panel.fields)[1:]:
             del panel[name]
     own = replay(run, live, cut, held, extra, same=same, recent=recent, owned=owned)
-    if recent and _in_force(own)[1] != live.plan.decisions[-1]:  # an older one is to be explained
+    if recent and _in_force(own)[1] < live.plan.decisions[-1]:  # an older one is to be explained
         own = replay(run, live, cut, held, extra, same=same)
     return own
 

@@ -196,7 +196,7 @@ def plan_of(
                 f"{run.name} began on {whole.dates[whole.test.start]}: there is no decision."
             )
         if n_days < len(whole.dates):
-            panel = panel.isel(observations=slice(0, n_days))
+            panel = panel.isel(observations=slice(0, n_days), assets=slice(None))
     plan = _cut(whole, n_days)
     _refuse_other_folds(run, plan)
     n_fits = min(len(run.folds), len(plan.folds))
