@@ -276,7 +276,7 @@ def clean(
     traded_price = panel["close" if "close" in keys else "adj_close"]
     reasons = {
         NO_PRICE: np.isnan(research),
-        HISTORY: _days_with_price(raw, jumps.closed) < min_history,
+        HISTORY: _too_young(raw, jumps.closed, min_history),
         MISSING: too_many_missing(missing, active, max_missing),
         STALE: stale(accounting, volume, stale_days),
     }
@@ -364,13 +364,15 @@ def _on_from_old_lines(prices: Floats, closed: Bools, ledger: LedgerWriter) -> F
     return out
 
 
-def _days_with_price(prices: Floats, closed: Bools) -> NDArray[np.int32]:
-    """Days with a price up to each date, counted anew from the first one of a new line."""
-    count = np.cumsum(~np.isnan(prices), axis=0, dtype=np.int32)
-    if closed.any():
-        before = np.where(closed, count - 1, 0)
-        count = count - np.maximum.accumulate(before, axis=0)
-    return count
+def _too_young(prices: Floats, closed: Bools, min_history: int) -> Bools:
+    """Fewer days with a price than needed up to each date; the first of a new line counts as 1."""
+    out = np.empty(prices.shape, dtype=bool)
+    days = np.zeros(prices.shape[1], dtype=np.int32)
+    for row, ends, young in zip(prices, closed, out, strict=True):
+        days += ~np.isnan(row)
+        days[ends] = 1
+        np.less(days, min_history, out=young)
+    return out
 
 
 def _fill_gaps(
@@ -443,7 +445,6 @@ def find_jumps(
     market's, by default all.
     """
     n_dates, n_assets = prices.shape
-    logs = np.log(prices)
     suspect, closed = np.zeros((2, n_dates, n_assets), dtype=bool)
     up = np.log1p(min_move)
     down = np.log1p(-min_move) if min_move < 1.0 else -np.inf
@@ -455,7 +456,7 @@ def find_jumps(
     scale = np.zeros(n_assets)
     doubted = np.zeros(n_assets, dtype=bool)  # the stock's newest price was suspect
     for row in range(n_dates):
-        now = logs[row]
+        now = np.log(prices[row])
         known = ~np.isnan(now)
         move = now - last
         root_days = np.sqrt(np.maximum(row - last_row, 1.0))
@@ -495,10 +496,15 @@ def _median_of(scale: Floats, chosen: Bools) -> float:
 
 def too_many_missing(missing: Bools, active: Bools, max_missing: float) -> Bools:
     """More than `max_missing` of the listed days of the trailing year are without a price."""
-    lost, listed = (np.cumsum(mask, axis=0, dtype=np.int32) for mask in (missing, active))
-    for total in (lost, listed):
-        total[_RECORD_WINDOW:] -= total[:-_RECORD_WINDOW].copy()
-    return lost > max_missing * listed
+    out = np.empty(missing.shape, dtype=bool)
+    lost, listed = np.zeros((2, missing.shape[1]), dtype=np.int32)
+    for row in range(len(missing)):
+        for total, mask in ((lost, missing), (listed, active)):
+            total += mask[row]
+            if row >= _RECORD_WINDOW:
+                total -= mask[row - _RECORD_WINDOW]
+        np.greater(lost, max_missing * listed, out=out[row])
+    return out
 
 
 def stale(prices: Floats, volume: Floats | None, stale_days: int) -> Bools:
@@ -511,11 +517,13 @@ def stale(prices: Floats, volume: Floats | None, stale_days: int) -> Bools:
     idle[1:] = prices[1:] == prices[:-1]
     if volume is not None:
         idle &= ~(volume > 0.0)
-    rows = np.arange(len(idle), dtype=np.int32)[:, None]
-    awake = np.where(idle, np.int32(-1), rows)
-    np.maximum.accumulate(awake, axis=0, out=awake)
-    # A column idle since row 0 would start at -1, but row 0 is never idle.
-    return rows - awake >= stale_days
+    out = np.empty(prices.shape, dtype=bool)
+    days = np.zeros(prices.shape[1], dtype=np.int32)
+    for row, still in enumerate(idle):
+        days += 1
+        days *= still
+        np.greater_equal(days, stale_days, out=out[row])
+    return out
 
 
 def liquidity(prices: Floats, volume: Floats) -> Floats:

@@ -64,7 +64,8 @@ _SHORT_GAP, _FEW = 16, 8
 def simple_returns(price: Array) -> NDArray[np.float64]:
     """Simple returns of a row over the one before; NaN in the first, and without either price."""
     out = np.full(price.shape, np.nan)
-    out[1:] = price[1:] / price[:-1] - 1.0
+    np.divide(price[1:], price[:-1], out=out[1:])
+    out[1:] -= 1.0
     return out
 
 
