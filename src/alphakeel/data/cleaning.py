@@ -157,13 +157,14 @@ def clean(
     drop_illiquid: float = 0.0,
     drop_small: float = 0.0,
     record: bool = True,
+    owned: bool = False,
 ) -> CleanResult:
     """Clean a panel and select the sample, using at each date only what was known then.
 
     Parameters
     ----------
     panel : AssetPanel
-        With `adj_close`; it is not changed.
+        With `adj_close`; it is not changed, unless it is `owned`.
     max_gap : int
         Days for which a missing value is replaced by the last one; 0: never. A longer gap (of at
         least 6 dates) that ends far above closes the old line: the price after it is beyond
@@ -198,6 +199,9 @@ def clean(
         or with the smallest `market_cap`, that is left out; 0: none. Needs these fields.
     record : bool
         Fill the ledger; without it there are no rows in it, and less time and memory are needed.
+    owned : bool
+        The panel is given away: fields that change are taken out of it one by one, which keeps
+        them from being in memory twice.
 
     Returns
     -------
@@ -248,6 +252,9 @@ def clean(
     active, universe = panel.active_mask, universe_mask(panel)
     raw = panel["adj_close"]
     keys = tuple(panel.keys())
+    traded_price = None
+    if min_price > 0.0 or drop_illiquid > 0.0:
+        traded_price = panel["close" if "close" in keys else "adj_close"]
     ledger = LedgerWriter((*keys, "accounting_close", ELIGIBLE), RULES, record=record)
 
     jumps = find_jumps(raw, spike_sigmas, spike_min_move, universe, max_gap=max_gap)
@@ -262,6 +269,8 @@ def clean(
             values = _winsorise(name, values, winsor_limit, active, universe, ledger)
         if values is not panel[name]:
             fields[name] = Field2D(values, inactive_policy=fields[name].inactive_policy)
+            if owned:
+                del panel[name]
 
     missing = active & np.isnan(raw)
     accounting = raw
@@ -273,16 +282,15 @@ def clean(
 
     research = fields["adj_close"].values
     volume = panel["volume"] if "volume" in keys else None
-    traded_price = panel["close" if "close" in keys else "adj_close"]
     reasons = {
         NO_PRICE: np.isnan(research),
         HISTORY: _too_young(raw, jumps.closed, min_history),
         MISSING: too_many_missing(missing, active, max_missing),
         STALE: stale(accounting, volume, stale_days),
     }
-    if min_price > 0.0:
+    if traded_price is not None and min_price > 0.0:
         reasons[LOW_PRICE] = last_known(traded_price)[0] < min_price
-    if drop_illiquid > 0.0 and volume is not None:
+    if traded_price is not None and drop_illiquid > 0.0 and volume is not None:
         reasons[ILLIQUID] = smallest(liquidity(traded_price, volume), drop_illiquid, universe)
     if drop_small > 0.0:
         reasons[SMALL] = smallest(fields["market_cap"].values, drop_small, universe)

@@ -31,7 +31,16 @@ from alphakeel.live.orders import (
     shares_of,
     split_notes,
 )
-from alphakeel.live.replay import Replay, later_fits, plan_of, refit, replay, same_past
+from alphakeel.live.replay import (
+    MEMORY,
+    Replay,
+    explained_from,
+    later_fits,
+    plan_of,
+    refit,
+    replay,
+    same_past,
+)
 from alphakeel.model_factory import EQUAL_WEIGHT
 from alphakeel.pipeline.strategies import hedge
 from alphakeel.provenance import hash_panel
@@ -199,7 +208,7 @@ def decide(
     refit_now : bool, default=False
         Fit anew where the date of the next fit has passed, and keep the fit beside the run.
     owned : bool, default=False
-        The panel is given away: fields that no decision reads are taken out of it, which leaves
+        The panel is given away: its fields are taken out of it as they are used, which leaves
         more memory.
 
     Returns
@@ -355,8 +364,10 @@ def _replayed(
         for name in list(panel.fields)[1:]:
             del panel[name]
     own = replay(run, live, cut, held, extra, same=same, recent=recent, owned=owned)
-    if recent and _in_force(own)[1] < live.plan.decisions[-1]:  # an older one is to be explained
-        own = replay(run, live, cut, held, extra, same=same)
+    decided, decisions = _in_force(own)[1], live.plan.decisions
+    if recent and decided < decisions[-1]:  # an older one is to be explained
+        at = int(np.searchsorted(decisions, decided, "right")) - 1
+        own = explained_from(own, max(0, at + 1 - MEMORY))
     return own
 
 

@@ -30,7 +30,7 @@ from alphakeel.models.base import (
 from alphakeel.models.linear import LinearForecaster
 from alphakeel.pipeline.choices import fit_inputs
 from alphakeel.pipeline.combination import combine
-from alphakeel.pipeline.dataset import Dataset, prepare_dataset
+from alphakeel.pipeline.dataset import Dataset, prepare_dataset, reach_back
 from alphakeel.pipeline.fitting import fit_and_score, fit_risk_networks, forecast_volatility
 from alphakeel.pipeline.plan import Plan
 from alphakeel.pipeline.simulator import Portfolio, Simulator, short_margin
@@ -50,7 +50,17 @@ from alphakeel.storage.runs import RISK_NETWORK, save_risk_network
 from alphakeel.storage.saved_models import load_model, read_card, save_model
 from alphakeel.storage.saved_runs import SavedRun
 
-__all__ = ["MEMORY", "LivePlan", "Replay", "later_fits", "plan_of", "refit", "replay", "same_past"]
+__all__ = [
+    "MEMORY",
+    "LivePlan",
+    "Replay",
+    "explained_from",
+    "later_fits",
+    "plan_of",
+    "refit",
+    "replay",
+    "same_past",
+]
 
 Floats = npt.NDArray[np.floating[Any]]
 # Decisions that warm a network up before one that is explained, and that one.
@@ -329,7 +339,7 @@ def replay(
         hangs on them: the data set has those that the other scores and the reasons for the last
         decision read.
     owned : bool, default=False
-        Fields that the replay does not read may be taken out of the panel.
+        Fields are taken out of the panel as they are used, where it is `recent`.
     """
     plan, model = live.plan, run.model_of(label)
     sources = {
@@ -383,6 +393,13 @@ def replay(
         factors=factors,
         since=since,
     )
+
+
+def explained_from(own: Replay, since: int) -> Replay:
+    """The same replay with its factors from an earlier decision on."""
+    plan, names = own.live.plan, {*own.dataset.names, *own.dataset.market_names}
+    plan = replace(plan, library=tuple(f for f in plan.library if f.name in names))
+    return replace(own, dataset=reach_back(own.dataset, plan, since), since=since)
 
 
 def _is_under(label: str) -> bool:

@@ -31,7 +31,7 @@ from alphakeel.risk.volatility import ew_volatility
 from alphakeel.stats.rolling import simple_returns, trailing_beta
 from alphakeel.stats.splits import rows_ahead
 
-__all__ = ["Dataset", "assemble_dataset", "check_sample", "prepare_dataset"]
+__all__ = ["Dataset", "assemble_dataset", "check_sample", "prepare_dataset", "reach_back"]
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
@@ -226,9 +226,7 @@ class Dataset:
 
     def forward_of(self, horizon: int) -> Floats:
         """Forward log returns of any horizon in days, (n_decisions, n_assets), NaN if unknown."""
-        return forward_returns(
-            self.last_price, lag=self.lag, horizon=horizon, rows=self.decisions
-        )
+        return forward_returns(self.last_price, lag=self.lag, horizon=horizon, rows=self.decisions)
 
     def rows_ahead(self, span: int, decisions: Rows | slice = slice(None)) -> int:
         """Decisions until `span` days have passed, at most, among these."""
@@ -301,7 +299,7 @@ def prepare_dataset(
         Without what no decision reads: `provenance`, `raw` (which has no factors then), and the
         fields of the panel that no factor and no setting asks for.
     owned : bool, default=False
-        Those fields may be taken out of the panel itself.
+        Of a lean data set's panel these fields, and those that cleaning changes, are taken out.
 
     Returns
     -------
@@ -326,19 +324,12 @@ def prepare_dataset(
     config, tracker = plan.config, tracker or Tracker(None, 2.0 * WORK)
     with tracker.task("cleaning", WORK):
         given = _without_idle(panel, plan, owned=owned) if lean else panel
-        cleaning = clean(given, **config.cleaning.keywords(), record=not lean)
+        keywords = config.cleaning.keywords()
+        cleaning = clean(given, **keywords, record=not lean, owned=owned and lean)
         price = cleaning.panel["accounting_close"]
         returns = simple_returns(price)
     with tracker.task("factors", WORK):
-        first = _first_day_read(plan, since)
-        read = cleaning.panel.isel(observations=slice(first, None)) if first else cleaning.panel
-        days = plan.decisions[since:] - first
-        if plan.custom.factors:
-            factors = compute_factors(read, plan.library)
-            check_factors(plan.custom, read, factors)
-            factors = factors.at(days)
-        else:
-            factors = compute_factors(read, plan.library, rows=days)
+        factors = _factors(cleaning.panel, plan, since)
     dataset = assemble_dataset(
         cleaning.panel,
         factors,
@@ -370,6 +361,25 @@ def _describe(
         omitted=factors.omitted,
         cautions=(*found, *plan.notes),
     )
+
+
+def reach_back(dataset: Dataset, plan: Plan, since: int) -> Dataset:
+    """A lean data set with its factors, the library of the plan, from an earlier decision on."""
+    factors = _factors(dataset.panel, plan, since)
+    features = _after(since, standardise(factors.values, dataset.eligible[since:]), 0.0)
+    return replace(dataset, features=features, market=_after(since, factors.market, np.nan))
+
+
+def _factors(panel: AssetPanel, plan: Plan, since: int) -> FactorSet:
+    """Factors of a cleaned panel on the decisions from one on."""
+    first = _first_day_read(plan, since)
+    read = panel.isel(observations=slice(first, None)) if first else panel
+    days = plan.decisions[since:] - first
+    if not plan.custom.factors:
+        return compute_factors(read, plan.library, rows=days)
+    factors = compute_factors(read, plan.library)
+    check_factors(plan.custom, read, factors)
+    return factors.at(days)
 
 
 def _without_idle(panel: AssetPanel, plan: Plan, *, owned: bool) -> AssetPanel:
