@@ -310,8 +310,8 @@ def clean(
         estimation_mask=panel.estimation_mask & ~suspect & ~missing,
     )
     filled = (missing & ~np.isnan(research)) | suspect
-    record = ledger.close(panel.observations, panel.asset_names)
-    return CleanResult(cleaned, eligible, filled, record, jumps)
+    written = ledger.close(panel.observations, panel.asset_names)
+    return CleanResult(cleaned, eligible, filled, written, jumps)
 
 
 def _check(
