@@ -19,12 +19,7 @@ from skfolio.containers import AssetPanel
 
 from alphakeel.config import COMBINED, StudyConfig
 from alphakeel.errors import ConfigError, DataError
-from alphakeel.live.own_models import (
-    ignored_versions,
-    refitted,
-    refuse_refit,
-    settings_of,
-)
+from alphakeel.live import own_models
 from alphakeel.model_factory import LIMITED, under_overlay
 from alphakeel.models.base import (
     AllocatingForecaster,
@@ -193,8 +188,7 @@ def plan_of(
     day : datetime64, optional
         The last day of the data by default.
     extra : mapping of str to Path, optional
-        `later_fits`, see `refit`: a fold counts as fitted if every model there has its fit. The
-        user's own models are loaded if they are among these.
+        `later_fits`, see `refit`: a fold counts as fitted if every model there has its fit.
     panel_hash : str, optional
         Of the whole panel, where it is known.
 
@@ -209,11 +203,10 @@ def plan_of(
     DataError
         If the data end before the test began, or their days do not lead to the run's own fits.
     """
-    config = settings_of(run, extra or ())
     settings = replace(
-        config,
-        walk_forward=replace(config.walk_forward, test_end=None),
-        report=replace(config.report, confirm_from=None),
+        own_models.settings_of(run, extra or ()),
+        walk_forward=replace(run.config.walk_forward, test_end=None),
+        report=replace(run.config.report, confirm_from=None),
     )
     panel = _whole(panel)
     whole = Plan.of(panel, settings, run.about["name"], panel_hash=panel_hash)
@@ -263,7 +256,7 @@ def _cut(plan: Plan, n_days: int) -> Plan:
 
 def _refuse_other_versions(run: SavedRun, plan: Plan) -> None:
     then = run.about["versions"]
-    for name in sorted({*then, *plan.versions} - ignored_versions(run, plan)):
+    for name in sorted({*then, *plan.versions} - own_models.ignored_versions(run, plan)):
         if then.get(name) != plan.versions.get(name):
             raise ConfigError(
                 f"the run {run.name} was made with {name} {then.get(name, 'absent')}, and this is "
@@ -365,7 +358,11 @@ def replay(
     simulator = Simulator.of(dataset, plan.config, plan.test)
     margin, scores = None, None
     if model is None:
-        plain = label.removesuffix(under_overlay("")) if label not in _plain(plan) else label
+        plain = (
+            label.removesuffix(under_overlay(""))
+            if label not in benchmark_labels(plan.config)
+            else label
+        )
         weights = np.asarray(benchmark_weights(plain, simulator, plan.config))
     else:
         forecasts = {name: _score(dataset, plan, own) for name, own in sources.items()}
@@ -427,8 +424,8 @@ class _Stored:
     """What a run has saved of a model, by decision of a plan; NaN on those that came later."""
 
     scores: Floats
-    composition: Floats | None  # of a model that allocates by itself, and its safety factors
-    safety: Floats | None
+    composition: Floats | None = None  # of a model that allocates, and its safety factors
+    safety: Floats | None = None
 
     @classmethod
     def of(cls, run: SavedRun, model: str, plan: Plan) -> _Stored | None:
@@ -443,7 +440,7 @@ class _Stored:
 
         scores = read("scores", list(plan.assets)).astype(np.float32)
         if model not in LIMITED:
-            return cls(scores, None, None)
+            return cls(scores)
         return cls(scores, read("composition", list(plan.assets)), read("safety", None))
 
     def covers(self, fold: Fold) -> bool:
@@ -463,9 +460,8 @@ def _source(
     """The fits of a model; those of folds with saved scores are checked, and the last is read."""
     stored = _Stored.of(run, model, plan) if same else None
     if model in run.own_models:
-        made = refitted(run, model, plan, panel, None if stored is None else stored.scores)
-        earlier: list[_Fit | None] = [None] * (len(plan.folds) - 1)
-        return _Source([*earlier, _Fit(*made[1:])], _Stored(made[0], None, None))
+        made = own_models.refitted(run, model, plan, panel, stored.scores if stored else None)
+        return _Source([*[None] * (len(plan.folds) - 1), _Fit(*made[1:])], _Stored(made[0]))
     fits: list[_Fit | None] = []
     for number, fold in enumerate(plan.folds):
         if stored is not None and stored.covers(fold) and fold is not plan.folds[-1]:
@@ -488,10 +484,6 @@ def _of_model(
         return forecasts[model]
     members = {name: scores for name, (scores, _, _) in forecasts.items()}
     return combine(members, dataset, plan.folds, plan.config).scores, None, None
-
-
-def _plain(plan: Plan) -> tuple[str, ...]:
-    return benchmark_labels(plan.config)
 
 
 def _reads_market(plan: Plan, fits: list[_Fit | None]) -> bool:
@@ -676,7 +668,7 @@ def refit(live: LivePlan, panel: AssetPanel, extra: Mapping[str, Path]) -> tuple
     if not live.due:
         return ()
     plan = live.plan
-    refuse_refit(plan, extra)
+    own_models.refuse_refit(plan, extra)
     dataset, done = prepare_dataset(panel, plan), []
     days = dataset.dates[plan.decisions]
     for number, fold in enumerate(live.due, start=len(plan.folds)):
