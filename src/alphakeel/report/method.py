@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pandas as pd
 
 from alphakeel.config import StudyConfig, config_to_toml
@@ -9,6 +11,7 @@ from alphakeel.pipeline.calendar import rebalance_text, refit_text
 from alphakeel.pipeline.checkpoints import IDLE
 from alphakeel.report.sections import ReportSection, TextBlock, View
 from alphakeel.report.table_cells import make_table, show
+from alphakeel.results import Study
 
 __all__ = [
     "cautions",
@@ -258,11 +261,22 @@ def method(view: View) -> ReportSection:
         (
             TextBlock("terms", conventions(study.config), "Conventions"),
             *rules,
+            *_own_models(study),
             make_table(folds, "Walk-forward: training and test days of each fold"),
             TextBlock("code", (config_to_toml(study.config, without=IDLE),), "Settings"),
             TextBlock("terms", versions, "Versions and data"),
         ),
     )
+
+
+def _own_models(study: Study) -> tuple[TextBlock, ...]:
+    """What the user's own models are; nothing without any."""
+    custom = study.plan.custom_models
+    if not custom.models:
+        return ()
+    terms = tuple((own.label, own.about or f"the function {own.name}") for own in custom.models)
+    file = Path(study.config.custom_models).name
+    return (TextBlock("terms", terms, f"Models of the user's own, from {file}"),)
 
 
 def cautions(view: View) -> ReportSection:
