@@ -27,6 +27,7 @@ from alphakeel.pipeline.combination import combine
 from alphakeel.pipeline.dataset import Dataset, prepare_dataset
 from alphakeel.pipeline.fitting import fit_and_score, fit_risk_networks, forecast_volatility
 from alphakeel.pipeline.plan import Plan
+from alphakeel.pipeline.rows import ModelRows
 from alphakeel.pipeline.simulator import Portfolio, Simulator, short_margin
 from alphakeel.pipeline.strategies import (
     allocate_scores,
@@ -315,7 +316,7 @@ def replay(
         firsts = [_first_needed(plan, own.fits, own.stored) for own in sources.values()]
         since = min(firsts, default=_first_needed(plan, [], None))
     # Decisions read ranks: the values are for the monitor.
-    chosen = _lean(plan, needed, panel, market=_reads_market(plan, fits))
+    chosen = _lean(plan, tuple(sources), needed, panel, market=_reads_market(plan, fits))
     dataset = prepare_dataset(panel, chosen, since=since, lean=recent)
     simulator = Simulator.of(dataset, plan.config, plan.test)
     margin, scores = None, None
@@ -323,7 +324,10 @@ def replay(
         plain = label.removesuffix(under_overlay("")) if label not in _plain(plan) else label
         weights = np.asarray(benchmark_weights(plain, simulator, plan.config))
     else:
-        forecasts = {name: _score(dataset, plan, own, since) for name, own in sources.items()}
+        forecasts = {
+            name: _score(ModelRows.of(dataset, name, plan.config), plan, own, since)
+            for name, own in sources.items()
+        }
         scores, decided, safety = _of_model(model, forecasts, dataset, plan)
         tested = slice(len(scores) - len(simulator.decisions), None)
         if decided is None:
@@ -436,8 +440,10 @@ def _reads_market(plan: Plan, fits: list[_Fit | None]) -> bool:
     return networks or plan.config.allocation.volatility == "network"
 
 
-def _lean(plan: Plan, needed: set[str], panel: AssetPanel, *, market: bool) -> Plan:
-    """The plan with only the factors that are needed, and one target."""
+def _lean(
+    plan: Plan, models: tuple[str, ...], needed: set[str], panel: AssetPanel, *, market: bool
+) -> Plan:
+    """The plan with only the models and factors that are needed, and one target."""
     chosen = tuple(f for f in plan.library if market or f.scope != "market")
     chosen = tuple(f for f in chosen if f.scope == "market" or f.name in needed)
     if not any(f.scope == "stock" for f in chosen):  # a data set has at least one
@@ -446,7 +452,7 @@ def _lean(plan: Plan, needed: set[str], panel: AssetPanel, *, market: bool) -> P
     longest = (max(plan.config.target.horizons),)  # targets are for the monitor alone
     config = replace(plan.config, target=replace(plan.config.target, horizons=longest))
     # Without folds: the sample was checked by the run.
-    return replace(plan, config=config, library=chosen, folds=())
+    return replace(plan, config=config, models=models, library=chosen, folds=())
 
 
 def _first_needed(plan: Plan, fits: list[_Fit | None], stored: _Stored | None) -> int:
@@ -470,13 +476,13 @@ def _first_needed(plan: Plan, fits: list[_Fit | None], stored: _Stored | None) -
     return 0 if len(missing) else max(0, last + 1 - MEMORY)
 
 
-def _score(dataset: Dataset, plan: Plan, source: _Source, since: int) -> _Scored:
+def _score(rows: ModelRows, plan: Plan, source: _Source, since: int) -> _Scored:
     """Scores on every decision, as `fit_and_score` makes them.
 
     Of a model that allocates by itself also compositions and safety factors.
     """
-    fits, stored = source.fits, source.stored
-    shape = dataset.eligible.shape
+    fits, stored, dataset = source.fits, source.stored, rows.dataset
+    shape = (len(plan.decisions), dataset.eligible.shape[1])
     scores = np.full(shape, np.nan, dtype=np.float32)
     weights: Floats | None = None
     safety: Floats | None = None
@@ -497,7 +503,7 @@ def _score(dataset: Dataset, plan: Plan, source: _Source, since: int) -> _Scored
             given = dataset.features_of(names, fresh)
             scores[fresh] = forecaster.predict(given, mask=dataset.eligible[fresh])
             continue
-        until = slice(0, fold.test.stop)
+        until = slice(0, rows.until(fold.test.stop))
         features = dataset.features_of(names, until)
         known = {"mask": dataset.eligible[until], "market": dataset.market[until]}
         if isinstance(forecaster, AllocatingForecaster):
@@ -507,7 +513,7 @@ def _score(dataset: Dataset, plan: Plan, source: _Source, since: int) -> _Scored
             weights = _placed(weights, decided[fold.test], fold, shape[0])
             own = forecaster.factor_rows(fold.test.stop - fold.test.start)
             safety = _placed(safety, own, fold, shape[0])
-        scores[fold.test] = np.asarray(forecaster.predict(features, **known))[fold.test]
+        scores[fold.test] = np.asarray(forecaster.predict(features, **known))[rows.at(fold.test)]
     return scores, weights, safety
 
 
