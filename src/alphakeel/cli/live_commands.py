@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+from importlib import import_module
 from pathlib import Path
+from threading import Thread
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -100,7 +102,7 @@ def today(
         from alphakeel.storage.saved_runs import find_run
 
         opened = find_run(run, runs)
-        panel = load_newer(opened, data)
+        panel = load_newer(opened, data, strategy)
         age = _age(panel, as_of, max_age)
         decision = decide(
             opened,
@@ -126,12 +128,20 @@ def today(
             print_decision(decision, age, written)
 
 
-def load_newer(run: SavedRun, data: str | None) -> Any:
-    """The data of a run as they are now, or other ones, read by the run's own settings."""
+def load_newer(run: SavedRun, data: str | None, strategy: str | None) -> Any:
+    """The data of a run as they are now, or other ones, read by the run's own settings.
+
+    Meanwhile torch is imported, which takes as long, where the strategy has networks.
+    """
     from dataclasses import replace
 
+    from alphakeel.live.decision import strategy_of
+    from alphakeel.model_factory import LIMITED, NETWORKS
     from alphakeel.provenance import load_data
 
+    model = run.model_of(strategy_of(run, strategy)[0])
+    if model is not None and not {*NETWORKS, *LIMITED}.isdisjoint(run.fitted(model)):
+        Thread(target=import_module, args=("alphakeel.models.constrained",), daemon=True).start()
     own = run.config.data
     section = replace(own, source=own.source if data is None else data, end=None)
     panel, *_ = load_data(replace(run.config, data=section))
@@ -214,7 +224,7 @@ def monitor(
         from alphakeel.storage.saved_runs import find_run
 
         opened = find_run(run, runs)
-        panel = load_newer(opened, data)
+        panel = load_newer(opened, data, strategy)
         result = monitor_run(opened, panel, strategy=strategy, fills=fills)
         if as_json:
             typer.echo(json.dumps(result.to_dict(), ensure_ascii=False))
@@ -287,7 +297,7 @@ def daily(
                     _refuse_old(state, as_of, max_age)
                     done = f"Nothing new since {state['day']}. {state['sentence']}"
                 else:
-                    panel = load_newer(opened, data)
+                    panel = load_newer(opened, data, strategy)
                     _age(panel, as_of, max_age)
                     state = _do(opened, panel, folder, options | {"holdings": holdings})
                     job.write_state(folder, {**state, "key": key})

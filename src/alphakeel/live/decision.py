@@ -37,7 +37,7 @@ from alphakeel.risk.stress import drawdown_fan
 from alphakeel.risk.value_at_risk import scenario_var
 from alphakeel.storage.saved_runs import SavedRun, open_run
 
-__all__ = ["DailyDecision", "decide", "decide_and_replay", "live_folder"]
+__all__ = ["DailyDecision", "decide", "decide_and_replay", "live_folder", "strategy_of"]
 
 Floats = npt.NDArray[np.float64]
 
@@ -254,13 +254,7 @@ def decide_and_replay(
     Nothing is asked of the replay of cash.
     """
     opened = run if isinstance(run, SavedRun) else _opened(run)
-    if strategy is None:
-        recommended = opened.recommendation()
-        label, reason = recommended.strategy, recommended.reason
-    elif strategy.casefold() == NOTHING.casefold():
-        label, reason = NOTHING, "you chose it."
-    else:
-        label, reason = opened.label_of(strategy), "you chose it."
+    label, reason = strategy_of(opened, strategy)
     account = _account(holdings, cash)
     same = same_past(opened, panel)
     own = _replayed(opened, panel, label, day, refit_now=refit_now, same=same, recent=recent)
@@ -273,6 +267,16 @@ def decide_and_replay(
         short=own.portfolio.margin.short,
     )
     return _decision(own, label, reason, account, terms, same=same), own
+
+
+def strategy_of(run: SavedRun, strategy: str | None) -> tuple[str, str]:
+    """The label of the strategy that is asked for, or else recommended, and why it is that."""
+    if strategy is None:
+        recommended = run.recommendation()
+        return recommended.strategy, recommended.reason
+    if strategy.casefold() == NOTHING.casefold():
+        return NOTHING, "you chose it."
+    return run.label_of(strategy), "you chose it."
 
 
 def live_folder(run: SavedRun) -> Path:

@@ -20,14 +20,20 @@ from skfolio.containers import AssetPanel
 from alphakeel.config import COMBINED, StudyConfig
 from alphakeel.errors import ConfigError, DataError
 from alphakeel.model_factory import LIMITED, under_overlay
-from alphakeel.models.base import AllocatingForecaster, Forecaster
+from alphakeel.models.base import (
+    AllocatingForecaster,
+    Forecaster,
+    Memory,
+    Prediction,
+    RememberingForecaster,
+)
 from alphakeel.models.linear import LinearForecaster
 from alphakeel.pipeline.choices import fit_inputs
 from alphakeel.pipeline.combination import combine
 from alphakeel.pipeline.dataset import Dataset, prepare_dataset
 from alphakeel.pipeline.fitting import fit_and_score, fit_risk_networks, forecast_volatility
 from alphakeel.pipeline.plan import Plan
-from alphakeel.pipeline.rows import ModelRows
+from alphakeel.pipeline.rows import ModelRows, days_of_rows
 from alphakeel.pipeline.simulator import Portfolio, Simulator, short_margin
 from alphakeel.pipeline.strategies import (
     allocate_scores,
@@ -50,10 +56,17 @@ __all__ = ["MEMORY", "LivePlan", "Replay", "later_fits", "plan_of", "refit", "re
 Floats = npt.NDArray[np.floating[Any]]
 # Decisions that warm a network up before one that is explained, and that one.
 MEMORY = 104
-# A fitted model, and the factors that it was given.
-_Fit = tuple[Any, tuple[str, ...]]
 # Scores of a model, and of one that allocates by itself its compositions and safety factors.
 _Scored = tuple[Floats, Floats | None, Floats | None]
+
+
+@dataclass(frozen=True, eq=False)
+class _Fit:
+    """A fitted model, the factors that it was given, and what it carries from earlier rows."""
+
+    model: Any
+    factors: tuple[str, ...]
+    memory: Memory | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -306,15 +319,14 @@ def replay(
     """
     plan, model = live.plan, run.model_of(label)
     sources = {
-        name: _source(run, name, plan, extra or {}, same=same)
+        name: _source(run, name, plan, panel, extra or {}, same=same)
         for name in (() if model is None else run.fitted(model))
     }
     fits = [fit for own in sources.values() for fit in own.fits]
-    needed = {name for fit in fits if fit is not None for name in fit[1]}
+    needed = {name for fit in fits if fit is not None for name in fit.factors}
     since = 0
     if recent:
-        firsts = [_first_needed(plan, own.fits, own.stored) for own in sources.values()]
-        since = min(firsts, default=_first_needed(plan, [], None))
+        since = min(_first_needed(plan, own) for own in sources.values() or (None,))
     # Decisions read ranks: the values are for the monitor.
     chosen = _lean(plan, tuple(sources), needed, panel, market=_reads_market(plan, fits))
     dataset = prepare_dataset(panel, chosen, since=since, lean=recent)
@@ -325,7 +337,7 @@ def replay(
         weights = np.asarray(benchmark_weights(plain, simulator, plan.config))
     else:
         forecasts = {
-            name: _score(ModelRows.of(dataset, name, plan.config), plan, own, since)
+            name: _score(ModelRows.of(dataset, name, plan.config), plan, own)
             for name, own in sources.items()
         }
         scores, decided, safety = _of_model(model, forecasts, dataset, plan)
@@ -343,8 +355,8 @@ def replay(
     if _is_under(label):
         portfolio, overlay, risk = trade_overlaid(portfolio, risk, simulator, plan.config)
     last = [own.fits[-1] for own in sources.values()]
-    forecaster = last[0][0] if len(last) == 1 and last[0] is not None else None
-    factors = tuple(dict.fromkeys(name for fit in last if fit is not None for name in fit[1]))
+    forecaster = last[0].model if len(last) == 1 and last[0] is not None else None
+    factors = tuple(dict.fromkeys(name for fit in last if fit is not None for name in fit.factors))
     return Replay(
         run=run,
         live=live,
@@ -368,10 +380,14 @@ def _is_under(label: str) -> bool:
 
 @dataclass(frozen=True, eq=False)
 class _Source:
-    """Where a model's scores come from: the fit of each fold, or scores that the run has saved."""
+    """Where a model's scores come from: the fit of each fold, or scores that the run has saved.
+
+    `days` are those of the rows that it reads.
+    """
 
     fits: list[_Fit | None]
     stored: _Stored | None
+    days: npt.NDArray[np.intp]
 
 
 @dataclass(frozen=True, eq=False)
@@ -404,7 +420,13 @@ class _Stored:
 
 
 def _source(
-    run: SavedRun, model: str, plan: Plan, extra: Mapping[str, Path], *, same: bool
+    run: SavedRun,
+    model: str,
+    plan: Plan,
+    panel: AssetPanel,
+    extra: Mapping[str, Path],
+    *,
+    same: bool,
 ) -> _Source:
     """The fits of a model; those of folds with saved scores are checked, and the last is read."""
     stored = _Stored.of(run, model, plan) if same else None
@@ -414,9 +436,12 @@ def _source(
             if number < len(run.folds):
                 run.check_fit(model, number)
             fits.append(None)
-        else:
-            fits.append(_fit(run, model, number, extra.get(model)))
-    return _Source(fits, stored)
+            continue
+        fit = _fit(run, model, number, extra.get(model))
+        if stored is not None and number == len(run.folds) - 1 and not stored.covers(fold):
+            fit = replace(fit, memory=_memory(run, model, plan, panel))
+        fits.append(fit)
+    return _Source(fits, stored, days_of_rows(model, plan))
 
 
 def _of_model(
@@ -435,7 +460,7 @@ def _plain(plan: Plan) -> tuple[str, ...]:
 
 def _reads_market(plan: Plan, fits: list[_Fit | None]) -> bool:
     """Whether a model reads the series of the market."""
-    known = [fit[0] for fit in fits if fit is not None]
+    known = [fit.model for fit in fits if fit is not None]
     networks = not all(isinstance(model, LinearForecaster) for model in known)
     return networks or plan.config.allocation.volatility == "network"
 
@@ -455,83 +480,117 @@ def _lean(
     return replace(plan, config=config, models=models, library=chosen, folds=())
 
 
-def _first_needed(plan: Plan, fits: list[_Fit | None], stored: _Stored | None) -> int:
+def _first_needed(plan: Plan, source: _Source | None) -> int:
     """The first decision whose factors a replay needs.
 
-    A network has a memory: where one score is not known, it reads all that came before. The scores
-    of a linear model are sums by stock, and no other row moves a bit of them.
+    Where a score is not known, a network reads what follows its memory, or all that came before.
+    The scores of a linear model are sums by stock, and no other row moves a bit of them.
     """
-    last, config = len(plan.decisions) - 1, plan.config
-    if plan.custom.factors or (fits and config.allocation.volatility == "network"):
+    last = len(plan.decisions) - 1
+    if plan.custom.factors or (source and plan.config.allocation.volatility == "network"):
         return 0
-    if not fits:
+    if source is None:
         return last
-    linear = all(isinstance(fit[0], LinearForecaster) for fit in fits if fit is not None)
-    first = plan.folds[0].test.start
+    linear = all(isinstance(fit.model, LinearForecaster) for fit in source.fits if fit is not None)
+    firsts = [last if linear else max(0, last + 1 - MEMORY)]  # what explains the last decision
+    for fold, fit in zip(plan.folds, source.fits, strict=True):
+        if fit is not None and not (source.stored and source.stored.covers(fold)):
+            day = source.days[_first_read(fit, fold, source.stored)]
+            firsts.append(int(np.searchsorted(plan.decisions, day, side="right")) - 1)
+    return max(0, min(firsts))
+
+
+def _first_read(fit: _Fit, fold: Fold, stored: _Stored | None) -> int:
+    """The first row that the scores of a fold read, where not all of them are stored."""
+    if not isinstance(fit.model, LinearForecaster):
+        return 0 if fit.memory is None else fit.memory.row
     if stored is None:
-        return first if linear else 0
-    missing = first + np.flatnonzero(np.isnan(stored.scores[first:]).all(axis=1))
-    if linear:
-        return int(min([*missing, last]))
-    return 0 if len(missing) else max(0, last + 1 - MEMORY)
+        return fold.test.start
+    return fold.test.start + int(np.isnan(stored.scores[fold.test]).all(axis=1).argmax())
 
 
-def _score(rows: ModelRows, plan: Plan, source: _Source, since: int) -> _Scored:
+def _score(rows: ModelRows, plan: Plan, source: _Source) -> _Scored:
     """Scores on every decision, as `fit_and_score` makes them.
 
     Of a model that allocates by itself also compositions and safety factors.
     """
-    fits, stored, dataset = source.fits, source.stored, rows.dataset
-    shape = (len(plan.decisions), dataset.eligible.shape[1])
+    shape = (len(plan.decisions), rows.dataset.eligible.shape[1])
+    stored = source.stored
     scores = np.full(shape, np.nan, dtype=np.float32)
     weights: Floats | None = None
     safety: Floats | None = None
-    for fold, fit in zip(plan.folds, fits, strict=True):
-        if stored is not None and stored.covers(fold):
-            scores[fold.test] = stored.scores[fold.test]
+    for fold, fit in zip(plan.folds, source.fits, strict=True):
+        scored = stored is not None and stored.covers(fold)
+        begin, until = 0, fold.test.stop
+        if fit is not None and not scored:
+            begin = _first_read(fit, fold, stored)
+            until = rows.decision_from(begin)
+        known = slice(fold.test.start, max(fold.test.start, until))
+        if stored is not None:
+            scores[known] = stored.scores[known]
             if stored.composition is not None and stored.safety is not None:
-                weights = _placed(weights, stored.composition[fold.test], fold, shape[0])
-                safety = _placed(safety, stored.safety[fold.test], fold, shape[0])
+                weights = _placed(weights, stored.composition[known], known, shape[0])
+                safety = _placed(safety, stored.safety[known], known, shape[0])
+        if scored or fit is None:  # `_source` reads the fit of every other fold
             continue
-        assert fit is not None  # noqa: S101  (`replay` reads the fits of folds that are not covered)
-        forecaster, names = fit
-        if since:  # without a memory
-            begin = max(since, fold.test.start)
-            scored, fresh = slice(fold.test.start, begin), slice(begin, fold.test.stop)
-            if stored is not None:
-                scores[scored] = stored.scores[scored]
-            given = dataset.features_of(names, fresh)
-            scores[fresh] = forecaster.predict(given, mask=dataset.eligible[fresh])
-            continue
-        until = slice(0, rows.until(fold.test.stop))
-        features = dataset.features_of(names, until)
-        known = {"mask": dataset.eligible[until], "market": dataset.market[until]}
-        if isinstance(forecaster, AllocatingForecaster):
-            decided = forecaster.predict_weights(
-                features, volatility=dataset.volatility[until], **known
-            )
-            weights = _placed(weights, decided[fold.test], fold, shape[0])
-            own = forecaster.factor_rows(fold.test.stop - fold.test.start)
-            safety = _placed(safety, own, fold, shape[0])
-        scores[fold.test] = np.asarray(forecaster.predict(features, **known))[rows.at(fold.test)]
+        read = slice(begin, rows.until(fold.test.stop))
+        fresh = slice(known.stop, fold.test.stop)
+        own = rows.at(fresh, begin)
+        made = _predict(rows.dataset, fit, read)
+        scores[fresh] = made.scores[own]
+        if isinstance(fit.model, AllocatingForecaster) and made.weights is not None:
+            factors = fit.model.factor_rows(fresh.stop - fresh.start)
+            weights = _placed(weights, made.weights[own], fresh, shape[0])
+            safety = _placed(safety, factors, fresh, shape[0])
     return scores, weights, safety
 
 
-def _placed(values: Floats | None, own: Floats, fold: Fold, n_decisions: int) -> Floats:
-    """Values by decision, with those of a fold; NaN where there are none yet."""
+def _predict(dataset: Dataset, fit: _Fit, rows: slice) -> Prediction:
+    """What a fitted model says on some rows, the last that it has read being before them."""
+    features = dataset.features_of(fit.factors, rows)
+    known = {"mask": dataset.eligible[rows], "market": dataset.market[rows]}
+    if not isinstance(fit.model, RememberingForecaster):
+        return Prediction(np.asarray(fit.model.predict(features, **known)), None, None)
+    volatility = dataset.volatility[rows]
+    return fit.model.predict_from(fit.memory, features, volatility=volatility, **known)
+
+
+def _placed(values: Floats | None, own: Floats, rows: slice, n_decisions: int) -> Floats:
+    """Values by decision, with those of some; NaN where there are none yet."""
     if values is None:
         values = np.full((n_decisions, own.shape[1]), np.nan)
-    values[fold.test] = own
+    values[rows] = own
     return values
 
 
 def _fit(run: SavedRun, model: str, number: int, extra: Path | None) -> _Fit:
     """The fit of a fold with the names of its factors."""
     if number < len(run.folds):
-        return run.fit(model, number), run.folds[number].selected[model]
+        return _Fit(run.fit(model, number), run.folds[number].selected[model])
     assert extra is not None  # noqa: S101  (`plan_of` gives later folds only with their fits)
     place = extra / f"fold_{number}"
-    return load_model(place), read_card(place).factors
+    return _Fit(load_model(place), read_card(place).factors)
+
+
+def _memory(run: SavedRun, model: str, plan: Plan, panel: AssetPanel) -> Memory | None:
+    """What the last fit of a run carries on, by the stocks of a panel that has the run's past.
+
+    None where the run has none, where the panel ends before it, or where stocks that the run did
+    not know have prices of its days: they move the ranks of the others.
+    """
+    saved = run.memory(model)
+    if saved is None:
+        return None
+    memory, last = saved
+    read = days_of_rows(model, plan)
+    if len(read) < memory.row or plan.dates[read[memory.row - 1]] != last:
+        return None
+    places = {name: place for place, name in enumerate(run.about["assets"])}
+    columns = np.array([places.get(name, len(places)) for name in plan.assets])
+    days = slice(0, int(read[memory.row - 1]) + 1)
+    if np.isfinite(panel["adj_close"][days][:, columns == len(places)]).any():
+        return None
+    return memory.of_stocks(columns)
 
 
 def _risk_networks(run: SavedRun, plan: Plan, extra: Mapping[str, Path] | None) -> list[Any | None]:

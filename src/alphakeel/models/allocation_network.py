@@ -259,9 +259,14 @@ class AllocationNetwork(SequenceNetwork):
         own = self.shares(heads, log_volatility, investable)
         return smooth_steps(own, investable, self.smoothing)
 
-    @torch.inference_mode()
     def numpy_shares(self, heads: Floats32, data: PathData) -> Floats:
         """Shares of the first ``len(heads)`` rows of the data, in NumPy, smoothed from there on."""
+        wanted = self.wanted_shares(heads, data)
+        return smooth_path(wanted, data.investable[: len(heads)], self.smoothing, self.weight_cap)
+
+    @torch.inference_mode()
+    def wanted_shares(self, heads: Floats32, data: PathData) -> Floats:
+        """The same before they are smoothed: each row by itself."""
         investable = data.investable[: len(heads)]
         number, device = investable.sum(axis=1), self.log_tilt.device
         weights = np.zeros(investable.shape)
@@ -275,7 +280,7 @@ class AllocationNetwork(SequenceNetwork):
             found = self.shares(*(torch.from_numpy(x).to(device) for x in given))
             weights[rows, columns] = found.cpu().numpy()
         weights /= np.maximum(row_sums(weights), 1.0)[:, None]  # float32 may sum to a little more
-        return smooth_path(weights, investable, self.smoothing, self.weight_cap)
+        return weights
 
 
 def sparsemax(x: Tensor, dim: int = -1) -> Tensor:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -27,6 +28,7 @@ from alphakeel.models.base import (
 from alphakeel.models.networks import SequenceNetwork, assemble, run
 from alphakeel.models.sequence import SequenceForecaster
 from alphakeel.models.training import one_thread
+from alphakeel.progress import run_in_threads
 
 __all__ = [
     "Attribution",
@@ -42,6 +44,8 @@ Floats32 = NDArray[np.float32]
 
 # Stock-dates that one pass forward and backward holds.
 BLOCK_ENTRIES = 65_536
+# Members of an ensemble that are explained side by side.
+MEMBERS_AT_ONCE = 2
 # Most points of the integral.
 MAX_STEPS = 2048
 
@@ -172,17 +176,22 @@ def integrated_gradients(
     cube, present = inputs.values[window], inputs.present[row]
     shape = (len(chosen), n_lags if lags is None else lags, given[0])
     values, scores, baselines = np.zeros(shape), np.zeros(len(chosen)), np.zeros(len(chosen))
-    with one_thread():
-        for network in model.members_:
+    x = assemble(cube[:, chosen], series)
+
+    def of_member(network: SequenceNetwork) -> tuple[Floats, Floats, Floats]:
+        with one_thread():
             heads = run(network, cube, series)[-1, :, : model.n_horizons_].astype(np.float64)
             weights, score = linear_in_heads(heads, present)
-            x = assemble(cube[:, chosen], series)
             slopes, change = integrate(
                 network, x, weights, n_lags, given[0], steps=steps, tolerance=tolerance
             )
-            values[:, :n_lags] += slopes / len(model.members_)
-            scores += score[chosen] / len(model.members_)
-            baselines += (score[chosen] - change) / len(model.members_)
+        return slopes, score[chosen], change
+
+    calls = [partial(of_member, network) for network in model.members_]
+    for slopes, score, change in run_in_threads(calls, MEMBERS_AT_ONCE):
+        values[:, :n_lags] += slopes / len(calls)
+        scores += score / len(calls)
+        baselines += (score - change) / len(calls)
     return Attribution(values, scores, baselines)
 
 

@@ -22,6 +22,9 @@ __all__ = [
     "EnsembleForecaster",
     "Features",
     "Forecaster",
+    "Memory",
+    "Prediction",
+    "RememberingForecaster",
     "check_columns",
     "check_features",
     "check_fitted",
@@ -114,6 +117,64 @@ class EnsembleForecaster(Forecaster, Protocol):
         self, features: ArrayLike, *, mask: ArrayLike | None = None, market: ArrayLike | None = None
     ) -> Floats32:
         """Scores of each member, (n_members, n_dates, n_assets)."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Memory:
+    """What a model with a memory carries from the rows that it has read to those that follow.
+
+    Attributes
+    ----------
+    row : int
+        Rows that were read.
+    arrays : dict of str to ndarray
+        By name, with the stocks on axis 1.
+    """
+
+    row: int
+    arrays: dict[str, NDArray[np.float32 | np.float64]]
+
+    def of_stocks(self, columns: NDArray[np.intp]) -> Memory:
+        """The memory of some stocks, in this order."""
+        return Memory(self.row, {k: np.take(x, columns, axis=1) for k, x in self.arrays.items()})
+
+    def beside(self, other: Memory) -> Memory:
+        """The memory of these stocks and then of others, after the same rows."""
+        joined = {k: np.concatenate([x, other.arrays[k]], axis=1) for k, x in self.arrays.items()}
+        return Memory(self.row, joined)
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """Scores and weights as `Forecaster` and `AllocatingForecaster` give them, and the memory.
+
+    `weights` is None of a model without them, `memory` of a model that starts anew now and then.
+    """
+
+    scores: Floats32
+    weights: NDArray[np.float64] | None
+    memory: Memory | None
+
+
+@runtime_checkable
+class RememberingForecaster(Forecaster, Protocol):
+    """A forecaster whose predictions can go on from where earlier ones ended."""
+
+    def predict_from(
+        self,
+        memory: Memory | None,
+        features: ArrayLike,
+        *,
+        mask: ArrayLike | None = None,
+        market: ArrayLike | None = None,
+        volatility: ArrayLike | None = None,
+    ) -> Prediction:
+        """Scores (and weights) of rows that follow a memory, None being before any row.
+
+        They are those of one call over all rows, to the bit. `volatility` is for models that
+        allocate.
+        """
         ...
 
 

@@ -35,6 +35,7 @@ __all__ = [
     "merit",
     "smooth_path",
     "smooth_steps",
+    "trail",
 ]
 
 Floats = NDArray[np.float64]
@@ -102,19 +103,30 @@ def merit(own: Floats, market: Floats) -> float:
     return float(earned / risk * PERIODS_PER_YEAR**0.5)
 
 
+def trail(shares: Floats, smoothing: float, start: Floats | None = None) -> Floats:
+    """Where a portfolio is that trades a share of the way to each row, from `start` or nothing."""
+    if smoothing >= 1.0:
+        return shares
+    out, state = np.empty_like(shares), np.zeros(shares.shape[1]) if start is None else start
+    for t, wanted in enumerate(shares):  # a recursion along time
+        out[t] = state = state + smoothing * (wanted - state)
+    return out
+
+
 def smooth_path(
-    shares: Floats, investable: NDArray[np.bool_], smoothing: float, cap: float
+    shares: Floats,
+    investable: NDArray[np.bool_],
+    smoothing: float,
+    cap: float,
+    start: Floats | None = None,
 ) -> Floats:
-    """Compositions (n_dates, n_assets) that trade a share of the way at each row.
+    """Compositions (n_dates, n_assets) that trade a share of the way at each row, see `trail`.
 
     Each row has the sum that it was given, within `cap`. Row t reads no later one.
     """
     if smoothing >= 1.0:
         return shares
-    out, state = np.empty_like(shares), np.zeros(shares.shape[1])
-    for t, wanted in enumerate(shares):  # a recursion along time
-        state = state + smoothing * (wanted - state)
-        out[t] = np.where(investable[t], state, 0.0)
+    out = np.where(investable, trail(shares, smoothing, start), 0.0)
     total = row_sums(shares)
     out *= _ratio(total, row_sums(out))[:, None]
     for _ in range(ROUNDS if cap < 1.0 else 0):

@@ -25,6 +25,8 @@ from alphakeel.errors import ConfigError, DataError
 from alphakeel.models.allocation_network import AllocationNetwork, PastData, PathData, PathLimits
 from alphakeel.models.base import (
     Features,
+    Memory,
+    Prediction,
     check_features,
     check_integers,
     check_number,
@@ -36,11 +38,14 @@ from alphakeel.models.composition import (
     Composition,
     best_composition,
     merit,
+    smooth_path,
+    trail,
 )
 from alphakeel.models.constrained_training import Exposure, PathObjective, PathSampler, past_of
 from alphakeel.models.ensemble import shows_shared_parameters
 from alphakeel.models.losses import MIN_ASSETS
 from alphakeel.models.networks import (
+    ROWS_AT_ONCE,
     AttentionNetwork,
     CNNLSTMNetwork,
     GRUNetwork,
@@ -50,9 +55,16 @@ from alphakeel.models.networks import (
 )
 from alphakeel.models.persistence import Prefixed
 from alphakeel.models.safety_factors import by_limit, find_factors
-from alphakeel.models.sampling import MIN_CHUNK, Sample, validator, with_lead
-from alphakeel.models.sequence import SequenceForecaster
+from alphakeel.models.sampling import (
+    MIN_CHUNK,
+    Sample,
+    mean_of_heads,
+    validator,
+    with_lead,
+)
+from alphakeel.models.sequence import SequenceForecaster, mean_score
 from alphakeel.models.training import one_cycle, one_thread, training_dtype
+from alphakeel.stats.cross_section import zscore
 from alphakeel.stats.exposure_rules import LIMITED, WINDOW
 from alphakeel.stats.performance import PERIODS_PER_YEAR, held_path, sharpe
 from alphakeel.stats.splits import Labels, PurgedFold, purged_kfold
@@ -235,14 +247,33 @@ class ConstrainedForecaster(SequenceForecaster):
         volatility is not known. How much of it is held depends on the path of the portfolio's own
         wealth: `portfolio.exposure.limit_exposure` says so, with `safety_factors_`.
         """
-        inputs = self._check_call(features, mask, market)
+        known = {"mask": mask, "market": market, "volatility": volatility}
+        weights = self.predict_from(None, features, **known).weights
+        assert weights is not None  # noqa: S101  (`_predict` gives them)
+        return weights
+
+    def _predict(
+        self, memory: Memory | None, inputs: Features, volatility: ArrayLike | None
+    ) -> Prediction:
+        if volatility is None:
+            raise DataError(f"{type(self).__name__} needs the stocks' volatility to predict from")
         data = PathData.of(None, volatility, inputs.present)
-        series = self.market_scale_.apply(inputs.market)
-        shares = np.zeros(inputs.present.shape)
-        with one_thread():
-            for network in self.members_:
-                shares += self._member_shares(network, inputs.values, series, data)
-        return shares / len(self.members_)
+        scores, shares = self._empty_scores(inputs), np.zeros(inputs.present.shape)
+        arrays: dict[str, NDArray[Any]] = {}
+        for member, (network, heads, parts) in enumerate(self._run_members(inputs, memory)):
+            name, own = f"shares/{member}", cast(AllocationNetwork, network)
+            scores[member] = zscore(mean_of_heads(heads, inputs.present), inputs.present)
+            before = None if memory is None else memory.arrays[name][0]
+            wanted = own.wanted_shares(heads, data)
+            cap, there = own.weight_cap, data.investable
+            shares += smooth_path(wanted, there, own.smoothing, cap, before)
+            path = trail(wanted, own.smoothing, before)
+            last = len(wanted) // ROWS_AT_ONCE * ROWS_AT_ONCE - 1
+            kept = path[last] if last >= 0 else before
+            arrays |= parts if kept is None else {**parts, name: kept[None]}
+        return Prediction(
+            mean_score(scores), shares / len(self.members_), self._memory(memory, inputs, arrays)
+        )
 
     def factor_rows(self, n_dates: int) -> Floats:
         """Safety factors on so many rows, (n_dates, 4), in the order of `LIMITED`; 1: no limit."""

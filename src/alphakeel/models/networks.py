@@ -13,7 +13,7 @@ blocks, and each block meets the keys of its own rows and of one band before the
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from math import inf, sqrt
 from typing import Any, ClassVar
 
@@ -39,6 +39,9 @@ __all__ = [
     "recurrent_layers",
     "set_memory_bias",
     "run",
+    "run_from",
+    "state_arrays",
+    "state_of",
     "widths",
 ]
 
@@ -278,31 +281,82 @@ def run(
     outputs (n_dates, n_assets, n_heads). With `warm_up` the state starts anew this many rows
     before each `block` of rows; by default it runs from row 0.
     """
+    if warm_up is None:
+        return run_from(network, features, series)[0]
+    pieces: list[Floats32] = []
+    for start in range(0, len(features), block):
+        rows = slice(max(0, start - warm_up), start + block)
+        pieces.append(run_from(network, features[rows], series[rows])[0][start - rows.start :])
+    return np.concatenate(pieces)
+
+
+def run_from(
+    network: SequenceNetwork, features: Floats32, series: Floats32, state: State | None = None
+) -> tuple[Floats32, State | None]:
+    """Outputs of a network at rows that follow a state, and its state after the last whole block.
+
+    A block has `ROWS_AT_ONCE` rows: to go on from its end gives what one run gives, to the bit.
+    Without a whole block the state comes back as it was.
+    """
     n_dates, n_assets, _ = features.shape
     device = next(network.parameters()).device
-    block = n_dates if warm_up is None else block
     pieces: list[Floats32] = []
+    after = state
     with torch.inference_mode():
-        for start in range(0, n_dates, block):
-            stop, state = min(start + block, n_dates), None
-            for first in range(max(0, start - (warm_up or 0)), stop, ROWS_AT_ONCE):
-                rows = slice(first, min(first + ROWS_AT_ONCE, stop))
-                inputs = _padded(assemble(features[rows], series[rows]))
-                outputs, state = network(torch.from_numpy(inputs).to(device), state)
-                kept = outputs[max(0, start - first) : rows.stop - first, :n_assets]
-                pieces.append(kept.cpu().numpy())
-    return np.concatenate(pieces)
+        for first in range(0, n_dates, ROWS_AT_ONCE):
+            rows = slice(first, min(first + ROWS_AT_ONCE, n_dates))
+            inputs = _padded(assemble(features[rows], series[rows]))
+            outputs, state = network(torch.from_numpy(inputs).to(device), state)
+            pieces.append(outputs[: rows.stop - first, :n_assets].cpu().numpy())
+            if rows.stop - first == ROWS_AT_ONCE:
+                after = state
+    return np.concatenate(pieces), after
+
+
+def state_arrays(state: State, n_assets: int) -> dict[str, Floats32]:
+    """The parts of a state by place (``"0"``, or ``"0.1"`` in a pair), (..., n_assets, ...).
+
+    Stocks are on axis 1 of every part.
+    """
+    parts: dict[str, Floats32] = {}
+    for k, own in enumerate(state):
+        pair = own if isinstance(own, tuple) else (own,)
+        for j, part in enumerate(pair):
+            name = f"{k}.{j}" if isinstance(own, tuple) else str(k)
+            parts[name] = part[:, :n_assets].cpu().numpy()
+    return parts
+
+
+def state_of(parts: Mapping[str, Floats32], device: torch.device) -> State:
+    """The state of `state_arrays`, with the stocks that `run_from` fills up with."""
+    by_place: dict[int, list[tuple[str, Tensor]]] = {}
+    for name in sorted(parts):
+        place, _, second = name.partition(".")
+        columns = _columns(parts[name].shape[1])
+        filled = np.zeros((len(parts[name]), columns, *parts[name].shape[2:]), dtype=np.float32)
+        filled[:, : parts[name].shape[1]] = parts[name]
+        tensor = torch.from_numpy(filled).to(device)
+        by_place.setdefault(int(place), []).append((second, tensor))
+    return [
+        tuple(tensor for _, tensor in own) if own[0][0] else own[0][1]
+        for _, own in sorted(by_place.items())
+    ]
 
 
 def _padded(inputs: Floats32) -> Floats32:
     """Inputs of `ROWS_AT_ONCE` rows and a multiple of `STOCKS_AT_ONCE`, filled up with zeros."""
     n_dates, n_assets, n_inputs = inputs.shape
-    columns = -(-n_assets // STOCKS_AT_ONCE) * STOCKS_AT_ONCE
+    columns = _columns(n_assets)
     if (n_dates, n_assets) == (ROWS_AT_ONCE, columns):
         return inputs
     padded = np.zeros((ROWS_AT_ONCE, columns, n_inputs), dtype=np.float32)
     padded[:n_dates, :n_assets] = inputs
     return padded
+
+
+def _columns(n_assets: int) -> int:
+    """Stocks of a product that has so many."""
+    return -(-n_assets // STOCKS_AT_ONCE) * STOCKS_AT_ONCE
 
 
 def banded_attention(query: Tensor, key: Tensor, value: Tensor, bias: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -14,6 +14,8 @@ from torch import Generator
 from alphakeel.errors import ConfigError, DataError
 from alphakeel.models.base import (
     Features,
+    Memory,
+    Prediction,
     check_columns,
     check_features,
     check_fitted,
@@ -25,6 +27,7 @@ from alphakeel.models.base import (
 from alphakeel.models.ensemble import Ensemble, choose_device, shows_shared_parameters
 from alphakeel.models.losses import ScoreLoss
 from alphakeel.models.networks import (
+    ROWS_AT_ONCE,
     AttentionNetwork,
     CNNLSTMNetwork,
     GRUNetwork,
@@ -32,6 +35,9 @@ from alphakeel.models.networks import (
     MLPNetwork,
     SequenceNetwork,
     run,
+    run_from,
+    state_arrays,
+    state_of,
 )
 from alphakeel.models.sampling import (
     ChunkSampler,
@@ -51,6 +57,7 @@ __all__ = [
     "LSTMForecaster",
     "MLPForecaster",
     "SequenceForecaster",
+    "mean_score",
 ]
 
 Floats32 = NDArray[np.float32]
@@ -165,8 +172,7 @@ class SequenceForecaster(Ensemble):
         market: ArrayLike | None = None,
     ) -> Floats32:
         """Mean score of the members, (n_dates, n_assets), float32; NaN where masked."""
-        members = self.predict_members(features, mask=mask, market=market)
-        return members.mean(axis=0, dtype=np.float64).astype(np.float32)
+        return mean_score(self.predict_members(features, mask=mask, market=market))
 
     def predict_members(
         self,
@@ -181,13 +187,71 @@ class SequenceForecaster(Ensemble):
         made so, averaged, and made so again.
         """
         inputs = self._check_call(features, mask, market)
-        series = self.market_scale_.apply(inputs.market)
-        scores = np.empty((len(self.members_), *inputs.present.shape), dtype=np.float32)
+        scores = self._empty_scores(inputs)
         with one_thread():
-            for member, network in enumerate(self.members_):
-                heads = run(network, inputs.values, series, warm_up=self.warm_up, block=self.chunk_)
+            for member, (_, heads, _) in enumerate(self._run_members(inputs)):
                 scores[member] = zscore(mean_of_heads(heads, inputs.present), inputs.present)
         return scores
+
+    def predict_from(
+        self,
+        memory: Memory | None,
+        features: ArrayLike,
+        *,
+        mask: ArrayLike | None = None,
+        market: ArrayLike | None = None,
+        volatility: ArrayLike | None = None,
+    ) -> Prediction:
+        """Predictions of rows that follow a memory, as `RememberingForecaster.predict_from`.
+
+        The memory is that after the last whole block of `ROWS_AT_ONCE` rows; there is none with
+        `warm_up`. Weights are None, and `volatility` is not read, without limits.
+        """
+        inputs = self._check_call(features, mask, market)
+        with one_thread():
+            return self._predict(memory, inputs, volatility)
+
+    def _predict(
+        self,
+        memory: Memory | None,
+        inputs: Features,
+        volatility: ArrayLike | None,  # noqa: ARG002  (of those that allocate)
+    ) -> Prediction:
+        scores = self._empty_scores(inputs)
+        arrays: dict[str, NDArray[Any]] = {}
+        for member, (_, heads, parts) in enumerate(self._run_members(inputs, memory)):
+            scores[member] = zscore(mean_of_heads(heads, inputs.present), inputs.present)
+            arrays |= parts
+        return Prediction(mean_score(scores), None, self._memory(memory, inputs, arrays))
+
+    def _empty_scores(self, inputs: Features) -> Floats32:
+        """Room for the score of each member."""
+        return np.empty((len(self.members_), *inputs.present.shape), dtype=np.float32)
+
+    def _run_members(
+        self, inputs: Features, memory: Memory | None = None
+    ) -> Iterator[tuple[SequenceNetwork, Floats32, dict[str, Floats32]]]:
+        """Each member's network and outputs, and the parts of its state after the last block."""
+        series, n_assets = self.market_scale_.apply(inputs.market), inputs.present.shape[1]
+        for member, network in enumerate(self.members_):
+            if self.warm_up is not None:
+                block = {"warm_up": self.warm_up, "block": self.chunk_}
+                yield network, run(network, inputs.values, series, **block), {}
+                continue
+            device = next(network.parameters()).device
+            before = None if memory is None else state_of(_of_member(memory, member), device)
+            heads, after = run_from(network, inputs.values, series, before)
+            parts = {} if after is None else state_arrays(after, n_assets)
+            yield network, heads, {f"{member}/{name}": part for name, part in parts.items()}
+
+    def _memory(
+        self, before: Memory | None, inputs: Features, arrays: Mapping[str, NDArray[Any]]
+    ) -> Memory | None:
+        """The memory after the last whole block of the rows; None where there is none."""
+        whole = len(inputs.present) // ROWS_AT_ONCE * ROWS_AT_ONCE
+        if self.warm_up is not None or (before is None and not whole):
+            return None
+        return Memory(whole + (0 if before is None else before.row), dict(arrays))
 
     def _check_call(
         self, features: ArrayLike, mask: ArrayLike | None, market: ArrayLike | None
@@ -244,6 +308,21 @@ class SequenceForecaster(Ensemble):
     def _sampler_settings(self, device: torch.device) -> dict[str, Any]:
         """What every sampler of this ensemble is made with."""
         return super()._sampler_settings(device) | {"chunk": self.chunk_}
+
+
+def mean_score(members: Floats32) -> Floats32:
+    """Mean score of the members."""
+    return members.mean(axis=0, dtype=np.float64).astype(np.float32)
+
+
+def _of_member(memory: Memory, member: int) -> dict[str, Floats32]:
+    """The parts of a member's state in a memory."""
+    own = f"{member}/"
+    return {
+        k.removeprefix(own): x.astype(np.float32, copy=False)
+        for k, x in memory.arrays.items()
+        if k.startswith(own)
+    }
 
 
 class LSTMForecaster(SequenceForecaster):

@@ -19,7 +19,13 @@ import pandas as pd
 from alphakeel.config import COMBINED, StudyConfig
 from alphakeel.errors import ConvergenceError
 from alphakeel.model_factory import LABELS, NETWORKS, make_forecaster, work_of
-from alphakeel.models.base import AllocatingForecaster, EnsembleForecaster, Forecaster
+from alphakeel.models.base import (
+    AllocatingForecaster,
+    EnsembleForecaster,
+    Forecaster,
+    Memory,
+    RememberingForecaster,
+)
 from alphakeel.models.persistence import TRANSIENT, ModelState, fingerprint
 from alphakeel.models.restore import restore
 from alphakeel.pipeline.calendar import days_apart
@@ -133,13 +139,15 @@ def _score(forecaster: Forecaster, rows: ModelRows, features: Floats, stop: int)
     dataset, until = rows.dataset, slice(0, rows.until(stop))
     features = features[until]
     known = {"mask": dataset.eligible[until], "market": dataset.market[until]}
-    weights = safety = None
+    if not isinstance(forecaster, RememberingForecaster):
+        return Forecast(forecaster.predict(features, **known), None, None, forecaster)
+    volatility = dataset.volatility[until]
+    made = forecaster.predict_from(None, features, volatility=volatility, **known)
+    safety = None
     if isinstance(forecaster, AllocatingForecaster):
-        volatility = dataset.volatility[until]
-        weights = forecaster.predict_weights(features, volatility=volatility, **known)
         safety = forecaster.factor_rows(len(features))
-    scores = rows.on_decisions(forecaster.predict(features, **known), stop)
-    return Forecast(scores, weights, safety, forecaster)
+    scores = rows.on_decisions(made.scores, stop)
+    return Forecast(scores, made.weights, safety, forecaster, made.memory)
 
 
 def fit_key(
@@ -268,7 +276,7 @@ def fit_models(
             names = screens[number].names(model)
             if done is not None:
                 rows = ModelRows.of(dataset, model, plan.config)
-                return _score_fold(rows, names, folds[number], key, *done)
+                return of_place(_score_fold(rows, names, folds[number], key, *done), number)
             try:
                 read, config = read_by(model, number)
                 result = _fit_fold(read, names, model, folds[number], config, task, cache, key)
@@ -276,13 +284,17 @@ def fit_models(
                 raise _named(error, text, names, plan.assets) from error
             cache.keep_fit(result)
             kept.add_one()
-            return result
+            return of_place(result, number)
+
+    def of_place(result: FitResult, number: int) -> FitResult:
+        """Decisions after the test go on from the last fold alone."""
+        return result if number == len(folds) - 1 else replace(result, memory=None)
 
     done = run_in_threads([partial(fit, *pair) for pair in pairs], plan.config.jobs)
     fits = _by_model(plan.fitted, done)
     results = {
         name: replace(
-            _collect(name, dataset, folds, own),
+            _collect(name, dataset, folds, own, plan.config),
             choices=tuple(by_model[name] for by_model in choices),
         )
         for name, own in fits.items()
@@ -340,8 +352,11 @@ def _score_fold(
 def _on_test(
     forecast: Forecast, fold: Fold, key: str, fitted: ModelState, history: list[dict[str, Any]]
 ) -> FitResult:
-    parts = (None if x is None else x[fold.test] for x in (forecast.weights, forecast.safety))
-    return FitResult(np.asarray(forecast.scores[fold.test]), history, fitted, key, *parts)
+    weights, safety = (
+        None if x is None else x[fold.test] for x in (forecast.weights, forecast.safety)
+    )
+    scores = np.asarray(forecast.scores[fold.test])
+    return FitResult(scores, history, fitted, key, weights, safety, forecast.memory)
 
 
 def fold_text(number: int, folds: Sequence[Fold]) -> str:
@@ -379,7 +394,11 @@ def _flat(entry: dict[str, Any]) -> dict[str, Any]:
 
 
 def _collect(
-    model: str, dataset: Dataset, folds: tuple[Fold, ...], fits: list[FitResult]
+    model: str,
+    dataset: Dataset,
+    folds: tuple[Fold, ...],
+    fits: list[FitResult],
+    config: StudyConfig,
 ) -> ModelResult:
     """Join the folds of a model, and measure its scores against forward returns."""
     shape, forward = dataset.eligible.shape, dataset.forward
@@ -406,7 +425,24 @@ def _collect(
         safety=safety,
         limits=_limits_table(fits) if weights is not None else None,
         compositions=_compositions_table(fits) if weights is not None else None,
+        memory=_whole_memory(fits[-1], ModelRows.of(dataset, model, config).dataset),
     )
+
+
+def _whole_memory(fit: FitResult, dataset: Dataset) -> Memory | None:
+    """The memory of a fit, with that of a stock that was not there: one listed later has it."""
+    if fit.memory is None:
+        return None
+    model: Any = restore(fit.fitted)
+    rows = slice(0, fit.memory.row)
+    absent = model.predict_from(
+        None,
+        np.zeros((fit.memory.row, 1, model.n_factors_in_), dtype=np.float32),
+        mask=np.zeros((fit.memory.row, 1), dtype=bool),
+        market=dataset.market[rows],
+        volatility=np.full((fit.memory.row, 1), np.nan),
+    )
+    return fit.memory.beside(absent.memory)
 
 
 def _limits_table(fits: list[FitResult]) -> pd.DataFrame:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from alphakeel.config import StudyConfig
-from alphakeel.models.base import Forecaster
+from alphakeel.models.base import Forecaster, Memory
 from alphakeel.models.persistence import ModelState
 
 if TYPE_CHECKING:
@@ -90,12 +90,15 @@ class Forecast:
         Its safety factors, in the order of `stats.exposure_rules.LIMITED`.
     forecaster : Forecaster or None
         None for the mean of several.
+    memory : Memory or None
+        Of a network that can go on from there.
     """
 
     scores: Floats
     weights: Floats | None
     safety: Floats | None = None
     forecaster: Forecaster | None = None
+    memory: Memory | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,6 +119,8 @@ class FitResult:
         Composition on the test decisions, of a model that allocates by itself.
     safety : ndarray of shape (n_test, 4), optional
         Its safety factors, as in `Forecast`.
+    memory : Memory, optional
+        As in `Forecast`; of the last fold alone.
     """
 
     scores: Floats
@@ -124,6 +129,7 @@ class FitResult:
     key: str
     weights: Floats | None = None
     safety: Floats | None = None
+    memory: Memory | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -164,6 +170,9 @@ class ModelResult:
         Of each fold's fit.
     combination : DataFrame, optional
         Of the combined model, which has no fits: the weights of its members in each fold.
+    memory : Memory, optional
+        Of the last fold's network after `memory.row` of its rows, from which later ones are scored:
+        of every stock, and last of one that was not there.
     """
 
     name: str
@@ -183,3 +192,4 @@ class ModelResult:
     choices: tuple[ChosenSettings, ...] = ()
     compositions: pd.DataFrame | None = None
     combination: pd.DataFrame | None = None
+    memory: Memory | None = None

@@ -18,8 +18,9 @@ from alphakeel.errors import DataError
 from alphakeel.model_factory import reads_days
 from alphakeel.pipeline.calendar import days_apart
 from alphakeel.pipeline.dataset import Dataset
+from alphakeel.pipeline.plan import Plan
 
-__all__ = ["ModelRows"]
+__all__ = ["ModelRows", "days_of_rows"]
 
 Rows = slice | npt.NDArray[np.intp]
 Values = TypeVar("Values", bound=npt.NDArray[Any])
@@ -100,6 +101,17 @@ class ModelRows:
             return slice(block.start - first, block.stop - first)
         return self.decided[block] - first
 
+    def decision_from(self, row: int) -> int:
+        """The first decision at a row or after it."""
+        return row if self.decided is None else int(np.searchsorted(self.decided, row))
+
     def on_decisions(self, values: Values, stop: int) -> Values:
         """Of values by row those of the first `stop` decisions."""
         return values if self.decided is None else values[self.decided[:stop]]  # type: ignore[return-value]
+
+
+def days_of_rows(model: str, plan: Plan) -> npt.NDArray[np.intp]:
+    """The day of each row that a model reads, up to the last decision."""
+    if reads_days(model, plan.config):
+        return np.arange(plan.decisions[-1] + 1)
+    return plan.decisions

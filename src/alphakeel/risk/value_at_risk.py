@@ -14,6 +14,7 @@ default, does both.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -21,6 +22,7 @@ import numpy.typing as npt
 from scipy.signal import lfilter
 
 from alphakeel.errors import ConfigError, DataError
+from alphakeel.progress import run_in_threads
 from alphakeel.risk.volatility import check_rows
 from alphakeel.stats import rolling
 from alphakeel.stats.cross_section import row_sums
@@ -48,6 +50,8 @@ SETTLE = 40
 BLOCK = 64
 # Stocks in one matrix product: fewer than what BLAS adds up in parts.
 STOCKS_AT_ONCE = 192
+# Blocks of rows that are computed side by side.
+BLOCKS_AT_ONCE = 2
 
 
 def scenario_var(
@@ -120,17 +124,21 @@ def scenario_var(
     if volatility is not None:
         today = _check_volatility(volatility, r.shape)
         surprise = _quotient(r, rolling.lag(today, 1))
-    var, cvar = np.full(len(w), np.nan), np.full(len(w), np.nan)
     length = window + SETTLE
-    for members in row_blocks(rows):
+
+    def of_block(members: IntArray) -> TailForecast:
         held = w[members]
         if volatility is None:
             past, squares = _returns_and_squares(held, r, rows[members], length)
-            tail = _filtered_tail(past, squares, window, share, min_count)
-        else:
-            scaled = _scaled_weights(held, today[rows[members]])
-            past = weighted_returns(scaled, surprise, rows[members], window)
-            tail = tail_of(past, share, min_count)
+            return _filtered_tail(past, squares, window, share, min_count)
+        scaled = _scaled_weights(held, today[rows[members]])
+        past = weighted_returns(scaled, surprise, rows[members], window)
+        return tail_of(past, share, min_count)
+
+    var, cvar = np.full(len(w), np.nan), np.full(len(w), np.nan)
+    blocks = list(row_blocks(rows))
+    tails = run_in_threads([partial(of_block, members) for members in blocks], BLOCKS_AT_ONCE)
+    for members, tail in zip(blocks, tails, strict=True):
         var[members], cvar[members] = tail
     var[(w == 0.0).all(axis=1)] = cvar[(w == 0.0).all(axis=1)] = 0.0
     return TailForecast(var, cvar)

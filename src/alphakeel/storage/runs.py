@@ -22,9 +22,10 @@ from alphakeel.files import folder_all_or_nothing
 from alphakeel.model_factory import hedged
 from alphakeel.pipeline.checkpoints import IDLE, study_key
 from alphakeel.pipeline.model_results import ModelResult
+from alphakeel.pipeline.rows import days_of_rows
 from alphakeel.results import Study
 from alphakeel.stats.exposure_rules import LIMITED
-from alphakeel.storage.checkpoints import DiskStore, checksum
+from alphakeel.storage.checkpoints import DiskStore, checksum, pack_arrays
 from alphakeel.storage.saved_models import save_model
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "RISK_NETWORK",
     "file_hash",
     "forget_progress",
+    "memory_file",
     "run_id",
     "save_risk_network",
     "save_run",
@@ -82,7 +84,8 @@ def save_run(
         (versions, data hash, dates, notes), ``timings.json`` (seconds of each stage, fits at a
         time: the one file in which equal runs differ), ``tables/`` (CSV, and one ``tables.json``),
         ``series/`` (daily returns, wealth and weights of each strategy; scores and IC of each
-        model), ``models/`` (every fit, as `load_model` reads it), ``cleaning_ledger.csv`` and
+        model), ``models/`` (every fit, as `load_model` reads it, and of networks the memory from
+        which later decisions are scored), ``cleaning_ledger.csv`` and
         ``checksums.json`` (SHA-256 of every other file, which `storage.saved_runs` checks).
 
     Raises
@@ -228,6 +231,11 @@ def _write_model(study: Study, model: ModelResult, folder: Path) -> None:
         shares.dropna(how="all").to_parquet(series / f"composition_{model.name}.parquet")
         factors = pd.DataFrame(model.safety, index=decisions, columns=list(LIMITED))
         factors.dropna(how="all").to_parquet(series / f"safety_{model.name}.parquet")
+    if model.memory is not None:
+        last = study.dates[days_of_rows(model.name, study.plan)[model.memory.row - 1]]
+        header = {"rows": str(model.memory.row), "last": str(last)}
+        kept = pack_arrays(model.memory.arrays, header)
+        (folder / memory_file(model.name)).write_bytes(kept)
     daily = pd.DataFrame(model.rank_ic, index=decisions, columns=[f"{h}d" for h in horizons])
     write_csv(daily.dropna(how="all"), series / f"rank_ic_{model.name}.csv", index=True)
     if model.history:
@@ -240,6 +248,11 @@ def save_risk_network(
 ) -> None:
     """Save the risk network of a fold, or its state: it reads returns, and no factor."""
     save_model(network, folder, factors=(), train_window=train_window, data_hash=data_hash)
+
+
+def memory_file(model: str) -> str:
+    """Where a run keeps the memory of a model's last fit."""
+    return f"models/{model}/memory.safetensors"
 
 
 def write_checksums(folder: Path) -> None:

@@ -22,8 +22,9 @@ from alphakeel.errors import ConfigError, DataError
 from alphakeel.evaluation.recommendation import Recommendation, recommend
 from alphakeel.files import regular_file
 from alphakeel.model_factory import LABELS, under_overlay
-from alphakeel.storage.checkpoints import checksum
-from alphakeel.storage.runs import CHECKSUMS, RISK_NETWORK, file_hash, slug
+from alphakeel.models.base import Memory
+from alphakeel.storage.checkpoints import checksum, read_arrays
+from alphakeel.storage.runs import CHECKSUMS, RISK_NETWORK, file_hash, memory_file, slug
 from alphakeel.storage.saved_models import load_model
 
 __all__ = ["SavedFold", "SavedRun", "find_run", "list_runs", "open_run", "remove_run"]
@@ -138,6 +139,18 @@ class SavedRun:
             return None
         self.check_fit(RISK_NETWORK, fold)
         return load_model(self.folder / place, factors=())
+
+    def memory(self, model: str) -> tuple[Memory, np.datetime64] | None:
+        """The memory of a model's last fit, and the last decision that it has read.
+
+        Of every stock of the run and then of one that was not there; None where none was saved.
+        """
+        file = memory_file(model)
+        if file not in self.sums:
+            return None
+        self.check(file)
+        arrays, header = read_arrays((self.folder / file).read_bytes())
+        return Memory(int(header["rows"]), arrays), np.datetime64(header["last"], "D")
 
     def check_fit(self, model: str, fold: int) -> None:
         """Refuse the files of a fit that were changed, without reading the fit."""
