@@ -29,7 +29,7 @@ def saved(later: AssetPanel, tmp_path_factory: pytest.TempPathFactory) -> Saved:
     panel = later.isel(observations=slice(0, 760)).to_panel()
     config = tiny_config(
         models=["lstm"],
-        network=TINY_NETWORK | {"rows": "days", "burn_in": 20, "chunk": 60},
+        network=TINY_NETWORK | {"rows": "days", "burn_in": 20, "chunk": 60, "max_steps": 4},
         walk_forward={"refit_every": 200},
     )
     study = run_study(panel, config, name="simulated")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from alphakeel.errors import ConfigError, DataError
 from alphakeel.model_factory import make_forecaster, reads_days
 from alphakeel.pipeline.choices import fit_inputs
 from alphakeel.pipeline.dataset import Dataset, prepare_dataset
-from alphakeel.pipeline.fitting import fit_and_score, fit_key
+from alphakeel.pipeline.fitting import LAGS, _explain_fit, fit_and_score, fit_key
 from alphakeel.pipeline.plan import Plan, labels_of
 from alphakeel.pipeline.rows import ModelRows
 from alphakeel.selection.search import tune
@@ -213,6 +214,18 @@ class TestFits:
         other = replace(dataset, daily=replace(daily, features=features, targets=targets))
         again = fit_and_score(other, train, block.stop, names, "lstm", DAYS)
         np.testing.assert_array_equal(made.scores, again.scores)
+
+    def test_drivers_are_measured_on_decisions(self, plan: Plan, dataset: Dataset) -> None:
+        """And traced back over as many days as decisions otherwise."""
+        fold, names = plan.folds[0], dataset.names[:3]
+        fit = fit_and_score(dataset, fold.train, fold.test.stop, names, "lstm", DAYS)
+        assert fit.forecaster is not None
+        result: Any = SimpleNamespace(name="lstm", fitted=[fit.forecaster.state()])
+        screens: Any = [SimpleNamespace(names=lambda _: names)]
+        found = _explain_fit(dataset, screens, plan, result, 0)
+        assert found.drop.shape == (fold.test.stop - fold.test.start, 3)
+        assert found.attribution.shape == (5 * LAGS, 3)
+        assert found.attribution[LAGS:].any()
 
     def test_choices_and_their_fits_go_through_the_same_rows(
         self, panel: AssetPanel, plan: Plan
