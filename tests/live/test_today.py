@@ -21,7 +21,7 @@ from alphakeel.data.panel import panel_to_long
 from alphakeel.data.simulation import simulate_market
 from alphakeel.errors import AlphakeelError, ConfigError, DataError
 from alphakeel.live.decision import decide, live_folder
-from alphakeel.live.replay import later_fits, plan_of, refit, replay, same_past
+from alphakeel.live.replay import MEMORY, later_fits, plan_of, refit, replay, same_past
 from alphakeel.model_factory import under_overlay
 from alphakeel.models.risk_network import RiskForecaster
 from alphakeel.pipeline.fitting import forecast_volatility
@@ -41,6 +41,16 @@ MODELS = ("linear", "lstm", "lstm_limited", "combined")
 def saved(tmp_path_factory: pytest.TempPathFactory) -> Saved:
     learned = {"weights": "learned", "shrinkage": 20}
     return save_small(tmp_path_factory.mktemp("runs"), *MODELS, combined=learned)
+
+
+@pytest.fixture(scope="module")
+def short(saved: Saved, tmp_path_factory: pytest.TempPathFactory) -> SavedRun:
+    """A run of the same study on the data of half of the test."""
+    day = saved.decision_days[len(saved.decision_days) // 2]
+    walk = replace(saved.study.config.walk_forward, test_end=None)
+    config = replace(saved.study.config, walk_forward=walk)
+    study = run_study(saved.until(day), config, name="short")
+    return open_run(save_run(study, tmp_path_factory.mktemp("short")))
 
 
 @pytest.fixture(scope="module")
@@ -189,21 +199,54 @@ class TestProperty:
                 same = {"data_hash": "", "warnings": []}
                 assert whole.to_dict() | same == ended.to_dict() | same
 
-    def test_days_after_the_run_continue_it(self, saved: Saved, tmp_path: Path) -> None:
+    @pytest.mark.parametrize("label", ["LSTM", "LSTM with limits", "Combined + overlay"])
+    def test_networks_go_on_from_what_they_remember(
+        self, saved: Saved, short: SavedRun, label: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        day = _last_before_refit(saved, short)
+        live, cut = plan_of(short, saved.panel, day)
+        own = replay(short, live, cut, label, same=True, recent=True)
+        # Rows from 64 on are scored, the last whole block; those that explain begin earlier.
+        assert own.since == len(live.plan.decisions) - MEMORY > 0
+        monkeypatch.setattr("alphakeel.live.replay._memory", lambda *_: None)
+        whole = replay(short, live, cut, label, same=True, recent=True)
+        assert whole.since == 0
+        np.testing.assert_array_equal(own.scores, whole.scores)
+        np.testing.assert_array_equal(own.portfolio.targets, whole.portfolio.targets)
+        monkeypatch.undo()
+        if label == "Combined + overlay":
+            return  # the combined model has no memory of its own: its members have
+        model = short.model_of(label)
+        files = {name: x for name, x in short.sums.items() if "memory" not in name}
+        assert len(files) == len(short.sums) - 2
+        assert replace(short, sums=files).memory(model) is None
+        assert short.memory("linear") is None
+
+    def test_a_stock_listed_after_the_run_has_a_memory_too(
+        self, saved: Saved, short: SavedRun, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """One with prices of the run's days would have moved the ranks of the others."""
+        day = _last_before_refit(saved, short)
+        listed = np.datetime64(short.about["data_end"], "D") + 1
+        for first, remembered in ((listed, True), (listed - 700, False)):
+            panel = _with_a_stock(saved.until(day), first)
+            assert same_past(short, panel)
+            live, cut = plan_of(short, panel)
+            own = replay(short, live, cut, "LSTM", same=True, recent=True)
+            assert (own.since > 0) == remembered
+            monkeypatch.setattr("alphakeel.live.replay._memory", lambda *_: None)
+            whole = replay(short, live, cut, "LSTM", same=True)
+            monkeypatch.undo()
+            np.testing.assert_array_equal(own.scores, whole.scores)
+
+    def test_days_after_the_run_continue_it(self, saved: Saved, short: SavedRun) -> None:
         """A run on shorter data, and today on longer: the decisions of a study of the longer."""
-        day = saved.decision_days[len(saved.decision_days) // 2]
-        config = saved.study.config
-        short = run_study(
-            saved.until(day),
-            replace(config, walk_forward=replace(config.walk_forward, test_end=None)),
-            name="short",
-        )
-        run = open_run(save_run(short, tmp_path))
+        run = short
         assert same_past(run, saved.panel)
         live, _ = plan_of(run, saved.panel)
         assert live.refit_due is not None
         before = saved.study.dates[: saved.row(live.refit_due) + saved.study.test.start]
-        for label in ("Linear", under_overlay("LSTM")):
+        for label in ("Linear", under_overlay("LSTM"), "LSTM with limits"):
             at = before[-2:][0]
             own = decide(run, saved.panel, strategy=label, day=at)
             same = decide(saved.run, saved.panel, strategy=label, day=at)
@@ -219,7 +262,7 @@ class TestProperty:
         assert anew.refit_due is None
         extra = live_folder(run) / "models" / "linear"
         made = {path.name: path.stat().st_mtime_ns for path in extra.iterdir()}
-        assert len(made) == len(saved.study.folds) - len(short.folds)
+        assert len(made) == len(saved.study.folds) - len(run.folds)
         again = decide(run, saved.panel, strategy="linear", refit_now=True)
         assert again.to_dict() == anew.to_dict()
         assert {path.name: path.stat().st_mtime_ns for path in extra.iterdir()} == made
@@ -232,6 +275,29 @@ class TestProperty:
         assert anew.weights == decide(saved.run, saved.panel, strategy="combined").weights
         assert any("(linear, lstm)" in text for text in anew.warnings)
         assert {path.name: path.stat().st_mtime_ns for path in extra.iterdir()} == made
+
+
+def _last_before_refit(saved: Saved, run: SavedRun) -> np.datetime64:
+    """The last decision of the saved study that the last fit of a shorter run makes."""
+    live, _ = plan_of(run, saved.panel)
+    assert live.refit_due is not None
+    days = saved.decision_days
+    return days[days < live.refit_due][-1]
+
+
+def _with_a_stock(panel: AssetPanel, first: np.datetime64) -> AssetPanel:
+    """The panel with one more stock, the first one again, that has prices from a day on."""
+    listed = np.asarray(panel.observations, dtype="datetime64[D]") >= first
+
+    def wider(values: np.ndarray, nothing: object) -> np.ndarray:
+        return np.column_stack([values, np.where(listed, values[:, 0], nothing)])
+
+    fields = {
+        name: field.with_values(wider(field.values, -1 if field.is_categorical else np.nan))
+        for name, field in panel.fields.items()
+    }
+    masks = (wider(mask, False) for mask in (panel.active_mask, panel.estimation_mask))
+    return AssetPanel(fields, panel.observations, [*panel.asset_names, "ZZ"], *masks)
 
 
 def test_a_linear_model_is_decided_without_what_is_slow_to_import(

@@ -72,6 +72,24 @@ def sample() -> dict[str, Any]:
     }
 
 
+@pytest.mark.parametrize("smoothing", [0.3, 1.0])
+def test_goes_on_from_its_memory_to_the_bit(sample: dict[str, Any], smoothing: float) -> None:
+    """Scores, and compositions that trade a part of the way from the one before."""
+    model = RiskLimitedLSTM(**SMALL, smoothing=smoothing).fit(**sample)
+    own = known(sample)
+    whole = model.predict_from(None, **own)
+    begun = model.predict_from(None, **{name: x[:80] for name, x in own.items()}).memory
+    assert begun.row == 64
+    rest = model.predict_from(begun, **{name: x[64:] for name, x in own.items()})
+    np.testing.assert_array_equal(rest.scores, whole.scores[64:])
+    np.testing.assert_array_equal(rest.weights, whole.weights[64:])
+    assert rest.memory.row == 64  # no whole block since
+    np.testing.assert_array_equal(
+        model.predict_from(rest.memory, **{name: x[64:] for name, x in own.items()}).weights,
+        rest.weights,
+    )
+
+
 def known(sample: dict[str, Any]) -> dict[str, Any]:
     """What is known when weights are asked for."""
     return {k: v for k, v in sample.items() if k not in ("targets", "returns", "daily", "days")}

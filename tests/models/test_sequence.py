@@ -15,6 +15,7 @@ from alphakeel.model_factory import NETWORKS, make_forecaster
 from alphakeel.models.linear import LinearForecaster
 from alphakeel.models.losses import ScoreLoss
 from alphakeel.models.networks import LSTMNetwork, apply_dropout
+from alphakeel.models.restore import class_of
 from alphakeel.models.sampling import ChunkSampler, MarketScale
 from alphakeel.models.sequence import LSTMForecaster
 from alphakeel.models.training import AdamW, one_cycle, one_thread, train
@@ -135,6 +136,31 @@ class TestRepeats:
         np.testing.assert_array_equal(
             LSTMForecaster(**TINY_NETWORK).fit(*sample).predict(sample[0]), first
         )
+
+    @pytest.mark.parametrize("name", sorted(NETWORKS))
+    def test_goes_on_from_its_memory_to_the_bit(self, name: str) -> None:
+        features, targets = make_sample(n_dates=170)
+        settings = TINY_NETWORK | {"n_seeds": 2, "max_steps": 2}
+        model: Any = class_of(NETWORKS[name])(**settings).fit(features, targets)
+        whole = model.predict_from(None, features)
+        np.testing.assert_array_equal(whole.scores, model.predict(features))
+        begun = model.predict_from(None, features[:100]).memory
+        assert begun.row == 64
+        rest = model.predict_from(begun, features[64:])
+        np.testing.assert_array_equal(rest.scores, whole.scores[64:])
+        assert rest.memory.row == whole.memory.row == 128
+        for part, values in whole.memory.arrays.items():
+            np.testing.assert_array_equal(rest.memory.arrays[part], values)
+        backwards = np.arange(features.shape[1])[::-1]
+        turned = model.predict_from(begun.of_stocks(backwards), features[64:, backwards])
+        np.testing.assert_allclose(turned.scores[:, backwards], rest.scores, atol=1e-5)
+
+    def test_no_memory_before_a_whole_block_or_where_it_starts_anew(self) -> None:
+        features, targets = make_sample()
+        model = LSTMForecaster(**TINY_NETWORK | {"max_steps": 2}).fit(features, targets)
+        assert model.predict_from(None, features[:63]).memory is None
+        model.set_params(warm_up=10)
+        assert model.predict_from(None, features).memory is None
 
     def test_rows_after_the_training_rows_cannot_matter(self) -> None:
         features, targets = make_sample()
