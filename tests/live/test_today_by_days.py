@@ -10,7 +10,8 @@ from skfolio.containers import AssetPanel
 from alphakeel.data.simulation import simulate_market
 from alphakeel.live.decision import decide
 from alphakeel.live.replay import plan_of, replay
-from alphakeel.storage.runs import save_run
+from alphakeel.storage.checkpoints import read_arrays
+from alphakeel.storage.runs import memory_file, save_run
 from alphakeel.storage.saved_runs import open_run
 from alphakeel.study import run_study
 from helpers import TINY_NETWORK, tiny_config
@@ -53,6 +54,8 @@ def test_later_decisions_go_on_from_the_memory_of_days(saved: Saved, later: Asse
     kept, last = saved.run.memory("lstm") or (memory, None)
     assert last == saved.study.dates[memory.row - 1]  # rows are days
     assert kept.row == memory.row
+    _, texts = read_arrays((saved.run.folder / memory_file("lstm")).read_bytes())
+    assert len(texts) == 1  # of several the order would change from run to run
     live, cut = plan_of(saved.run, later)
     whole = replay(saved.run, live, cut, LABEL)
     own = replay(saved.run, live, cut, LABEL, same=True, recent=True)

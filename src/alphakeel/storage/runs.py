@@ -233,8 +233,9 @@ def _write_model(study: Study, model: ModelResult, folder: Path) -> None:
         factors.dropna(how="all").to_parquet(series / f"safety_{model.name}.parquet")
     if model.memory is not None:
         last = study.dates[days_of_rows(model.name, study.plan)[model.memory.row - 1]]
-        header = {"rows": str(model.memory.row), "last": str(last)}
-        kept = pack_arrays(model.memory.arrays, header)
+        # One text: several would come in an order that changes from run to run.
+        header = json.dumps({"rows": model.memory.row, "last": str(last)})
+        kept = pack_arrays(model.memory.arrays, {"memory": header})
         (folder / memory_file(model.name)).write_bytes(kept)
     daily = pd.DataFrame(model.rank_ic, index=decisions, columns=[f"{h}d" for h in horizons])
     write_csv(daily.dropna(how="all"), series / f"rank_ic_{model.name}.csv", index=True)

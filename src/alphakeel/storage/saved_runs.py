@@ -149,7 +149,8 @@ class SavedRun:
         if file not in self.sums:
             return None
         self.check(file)
-        arrays, header = read_arrays((self.folder / file).read_bytes())
+        arrays, texts = read_arrays((self.folder / file).read_bytes())
+        header = json.loads(texts["memory"])
         return Memory(int(header["rows"]), arrays), np.datetime64(header["last"], "D")
 
     def check_fit(self, model: str, fold: int) -> None:
