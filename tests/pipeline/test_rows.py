@@ -21,6 +21,7 @@ from alphakeel.pipeline.dataset import Dataset, prepare_dataset
 from alphakeel.pipeline.fitting import LAGS, _explain_fit, fit_and_score, fit_key
 from alphakeel.pipeline.plan import Plan, labels_of
 from alphakeel.pipeline.rows import ModelRows
+from alphakeel.report.method import conventions
 from alphakeel.selection.search import tune
 from alphakeel.selection.search_space import SearchPlan, default_space
 from alphakeel.stats.splits import combinatorial_purged, purged_kfold
@@ -281,3 +282,11 @@ def test_the_audit_compares_days_where_nothing_reads_them(panel: AssetPanel, pla
     found = check_days(replace(base, dataset=wrong), "scramble", row, rng)
     assert found is not None
     assert found.evidence.startswith(f"the scaled {daily.names[0]} of every day of ")
+
+
+def test_the_report_says_which_rows_networks_read() -> None:
+    said, before = (dict(conventions(config))["Rows"] for config in (DAYS, DECISIONS))
+    assert said.startswith("LSTM: every trading day")
+    assert "decisions only" in said
+    assert before.startswith("All models learn from decisions")
+    assert "Rows" not in dict(conventions(replace(DAYS, models=("linear",))))
