@@ -9,7 +9,7 @@ from skfolio.containers import AssetPanel
 
 from alphakeel.data.simulation import simulate_market
 from alphakeel.live.decision import decide
-from alphakeel.live.replay import plan_of, replay
+from alphakeel.live.replay import explained_from, plan_of, replay
 from alphakeel.storage.checkpoints import read_arrays
 from alphakeel.storage.runs import memory_file, save_run
 from alphakeel.storage.saved_runs import open_run
@@ -72,3 +72,21 @@ def test_it_is_explained_by_the_days(saved: Saved, monkeypatch: pytest.MonkeyPat
     whole = decide(saved.run, saved.panel, strategy="lstm")
     assert decision.to_dict() == whole.to_dict()
     assert (decision.targets["for_1"] != "").any()
+
+
+def test_an_older_decision_is_explained_by_its_days(saved: Saved) -> None:
+    """Factors of days are reached back for as those of decisions are."""
+    live, cut = plan_of(saved.run, saved.panel)
+    whole = replay(saved.run, live, cut, LABEL, same=True)
+    own = replay(saved.run, live, cut, LABEL, same=True, recent=True)
+    reached = explained_from(own, own.since - 7).dataset
+    assert reached.daily is not None
+    assert whole.dataset.daily is not None
+    day = int(live.plan.decisions[own.since - 7])
+    columns = [whole.dataset.names.index(name) for name in reached.names]
+    for one, other, row in (
+        (reached, whole.dataset, own.since - 7),
+        (reached.daily, whole.dataset.daily, day),
+    ):
+        np.testing.assert_array_equal(one.features[row:], other.features[row:][:, :, columns])
+        np.testing.assert_array_equal(one.market[row:], other.market[row:])

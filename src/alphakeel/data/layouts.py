@@ -275,9 +275,12 @@ def _main_series(table: Table, rows: pd.DataFrame) -> tuple[pd.DataFrame, str]:
 
 
 def long_rows(
-    tables: Sequence[Table], *, tickers: Sequence[str] | None = None
+    tables: Sequence[Table], *, tickers: Sequence[str] | None = None, owned: bool = False
 ) -> tuple[pd.DataFrame, tuple[tuple[str, str], ...], list[Problem], list[str]]:
-    """Read several tables and stack their rows, the file with the earliest date first."""
+    """Read several tables and stack their rows, the file with the earliest date first.
+
+    Of tables that are `owned` the columns are taken out once they are read.
+    """
     frames, problems, notes = [], [], []
     columns: dict[str, str] = {}
     ignored: dict[str, None] = {}
@@ -295,6 +298,10 @@ def long_rows(
         except DataError as error:
             problems.append(Problem("", "", "", str(error)))
             continue
+        finally:
+            if owned:
+                table.columns.clear()
+                pa.default_memory_pool().release_unused()
         frames.append(frame)
         problems += unreadable
         notes += [*table.notes, *remarks]
@@ -342,9 +349,10 @@ def first_values(tables: Sequence[Table]) -> dict[str, str]:
 
 
 def read_long(tables: Sequence[Table], *, where: str) -> Reading:
-    """Read files with one row per date and stock."""
-    reading = _stacked("long", long_rows(tables), where)
-    reading.samples = first_values(tables)
+    """Read files with one row per date and stock; the tables are empty then."""
+    samples = first_values(tables)
+    reading = _stacked("long", long_rows(tables, owned=True), where)
+    reading.samples = samples
     return reading
 
 

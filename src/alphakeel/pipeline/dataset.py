@@ -18,6 +18,7 @@ from skfolio.containers import AssetPanel
 
 from alphakeel.data.cleaning import CleaningLedger, CleanResult, clean
 from alphakeel.data.panel import market_index, universe_mask
+from alphakeel.data.validation import REPORT_FIELDS
 from alphakeel.errors import DataError
 from alphakeel.factors.base import FactorSet, compute_factors, standardise
 from alphakeel.factors.custom import check_factors
@@ -30,7 +31,7 @@ from alphakeel.risk.volatility import ew_volatility
 from alphakeel.stats.rolling import simple_returns, trailing_beta
 from alphakeel.stats.splits import rows_ahead
 
-__all__ = ["Dataset", "assemble_dataset", "check_sample", "prepare_dataset"]
+__all__ = ["Dataset", "assemble_dataset", "check_sample", "prepare_dataset", "reach_back"]
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
@@ -41,6 +42,11 @@ _LEAST_STOCKS = 5
 _MANY_STOCKS = 50  # of which no rule of cleaning leaves fewer than that
 # Work of cleaning, and of factors, on the progress bar, in fits of one network.
 WORK = 1.0
+# Fields that, but for a few settings, factors alone read.
+_OF_FACTORS = {
+    *("open", "high", "low", "market_cap", "earnings_to_price", "book_to_price"),
+    *REPORT_FIELDS,
+}
 # Days of a market beta, and those it needs.
 BETA_WINDOW, BETA_LEAST = 252, 120
 
@@ -225,8 +231,7 @@ class Dataset:
 
     def forward_of(self, horizon: int) -> Floats:
         """Forward log returns of any horizon in days, (n_decisions, n_assets), NaN if unknown."""
-        forward = forward_returns(self.last_price, lag=self.lag, horizon=horizon)
-        return forward[self.decisions]
+        return forward_returns(self.last_price, lag=self.lag, horizon=horizon, rows=self.decisions)
 
     def rows_ahead(self, span: int, decisions: Rows | slice = slice(None)) -> int:
         """Decisions until `span` days have passed, at most, among these."""
@@ -287,6 +292,7 @@ def prepare_dataset(
     *,
     since: int = 0,
     lean: bool = False,
+    owned: bool = False,
 ) -> Dataset:
     """Clean a panel, compute its factors, and rank them and the forward returns.
 
@@ -302,7 +308,10 @@ def prepare_dataset(
         The first decision whose factors are asked for: only the days that those read are gone
         through, and on earlier decisions there are none (`features` 0, `raw` and `market` NaN).
     lean : bool, default=False
-        Without what no decision reads: `provenance`, and `raw` (which has no factors then).
+        Without what no decision reads: `provenance`, `raw` (which has no factors then), and the
+        fields of the panel that no factor and no setting asks for.
+    owned : bool, default=False
+        Of a lean data set's panel these fields, and those that cleaning changes, are taken out.
 
     Returns
     -------
@@ -326,19 +335,14 @@ def prepare_dataset(
     """
     config, tracker = plan.config, tracker or Tracker(None, 2.0 * WORK)
     with tracker.task("cleaning", WORK):
-        cleaning = clean(panel, **config.cleaning.keywords())
+        given = _without_idle(panel, plan, owned=owned) if lean else panel
+        keywords = config.cleaning.keywords()
+        cleaning = clean(given, **keywords, record=not lean, owned=owned and lean)
         price = cleaning.panel["accounting_close"]
         returns = simple_returns(price)
     with tracker.task("factors", WORK):
-        first = _first_day_read(plan, since)
-        read = cleaning.panel.isel(observations=slice(first, None)) if first else cleaning.panel
-        rows = _rows_wanted(plan, since)
-        if plan.custom.factors:
-            factors = compute_factors(read, plan.library)
-            check_factors(plan.custom, read, factors)
-            factors = factors.at(rows[1] - first)
-        else:
-            factors = compute_factors(read, plan.library, rows=rows[1] - first)
+        rows = _rows_wanted(plan, since, daily=plan.reads_days)
+        factors = _factors(cleaning.panel, plan, since, rows[1])
     dataset = assemble_dataset(
         cleaning.panel,
         factors,
@@ -375,16 +379,54 @@ def _describe(
     )
 
 
-def _rows_wanted(plan: Plan, since: int) -> tuple[Rows, Rows]:
+def _rows_wanted(plan: Plan, since: int, *, daily: bool) -> tuple[Rows, Rows]:
     """Days on which a data set has rows, and those of them whose factors are computed.
 
     Decisions; or, where a model reads them, all days up to the last decision. Factors are asked for
     from the decision `since` on.
     """
-    if not plan.reads_days:
+    if not daily:
         return plan.decisions, plan.decisions[since:]
     days = np.arange(plan.decisions[-1] + 1)
     return days, days[plan.decisions[since] :] if since else days
+
+
+def reach_back(dataset: Dataset, plan: Plan, since: int) -> Dataset:
+    """A lean data set with its factors, the library of the plan, from an earlier decision on."""
+    own = dataset if dataset.daily is None else dataset.daily
+    days, wanted = _rows_wanted(plan, since, daily=dataset.daily is not None)
+    factors = _factors(dataset.panel, plan, since, wanted)
+    before = len(days) - len(wanted)
+    features = _after(before, standardise(factors.values, own.eligible[before:]), 0.0)
+    own = replace(own, features=features, market=_after(before, factors.market, np.nan))
+    if dataset.daily is None:
+        return own
+    at = dataset.decisions
+    return replace(dataset, features=own.features[at], market=own.market[at], daily=own)
+
+
+def _factors(panel: AssetPanel, plan: Plan, since: int, days: Rows) -> FactorSet:
+    """Factors of a cleaned panel on some days, none of them before a decision."""
+    first = _first_day_read(plan, since)
+    read = panel.isel(observations=slice(first, None)) if first else panel
+    if not plan.custom.factors:
+        return compute_factors(read, plan.library, rows=days - first)
+    factors = compute_factors(read, plan.library)
+    check_factors(plan.custom, read, factors)
+    return factors.at(days - first)
+
+
+def _without_idle(panel: AssetPanel, plan: Plan, *, owned: bool) -> AssetPanel:
+    """A panel without the fields that no factor of the plan and no setting reads."""
+    config = plan.config
+    named = {name for factor in plan.library for name in factor.fields}
+    relative = config.allocation.method == "enhanced_index"
+    if relative or config.allocation.benchmark == "cap_weight" or config.cleaning.drop_small > 0.0:
+        named.add("market_cap")
+    rest = panel if owned else panel.copy()
+    for name in (_OF_FACTORS - named) & set(panel.fields):
+        del rest[name]
+    return rest
 
 
 def _first_day_read(plan: Plan, since: int) -> int:
@@ -423,7 +465,7 @@ def assemble_dataset(
     on; a `lean` data set has no factors in `raw`.
     """
     last_price = pd.DataFrame(price).ffill().to_numpy()
-    known = [forward_returns(last_price, lag=lag, horizon=h)[decisions] for h in horizons]
+    known = [forward_returns(last_price, lag=lag, horizon=h, rows=decisions) for h in horizons]
     forward, decided = np.stack(known, axis=-1), volatility[decisions]
     eligible = (sample & panel.estimation_mask)[decisions]
     raw = _after(since, factors.values[..., :0].copy() if lean else factors.values, np.nan)
