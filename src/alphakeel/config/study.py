@@ -152,8 +152,8 @@ class StudyConfig(Section):
             )
         if self.target.networks == "residuals" and self.network.rows == "days":
             raise ConfigError(
-                'residuals (target.networks) are known on decisions only, and network.rows = "days" '
-                "learns from every day: leave one of the two at its default."
+                "residuals (target.networks) are known on decisions only, and network.rows = "
+                '"days" learns from every day: leave one of the two at its default.'
             )
         if self.costs.preset == "cn":
             self._check_china()
