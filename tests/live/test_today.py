@@ -166,17 +166,22 @@ class TestProperty:
         """Under the overlay the portfolio is decided on days without new scores as well; a panel
         that is given away gives the same.
         """
+        live, cut = plan_of(saved.run, saved.panel)
+        own = replay(saved.run, live, cut, under_overlay("Linear"), same=True)
+        traded = np.flatnonzero(~np.isnan(own.portfolio.targets).all(axis=1))
+        rows = np.setdiff1d(traded + own.simulator.start, live.plan.decisions)[-2:]
+        assert len(rows) == 2
         calls: list[str] = []
         monkeypatch.setattr(
             "alphakeel.live.decision.replay",
             lambda *given, **named: (calls.append(given[3]), replay(*given, **named))[1],
         )
-        for day in saved.study.dates[saved.study.test][-4:]:
+        for day in live.plan.dates[rows]:
             given = {"day": day, "strategy": "linear+overlay", "cash": 1e6}
             decision, panel = decide(saved.run, saved.panel, **given), saved.panel.copy()
             assert decide(saved.run, panel, **given, owned=True).to_dict() == decision.to_dict()
             assert len(panel.fields) < len(saved.panel.fields)
-        assert len(calls) == 8
+        assert len(calls) == 4
 
     def test_what_the_run_has_scored_is_not_scored_again(
         self, saved: Saved, targets: dict[str, np.ndarray], monkeypatch: pytest.MonkeyPatch
