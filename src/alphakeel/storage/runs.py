@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from alphakeel.config import config_to_dict, config_to_toml
+from alphakeel.config import config_to_dict, config_to_toml, fingerprinted
 from alphakeel.data.spreadsheets import write_csv
 from alphakeel.files import folder_all_or_nothing
 from alphakeel.model_factory import hedged
@@ -53,7 +53,8 @@ CHECKSUMS = "checksums.json"
 
 def run_id(study: Study) -> str:
     """Name of a run: the date, and eight characters of a hash of data, settings and versions."""
-    key = json.dumps([study.data_hash, _settings(study), study.versions])
+    settings = fingerprinted(config_to_dict(study.config), without=IDLE)
+    key = json.dumps([study.data_hash, settings, study.versions])
     return f"{dt.date.today().isoformat()}-{hashlib.sha256(key.encode()).hexdigest()[:8]}"
 
 
