@@ -9,8 +9,8 @@ import re
 import unicodedata
 import zipfile
 import zlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
-from alphakeel.data.columns import check_unique, field_of
+from alphakeel.data.columns import check_unique, field_of, normalised_name
 from alphakeel.data.parsing import looks_like_dates
 from alphakeel.data.validation import MAX_PROBLEMS, Problem, place
 from alphakeel.errors import DataError
@@ -81,6 +81,8 @@ class Table:
     notes: tuple[str, ...] = ()
     problems: tuple[Problem, ...] = ()  # rows that do not fit the header, left out of `columns`
     delimiter: str = ""  # between the cells of a text file
+    # Fields of the user's own, by the normalised name of the column that they are read from.
+    own: Mapping[str, str] = field(default_factory=dict)
 
 
 def is_table(path: Path) -> bool:
@@ -95,8 +97,16 @@ def stem_of(name: str) -> str:
     return name[: len(name) - len(found)] if found else Path(name).stem
 
 
-def read_table(path: Path) -> Table:
-    """Read a CSV or Parquet file; what is not a table is refused by name."""
+def read_table(path: Path, own: Mapping[str, str] | None = None) -> Table:
+    """Read a CSV or Parquet file; what is not a table is refused by name.
+
+    `own` are the user's own fields, which the table carries to whoever understands its columns.
+    """
+    table = _read(path, own or {})
+    return replace(table, own=own) if own else table
+
+
+def _read(path: Path, own: Mapping[str, str]) -> Table:
     try:
         regular_file(path)
         if path.name.lower().endswith(_GZIPPED) and _head(path).startswith(b"\x1f\x8b"):
@@ -106,7 +116,7 @@ def read_table(path: Path) -> Table:
             return _read_text(path, reader(path))
         _refuse_packed(path)
         if path.suffix.lower() in (".parquet", ".pq"):
-            return _read_parquet(path)
+            return _read_parquet(path, own)
         return _read_text(path, path.read_bytes())
     except (EOFError, zlib.error, gzip.BadGzipFile, zipfile.BadZipFile) as error:
         kind = "zip" if path.suffix.lower() in (".zip", ".xlsx") else "gzip"
@@ -145,7 +155,7 @@ def _refuse_bomb(path: Path, about: pq.FileMetaData) -> None:
         )
 
 
-def _read_parquet(path: Path) -> Table:
+def _read_parquet(path: Path, own: Mapping[str, str]) -> Table:
     try:
         about = pq.read_metadata(path)
         _refuse_bomb(path, about)
@@ -163,7 +173,7 @@ def _read_parquet(path: Path) -> Table:
     if table.num_rows == 0:
         raise DataError(f"{path.name} has columns but no rows: export the data again.")
     columns = {name: table.column(name) for name in names}
-    levels = _pairs_of_names(names, path.name)
+    levels = _pairs_of_names(names, path.name, own)
     if levels:
         pairs = {column: f"{' '.join(levels[column])}" for column in levels}
         columns = {pairs.get(name, name): values for name, values in columns.items()}
@@ -179,7 +189,9 @@ def _read_parquet(path: Path) -> Table:
     return Table(path.name, columns, levels, 1)
 
 
-def _pairs_of_names(names: Sequence[str], where: str) -> dict[str, tuple[str, str]]:
+def _pairs_of_names(
+    names: Sequence[str], where: str, own: Mapping[str, str]
+) -> dict[str, tuple[str, str]]:
     """Field and ticker by column of a frame with two rows of names, as pandas stores it."""
     levels = {}
     for name in names:
@@ -187,9 +199,9 @@ def _pairs_of_names(names: Sequence[str], where: str) -> dict[str, tuple[str, st
         if not found:
             continue
         first, second = found.groups()
-        if field_of(first) not in (None, "date"):
+        if field_of(first) not in (None, "date") or normalised_name(first) in own:
             levels[name] = (first, second)
-        elif field_of(second) is not None:
+        elif field_of(second) is not None or normalised_name(second) in own:
             levels[name] = (second, first)
         else:
             raise DataError(
