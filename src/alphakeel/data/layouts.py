@@ -153,18 +153,21 @@ def _is_one_stock(table: Table, understood: dict[str, str], unused: list[str]) -
     return not any(np.isfinite(v).any() and np.nanmin(v) > 0 for v in others)
 
 
-def _sampled(table: Table, columns: Sequence[str]) -> dict[str, NDArray[np.float64]]:
+def _sampled(
+    table: Table, columns: Sequence[str], percents: Sequence[str] = ()
+) -> dict[str, NDArray[np.float64]]:
     """The first numbers of columns; without columns that hold mostly text, or can be read twice."""
     chosen = {name: table.columns[name].slice(0, _SAMPLE) for name in columns}
     chosen = {name: c for name, c in chosen.items() if not pa.types.is_nested(c.type)}
     numbers: dict[str, NDArray[np.float64]] = {}
     wrong: dict[str, list[tuple[int, str]]] = {}
+    how: dict[str, Any] = {"where": "", "percents": percents, "delimiter": table.delimiter}
     try:  # all of them together: one says how the others are written
-        numbers, wrong, _ = read_numbers(chosen, where="", delimiter=table.delimiter)
+        numbers, wrong, _ = read_numbers(chosen, **how)
     except DataError:
         for name, column in chosen.items():
             try:
-                one, faults, _ = read_numbers({name: column}, where="", delimiter=table.delimiter)
+                one, faults, _ = read_numbers({name: column}, **how)
             except DataError:
                 continue
             numbers |= one
@@ -353,9 +356,8 @@ def read_long(tables: Sequence[Table], *, where: str) -> Reading:
 
 def read_per_ticker(tables: Sequence[Table], tickers: Sequence[str], *, where: str) -> Reading:
     """Read one file per stock."""
-    rows = long_rows(tables, tickers=tickers)
-    reading = _stacked("per-ticker", rows, where, _own_of(tables))
-    del rows
+    own = _own_of(tables)
+    reading = _stacked("per-ticker", long_rows(tables, tickers=tickers), where, own)
     reading.samples = first_values(tables)
     return reading
 
@@ -429,15 +431,18 @@ def _own_of(tables: Sequence[Table]) -> tuple[str, ...]:
 
 def _numeric(table: Table, names: Sequence[str]) -> list[str]:
     """Those of some columns that hold numbers, and do not just count the rows."""
-    numbers = _sampled(table, [name for name in names if normalised_name(name) not in _COUNTERS])
+    named = [name for name in names if normalised_name(name) not in _COUNTERS]
+    numbers = _sampled(table, named, named)
     return [name for name, values in numbers.items() if np.isfinite(values).any()]
 
 
 def _may_be_kept(names: Sequence[str]) -> list[str]:
     """A note on columns of numbers that are not used."""
-    listed = ", ".join(name[:24] for name in names[:20])
-    hint = "add to data.columns what is to be kept, each a field and a factor"
-    return [f"numbers are in {listed}: {hint}"] if names else []
+    if not names:
+        return []
+    verb, it = ("holds", "it") if len(names) == 1 else ("hold", "them")
+    hint = f"add {it} to data.columns of the settings to keep {it} as fields and factors"
+    return [f"{', '.join(name[:24] for name in names[:20])} {verb} numbers: {hint}"]
 
 
 def _stacked(layout: str, read: tuple[Any, ...], where: str, own: Sequence[str]) -> Reading:
