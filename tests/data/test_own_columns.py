@@ -149,6 +149,12 @@ def test_the_same_values_from_every_layout(layout: Callable[[Path], Path], tmp_p
     assert "known on 88% of stock-days, for 3 of 3 stocks" in "; ".join(report.notes)
 
 
+def test_a_field_of_another_name(tmp_path: Path) -> None:
+    long_table("融资余额").to_csv(tmp_path / "p.csv", index=False, encoding="gb18030")
+    panel = load_panel(tmp_path / "p.csv", columns=["Margin Debt = 融资余额"])
+    np.testing.assert_array_equal(panel["margin_debt"], interest().to_numpy())
+
+
 @pytest.mark.parametrize("layout", [as_csv, per_stock, two_header_rows, our_folder])
 def test_without_the_setting_nothing_is_kept(
     layout: Callable[[Path], Path], tmp_path: Path
@@ -195,8 +201,11 @@ def test_values_of_days_without_prices_are_told(tmp_path: Path) -> None:
         (["last"], r"which is read anyway \(close\)"),
         (["v"], r"which is read anyway \(volume\)"),
         (["Amount"], r"which is read anyway \(money traded"),
-        (["leverage"], "another field of a panel: .* for example my_leverage"),
+        (["leverage"], 'another field of a panel: .* as "my_leverage = leverage" does'),
         (["market index"], "another field of a panel"),
+        (["ST. = leverage"], 'and st is another field of a panel: .* as "my_st = leverage" does'),
+        (["融资余额"], 'a name in Latin letters: .* as "my_name = 融资余额" does'),
+        (["a = ESG", "a = G"], "stands there twice"),
         (["ESG", "e.s.g."], "stands there twice"),
         (["%"], "no letter and no digit"),
     ],

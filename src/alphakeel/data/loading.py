@@ -192,7 +192,8 @@ def load_panel(
         Return assumed for stocks whose prices end and whose last one no file states; 0: holders
         get the last price.
     columns : sequence of str
-        Columns of no known name that are kept as fields: "Short Interest" as `short_interest`.
+        Columns of no known name that are kept as fields: "Short Interest" as `short_interest`,
+        "si = Short Interest" as `si`.
 
     Returns
     -------

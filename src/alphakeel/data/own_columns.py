@@ -37,6 +37,8 @@ _TAKEN = {
 def own_fields(columns: Sequence[str]) -> dict[str, str]:
     """The field of each column that a user keeps, by the column's normalised name.
 
+    ``"name = Column"`` gives the field of a column another name.
+
     Raises
     ------
     ConfigError
@@ -46,13 +48,16 @@ def own_fields(columns: Sequence[str]) -> dict[str, str]:
     --------
     >>> own_fields(["short_interest", "Analyst Revision"])
     {'shortinterest': 'short_interest', 'analystrevision': 'analyst_revision'}
+    >>> own_fields(["margin_debt = 融资余额"])
+    {'融资余额': 'margin_debt'}
     """
     fields: dict[str, str] = {}
     for column in columns:
-        name, field = normalised_name(column), identifier(column)
+        label, _, header = column.rpartition("=")
+        name, field = normalised_name(header), identifier(label or header)
         said = f"data.columns names {column!r}"
-        known = next((f for f, row in SPELLINGS.items() if name in row), field_of(column))
-        hint = next(iter(hints_in([column])), None)
+        known = next((f for f, row in SPELLINGS.items() if name in row), field_of(header))
+        hint = next(iter(hints_in([header])), None)
         if not name:
             raise ConfigError(f"{said}, which has no letter and no digit: give a column's name.")
         if known is not None or hint is not None:
@@ -63,10 +68,15 @@ def own_fields(columns: Sequence[str]) -> dict[str, str]:
             )
         if field in _TAKEN:
             raise ConfigError(
-                f"{said}, and {field} is another field of a panel: give the column another name, "
-                f"for example my_{field}."
+                f"{said}, and {field} is another field of a panel: give it another name, as "
+                f'"my_{field} = {header.strip()}" does.'
             )
-        if name in fields:
+        if not field.isascii() or not field:
+            raise ConfigError(
+                f"{said}, and a field needs a name in Latin letters: give it one, as "
+                f'"my_name = {header.strip()}" does.'
+            )
+        if name in fields or field in fields.values():
             raise ConfigError(f"{said}, which stands there twice: name each column once.")
         fields[name] = field
     return fields
@@ -104,7 +114,6 @@ def tables_beside(files: Sequence[Path], own: Mapping[str, str], reading: Readin
 def add_columns(reading: Reading, tables: Sequence[Table]) -> None:
     """Join files that are `is_beside_prices`; their faults become problems."""
     for table in tables if len(reading.grid.dates) else ():
-        reading.samples = {**first_values([table]), **reading.samples}
         try:
             _add_table(reading, table)
         except DataError as error:
@@ -114,13 +123,17 @@ def add_columns(reading: Reading, tables: Sequence[Table]) -> None:
 def _add_table(reading: Reading, table: Table) -> None:
     """Place the columns of a file on the dates and stocks of the prices."""
     if kind_of(table) != "wide":
+        reading.samples = {**first_values([table]), **reading.samples}
         add_rows(reading, table, tuple(table.own.values()))
         return
     name = table.own[normalised_name(stem_of(table.name))]
     beside = read_wide([table], [name], where=table.name)
     reading.problems += beside.problems
     reading.notes += beside.notes
-    reading.columns += tuple((c, meaning) for c, meaning in beside.columns if meaning != "date")
+    for column, meaning in beside.columns:
+        if meaning != "date":
+            reading.columns += ((column, meaning),)
+            reading.samples[column] = beside.samples[column]
     grid = beside.grid
     if not len(grid.dates):
         return
@@ -135,10 +148,8 @@ def _add_table(reading: Reading, table: Table) -> None:
 def lacking_columns(reading: Reading, own: Mapping[str, str], path: Path) -> list[Problem]:
     """The columns that a user keeps and no file has, each with the nearest names that are there."""
     found = reading.grid.fields.keys()
-    understood = {column for column, _ in reading.columns}
-    unused = [column for column in reading.samples if column not in understood]
-    if any(meaning.endswith(" by ticker") for _, meaning in reading.columns):
-        unused = []  # these are stocks
+    others = {column for column, _ in reading.columns} | set(reading.grid.tickers.tolist())
+    unused = [column for column in reading.samples if column not in others]
     names = {normalised_name(column): column for column in unused}
     problems = []
     for name, field in own.items():

@@ -9,7 +9,7 @@ import re
 import unicodedata
 import zipfile
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any
@@ -110,14 +110,14 @@ def _read(path: Path, own: Mapping[str, str]) -> Table:
     try:
         regular_file(path)
         if path.name.lower().endswith(_GZIPPED) and _head(path).startswith(b"\x1f\x8b"):
-            return _read_text(path, _unpacked(path))
+            return _read_text(path, _unpacked(path), own)
         if path.suffix.lower() in (".zip", ".xlsx") and _head(path).startswith(b"PK\x03\x04"):
             reader = _from_zip if path.suffix.lower() == ".zip" else _from_workbook
-            return _read_text(path, reader(path))
+            return _read_text(path, reader(path), own)
         _refuse_packed(path)
         if path.suffix.lower() in (".parquet", ".pq"):
             return _read_parquet(path, own)
-        return _read_text(path, path.read_bytes())
+        return _read_text(path, path.read_bytes(), own)
     except (EOFError, zlib.error, gzip.BadGzipFile, zipfile.BadZipFile) as error:
         kind = "zip" if path.suffix.lower() in (".zip", ".xlsx") else "gzip"
         raise DataError(f"{path.name} is damaged {kind}: download it again.") from error
@@ -286,8 +286,8 @@ def _written(row: Sequence[Any]) -> list[str]:
     return [text.removesuffix(" 00:00:00") for text in texts]
 
 
-def _read_text(path: Path, raw: bytes) -> Table:
-    text, notes = _decoded(raw, path.name)
+def _read_text(path: Path, raw: bytes, own: Mapping[str, str]) -> Table:
+    text, notes = _decoded(raw, path.name, own)
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     if not text.strip():
         raise DataError(f"{path.name} is empty: export the data again.")
@@ -322,7 +322,7 @@ def _read_text(path: Path, raw: bytes) -> Table:
     return Table(path.name, columns, pairs, first_row, notes, tuple(problems), delimiter)
 
 
-def _decoded(raw: bytes, name: str) -> tuple[str, tuple[str, ...]]:
+def _decoded(raw: bytes, name: str, own: Collection[str]) -> tuple[str, tuple[str, ...]]:
     """The text of a file, and a note where its encoding was inferred."""
     if not raw.strip():
         raise DataError(f"{name} is empty: export the data again.")
@@ -346,18 +346,19 @@ def _decoded(raw: bytes, name: str) -> tuple[str, tuple[str, ...]]:
             decoded = raw.decode(encoding)
         except UnicodeDecodeError:
             continue
-        known = _known_names(decoded)
+        known = _known_names(decoded, own)
         if known > most:
             best, text, most = encoding, decoded, known
     label = "Latin-1" if best == "latin-1" else best.upper()
     return text, (f"{name} is not UTF-8; it is read as {label}",)
 
 
-def _known_names(text: str) -> int:
-    """How many column names beyond ASCII in the first lines are known."""
+def _known_names(text: str, own: Collection[str]) -> int:
+    """How many column names beyond ASCII in the first lines are known, or the user's own."""
     lines = text[:20_000].splitlines()[:3]
     cells = (cell for line in lines for mark in DELIMITERS for cell in line.split(mark))
-    return sum(not cell.isascii() and field_of(cell) is not None for cell in cells)
+    beyond = [cell for cell in cells if not cell.isascii()]
+    return sum(field_of(cell) is not None or normalised_name(cell) in own for cell in beyond)
 
 
 def _refuse_other_formats(text: str, name: str) -> None:

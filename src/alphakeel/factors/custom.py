@@ -215,8 +215,8 @@ def column_factors(columns: Sequence[str]) -> tuple[Factor, ...]:
     for name in names:
         if name in taken:
             raise ConfigError(
-                f"data.columns names {name!r}, and a built-in factor has that name: give the "
-                f"column another, for example my_{name}."
+                f"data.columns names {name!r}, and a built-in factor has that name: give it "
+                f'another, as "my_{name} = {name}" does.'
             )
     return tuple(
         Factor(name, "own column", 1, (name,), itemgetter(name), "as given", "data")
