@@ -12,6 +12,7 @@ import pytest
 from alphakeel.data.loading import inspect_path, load_panel
 from alphakeel.data.own_columns import own_fields
 from alphakeel.data.panel import panel_from_long, panel_from_wide, panel_to_long, panel_to_wide
+from alphakeel.data.store import DataStore
 from alphakeel.errors import ConfigError, DataError
 from alphakeel.provenance import hash_panel
 
@@ -130,9 +131,19 @@ def long_files(folder: Path) -> Path:
     return folder
 
 
+def in_a_store(folder: Path) -> Path:
+    bars = long_table()[["date", "ticker", "close", "volume"]]
+    with DataStore(folder).writer() as writer:
+        writer.append("bars", bars, source="by hand", adjustment="raw")
+        writer.commit()
+    interest().to_csv(folder / "short_interest.csv")
+    return folder
+
+
 LAYOUTS = [
     *(as_csv, with_decimal_comma, in_percent, as_parquet, as_workbook, per_stock, wide_files),
     *(two_header_rows, pairs_in_parquet, our_folder, our_folder_wide, with_valuations, long_files),
+    in_a_store,
 ]
 
 

@@ -391,7 +391,10 @@ def _read_path(path: Path, own: Mapping[str, str], universe: str) -> Reading:
     """Read a store, a folder of files or a file."""
     named = None if universe in ("members", "all") else universe
     if path.is_dir() and is_store(path):
-        return read_store(path, named)
+        reading = read_store(path, named)
+        files = sorted(file for file in path.iterdir() if is_table(file)) if own else []
+        add_columns(reading, tables_beside(files, own, reading))
+        return reading
     if named is not None:
         _refuse_unknown_universe(path, named)
     return _read_folder(path, own, named) if path.is_dir() else _read_one(read_table(path, own))

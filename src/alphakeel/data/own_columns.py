@@ -159,7 +159,7 @@ def lacking_columns(reading: Reading, own: Mapping[str, str], path: Path) -> lis
         if near:
             hint = f"did you mean {' or '.join(repr(column[:24]) for column in near)}?"
         elif reading.layout == "store":
-            hint = "a store keeps no such columns: write its panel to a file, and them beside it."
+            hint = f"put a file with date, ticker and {field} into the folder of the store."
         elif names:
             listed = ", ".join(repr(column[:24]) for column in list(names.values())[:12])
             hint = f"the columns without another use are {listed}."
