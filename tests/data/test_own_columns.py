@@ -195,6 +195,17 @@ def test_not_listed_is_not_known_and_nothing_is_filled(tmp_path: Path) -> None:
     np.testing.assert_array_equal(values[:5], interest().to_numpy()[:5])
 
 
+def test_a_wide_file_beside_one_file_per_stock(tmp_path: Path) -> None:
+    for ticker, rows in long_table("Note").groupby("ticker"):
+        rows.drop(columns="ticker").to_csv(tmp_path / f"{ticker}.csv", index=False)
+    interest().to_csv(tmp_path / "short_interest.csv")
+    report = inspect_path(tmp_path, columns=["short_interest"])
+    assert report.layout == "per-ticker"
+    assert report.unknown == ("Note",)
+    assert report.panel is not None
+    np.testing.assert_array_equal(report.panel["short_interest"], interest().to_numpy())
+
+
 def test_values_of_days_without_prices_are_told(tmp_path: Path) -> None:
     our_folder_wide(tmp_path)
     table = interest()

@@ -132,7 +132,7 @@ def _add_table(reading: Reading, table: Table) -> None:
     reading.notes += beside.notes
     for column, meaning in beside.columns:
         if meaning != "date":
-            reading.columns += ((column, meaning),)
+            reading.columns += ((column, name),)
             reading.samples[column] = beside.samples[column]
     grid = beside.grid
     if not len(grid.dates):
