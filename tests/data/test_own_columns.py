@@ -184,6 +184,9 @@ def test_check_says_which_unused_columns_hold_numbers(tmp_path: Path) -> None:
     assert "columns not used: Short Interest, note, ESG" in notes
     (told,) = (note for note in notes if "data.columns" in note)
     assert told.startswith("Short Interest, ESG hold numbers: add them to data.columns")
+    assert any(
+        "Short Interest holds numbers" in n for n in inspect_path(two_header_rows(tmp_path)).notes
+    )
 
 
 def test_not_listed_is_not_known_and_nothing_is_filled(tmp_path: Path) -> None:

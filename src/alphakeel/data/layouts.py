@@ -26,7 +26,7 @@ from alphakeel.data.grid import Grid, grid_from_long, grid_from_wide
 from alphakeel.data.known_shapes import looks_like
 from alphakeel.data.parsing import looks_like_dates, parse_dates, read_numbers, refuse_shifted
 from alphakeel.data.quotation import CODED, TOLD, hints_in, in_our_units
-from alphakeel.data.tables import Table
+from alphakeel.data.tables import Table, first_values
 from alphakeel.data.tickers import read_tickers
 from alphakeel.data.validation import PANEL_FIELDS, Problem, place
 from alphakeel.errors import DataError
@@ -35,7 +35,6 @@ __all__ = [
     "MoneyTraded",
     "Reading",
     "as_series",
-    "first_values",
     "kind_of",
     "long_rows",
     "read_long",
@@ -337,16 +336,6 @@ def _one_below_another(
     )
 
 
-def first_values(tables: Sequence[Table]) -> dict[str, str]:
-    """The first value of every column, as it stands in the first file that has the column."""
-    values: dict[str, str] = {}
-    for table in tables:
-        for name in [name for name in table.columns if name not in values]:
-            some = table.columns[name].slice(0, _SAMPLE).drop_null().to_pylist()
-            values[name] = next((str(x)[:24] for x in some if str(x).strip()), "")
-    return values
-
-
 def read_long(tables: Sequence[Table], *, where: str) -> Reading:
     """Read files with one row per date and stock."""
     reading = _stacked("long", long_rows(tables), where, _own_of(tables))
@@ -431,13 +420,14 @@ def _own_of(tables: Sequence[Table]) -> tuple[str, ...]:
 
 def _numeric(table: Table, names: Sequence[str]) -> list[str]:
     """Those of some columns that hold numbers, and do not just count the rows."""
-    named = [name for name in names if normalised_name(name) not in _COUNTERS]
+    named = [n for n in names if normalised_name(n) not in _COUNTERS]
     numbers = _sampled(table, named, named)
     return [name for name, values in numbers.items() if np.isfinite(values).any()]
 
 
 def _may_be_kept(names: Sequence[str]) -> list[str]:
     """A note on columns of numbers that are not used."""
+    names = [name for name in names if not hints_in([name])]  # these have a use elsewhere
     if not names:
         return []
     verb, it = ("holds", "it") if len(names) == 1 else ("hold", "them")
@@ -690,7 +680,7 @@ def _by_field(values: pd.DataFrame, table: Table, notes: list[str]) -> dict[str,
     for label in dict.fromkeys(level[0] for level in table.levels.values()):
         name = _field_of_block(table, label)
         if name is None or name not in {*PANEL_FIELDS, *table.own.values()}:
-            notes.append(f"columns not used: {label}")
+            notes += [f"columns not used: {label}", *_may_be_kept([label])]
             continue
         chosen = {column: level[1] for column, level in table.levels.items() if level[0] == label}
         parts[name] = values[list(chosen)].rename(columns=chosen)

@@ -36,7 +36,6 @@ from alphakeel.data.known_shapes import looks_like
 from alphakeel.data.layouts import (
     Reading,
     as_series,
-    first_values,
     kind_of,
     read_long,
     read_per_ticker,
@@ -75,6 +74,7 @@ from alphakeel.data.tables import (
     PACKED_SUFFIXES,
     SUFFIXES,
     Table,
+    first_values,
     is_table,
     read_table,
     stem_of,

@@ -11,10 +11,10 @@ import pandas as pd
 from skfolio.containers import AssetPanel
 
 from alphakeel.data.columns import SPELLINGS, field_of, identifier, normalised_name, recognise
-from alphakeel.data.layouts import Reading, first_values, kind_of, read_wide
+from alphakeel.data.layouts import Reading, kind_of, read_wide
 from alphakeel.data.quotation import TOLD, hints_in
 from alphakeel.data.side_files import add_rows, add_values
-from alphakeel.data.tables import Table, read_table, stem_of
+from alphakeel.data.tables import Table, first_values, read_table, stem_of
 from alphakeel.data.tickers import match_tickers
 from alphakeel.data.validation import PANEL_FIELDS, PRICE_FIELDS, Problem
 from alphakeel.errors import ConfigError, DataError

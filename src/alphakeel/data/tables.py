@@ -28,6 +28,7 @@ __all__ = [
     "PACKED_SUFFIXES",
     "SUFFIXES",
     "Table",
+    "first_values",
     "is_table",
     "read_table",
     "stem_of",
@@ -67,6 +68,7 @@ DELIMITERS = (",", ";", "\t", "|")
 # Encodings of text that is not UTF-8: the one in which most column names are known is taken.
 ENCODINGS = ("latin-1", "gb18030", "big5", "cp949", "cp932", "cp1250", "cp1251", "cp1254")
 MOST_LINES_BEFORE_HEADER = 30
+FIRST_ROWS = 400  # that are searched for a first value
 _HEADS = ("price", "ticker", "attributes", "symbols", "")
 
 
@@ -88,6 +90,16 @@ class Table:
 def is_table(path: Path) -> bool:
     """Whether a file's name ends like that of a table."""
     return path.name.lower().endswith(SUFFIXES)
+
+
+def first_values(tables: Sequence[Table]) -> dict[str, str]:
+    """The first value of every column, as it stands in the first file that has the column."""
+    values: dict[str, str] = {}
+    for table in tables:
+        for name in [name for name in table.columns if name not in values]:
+            some = table.columns[name].slice(0, FIRST_ROWS).drop_null().to_pylist()
+            values[name] = next((str(x)[:24] for x in some if str(x).strip()), "")
+    return values
 
 
 def stem_of(name: str) -> str:
