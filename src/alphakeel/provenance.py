@@ -7,8 +7,10 @@ import hashlib
 import platform
 from dataclasses import replace
 from importlib import metadata
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 from skfolio.containers import AssetPanel
 
@@ -29,6 +31,9 @@ __all__ = [
     "load_data",
     "versions_at_work",
 ]
+
+# Rows that are copied together to be hashed, of an array that does not lie in order.
+_ROWS_HASHED = 256
 
 
 def load_data(config: StudyConfig) -> tuple[AssetPanel, StudyConfig, str, tuple[str, ...]]:
@@ -109,10 +114,17 @@ def hash_panel(panel: AssetPanel) -> str:
     digest.update("\n".join(map(str, panel.asset_names)).encode())
     for name in sorted(panel.fields):
         digest.update(name.encode())
-        digest.update(np.ascontiguousarray(panel[name]).tobytes())
-    digest.update(np.ascontiguousarray(panel.active_mask).tobytes())
-    digest.update(np.ascontiguousarray(panel.estimation_mask).tobytes())
+        _add(digest, panel[name])
+    _add(digest, panel.active_mask)
+    _add(digest, panel.estimation_mask)
     return digest.hexdigest()
+
+
+def _add(digest: hashlib._Hash, values: npt.NDArray[Any]) -> None:
+    """Hash the bytes of an array row by row, as they lie in memory where they lie in order."""
+    rows = len(values) if values.flags.c_contiguous else _ROWS_HASHED
+    for start in range(0, len(values), max(rows, 1)):
+        digest.update(np.ascontiguousarray(values[start : start + rows]).view(np.uint8).data)
 
 
 def versions_at_work(config: StudyConfig) -> dict[str, str]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from decimal import ROUND_HALF_UP, Decimal
+from typing import Any
 
 import numpy as np
 import pytest
@@ -279,6 +281,20 @@ class TestPresets:
         np.testing.assert_array_equal(part.cost.impact, market.cost.impact[70:90])
         np.testing.assert_array_equal(part.cost.sell, market.cost.sell[70:90])
         assert part.constraints.lot_value is None
+
+    @pytest.mark.parametrize("country", [us_market, cn_market])
+    def test_the_rules_of_some_days_are_those_of_all_cut_to_them(self, country: Any) -> None:
+        given = {"close": self.close, "volume": self.volume, "accounting": self.accounting}
+        whole = country(self.dates, **given)
+        for rows in (slice(0, 50), slice(70, 90), slice(100, 120)):
+            cut, own = whole.between(rows), country(self.dates, **given, rows=rows)
+            assert own.text == whole.text
+            for part in ("cost", "constraints"):
+                for field in fields(getattr(cut, part)):
+                    np.testing.assert_array_equal(
+                        getattr(getattr(own, part), field.name),
+                        getattr(getattr(cut, part), field.name),
+                    )
 
     def test_without_volumes(self) -> None:
         market = us_market(self.dates)

@@ -214,7 +214,7 @@ class TestSpecialTreatment:
 
         def at_limit(frame: pd.DataFrame) -> Any:
             cleaned = clean(panel_from_long(frame)).panel
-            market = market_of(cleaned, "cn", config)
+            market = market_of(cleaned, "cn", config, slice(None))
             return market.constraints.at_up_limit, " ".join(market.text)
 
         found, text = at_limit(pd.DataFrame(rows))

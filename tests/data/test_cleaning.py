@@ -257,6 +257,20 @@ class TestGaps:
         np.testing.assert_array_equal(result.panel["accounting_close"][9:12, 0], 50.0)
 
 
+def test_a_panel_given_away_is_cleaned_alike_and_without_a_record() -> None:
+    prices = random_walk(300, 4, start=50.0)
+    prices[100, 0], prices[200:203, 1] = 200.0, np.nan
+    panel = price_panel(prices, close=prices, volume=np.ones(prices.shape))
+    whole, own = clean(panel), clean(panel, record=False, owned=True)
+    assert len(whole.ledger) > 0
+    assert len(own.ledger) == 0
+    assert list(panel.fields) == ["volume"]
+    assert list(own.panel.fields) == list(whole.panel.fields)
+    for name in whole.panel.fields:
+        np.testing.assert_array_equal(own.panel[name], whole.panel[name])
+    np.testing.assert_array_equal(own.eligible, whole.eligible)
+
+
 class TestSample:
     def test_history(self) -> None:
         result = clean(price_panel(random_walk(40, 3, start=50.0)), min_history=30)

@@ -21,7 +21,15 @@ from alphakeel.data.panel import panel_to_long
 from alphakeel.data.simulation import simulate_market
 from alphakeel.errors import AlphakeelError, ConfigError, DataError
 from alphakeel.live.decision import decide, live_folder
-from alphakeel.live.replay import MEMORY, later_fits, plan_of, refit, replay, same_past
+from alphakeel.live.replay import (
+    MEMORY,
+    explained_from,
+    later_fits,
+    plan_of,
+    refit,
+    replay,
+    same_past,
+)
 from alphakeel.model_factory import under_overlay
 from alphakeel.models.risk_network import RiskForecaster
 from alphakeel.pipeline.fitting import forecast_volatility
@@ -146,6 +154,34 @@ class TestProperty:
                 np.testing.assert_array_equal(
                     own.dataset.features[last, :, k], whole.dataset.features[last, :, j]
                 )
+            before = explained_from(own, own.since - 3).dataset
+            np.testing.assert_array_equal(
+                before.features_of(whole.factors, slice(own.since - 3, None)),
+                whole.dataset.features_of(whole.factors, slice(own.since - 3, None)),
+            )
+
+    def test_between_two_decisions_nothing_is_replayed_twice(
+        self, saved: Saved, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Under the overlay the portfolio is decided on days without new scores as well; a panel
+        that is given away gives the same.
+        """
+        live, cut = plan_of(saved.run, saved.panel)
+        own = replay(saved.run, live, cut, under_overlay("Linear"), same=True)
+        traded = np.flatnonzero(~np.isnan(own.portfolio.targets).all(axis=1))
+        rows = np.setdiff1d(traded + own.simulator.start, live.plan.decisions)[-2:]
+        assert len(rows) == 2
+        calls: list[str] = []
+        monkeypatch.setattr(
+            "alphakeel.live.decision.replay",
+            lambda *given, **named: (calls.append(given[3]), replay(*given, **named))[1],
+        )
+        for day in live.plan.dates[rows]:
+            given = {"day": day, "strategy": "linear+overlay", "cash": 1e6}
+            decision, panel = decide(saved.run, saved.panel, **given), saved.panel.copy()
+            assert decide(saved.run, panel, **given, owned=True).to_dict() == decision.to_dict()
+            assert len(panel.fields) < len(saved.panel.fields)
+        assert len(calls) == 4
 
     def test_what_the_run_has_scored_is_not_scored_again(
         self, saved: Saved, targets: dict[str, np.ndarray], monkeypatch: pytest.MonkeyPatch

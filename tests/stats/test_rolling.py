@@ -121,17 +121,20 @@ class TestReference:
 class TestProperties:
     @pytest.mark.parametrize("most", [None, 1, 5, 40])
     def test_last_known_before_is_last_known_where_it_is_asked(self, most: int | None) -> None:
+        """A few cells of few columns, and many cells of many."""
         rng = np.random.default_rng(3)
-        x = rng.standard_normal((200, 6))
-        x[rng.random(x.shape) < 0.3] = np.nan
-        x[20:110, 2], x[:50, 3], x[:, 4] = np.nan, np.nan, np.nan
-        cells = np.nonzero(np.isnan(x))
-        values, source = rolling.last_known(x)
-        if most is not None:
-            values = np.where(np.arange(200)[:, None] - source <= most, values, np.nan)
-        got = rolling.last_known_before(x, *cells, most=most)
-        np.testing.assert_array_equal(got, values[cells])
-        assert 0 < np.isfinite(got).sum() < len(got)
+        narrow = rng.standard_normal((200, 6))
+        narrow[rng.random(narrow.shape) < 0.3] = np.nan
+        narrow[20:110, 2], narrow[:50, 3], narrow[:, 4] = np.nan, np.nan, np.nan
+        for x in (narrow, np.tile(narrow, 40)):
+            cells = np.nonzero(np.isnan(x))
+            values, source = rolling.last_known(x)
+            if most is not None:
+                values = np.where(np.arange(200)[:, None] - source <= most, values, np.nan)
+            got = rolling.last_known_before(x, *cells, most=most)
+            np.testing.assert_array_equal(got, values[cells])
+            assert 0 < np.isfinite(got).sum() < len(got)
+            np.testing.assert_array_equal(values[:, :6], values[:, -6:])
 
     @pytest.mark.parametrize("name", all_functions())
     @pytest.mark.parametrize("noise", [1e30, np.nan])

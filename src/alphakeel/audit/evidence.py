@@ -182,7 +182,7 @@ def check_lag(study: Study) -> list[Finding]:
             now, later = (
                 rank_ic(
                     model.scores,
-                    forward_returns(price, lag=d, horizon=horizon)[study.decisions],
+                    forward_returns(price, lag=d, horizon=horizon, rows=study.decisions),
                 )
                 for d in (lag, lag + 1)
             )

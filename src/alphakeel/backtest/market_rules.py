@@ -78,6 +78,7 @@ def us_market(
     accounting: FloatArray | None = None,
     participation: float = 0.1,
     impact: float = 1.0,
+    rows: slice | None = None,
 ) -> MarketRules:
     """Dated costs and the volume limit of US stocks, with the text for a report.
 
@@ -94,6 +95,8 @@ def us_market(
         Largest order, as a share of the day's traded value.
     impact : float, default=1.0
         Coefficient of the square-root law; 0 for none.
+    rows : slice, optional
+        The dates that are asked for, all by default; `text` is about all of them.
 
     Examples
     --------
@@ -104,6 +107,8 @@ def us_market(
     >>> market.cost.charge(np.array([1e6, -1e6]), row=1).round(2)
     array([300. , 322.1])
     """
+    read, asked = _rows_read(rows, len(dates))
+    close, volume, accounting = _cut(read, close, volume, accounting)
     capacity, strength, volume_text = _volume_terms(
         close, volume, accounting, participation, impact, currency="USD"
     )
@@ -117,8 +122,9 @@ def us_market(
         *volume_text,
         "Single shares, no price limits, sale on the day of purchase allowed.",
     )
+    commission, slippage, fee = _cut(read, commission, slippage, fee)
     cost = MarketCost(commission, slippage, slippage + fee, impact=strength)
-    return MarketRules(cost, TradingConstraints(capacity=capacity), text)
+    return MarketRules(cost, TradingConstraints(capacity=capacity), text).between(asked)
 
 
 def cn_market(
@@ -133,6 +139,7 @@ def cn_market(
     minimum: float = CN_MINIMUM,
     participation: float = 0.1,
     impact: float = 1.0,
+    rows: slice | None = None,
 ) -> MarketRules:
     """Dated costs and trading constraints of Chinese A shares, with the text for a report.
 
@@ -153,7 +160,7 @@ def cn_market(
         As for :func:`board_limits`: all on the main board and none special by default.
     lot, minimum : int and float, default=100 and 5.0
         Shares of a lot; least commission of an order, in yuan.
-    participation, impact : float, default=0.1 and 1.0
+    participation, impact, rows
         As for :func:`us_market`.
 
     Examples
@@ -167,14 +174,17 @@ def cn_market(
     """
     if lot < 1 or lot != int(lot):
         raise ConfigError(f"lot is {lot!r}; give a whole number of shares")
+    read, asked = _rows_read(rows, len(dates))
+    close, volume, accounting, special = _cut(read, close, volume, accounting, special)
     close = np.asarray(close, dtype=np.float64)
     capacity, strength, volume_text = _volume_terms(
         close, volume, accounting, participation, impact, currency="CNY"
     )
-    limits = board_limits(dates, close.shape[1], boards=boards, special=special)
+    limits = board_limits(dates[read], close.shape[1], boards=boards, special=special)
     reference = None if accounting is None else reference_prices(close, accounting)
     at_up, at_down = price_limits(close, limits, reference=reference)
-    days = np.asarray(dates).astype("datetime64[D]").astype(np.int64)
+    del limits, reference
+    days = np.asarray(dates[read]).astype("datetime64[D]").astype(np.int64)
     transfer = rates_on(costs.CN_TRANSFER_FEE, dates)
     slippage = rates_on(costs.ASSUMED_CN_SLIPPAGE, dates)
     buy, sell = (rates_on(tax, dates) for tax in (costs.CN_STAMP_TAX_BUY, costs.CN_STAMP_TAX_SELL))
@@ -199,8 +209,22 @@ def cn_market(
         day=days,
     )
     fees = transfer + slippage
-    cost = MarketCost(commission, fees + buy, fees + sell, minimum=minimum, impact=strength)
-    return MarketRules(cost, constraints, text)
+    commission, buy, sell = _cut(read, commission, fees + buy, fees + sell)
+    cost = MarketCost(commission, buy, sell, minimum=minimum, impact=strength)
+    return MarketRules(cost, constraints, text).between(asked)
+
+
+def _rows_read(rows: slice | None, n_dates: int) -> tuple[slice, slice]:
+    """The rows that the rules of some rows are made of, and where those lie among them."""
+    start, stop, _ = (rows or slice(None)).indices(n_dates)
+    # A volatility of returns, as known on the row before.
+    first = max(0, start - max(ADV_WINDOW, VOLATILITY_WINDOW) - 1)
+    return slice(first, stop), slice(start - first, stop - first)
+
+
+def _cut(rows: slice, *arrays: Any) -> tuple[Any, ...]:
+    """The rows of each array that there is."""
+    return tuple(None if values is None else values[rows] for values in arrays)
 
 
 def boards_of(tickers: StrArray) -> StrArray:

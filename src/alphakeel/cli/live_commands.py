@@ -115,6 +115,7 @@ def today(
             keep_cash=keep_cash,
             fractional=fractional,
             refit_now=refit,
+            owned=True,
         )
         written = None if out is None else write_decision(decision, out)
         difference = record(opened, decision)

@@ -19,8 +19,9 @@ from skfolio.containers import AssetPanel, Field2D, FieldCategorical, InactivePo
 from alphakeel.data.grid import Grid, Matrix, check_grid, numeric
 from alphakeel.data.parsing import parse_dates
 from alphakeel.data.tickers import match_tickers
-from alphakeel.data.validation import PANEL_FIELDS, place, previous_valid, raise_first
+from alphakeel.data.validation import PANEL_FIELDS, place, raise_first
 from alphakeel.errors import DataError
+from alphakeel.stats.rolling import last_known_before
 
 __all__ = [
     "active_from_prices",
@@ -142,7 +143,8 @@ def traded_mask(fields: Mapping[str, NDArray[np.float64]]) -> NDArray[np.bool_]:
     priced = ~np.isnan(fields["adj_close"])
     if "volume" in fields:
         price = fields.get("close", fields["adj_close"])
-        priced &= ~((fields["volume"] == 0) & (price == previous_valid(price)))
+        idle = np.nonzero((fields["volume"] == 0) & ~np.isnan(price))
+        priced[idle] &= price[idle] != last_known_before(price, *idle)
     return priced
 
 

@@ -156,13 +156,15 @@ def clean(
     min_price: float = 0.0,
     drop_illiquid: float = 0.0,
     drop_small: float = 0.0,
+    record: bool = True,
+    owned: bool = False,
 ) -> CleanResult:
     """Clean a panel and select the sample, using at each date only what was known then.
 
     Parameters
     ----------
     panel : AssetPanel
-        With `adj_close`; it is not changed.
+        With `adj_close`; it is not changed, unless it is `owned`.
     max_gap : int
         Days for which a missing value is replaced by the last one; 0: never. A longer gap (of at
         least 6 dates) that ends far above closes the old line: the price after it is beyond
@@ -195,6 +197,11 @@ def clean(
     drop_illiquid, drop_small : float
         Share of each date's universe, those with the smallest 60-day mean of close x volume
         or with the smallest `market_cap`, that is left out; 0: none. Needs these fields.
+    record : bool
+        Fill the ledger; without it there are no rows in it, and less time and memory are needed.
+    owned : bool
+        The panel is given away: fields that change are taken out of it one by one, which keeps
+        them from being in memory twice.
 
     Returns
     -------
@@ -245,7 +252,10 @@ def clean(
     active, universe = panel.active_mask, universe_mask(panel)
     raw = panel["adj_close"]
     keys = tuple(panel.keys())
-    ledger = LedgerWriter((*keys, "accounting_close", ELIGIBLE), RULES)
+    traded_price = None
+    if min_price > 0.0 or drop_illiquid > 0.0:
+        traded_price = panel["close" if "close" in keys else "adj_close"]
+    ledger = LedgerWriter((*keys, "accounting_close", ELIGIBLE), RULES, record=record)
 
     jumps = find_jumps(raw, spike_sigmas, spike_min_move, universe, max_gap=max_gap)
     suspect, fields = jumps.suspect, dict(panel.fields)
@@ -259,6 +269,8 @@ def clean(
             values = _winsorise(name, values, winsor_limit, active, universe, ledger)
         if values is not panel[name]:
             fields[name] = Field2D(values, inactive_policy=fields[name].inactive_policy)
+            if owned:
+                del panel[name]
 
     missing = active & np.isnan(raw)
     accounting = raw
@@ -270,16 +282,15 @@ def clean(
 
     research = fields["adj_close"].values
     volume = panel["volume"] if "volume" in keys else None
-    traded_price = panel["close" if "close" in keys else "adj_close"]
     reasons = {
         NO_PRICE: np.isnan(research),
-        HISTORY: _days_with_price(raw, jumps.closed) < min_history,
+        HISTORY: _too_young(raw, jumps.closed, min_history),
         MISSING: too_many_missing(missing, active, max_missing),
         STALE: stale(accounting, volume, stale_days),
     }
-    if min_price > 0.0:
+    if traded_price is not None and min_price > 0.0:
         reasons[LOW_PRICE] = last_known(traded_price)[0] < min_price
-    if drop_illiquid > 0.0 and volume is not None:
+    if traded_price is not None and drop_illiquid > 0.0 and volume is not None:
         reasons[ILLIQUID] = smallest(liquidity(traded_price, volume), drop_illiquid, universe)
     if drop_small > 0.0:
         reasons[SMALL] = smallest(fields["market_cap"].values, drop_small, universe)
@@ -299,8 +310,8 @@ def clean(
         estimation_mask=panel.estimation_mask & ~suspect & ~missing,
     )
     filled = (missing & ~np.isnan(research)) | suspect
-    record = ledger.close(panel.observations, panel.asset_names)
-    return CleanResult(cleaned, eligible, filled, record, jumps)
+    written = ledger.close(panel.observations, panel.asset_names)
+    return CleanResult(cleaned, eligible, filled, written, jumps)
 
 
 def _check(
@@ -348,25 +359,28 @@ def _on_from_old_lines(prices: Floats, closed: Bools, ledger: LedgerWriter) -> F
     """Prices that go on from the last one before a gap that closed a line, whatever comes after."""
     if not closed.any():
         return prices
-    out = prices.copy()
-    for column in np.flatnonzero(closed.any(axis=0)):
+    out, columns = prices.copy(), np.flatnonzero(closed.any(axis=0))
+    for column in columns:
         line, known = out[:, column], np.flatnonzero(~np.isnan(prices[:, column]))
         for row in np.flatnonzero(closed[:, column]):
             before = known[np.searchsorted(known, row) - 1]
             line[row:] *= line[before] / line[row]
             line[row] = line[before]  # to the bit: the day has no return
+    rows, places = np.nonzero(~np.isnan(prices[:, columns]))
     for name in ("adj_close", "accounting_close"):
-        ledger.changed(name, CLOSED, np.nonzero(~np.isnan(prices)), prices, out)
+        ledger.changed(name, CLOSED, (rows, columns[places]), prices, out)
     return out
 
 
-def _days_with_price(prices: Floats, closed: Bools) -> NDArray[np.int32]:
-    """Days with a price up to each date, counted anew from the first one of a new line."""
-    count = np.cumsum(~np.isnan(prices), axis=0, dtype=np.int32)
-    if closed.any():
-        before = np.where(closed, count - 1, 0)
-        count = count - np.maximum.accumulate(before, axis=0)
-    return count
+def _too_young(prices: Floats, closed: Bools, min_history: int) -> Bools:
+    """Fewer days with a price than needed up to each date; the first of a new line counts as 1."""
+    out = np.empty(prices.shape, dtype=bool)
+    days = np.zeros(prices.shape[1], dtype=np.int32)
+    for row, ends, young in zip(prices, closed, out, strict=True):
+        days += ~np.isnan(row)
+        days[ends] = 1
+        np.less(days, min_history, out=young)
+    return out
 
 
 def _fill_gaps(
@@ -439,7 +453,6 @@ def find_jumps(
     market's, by default all.
     """
     n_dates, n_assets = prices.shape
-    logs = np.log(prices)
     suspect, closed = np.zeros((2, n_dates, n_assets), dtype=bool)
     up = np.log1p(min_move)
     down = np.log1p(-min_move) if min_move < 1.0 else -np.inf
@@ -451,7 +464,7 @@ def find_jumps(
     scale = np.zeros(n_assets)
     doubted = np.zeros(n_assets, dtype=bool)  # the stock's newest price was suspect
     for row in range(n_dates):
-        now = logs[row]
+        now = np.log(prices[row])
         known = ~np.isnan(now)
         move = now - last
         root_days = np.sqrt(np.maximum(row - last_row, 1.0))
@@ -491,10 +504,15 @@ def _median_of(scale: Floats, chosen: Bools) -> float:
 
 def too_many_missing(missing: Bools, active: Bools, max_missing: float) -> Bools:
     """More than `max_missing` of the listed days of the trailing year are without a price."""
-    lost, listed = (np.cumsum(mask, axis=0, dtype=np.int32) for mask in (missing, active))
-    for total in (lost, listed):
-        total[_RECORD_WINDOW:] -= total[:-_RECORD_WINDOW].copy()
-    return lost > max_missing * listed
+    out = np.empty(missing.shape, dtype=bool)
+    lost, listed = np.zeros((2, missing.shape[1]), dtype=np.int32)
+    for row in range(len(missing)):
+        for total, mask in ((lost, missing), (listed, active)):
+            total += mask[row]
+            if row >= _RECORD_WINDOW:
+                total -= mask[row - _RECORD_WINDOW]
+        np.greater(lost, max_missing * listed, out=out[row])
+    return out
 
 
 def stale(prices: Floats, volume: Floats | None, stale_days: int) -> Bools:
@@ -507,11 +525,13 @@ def stale(prices: Floats, volume: Floats | None, stale_days: int) -> Bools:
     idle[1:] = prices[1:] == prices[:-1]
     if volume is not None:
         idle &= ~(volume > 0.0)
-    rows = np.arange(len(idle), dtype=np.int32)[:, None]
-    awake = np.where(idle, np.int32(-1), rows)
-    np.maximum.accumulate(awake, axis=0, out=awake)
-    # A column idle since row 0 would start at -1, but row 0 is never idle.
-    return rows - awake >= stale_days
+    out = np.empty(prices.shape, dtype=bool)
+    days = np.zeros(prices.shape[1], dtype=np.int32)
+    for row, still in enumerate(idle):
+        days += 1
+        days *= still
+        np.greater_equal(days, stale_days, out=out[row])
+    return out
 
 
 def liquidity(prices: Floats, volume: Floats) -> Floats:
@@ -602,11 +622,18 @@ def _labels(codes: NDArray[np.int8], names: Sequence[str]) -> pd.Categorical[str
 class LedgerWriter:
     """Collects changes while cleaning runs; all names that may occur are given first."""
 
-    def __init__(self, field_names: Sequence[str], rule_names: Sequence[str]) -> None:
+    def __init__(
+        self, field_names: Sequence[str], rule_names: Sequence[str], *, record: bool = True
+    ) -> None:
+        self._record = record
         self._fields = tuple(field_names)
         self._rules = tuple(rule_names)
         self._days_out = np.zeros(len(self._rules), dtype=np.int64)
-        self._pieces: list[tuple[NDArray[Any], ...]] = []
+        none = np.empty(0)
+        codes = none.astype(np.int8)
+        self._pieces: list[tuple[NDArray[Any], ...]] = [
+            (none.astype(np.int32), none.astype(np.int32), codes, codes, none, none)
+        ]
 
     def changed(
         self,
@@ -617,6 +644,8 @@ class LedgerWriter:
         after: NDArray[np.float64],
     ) -> None:
         """Record those of some cells, in the order of dates, whose value really changed."""
+        if not self._record:
+            return
         row, column = cells
         old, new = before[row, column], after[row, column]
         differ = ~((old == new) | (np.isnan(old) & np.isnan(new)))
@@ -624,6 +653,8 @@ class LedgerWriter:
 
     def held_out(self, rule: str, out: NDArray[np.bool_], active: NDArray[np.bool_]) -> None:
         """Record when a rule starts and stops to hold listed stocks out of the sample."""
+        if not self._record:
+            return
         self._days_out[self._rules.index(rule)] = np.count_nonzero(out)
         begins, ends = out.copy(), np.zeros_like(out)
         begins[1:] &= ~out[:-1]

@@ -136,8 +136,7 @@ def grid_from_long(
     usable = ~np.isnat(days) & (ticker_codes >= 0)
     if not usable.all():
         days, ticker_codes, frame = days[usable], ticker_codes[usable], frame[usable]
-    date_codes, dates = pd.factorize(days.astype(np.int64), sort=True)
-    calendar = np.asarray(dates, dtype=np.int64).astype("datetime64[D]")
+    calendar, date_codes = _calendar(days)
     # Sorted as text: the order of categories in the source must not matter.
     tickers, ranks = np.unique(np.asarray([str(n) for n in names], np.str_), return_inverse=True)
     ticker_codes = ranks[ticker_codes]
@@ -227,6 +226,23 @@ def numeric(column: pd.Series) -> tuple[NDArray[np.float64], list[tuple[int, str
         (int(row), f"{str(column.iloc[row])[:40]!r}, which is not a number")
         for row in np.flatnonzero(bad)[:MAX_PROBLEMS]
     ]
+
+
+def _calendar(
+    days: NDArray[np.datetime64],
+) -> tuple[NDArray[np.datetime64], NDArray[np.int64]]:
+    """The distinct days in order, and the place of each row's day among them."""
+    numbers = days.astype("datetime64[D]").astype(np.int64)
+    first = int(numbers.min(initial=0))
+    span = int(numbers.max(initial=first)) - first + 1
+    if span > MAX_CELLS // 100:  # nonsense, which the checks refuse
+        distinct, codes = np.unique(numbers, return_inverse=True)
+        return distinct.astype("datetime64[D]"), codes
+    present = np.zeros(span, dtype=np.bool_)
+    numbers -= first
+    present[numbers] = True
+    distinct = np.flatnonzero(present) + first
+    return distinct.astype("datetime64[D]"), (np.cumsum(present) - 1)[numbers]
 
 
 def _row_problem(where: str, row: int, text: str, name: str) -> Problem:

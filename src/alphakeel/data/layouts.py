@@ -278,12 +278,16 @@ def _main_series(table: Table, rows: pd.DataFrame) -> tuple[pd.DataFrame, str]:
 
 
 def long_rows(
-    tables: Sequence[Table], *, tickers: Sequence[str] | None = None
+    tables: Sequence[Table], *, tickers: Sequence[str] | None = None, owned: bool = False
 ) -> tuple[pd.DataFrame, tuple[tuple[str, str], ...], list[Problem], list[str]]:
-    """Read several tables and stack their rows, the file with the earliest date first."""
+    """Read several tables and stack their rows, the file with the earliest date first.
+
+    Of tables that are `owned` the columns are taken out once they are read.
+    """
     frames, problems, notes = [], [], []
     columns: dict[str, str] = {}
-    ignored: dict[str, bool] = {}  # by column of the files, whether it holds numbers
+    ignored: dict[str, None] = {}
+    numeric: dict[str, bool] = {}  # whether a column that no field is read from holds numbers
     for position, table in enumerate(tables):
         try:
             understood, unused = recognise(list(table.columns), where=table.name, own=table.own)
@@ -295,19 +299,23 @@ def long_rows(
             if normalised_name(understood.get("close", "")) != "prc":
                 hints = {name: column for name, column in hints.items() if name not in CODED}
             frame, unreadable, remarks = rows_of(table, understood, ticker=stock, hints=hints)
+            numeric |= _numeric(table, [name for name in unused if name not in numeric])
         except DataError as error:
             problems.append(Problem("", "", "", str(error)))
             continue
+        finally:
+            if owned:
+                table.columns.clear()
+                pa.default_memory_pool().release_unused()
         frames.append(frame)
         problems += unreadable
         notes += [*table.notes, *remarks]
         columns |= {column: name for name, column in understood.items()}
         columns |= {hints[name]: told for name, told in TOLD.items() if name in frame}
-        new = [name for name in unused if name not in columns and name not in ignored]
-        ignored |= dict.fromkeys(new, False) | dict.fromkeys(_numeric(table, new), True)
+        ignored |= dict.fromkeys(name for name in unused if name not in columns)
     if ignored:
         notes.append(f"columns not used: {', '.join(name[:24] for name in list(ignored)[:20])}")
-        notes += _may_be_kept([name for name, numeric in ignored.items() if numeric])
+        notes += _may_be_kept([name for name in ignored if numeric[name]])
     frames = sorted((f for f in frames if len(f)), key=lambda frame: frame["date"].iloc[0])
     if not frames:
         return pd.DataFrame(), tuple(columns.items()), problems, notes
@@ -337,9 +345,10 @@ def _one_below_another(
 
 
 def read_long(tables: Sequence[Table], *, where: str) -> Reading:
-    """Read files with one row per date and stock."""
-    reading = _stacked("long", long_rows(tables), where, _own_of(tables))
-    reading.samples = first_values(tables)
+    """Read files with one row per date and stock; the tables are empty then."""
+    samples = first_values(tables)
+    reading = _stacked("long", long_rows(tables, owned=True), where, _own_of(tables))
+    reading.samples = samples
     return reading
 
 
@@ -418,11 +427,10 @@ def _own_of(tables: Sequence[Table]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for table in tables for name in table.own.values()))
 
 
-def _numeric(table: Table, names: Sequence[str]) -> list[str]:
-    """Those of some columns that hold numbers, and do not just count the rows."""
-    named = [n for n in names if normalised_name(n) not in _COUNTERS]
-    numbers = _sampled(table, named, named)
-    return [name for name, values in numbers.items() if np.isfinite(values).any()]
+def _numeric(table: Table, names: Sequence[str]) -> dict[str, bool]:
+    """Whether columns hold numbers, and do not just count the rows."""
+    numbers = _sampled(table, [n for n in names if normalised_name(n) not in _COUNTERS], names)
+    return {name: name in numbers and bool(np.isfinite(numbers[name]).any()) for name in names}
 
 
 def _may_be_kept(names: Sequence[str]) -> list[str]:

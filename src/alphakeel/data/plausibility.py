@@ -68,11 +68,12 @@ def spacing_fault(grid: Grid, where: str) -> list[Problem]:
 
 def _days_apart(grid: Grid) -> float:
     """The usual number of calendar days from one price of a stock to its next."""
-    medians = []
+    medians, days = [], grid.dates.astype(np.int64).astype(np.int32)
     for known in np.ascontiguousarray(np.isfinite(grid.fields["adj_close"]).T):
-        days = grid.dates[known]
-        if len(days) >= LEAST_PRICES:
-            medians.append(np.median(np.diff(days).astype(np.int64)))
+        gaps = np.diff(days[known])
+        if len(gaps) >= LEAST_PRICES - 1:
+            gaps.sort()
+            medians.append((gaps[(len(gaps) - 1) // 2] + gaps[len(gaps) // 2]) / 2.0)
     return float(np.median(medians)) if medians else np.nan
 
 
@@ -197,10 +198,11 @@ def _usual_turnover(
     with np.errstate(invalid="ignore", divide="ignore"):
         turnover = np.log10(volume) - shares
     turnover[~np.isfinite(turnover)] = np.nan
-    known = np.asarray(np.isfinite(turnover).any(axis=0))
-    usual = np.full(known.shape, np.nan)
-    usual[known] = np.nanmedian(turnover[:, known], axis=0)
-    return usual
+    ordered = np.sort(turnover.T, axis=1)  # NaN last
+    count = np.isfinite(ordered).sum(axis=1, keepdims=True)
+    low = np.take_along_axis(ordered, np.maximum(count - 1, 0) // 2, axis=1)
+    high = np.take_along_axis(ordered, np.minimum(count // 2, ordered.shape[1] - 1), axis=1)
+    return np.asarray((low + high)[:, 0] / 2.0)
 
 
 def index_like(grid: Grid) -> list[int]:

@@ -20,11 +20,14 @@ __all__ = ["forward_returns", "holding_returns", "rank_forward"]
 Array = NDArray[Any]
 
 
-def forward_returns(price: Array, *, lag: int = 1, horizon: int) -> NDArray[np.float64]:
+def forward_returns(
+    price: Array, *, lag: int = 1, horizon: int, rows: NDArray[np.intp] | None = None
+) -> NDArray[np.float64]:
     """Log return from the trade of a day's score until `horizon` days later, a fraction.
 
     `price` is what a holder earns by (`accounting_close` of a cleaned panel, or an adjusted close).
     NaN where either price is unknown or not above zero, and in the last ``lag + horizon`` rows.
+    `rows` are the days that are asked for, all by default.
 
     Examples
     --------
@@ -38,7 +41,12 @@ def forward_returns(price: Array, *, lag: int = 1, horizon: int) -> NDArray[np.f
         raise ConfigError(f"horizon is {horizon}, but a position is held for at least 1 row")
     if price.ndim != 2:
         raise DataError(f"price has shape {price.shape}; give (n_dates, n_assets)")
-    return _from_logs(_log_price(price), lag, horizon)
+    days = np.arange(len(price)) if rows is None else rows
+    out = np.full((len(days), price.shape[1]), np.nan)
+    known = np.flatnonzero(days < len(price) - lag - horizon)
+    traded = days[known] + lag
+    out[known] = _log_price(price[traded + horizon]) - _log_price(price[traded])
+    return out
 
 
 def rank_forward(
@@ -103,11 +111,4 @@ def holding_returns(
 def _log_price(price: Array) -> NDArray[np.float64]:
     out = np.full(price.shape, np.nan)
     np.log(price, out=out, where=price > 0.0)
-    return out
-
-
-def _from_logs(log_price: Array, lag: int, horizon: int) -> NDArray[np.float64]:
-    out = np.full(log_price.shape, np.nan)
-    known = max(len(out) - lag - horizon, 0)
-    out[:known] = log_price[lag + horizon :] - log_price[lag : lag + known]
     return out

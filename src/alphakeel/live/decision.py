@@ -7,6 +7,7 @@ turns them into orders.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,9 +31,19 @@ from alphakeel.live.orders import (
     shares_of,
     split_notes,
 )
-from alphakeel.live.replay import Replay, later_fits, plan_of, refit, replay, same_past
+from alphakeel.live.replay import (
+    MEMORY,
+    Replay,
+    explained_from,
+    later_fits,
+    plan_of,
+    refit,
+    replay,
+    same_past,
+)
 from alphakeel.model_factory import EQUAL_WEIGHT
 from alphakeel.pipeline.strategies import hedge
+from alphakeel.provenance import hash_panel
 from alphakeel.risk.stress import drawdown_fan
 from alphakeel.risk.value_at_risk import scenario_var
 from alphakeel.storage.saved_runs import SavedRun, open_run
@@ -168,6 +179,7 @@ def decide(
     keep_cash: float = 0.0,
     fractional: bool = False,
     refit_now: bool = False,
+    owned: bool = False,
 ) -> DailyDecision:
     """Decide what to hold after the last close, with the saved fits of a run.
 
@@ -195,6 +207,9 @@ def decide(
         Trade fractions of a share.
     refit_now : bool, default=False
         Fit anew where the date of the next fit has passed, and keep the fit beside the run.
+    owned : bool, default=False
+        The panel is given away: its fields are taken out of it as they are used, which leaves
+        more memory.
 
     Returns
     -------
@@ -232,6 +247,7 @@ def decide(
         fractional=fractional,
         refit_now=refit_now,
         recent=True,
+        owned=owned,
     )[0]
 
 
@@ -248,6 +264,7 @@ def decide_and_replay(
     fractional: bool,
     refit_now: bool,
     recent: bool,
+    owned: bool = False,
 ) -> tuple[DailyDecision, Replay]:
     """As `decide`, with the replay that it rests on; without `recent` a monitor can go on from it.
 
@@ -256,8 +273,20 @@ def decide_and_replay(
     opened = run if isinstance(run, SavedRun) else _opened(run)
     label, reason = strategy_of(opened, strategy)
     account = _account(holdings, cash)
-    same = same_past(opened, panel)
-    own = _replayed(opened, panel, label, day, refit_now=refit_now, same=same, recent=recent)
+    with ThreadPoolExecutor(1) as beside:  # hashing keeps to one core
+        hashed = beside.submit(hash_panel, panel)
+        same = same_past(opened, panel, hashed.result)
+    own = _replayed(
+        opened,
+        panel,
+        label,
+        day,
+        panel_hash=hashed.result(),
+        refit_now=refit_now,
+        same=same,
+        recent=recent,
+        owned=owned,
+    )
     terms = OrderTerms(
         lot=CN_LOT if own.config.costs.preset == "cn" else 1,
         fractional=fractional,
@@ -316,22 +345,29 @@ def _replayed(
     label: str,
     day: np.datetime64 | str | None,
     *,
+    panel_hash: str,
     refit_now: bool,
     same: bool,
     recent: bool,
+    owned: bool,
 ) -> Replay:
     """The strategy, traded to the day; cash is equal weight of which nothing is held."""
     until = None if day is None else np.datetime64(str(day), "D")
     held = EQUAL_WEIGHT if label == NOTHING else label
     model = run.model_of(held)
     extra = later_fits(run, model, live_folder(run) / "models")
-    live, cut = plan_of(run, panel, until, extra)
+    live, cut = plan_of(run, panel, until, extra, panel_hash=panel_hash)
     if refit_now and live.due and extra:
         refit(live, cut, extra)
-        live, cut = plan_of(run, panel, until, extra)
-    own = replay(run, live, cut, held, extra, same=same, recent=recent)
-    if recent and _in_force(own)[1] != live.plan.decisions[-1]:  # an older one is to be explained
-        own = replay(run, live, cut, held, extra, same=same)
+        live, cut = plan_of(run, panel, until, extra, panel_hash=panel_hash)
+    if owned and cut is not panel:  # only the part goes on
+        for name in list(panel.fields)[1:]:
+            del panel[name]
+    own = replay(run, live, cut, held, extra, same=same, recent=recent, owned=owned)
+    decided, decisions = _in_force(own)[1], live.plan.decisions
+    if recent and decided < decisions[-1]:  # an older one is to be explained
+        at = int(np.searchsorted(decisions, decided, "right")) - 1
+        own = explained_from(own, max(0, at + 1 - MEMORY))
     return own
 
 

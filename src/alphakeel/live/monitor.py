@@ -148,7 +148,8 @@ def monitor_run(
         model = opened.model_of(label)
         extra = later_fits(opened, model, live_folder(opened) / "models")
         live, cut = plan_of(opened, panel, until, extra)
-        own = replay(opened, live, cut, label, extra, same=same_past(opened, panel))
+        same = same_past(opened, panel, lambda: live.plan.panel_hash)
+        own = replay(opened, live, cut, label, extra, same=same)
     _refuse_unknown(entries, own)
     return _monitor(own, entries, None if fills is None else read_fills(fills))
 

@@ -7,7 +7,7 @@ or would have made, to the bit.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ from alphakeel.models.base import (
 from alphakeel.models.linear import LinearForecaster
 from alphakeel.pipeline.choices import fit_inputs
 from alphakeel.pipeline.combination import combine
-from alphakeel.pipeline.dataset import Dataset, prepare_dataset
+from alphakeel.pipeline.dataset import Dataset, prepare_dataset, reach_back
 from alphakeel.pipeline.fitting import fit_and_score, fit_risk_networks, forecast_volatility
 from alphakeel.pipeline.plan import Plan
 from alphakeel.pipeline.simulator import Portfolio, Simulator, short_margin
@@ -50,7 +50,17 @@ from alphakeel.storage.runs import RISK_NETWORK, save_risk_network
 from alphakeel.storage.saved_models import load_model, read_card, save_model
 from alphakeel.storage.saved_runs import SavedRun
 
-__all__ = ["MEMORY", "LivePlan", "Replay", "later_fits", "plan_of", "refit", "replay", "same_past"]
+__all__ = [
+    "MEMORY",
+    "LivePlan",
+    "Replay",
+    "explained_from",
+    "later_fits",
+    "plan_of",
+    "refit",
+    "replay",
+    "same_past",
+]
 
 Floats = npt.NDArray[np.floating[Any]]
 # Decisions that warm a network up before one that is explained, and that one.
@@ -163,6 +173,8 @@ def plan_of(
     panel: AssetPanel,
     day: np.datetime64 | None = None,
     extra: Mapping[str, Path] | None = None,
+    *,
+    panel_hash: str | None = None,
 ) -> tuple[LivePlan, AssetPanel]:
     """Plan a run on newer data: its settings, the decisions and folds up to a day.
 
@@ -176,6 +188,8 @@ def plan_of(
         The last day of the data by default.
     extra : mapping of str to Path, optional
         `later_fits`, see `refit`: a fold counts as fitted if every model there has its fit.
+    panel_hash : str, optional
+        Of the whole panel, where it is known.
 
     Returns
     -------
@@ -194,7 +208,7 @@ def plan_of(
         report=replace(run.config.report, confirm_from=None),
     )
     panel = _whole(panel)
-    whole = Plan.of(panel, settings, run.about["name"])
+    whole = Plan.of(panel, settings, run.about["name"], panel_hash=panel_hash)
     _refuse_other_versions(run, whole)
     n_days = len(whole.dates)
     if day is not None:
@@ -204,7 +218,8 @@ def plan_of(
                 f"the data end on {whole.dates[max(n_days, 1) - 1]}, before the test of the run "
                 f"{run.name} began on {whole.dates[whole.test.start]}: there is no decision."
             )
-        panel = panel.isel(observations=slice(0, n_days))
+        if n_days < len(whole.dates):
+            panel = panel.isel(observations=slice(0, n_days), assets=slice(None))
     plan = _cut(whole, n_days)
     _refuse_other_folds(run, plan)
     n_fits = min(len(run.folds), len(plan.folds))
@@ -269,8 +284,13 @@ def _whole(panel: Any) -> AssetPanel:
     return panel if isinstance(panel, AssetPanel) else panel.to_panel()
 
 
-def same_past(run: SavedRun, panel: AssetPanel) -> bool:
-    """Whether the data of the run are in the panel unchanged."""
+def same_past(
+    run: SavedRun, panel: AssetPanel, whole_hash: Callable[[], str] | None = None
+) -> bool:
+    """Whether the data of the run are in the panel unchanged.
+
+    `whole_hash` gives the hash of the whole panel, where that is known already.
+    """
     dates = np.asarray(panel.observations, dtype="datetime64[D]")
     first, last = (np.datetime64(run.about[name], "D") for name in ("data_start", "data_end"))
     rows = slice(int(np.searchsorted(dates, first)), int(np.searchsorted(dates, last, "right")))
@@ -278,6 +298,8 @@ def same_past(run: SavedRun, panel: AssetPanel) -> bool:
     wanted = run.about["assets"]
     if not set(wanted) <= set(names):
         return False
+    if names == wanted and rows == slice(0, len(dates)) and whole_hash is not None:
+        return whole_hash() == run.about["data_hash"]
     columns: Any = slice(None)
     if names != wanted:
         place = {name: k for k, name in enumerate(names)}
@@ -295,6 +317,7 @@ def replay(
     *,
     same: bool = False,
     recent: bool = False,
+    owned: bool = False,
 ) -> Replay:
     """Trade one strategy of a run to the last day of a panel, with the saved fits.
 
@@ -315,6 +338,8 @@ def replay(
         Of decisions whose scores are known the factors are not asked for, where no later score
         hangs on them: the data set has those that the other scores and the reasons for the last
         decision read.
+    owned : bool, default=False
+        Fields are taken out of the panel as they are used, where it is `recent`.
     """
     plan, model = live.plan, run.model_of(label)
     sources = {
@@ -328,7 +353,7 @@ def replay(
         since = min(_first_needed(plan, own) for own in sources.values() or (None,))
     # Decisions read ranks: the values are for the monitor.
     chosen = _lean(plan, needed, panel, market=_reads_market(plan, fits))
-    dataset = prepare_dataset(panel, chosen, since=since, lean=recent)
+    dataset = prepare_dataset(panel, chosen, since=since, lean=recent, owned=owned)
     simulator = Simulator.of(dataset, plan.config, plan.test)
     margin, scores = None, None
     if model is None:
@@ -368,6 +393,13 @@ def replay(
         factors=factors,
         since=since,
     )
+
+
+def explained_from(own: Replay, since: int) -> Replay:
+    """The same replay with its factors from an earlier decision on."""
+    plan, names = own.live.plan, {*own.dataset.names, *own.dataset.market_names}
+    plan = replace(plan, library=tuple(f for f in plan.library if f.name in names))
+    return replace(own, dataset=reach_back(own.dataset, plan, since), since=since)
 
 
 def _is_under(label: str) -> bool:

@@ -18,6 +18,7 @@ from skfolio.containers import AssetPanel
 
 from alphakeel.data.cleaning import CleaningLedger, CleanResult, clean
 from alphakeel.data.panel import market_index, universe_mask
+from alphakeel.data.validation import REPORT_FIELDS
 from alphakeel.errors import DataError
 from alphakeel.factors.base import FactorSet, compute_factors, standardise
 from alphakeel.factors.custom import check_factors
@@ -30,7 +31,7 @@ from alphakeel.risk.volatility import ew_volatility
 from alphakeel.stats.rolling import simple_returns, trailing_beta
 from alphakeel.stats.splits import rows_ahead
 
-__all__ = ["Dataset", "assemble_dataset", "check_sample", "prepare_dataset"]
+__all__ = ["Dataset", "assemble_dataset", "check_sample", "prepare_dataset", "reach_back"]
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
@@ -41,6 +42,11 @@ _LEAST_STOCKS = 5
 _MANY_STOCKS = 50  # of which no rule of cleaning leaves fewer than that
 # Work of cleaning, and of factors, on the progress bar, in fits of one network.
 WORK = 1.0
+# Fields that, but for a few settings, factors alone read.
+_OF_FACTORS = {
+    *("open", "high", "low", "market_cap", "earnings_to_price", "book_to_price"),
+    *REPORT_FIELDS,
+}
 # Days of a market beta, and those it needs.
 BETA_WINDOW, BETA_LEAST = 252, 120
 
@@ -220,8 +226,7 @@ class Dataset:
 
     def forward_of(self, horizon: int) -> Floats:
         """Forward log returns of any horizon in days, (n_decisions, n_assets), NaN if unknown."""
-        forward = forward_returns(self.last_price, lag=self.lag, horizon=horizon)
-        return forward[self.decisions]
+        return forward_returns(self.last_price, lag=self.lag, horizon=horizon, rows=self.decisions)
 
     def rows_ahead(self, span: int, decisions: Rows | slice = slice(None)) -> int:
         """Decisions until `span` days have passed, at most, among these."""
@@ -275,6 +280,7 @@ def prepare_dataset(
     *,
     since: int = 0,
     lean: bool = False,
+    owned: bool = False,
 ) -> Dataset:
     """Clean a panel, compute its factors, and rank them and the forward returns.
 
@@ -290,7 +296,10 @@ def prepare_dataset(
         The first decision whose factors are asked for: only the days that those read are gone
         through, and on earlier decisions there are none (`features` 0, `raw` and `market` NaN).
     lean : bool, default=False
-        Without what no decision reads: `provenance`, and `raw` (which has no factors then).
+        Without what no decision reads: `provenance`, `raw` (which has no factors then), and the
+        fields of the panel that no factor and no setting asks for.
+    owned : bool, default=False
+        Of a lean data set's panel these fields, and those that cleaning changes, are taken out.
 
     Returns
     -------
@@ -314,19 +323,13 @@ def prepare_dataset(
     """
     config, tracker = plan.config, tracker or Tracker(None, 2.0 * WORK)
     with tracker.task("cleaning", WORK):
-        cleaning = clean(panel, **config.cleaning.keywords())
+        given = _without_idle(panel, plan, owned=owned) if lean else panel
+        keywords = config.cleaning.keywords()
+        cleaning = clean(given, **keywords, record=not lean, owned=owned and lean)
         price = cleaning.panel["accounting_close"]
         returns = simple_returns(price)
     with tracker.task("factors", WORK):
-        first = _first_day_read(plan, since)
-        read = cleaning.panel.isel(observations=slice(first, None)) if first else cleaning.panel
-        days = plan.decisions[since:] - first
-        if plan.custom.factors:
-            factors = compute_factors(read, plan.library)
-            check_factors(plan.custom, read, factors)
-            factors = factors.at(days)
-        else:
-            factors = compute_factors(read, plan.library, rows=days)
+        factors = _factors(cleaning.panel, plan, since)
     dataset = assemble_dataset(
         cleaning.panel,
         factors,
@@ -358,6 +361,38 @@ def _describe(
         omitted=factors.omitted,
         cautions=(*found, *plan.notes),
     )
+
+
+def reach_back(dataset: Dataset, plan: Plan, since: int) -> Dataset:
+    """A lean data set with its factors, the library of the plan, from an earlier decision on."""
+    factors = _factors(dataset.panel, plan, since)
+    features = _after(since, standardise(factors.values, dataset.eligible[since:]), 0.0)
+    return replace(dataset, features=features, market=_after(since, factors.market, np.nan))
+
+
+def _factors(panel: AssetPanel, plan: Plan, since: int) -> FactorSet:
+    """Factors of a cleaned panel on the decisions from one on."""
+    first = _first_day_read(plan, since)
+    read = panel.isel(observations=slice(first, None)) if first else panel
+    days = plan.decisions[since:] - first
+    if not plan.custom.factors:
+        return compute_factors(read, plan.library, rows=days)
+    factors = compute_factors(read, plan.library)
+    check_factors(plan.custom, read, factors)
+    return factors.at(days)
+
+
+def _without_idle(panel: AssetPanel, plan: Plan, *, owned: bool) -> AssetPanel:
+    """A panel without the fields that no factor of the plan and no setting reads."""
+    config = plan.config
+    named = {name for factor in plan.library for name in factor.fields}
+    relative = config.allocation.method == "enhanced_index"
+    if relative or config.allocation.benchmark == "cap_weight" or config.cleaning.drop_small > 0.0:
+        named.add("market_cap")
+    rest = panel if owned else panel.copy()
+    for name in (_OF_FACTORS - named) & set(panel.fields):
+        del rest[name]
+    return rest
 
 
 def _first_day_read(plan: Plan, since: int) -> int:
@@ -396,7 +431,7 @@ def assemble_dataset(
     on; a `lean` data set has no factors in `raw`.
     """
     last_price = pd.DataFrame(price).ffill().to_numpy()
-    known = [forward_returns(last_price, lag=lag, horizon=h)[decisions] for h in horizons]
+    known = [forward_returns(last_price, lag=lag, horizon=h, rows=decisions) for h in horizons]
     forward, decided = np.stack(known, axis=-1), volatility[decisions]
     eligible = (sample & panel.estimation_mask)[decisions]
     raw = _after(since, factors.values[..., :0].copy() if lean else factors.values, np.nan)

@@ -143,7 +143,7 @@ class Simulator:
             decisions=decisions,
             start=days.start,
             lag=dataset.lag,
-            market=None if flat else market_of(panel, config.costs.preset, config).between(days),
+            market=None if flat else market_of(panel, config.costs.preset, config, days),
             cost_per_side=config.costs.cost_per_side,
             wealth=1.0 if flat else config.costs.wealth,
             betas=None if betas is None else betas[decisions],
@@ -261,8 +261,8 @@ def _bear_days(dataset: Dataset, days: slice) -> Bools:
     return np.asarray(trend_volatility_regimes(dataset.market_index)[days] == Regime.BEAR)
 
 
-def market_of(panel: AssetPanel, preset: str, config: StudyConfig) -> MarketRules:
-    """Build the dated costs and rules of a market on the whole history of a panel."""
+def market_of(panel: AssetPanel, preset: str, config: StudyConfig, days: slice) -> MarketRules:
+    """Build the dated costs and rules of a market on some days of a panel."""
     dates = np.asarray(panel.observations, dtype="datetime64[D]")
     close = panel["close"] if "close" in panel.fields else None
     terms = {
@@ -270,6 +270,7 @@ def market_of(panel: AssetPanel, preset: str, config: StudyConfig) -> MarketRule
         "accounting": panel["accounting_close"],
         "participation": config.costs.participation,
         "impact": config.costs.impact,
+        "rows": days,
     }
     if preset == "us":
         return us_market(dates, close=close, **terms)

@@ -608,7 +608,7 @@ def _sweep_sizes(
         return {}
     preset = "us" if config.costs.preset == "flat" else config.costs.preset
     days = slice(simulator.start, simulator.start + len(simulator.price))
-    market = market_of(dataset.panel, preset, config).between(days)
+    market = market_of(dataset.panel, preset, config, days)
     return {
         (name, size): return_series(
             simulator.backtest_in_market(own.targets, market, size, margin=own.margin)

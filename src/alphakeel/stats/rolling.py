@@ -57,14 +57,15 @@ _WIDE = 128
 # A variance below this share of the mean square is what rounding leaves of a constant.
 _ROUNDING = 1e-13
 
-# Rows that are gone back one by one: longer gaps are few.
-_SHORT_GAP = 16
+# Rows that are gone back one by one, where there are few cells a row: longer gaps are few.
+_SHORT_GAP, _FEW = 16, 8
 
 
 def simple_returns(price: Array) -> NDArray[np.float64]:
     """Simple returns of a row over the one before; NaN in the first, and without either price."""
     out = np.full(price.shape, np.nan)
-    out[1:] = price[1:] / price[:-1] - 1.0
+    np.divide(price[1:], price[:-1], out=out[1:])
+    out[1:] -= 1.0
     return out
 
 
@@ -81,12 +82,15 @@ def lag(x: Array, rows: int) -> Array:
 def last_known(x: Array) -> tuple[Array, NDArray[np.int32]]:
     """Last value that is not NaN, the row itself included, and its row (-1: none)."""
     rows = np.arange(len(x), dtype=np.int32)[:, None]
-    source = np.where(np.isnan(x), np.int32(-1), rows)
-    if x.shape[1] < _WIDE:
-        np.maximum.accumulate(source, axis=0, out=source)
-    else:
-        for before, now in pairwise(source):
-            np.maximum(before, now, out=now)
+    missing = np.isnan(x)
+    source = np.where(missing, np.int32(-1), rows)
+    if x.shape[1] >= _WIDE:
+        values = x.copy(order="C")
+        for t in range(1, len(x)):
+            np.copyto(values[t], values[t - 1], where=missing[t])
+            np.maximum(source[t - 1], source[t], out=source[t])
+        return values, source
+    np.maximum.accumulate(source, axis=0, out=source)
     # Rows without any known value point at row 0 of their column, which is NaN there.
     cells = np.maximum(source, 0).astype(np.intp)
     cells *= x.shape[1]
@@ -95,22 +99,28 @@ def last_known(x: Array) -> tuple[Array, NDArray[np.int32]]:
 
 
 def last_known_before(x: Array, rows: Array, columns: Array, *, most: int | None = None) -> Array:
-    """Last known value before some cells that are NaN, at most `most` rows earlier; else NaN.
+    """Last known value before some cells, at most `most` rows earlier; NaN where there is none.
 
-    What `last_known` has there, and quicker where the cells are few and their gaps short.
+    `rows` increase. What `last_known` has on the row before, in less time and memory.
     """
     out = np.full(len(rows), np.nan)
     left, back = np.arange(len(rows)), 0
-    while len(left) and back < (_SHORT_GAP if most is None else min(most, _SHORT_GAP)):
+    longest = len(x) if most is None else most
+    while 0 < len(left) < _FEW * len(x) and back < min(longest, _SHORT_GAP):
         back += 1
         left = left[rows[left] >= back]
         out[left] = x[rows[left] - back, columns[left]]
         left = left[np.isnan(out[left])]
-    if len(left) and (most is None or most > back):
-        wanted, place = np.unique(columns[left], return_inverse=True)
-        values, source = last_known(x[:, wanted])
-        near = most is None or rows[left] - source[rows[left], place] <= most
-        out[left] = np.where(near, values[rows[left], place], np.nan)
+    if not len(left) or back == longest:
+        return out
+    last, source = np.full(x.shape[1], np.nan), np.full(x.shape[1], -1, dtype=np.int32)
+    begins = np.searchsorted(rows[left], np.arange(rows[left[-1]] + 2))
+    for t, (begin, end) in enumerate(pairwise(begins)):
+        own, column = left[begin:end], columns[left[begin:end]]
+        out[own] = np.where(t - source[column] <= longest, last[column], np.nan)
+        known = ~np.isnan(x[t])
+        np.copyto(last, x[t], where=known)
+        np.copyto(source, t, where=known)
     return out
 
 
@@ -184,15 +194,19 @@ def ewma(x: Array, halflife: float, *, min_count: int = 1) -> Array:
     if not halflife > 0.0:
         raise ConfigError(f"halflife is {halflife}, but it must be above 0 rows")
     decay = 0.5 ** (1.0 / halflife)
-    known = np.isfinite(x)
-    out = np.where(known, x, 0.0).astype(np.float64)
-    weights = known.astype(np.float64)
-    # Sum and weight share the recursion; rows are whole cross-sections.
-    for t in range(1, len(out)):
-        out[t] += decay * out[t - 1]
-        weights[t] += decay * weights[t - 1]
-    enough = np.cumsum(known, axis=0) >= max(min_count, 1)
-    return np.divide(out, weights, out=np.full_like(out, np.nan), where=enough & (weights > 0.0))
+    columns = x.reshape(len(x), -1)
+    out = np.full(columns.shape, np.nan)
+    total, weight, count = np.zeros((3, columns.shape[1]))
+    for t, row in enumerate(columns):  # sum and weight share the recursion
+        known = np.isfinite(row)
+        total *= decay
+        total += np.where(known, row, 0.0)
+        weight *= decay
+        weight += known
+        count += known
+        enough = (count >= max(min_count, 1)) & (weight > 0.0)
+        np.divide(total, weight, out=out[t], where=enough)
+    return out.reshape(x.shape)
 
 
 def ew_volatility(returns: Array, halflife: float, *, min_count: int = 20) -> Array:
@@ -200,7 +214,8 @@ def ew_volatility(returns: Array, halflife: float, *, min_count: int = 20) -> Ar
 
     J.P. Morgan/Reuters, RiskMetrics Technical Document, 4th ed., 1996.
     """
-    return np.sqrt(ewma(np.square(returns), halflife, min_count=min_count))
+    mean = ewma(np.square(returns), halflife, min_count=min_count)
+    return np.sqrt(mean, out=mean)
 
 
 def realised_volatility(returns: Array, window: int, *, min_count: int | None = None) -> Array:
