@@ -11,7 +11,15 @@ import pandas as pd
 import pytest
 
 import alphakeel as ak
-from alphakeel.config import CleaningConfig, DataConfig, FactorConfig, ReportConfig, StudyConfig
+from alphakeel.config import (
+    CleaningConfig,
+    DataConfig,
+    FactorConfig,
+    ReportConfig,
+    StudyConfig,
+    config_to_dict,
+    fingerprinted,
+)
 from alphakeel.errors import ConfigError, DataError
 from alphakeel.factors import FACTORS
 from alphakeel.factors.base import compute_factors
@@ -114,6 +122,12 @@ class TestFactors:
         config = StudyConfig(data=DataConfig(columns=("esg",)))
         with pytest.raises(ConfigError, match=r"data\.columns applies to files; sp500 is taken"):
             ak.load_data(config)
+
+
+def test_the_setting_counts_in_names_of_runs_only_where_it_is_given() -> None:
+    plain = fingerprinted(config_to_dict(StudyConfig()))["data"]
+    given = fingerprinted(config_to_dict(StudyConfig(data=DataConfig(columns=("esg",)))))["data"]
+    assert given == {**plain, "columns": ["esg"]}
 
 
 class TestStudy:

@@ -144,7 +144,9 @@ def check_shuffled_labels(base: Prepared, rng: np.random.Generator, times: int =
         known = np.isfinite(dataset.targets).all(axis=2) & dataset.eligible
         order = _shuffle(known, rng)
         take = (np.arange(len(order))[:, None], order)
-        dataset = replace(dataset, targets=dataset.targets[take], forward=dataset.forward[take])
+        dataset = replace(
+            dataset, targets=dataset.targets[take], forward=dataset.forward[take], daily=None
+        )
         for fold in plan.folds:
             own = fit_inputs(dataset, fold.train, "linear", plan.config)
             forecast = fit_and_score(

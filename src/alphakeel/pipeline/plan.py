@@ -17,7 +17,7 @@ from alphakeel.errors import ConfigError, DataError
 from alphakeel.factors import FACTORS
 from alphakeel.factors.base import Factor
 from alphakeel.factors.custom import CustomFactors, column_factors, load_factors
-from alphakeel.model_factory import check_models
+from alphakeel.model_factory import check_models, reads_days
 from alphakeel.pipeline.calendar import decision_days, default_test_start, refit_rows
 from alphakeel.provenance import hash_panel, versions_at_work
 from alphakeel.stats.splits import Fold, Labels, walk_forward
@@ -120,6 +120,11 @@ class Plan:
     def fitted(self) -> tuple[str, ...]:
         """The models that are fitted: all but the combined one."""
         return tuple(model for model in self.models if model != COMBINED)
+
+    @property
+    def reads_days(self) -> bool:
+        """Whether a model reads days between decisions."""
+        return any(reads_days(model, self.config) for model in self.models)
 
     @property
     def tested(self) -> slice:
