@@ -81,7 +81,7 @@ RENAMED = {
 }
 
 # Keys that a later version added, and the value that is as it was before.
-ADDED = {"network.rows": "decisions"}
+ADDED = {"network.rows": "decisions", "data.columns": []}
 
 
 @dataclass(frozen=True)

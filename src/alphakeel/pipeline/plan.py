@@ -16,7 +16,7 @@ from alphakeel.data.panel import market_index, riskless_rate
 from alphakeel.errors import ConfigError, DataError
 from alphakeel.factors import FACTORS
 from alphakeel.factors.base import Factor
-from alphakeel.factors.custom import CustomFactors, load_factors
+from alphakeel.factors.custom import CustomFactors, column_factors, load_factors
 from alphakeel.model_factory import check_models, reads_days
 from alphakeel.pipeline.calendar import decision_days, default_test_start, refit_rows
 from alphakeel.provenance import hash_panel, versions_at_work
@@ -87,10 +87,13 @@ class Plan:
 
         The panel is hashed unless its hash is given.
         """
-        custom = load_factors(config.factors.custom)
-        library = (*FACTORS, *custom.factors)
+        columns = config.data.columns
+        custom = load_factors(config.factors.custom, columns=columns, fields=panel.fields)
+        kept = column_factors(columns)
+        library = (*FACTORS, *kept, *custom.factors)
         _refuse_unknown_factors(config, library)
         check_models(config)
+        _refuse_lacking_columns(panel, kept)
         _refuse_lacking_fields(panel, config)
         dates = np.asarray(panel.observations, dtype="datetime64[D]")
         decisions = decision_days(dates, config.walk_forward.rebalance)
@@ -240,6 +243,16 @@ def _refuse_unknown_factors(config: StudyConfig, library: Sequence[Factor]) -> N
             )
     if known <= set(config.factors.exclude):
         raise ConfigError("factors.exclude leaves no factor: keep at least one.")
+
+
+def _refuse_lacking_columns(panel: AssetPanel, kept: Sequence[Factor]) -> None:
+    """Refuse a column of the user's own that the panel lacks."""
+    for factor in kept:
+        if factor.name not in panel.fields:
+            raise DataError(
+                f"data.columns names {factor.name!r}, and the panel has no such field: read the "
+                "data with it, as load_panel(path, columns=[...]) does, or take it out."
+            )
 
 
 def _refuse_lacking_fields(panel: AssetPanel, config: StudyConfig) -> None:
