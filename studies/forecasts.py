@@ -372,7 +372,7 @@ def scores_of(
         sys.exit(f"the network takes {N_MARKET} market series, not {len(dataset.market_names)}")
     features = dataset.features_of(names, slice(until))
     stocks = np.flatnonzero(dataset.eligible[train].any(axis=0))
-    model = network(**config.network.keywords(), seed=config.seed)
+    model = network(**config.network.keywords(without=("rows",)), seed=config.seed)
     model.fit(
         features[train][:, stocks],
         dataset.targets[train][:, stocks],

@@ -102,6 +102,7 @@ SHORT_FILES = {
     "pipeline/checkpoints.py": "finished steps, kept for whoever computes in steps",
     "pipeline/cross_fits.py": "what is fitted on a part of the training decisions, for two stages",
     "pipeline/model_results.py": "what the fits return, read by those who fit nothing",
+    "pipeline/rows.py": "which rows a model reads, for fits, explanations and live decisions",
     "pipeline/calendar.py": "every rule of the calendar, each a function of past dates",
     "data/known_shapes.py": "files of well-known sources, named where one is refused",
     "data/adjustment.py": "dividends and splits, as arrays",

@@ -30,6 +30,7 @@ __all__ = [
     "load_models",
     "make_forecaster",
     "models_asked_for",
+    "reads_days",
     "under_overlay",
     "work_of",
 ]
@@ -118,6 +119,15 @@ def hedged(label: str) -> str:
     return f"{label} + hedge"
 
 
+def reads_days(model: str, config: StudyConfig) -> bool:
+    """Whether a model reads days between decisions: ``network.rows = "days"``, if there are any.
+
+    Networks under limits do not: their loss is of the portfolio's path from decision to decision.
+    """
+    between = config.walk_forward.rebalance != 1
+    return model in NETWORKS and config.network.rows == "days" and between
+
+
 def work_of(model: str, config: StudyConfig) -> float:
     """Rough CPU time of one fit, in those of one LSTM of one seed."""
     return 0.1 if model == "linear" else _WORK.get(model, 1.0) * config.network.n_seeds
@@ -130,6 +140,7 @@ def make_forecaster(
     *,
     purge: int = 0,
     own: OwnModel | None = None,
+    days_apart: int = 1,
 ) -> Forecaster:
     """Build a model that is still to be fitted, by its name in `alphakeel.config.MODELS`.
 
@@ -139,8 +150,10 @@ def make_forecaster(
     vectors take the number of seeds. Networks under limits ignore six of its options
     (`learning_rate`, `weight_decay`, `mse_weight`, `validation_share`, `evaluate_every`,
     `patience`): `RiskLimitedLSTM` has values of its own. Networks report (member, step,
-    max_steps, loss) to `on_progress`. `purge` is the number of decisions between training and
-    validation, for the models that validate.
+    max_steps, loss) to `on_progress`. `purge` is the number of rows between training and
+    validation, for the models that validate. With ``network.rows = "days"`` sequences are given in
+    days, and networks under limits, which read decisions, take as many as lie in them, `days_apart`
+    from one to the next.
 
     Examples
     --------
@@ -151,7 +164,7 @@ def make_forecaster(
         return _of_user(own, config.seed)
     if model == "linear":
         return LinearForecaster(**config.linear.keywords())
-    network = config.network.keywords()
+    network = config.network.keywords(without=("rows",))
     seeds: dict[str, Any] = {"n_seeds": network["n_seeds"], "seed": config.seed}
     if model == "svr":
         return _made("SupportVectorForecaster", seeds)
@@ -159,7 +172,10 @@ def make_forecaster(
         options = {**config.boosting.keywords(), "purge": purge, **seeds}
         return _made("LightGBMForecaster", options)
     if model in LIMITED:
-        limited = config.network.keywords(without=_NOT_OF_LIMITED)
+        limited = config.network.keywords(without=("rows", *_NOT_OF_LIMITED))
+        if config.network.rows == "days":
+            limited["burn_in"] = -(-limited["burn_in"] // days_apart)
+            limited["chunk"] = max(2, -(-limited["chunk"] // days_apart))
         limited |= {
             "lag": config.target.lag,
             "purge": purge,

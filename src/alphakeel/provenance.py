@@ -64,6 +64,8 @@ def load_data(config: StudyConfig) -> tuple[AssetPanel, StudyConfig, str, tuple[
             raise ConfigError(
                 f"data.delisting_return applies to files; {data.source} is taken as it is."
             )
+        if data.columns:
+            raise ConfigError(f"data.columns applies to files; {data.source} is taken as it is.")
         window = BUNDLED[data.source].test_window
         if window is not None and data.start is None and data.end is None:
             start, end = (dt.date.fromisoformat(day) for day in window)
@@ -78,6 +80,7 @@ def load_data(config: StudyConfig) -> tuple[AssetPanel, StudyConfig, str, tuple[
         universe=data.universe,
         top=data.top or None,
         delisting_return=data.delisting_return,
+        columns=data.columns,
     )
     name = data.source.rstrip("/").rsplit("/", 1)[-1]
     return panel, config, name, tuple(map(as_sentence, notes))

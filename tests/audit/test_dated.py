@@ -46,6 +46,11 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "cleaning": {"min_history": 60},
     },
     "drivers and sensitivity": {"report": {"drivers": True, "sensitivity": True}},
+    "networks that read every day": {
+        "models": ["lstm"],
+        "network": {**NETWORK, "rows": "days", "n_seeds": 1, "max_steps": 4},
+        "report": {"sensitivity": True},
+    },
 }
 
 

@@ -244,7 +244,7 @@ class TestProperty:
         own = replay(short, live, cut, label, same=True, recent=True)
         # Rows from 64 on are scored, the last whole block; those that explain begin earlier.
         assert own.since == len(live.plan.decisions) - MEMORY > 0
-        monkeypatch.setattr("alphakeel.live.replay._memory", lambda *_: None)
+        monkeypatch.setattr(SavedRun, "memory_on", lambda *_: None)
         whole = replay(short, live, cut, label, same=True, recent=True)
         assert whole.since == 0
         np.testing.assert_array_equal(own.scores, whole.scores)
@@ -270,7 +270,7 @@ class TestProperty:
             live, cut = plan_of(short, panel)
             own = replay(short, live, cut, "LSTM", same=True, recent=True)
             assert (own.since > 0) == remembered
-            monkeypatch.setattr("alphakeel.live.replay._memory", lambda *_: None)
+            monkeypatch.setattr(SavedRun, "memory_on", lambda *_: None)
             whole = replay(short, live, cut, "LSTM", same=True)
             monkeypatch.undo()
             np.testing.assert_array_equal(own.scores, whole.scores)

@@ -33,6 +33,7 @@ from alphakeel.evaluation.regimes import (
 )
 from alphakeel.evaluation.risk import stress
 from alphakeel.model_factory import under_overlay
+from alphakeel.models.custom import CustomModels
 from alphakeel.portfolio.overlay import overlay
 from alphakeel.report import charts, findings, method, risk_charts, style, table_cells
 from alphakeel.report import page as report_page
@@ -291,6 +292,7 @@ def fake_study(
     study = SimpleNamespace(
         warnings=(),
         config=config,
+        plan=SimpleNamespace(custom_models=CustomModels()),
         name="<b>hostile</b> data",
         dates=dates,
         asset_names=np.array(names),

@@ -10,11 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alphakeel.models.persistence import ModelState
+from alphakeel.pipeline.dataset import Dataset
 from alphakeel.pipeline.model_results import DECAY
 from alphakeel.results import Study
 from alphakeel.stats.exposure_rules import LIMITED
 
-__all__ = ["DatedArray", "dated_arrays", "first_difference"]
+__all__ = ["DatedArray", "arrays_of_days", "dated_arrays", "first_difference"]
 
 Array = NDArray[Any]
 Days = NDArray[np.datetime64]
@@ -57,6 +58,7 @@ def dated_arrays(study: Study, row: int, columns: Columns) -> Iterator[DatedArra
     these arrays.
     """
     yield from _of_dataset(study, row, columns)
+    yield from arrays_of_days(study.dataset, row, columns)
     yield from _of_screens(study, row)
     yield from _of_scores(study, row, columns)
     yield from _of_fits(study, row)
@@ -117,6 +119,29 @@ def _of_dataset(study: Study, row: int, columns: Columns) -> Iterator[DatedArray
             yield DatedArray(
                 "scaling", (name, f"{horizon} days"), values, study.dates[known], stocks
             )
+
+
+def arrays_of_days(dataset: Dataset, row: int, columns: Columns) -> Iterator[DatedArray]:
+    """What networks read on days, up to the last decision at a row; nothing where none does."""
+    daily, decided = dataset.daily, dataset.decisions[dataset.decisions <= row]
+    if daily is None or not len(decided):
+        return
+    past = slice(0, int(decided[-1]) + 1)
+    days, stocks = dataset.dates[past], tuple(map(str, dataset.assets[columns]))
+    for k, name in enumerate(daily.names):
+        values = daily.features[past, columns, k]
+        yield DatedArray("scaling", (name, "every day"), values, days, stocks)
+    for k, name in enumerate(daily.market_names):
+        yield DatedArray("factors", (name, "of every day"), daily.market[past, k], days)
+    for name in ("volatility", "eligible"):
+        values = getattr(daily, name)[past, columns]
+        yield DatedArray("scaling", (name, "every day"), values, days, stocks)
+    for h, horizon in enumerate(daily.horizons):
+        known = slice(0, max(0, min(past.stop, row + 1 - daily.lag - horizon)))
+        for name in _LABELS:
+            values = getattr(daily, name)[known, columns, h]
+            label = (name, f"{horizon} days", "every day")
+            yield DatedArray("scaling", label, values, dataset.dates[known], stocks)
 
 
 def _known(study: Study, row: int, horizon: int) -> NDArray[np.intp]:

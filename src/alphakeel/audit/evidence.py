@@ -177,7 +177,9 @@ def check_shuffled_labels(
         known = np.isfinite(dataset.targets).all(axis=2) & dataset.eligible
         order = _shuffle(known, rng)
         take = (np.arange(len(order))[:, None], order)
-        dataset = replace(dataset, targets=dataset.targets[take], forward=dataset.forward[take])
+        dataset = replace(
+            dataset, targets=dataset.targets[take], forward=dataset.forward[take], daily=None
+        )
         for fold in plan.folds:
             read = fit_inputs(dataset, fold.train, model, plan.config, own)
             forecast = fit_and_score(

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from alphakeel.audit.dated import DatedArray, dated_arrays, first_difference
+from alphakeel.audit.dated import DatedArray, arrays_of_days, dated_arrays, first_difference
 from alphakeel.audit.findings import Finding, day_text, leak, ok
 from alphakeel.config import COMBINED, StudyConfig
 from alphakeel.data.cleaning import CleaningLedger, CleanResult
@@ -33,6 +33,7 @@ __all__ = [
     "Prepared",
     "all_values",
     "check_cleaning",
+    "check_days",
     "check_factor_values",
     "check_study",
     "cut",
@@ -238,25 +239,56 @@ def check_study(
     What is left of every dated number has to be the same to the bit, or to `rounding` times the
     largest of its day. After a split, which rescales adjusted prices, it is always to rounding.
     """
-    config, columns = study.config, np.arange(len(study.asset_names))
-    if how == "cut":
-        other_panel, columns = cut_off(panel, row)
-        config = ending_on(config, study.dates[row])
-    elif how == "split":
-        other_panel, rounding = with_splits(panel, rng), _ROUNDING
-    else:
-        other_panel = with_noise(panel, row, rng)
+    other_panel, config, columns = _another_future(panel, study.plan, how, row, rng)
     other = run_study(other_panel, config)
-    again = {(x.stage, x.name): x for x in dated_arrays(other, row, np.arange(len(columns)))}
-    for before in dated_arrays(study, row, columns):
+    again = dated_arrays(other, row, np.arange(len(columns)))
+    edge = f"{_HOW[how]} after {day_text(study.dates[row])}"
+    rounding = _ROUNDING if how == "split" else rounding
+    return _first_moved(dated_arrays(study, row, columns), again, how, edge, rounding)
+
+
+def check_days(
+    base: Prepared, how: str, row: int, rng: np.random.Generator, *, rounding: float = 0.0
+) -> Finding | None:
+    """The same of what networks read on the days between decisions, where nothing is fitted."""
+    plan = base.plan
+    other_panel, config, columns = _another_future(base.panel, plan, how, row, rng)
+    other = prepare_study(other_panel, config, plan.library).dataset
+    again = arrays_of_days(other, row, np.arange(len(columns)))
+    edge = f"{_HOW[how]} after {day_text(plan.dates[row])}"
+    rounding = _ROUNDING if how == "split" else rounding
+    return _first_moved(arrays_of_days(base.dataset, row, columns), again, how, edge, rounding)
+
+
+def _another_future(
+    panel: Any, plan: Plan, how: str, row: int, rng: np.random.Generator
+) -> tuple[Any, StudyConfig, NDArray[np.intp]]:
+    """The panel with another future, the settings for it, and the columns that are left."""
+    if how == "cut":
+        other, columns = cut_off(panel, row)
+        return other, ending_on(plan.config, plan.dates[row]), columns
+    other = with_splits(panel, rng) if how == "split" else with_noise(panel, row, rng)
+    return other, plan.config, np.arange(len(plan.assets))
+
+
+def _first_moved(
+    arrays: Iterator[DatedArray],
+    again: Iterator[DatedArray],
+    how: str,
+    edge: str,
+    rounding: float,
+) -> Finding | None:
+    """The finding on the first array that is another one with another future."""
+    others = {(x.stage, x.name): x for x in again}
+    for before in arrays:
         if how == "split" and (before.stage == "fits" or before.name[0] in _LEVELS):
             continue  # the trees of one fit may part where two stocks are equal but for rounding
-        after = again.get((before.stage, before.name))
+        after = others.get((before.stage, before.name))
         place: tuple[int, int] | None = (0, 0)
         if after is not None:
             place = first_difference(before, after, rounding=rounding)
         if place is not None:
-            return _moved_stage(before, place, f"{_HOW[how]} after {day_text(study.dates[row])}")
+            return _moved_stage(before, place, edge)
     return None
 
 

@@ -37,6 +37,7 @@ from alphakeel.data.jumps import describe_jumps
 from alphakeel.errors import LookAheadWarning
 from alphakeel.factors.base import Factor
 from alphakeel.factors.custom import CustomFactors, fault_of, own_values, source_location
+from alphakeel.model_factory import reads_days
 from alphakeel.pipeline.plan import Plan
 from alphakeel.progress import Progress, Tracker
 from alphakeel.results import Study
@@ -113,7 +114,7 @@ def run_audit(
     ()
     """
     begun = time.perf_counter()
-    config = config or StudyConfig()
+    asked = config = config or StudyConfig()
     if not full:
         config = linear_only(config)
     plan = Plan.of(panel, config, name)
@@ -159,7 +160,10 @@ def run_audit(
             everything = without_models(everything, faulty)
             config = everything.plan.config
         known = frozenset(f.test for f in findings if f.verdict == "leak")
-        findings += _check_stages(panel, config, factors, leaky, everything, rng, tracker, known)
+        models = () if full else asked.models
+        findings += _check_stages(
+            panel, config, factors, leaky, everything, rng, tracker, known, models
+        )
     findings.append(check_costs(config))
     return Audit(name, tuple(findings), time.perf_counter() - begun)
 
@@ -305,10 +309,12 @@ def _check_stages(
     rng: np.random.Generator,
     tracker: Tracker,
     known: frozenset[str],
+    models: tuple[str, ...],
 ) -> list[Finding]:
     """Tests of the whole study, without the factors that are known to be at fault.
 
-    `known` are tests that have found a leak already.
+    `known` are tests that have found a leak already; of `models`, which are not fitted here, the
+    days that they read between decisions are compared as well.
     """
     base = everything
     if leaky:
@@ -325,11 +331,16 @@ def _check_stages(
     if base.plan.config.cleaning.gap_fill == "interpolate":
         plans = ()  # interpolation itself reads the future
     moved: dict[str, Finding] = {}
+    days = None
+    if plans and any(reads_days(model, config) for model in models):
+        days = prepare_study(panel, replace(base.plan.config, models=models), factors)
     for how, row in plans:
         with tracker.task("study", 5 * _STUDY / len(plans), f"{how} at {base.plan.dates[row]}"):
             rounding = lookahead.rounding_of(study)
             rerun = linear if how == "split" else study
             fault = lookahead.check_study(rerun, panel, how, row, rng, rounding=rounding)
+            if fault is None and days is not None:
+                fault = lookahead.check_days(days, how, row, rng, rounding=rounding)
             if fault is not None:
                 moved.setdefault(fault.test, fault)
     findings = _stage_verdicts(moved, len(plans), known) if plans else []

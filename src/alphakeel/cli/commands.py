@@ -135,7 +135,16 @@ def _write_report(study: Study, folder: Path, use: TestSetUse) -> None:
 
 
 def check(
-    path: Annotated[str, typer.Argument(help="File or folder of prices.", show_default=False)],
+    path: Annotated[
+        str | None, typer.Argument(help="File or folder of prices.", show_default=False)
+    ] = None,
+    data: Annotated[
+        str | None, typer.Option("--data", help="The same.", show_default=False)
+    ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option("--config", help="Settings whose data.columns are looked for."),
+    ] = None,
     market: Annotated[
         str | None,
         typer.Option("--market", help="Exchange whose days are expected: XNYS, XSHG, ..."),
@@ -155,19 +164,27 @@ def check(
     Exit code 0 when the data are right, 2 when they are not. What is only doubtful (bad ticks,
     splits that were missed, spin-offs, stale prices, missing days, P/E that jump without a filing,
     amounts in another unit) is listed by severity and changes nothing. Where a study with the
-    default settings needs more than there is, the last line says so.
+    default settings needs more than there is, the last line says so. Of settings only the data and
+    their columns of your own are read.
     """
     with plain_errors():
         from alphakeel.data.loading import inspect_path
+        from alphakeel.factors.custom import column_factors
 
-        report = inspect_path(path, market=market)
+        given = data_given(path, data)
+        if given is None and config is None:
+            raise ConfigError("no data are named: give a file or folder of prices, or --config.")
+        settings = read_settings(given, config)
+        columns = settings.data.columns
+        column_factors(columns)  # refuses names that factors have
+        report = inspect_path(settings.data.source, market=market, columns=columns)
         if table is not None:
             _write_findings(report, table)
         if page is not None:
             from alphakeel.report.plain_page import check_page
 
             _write(page, check_page(report))
-        lacking = "" if report.panel is None else _what_a_study_lacks(report.panel)
+        lacking = "" if report.panel is None else _what_a_study_lacks(report.panel, columns)
         if as_json:
             document = {**report.to_dict(), "lacking": lacking}
             typer.echo(json.dumps(document, ensure_ascii=False))
@@ -202,15 +219,16 @@ def _write(path: Path, text: str) -> None:
         raise ConfigError(f"cannot write {path}: {error.strerror}.") from error
 
 
-def _what_a_study_lacks(panel: Any) -> str:
+def _what_a_study_lacks(panel: Any, columns: tuple[str, ...]) -> str:
     """Why `run` with the default settings would refuse data that are right in themselves."""
-    from alphakeel.config import StudyConfig
+    from alphakeel.config import DataConfig, StudyConfig
     from alphakeel.errors import AlphakeelError
     from alphakeel.pipeline.dataset import check_sample
     from alphakeel.pipeline.plan import Plan
 
     try:
-        plan = Plan.of(panel, StudyConfig(), "data", panel_hash="")  # nothing is kept of this plan
+        config = StudyConfig(data=DataConfig(columns=columns))
+        plan = Plan.of(panel, config, "data", panel_hash="")  # nothing is kept of this plan
         check_sample(panel, plan)
     except AlphakeelError as error:
         return str(error)
@@ -257,7 +275,9 @@ def audit(
                 settings,
                 name=name,
                 fundamentals=read_reports(settings.data.source),
-                earlier=None if earlier is None else load_panel(earlier),
+                earlier=None
+                if earlier is None
+                else load_panel(earlier, columns=settings.data.columns),
                 full=full,
                 on_progress=on_progress,
             )

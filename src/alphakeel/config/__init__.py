@@ -34,6 +34,7 @@ from alphakeel.config.study import (
     config_from_dict,
     config_to_dict,
     config_to_toml,
+    fingerprinted,
     load_config,
 )
 
@@ -60,5 +61,6 @@ __all__ = [
     "config_from_dict",
     "config_to_dict",
     "config_to_toml",
+    "fingerprinted",
     "load_config",
 ]

@@ -32,6 +32,9 @@ class DataConfig(Section):
     top: int = common_option(
         0, "number of stocks kept, those with the largest trailing dollar volume (0: all)", low=0
     )
+    columns: tuple[str, ...] = option(
+        (), "columns of your own that are kept as fields, each a factor as it stands"
+    )
     delisting_return: float = option(
         0.0,
         "return assumed for stocks whose prices end and that state none (0: the last price counts)",

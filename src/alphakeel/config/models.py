@@ -128,10 +128,16 @@ class NetworkConfig(Section):
     hidden: int = option(32, "units of the recurrent layer", within=(1, 1024))
     layers: int = option(1, "number of recurrent layers", within=(1, 4))
     dropout: float = option(0.2, "dropout rate on input and output", within=(0, 0.95))
-    burn_in: int = option(
-        26, "decision dates of a sequence that warm the state up before the loss counts", low=0
+    rows: str = option(
+        "decisions",
+        "rows that networks not under limits learn from; decisions; days: every trading day "
+        "(burn_in and chunk in days)",
+        choices=("decisions", "days"),
     )
-    chunk: int = option(104, "decision dates of a sequence on which the loss counts", low=2)
+    burn_in: int = option(
+        26, "rows of a sequence that warm the state up before the loss counts", low=0
+    )
+    chunk: int = option(104, "rows of a sequence on which the loss counts", low=2)
     batch_assets: int = option(120, "stocks in one batch", low=2)
     max_steps: int = common_option(75, "gradient steps at most", low=1)
     learning_rate: float = option(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import typing
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,7 @@ __all__ = [
     "config_from_dict",
     "config_to_dict",
     "config_to_toml",
+    "fingerprinted",
     "load_config",
 ]
 
@@ -78,6 +80,9 @@ RENAMED = {
     "report.bootstrap": "report.n_bootstrap",
     "walk_forward.rebalance_every": "walk_forward.rebalance",
 }
+
+# Keys that a later version added, and the value that is as it was before.
+ADDED = {"custom_models": "", "network.rows": "decisions", "data.columns": []}
 
 
 @dataclass(frozen=True)
@@ -153,6 +158,11 @@ class StudyConfig(Section):
                 'target.networks = "residuals" needs to know which linear model leaves them: name '
                 "the linear.method."
             )
+        if self.target.networks == "residuals" and self.network.rows == "days":
+            raise ConfigError(
+                "residuals (target.networks) are known on decisions only, and network.rows = "
+                '"days" learns from every day: leave one of the two at its default.'
+            )
         if self.costs.preset == "cn":
             self._check_china()
 
@@ -227,6 +237,30 @@ def config_from_dict(raw: typing.Mapping[str, Any]) -> StudyConfig:
 def config_to_dict(config: StudyConfig) -> dict[str, Any]:
     """Settings as nested plain values (dates as ISO text), ready for JSON."""
     return typing.cast("dict[str, Any]", plain_values(config))
+
+
+def fingerprinted(
+    settings: typing.Mapping[str, Any], *, without: Collection[str] = ()
+) -> dict[str, Any]:
+    """Plain settings for a fingerprint, but those of the root `without` which it is wanted.
+
+    A key that a later version added does not count at the value that is as it was before, so that
+    checkpoints and trials of earlier versions are found.
+
+    Examples
+    --------
+    >>> "rows" in fingerprinted(config_to_dict(StudyConfig()))["network"]
+    False
+    """
+    kept = {name: value for name, value in settings.items() if name not in without}
+    for path, before in ADDED.items():
+        section, _, key = path.rpartition(".")
+        if not section and kept.get(key) == before:
+            del kept[key]
+        own = kept.get(section)
+        if isinstance(own, dict) and own.get(key) == before:
+            kept[section] = {name: value for name, value in own.items() if name != key}
+    return kept
 
 
 def config_to_toml(

@@ -80,7 +80,7 @@ def assemble(
     shared = _shared(fields)
     contents: dict[str, Any] = {
         name: Field2D(_while_listed(fields[name], active, owned and name not in shared))
-        for name in PANEL_FIELDS
+        for name in dict.fromkeys((*PANEL_FIELDS, *fields))  # those of the user's own come last
         if name in fields
     }
     if grid.sectors is not None and len(grid.sector_levels):

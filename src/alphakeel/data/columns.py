@@ -23,6 +23,7 @@ __all__ = [
     "bars_by_values",
     "check_unique",
     "field_of",
+    "identifier",
     "is_bar",
     "normalised_name",
     "recognise",
@@ -131,17 +132,38 @@ def field_of(column: str) -> str | None:
     return None if name in _LETTERS else _FIELD_OF.get(name)
 
 
-def recognise(columns: Sequence[str], *, where: str) -> tuple[dict[str, str], list[str]]:
-    """Assign columns to fields by name: the column by field, and the other columns."""
+def identifier(column: str) -> str:
+    """A column's name as that of a field: lower case without accents, words joined by _.
+
+    Examples
+    --------
+    >>> identifier("Analyst Revision (%)"), identifier("52w high")
+    ('analyst_revision', '_52w_high')
+    """
+    words = "".join(letter if letter.isalnum() else " " for letter in _folded(column)).split()
+    name = "_".join(words)
+    return f"_{name}" if name[:1].isdecimal() else name
+
+
+def recognise(
+    columns: Sequence[str], *, where: str, own: Mapping[str, str] | None = None
+) -> tuple[dict[str, str], list[str]]:
+    """Assign columns to fields by name: the column by field, and the other columns.
+
+    `own` are fields of the user's own, by the normalised name of their column.
+    """
+    own = own or {}
     check_unique(columns, where=where)
     names = {column: normalised_name(column) for column in columns}
     letters = set("ohlc") <= set(names.values())
     found: dict[str, list[tuple[int, str]]] = {}
     for column, name in names.items():
-        if name in _FIELD_OF and (letters or name not in _LETTERS):
+        if name in own:
+            found.setdefault(own[name], []).append((0, column))
+        elif name in _FIELD_OF and (letters or name not in _LETTERS):
             found.setdefault(_FIELD_OF[name], []).append((_RANK_OF[name], column))
     understood: dict[str, str] = {}
-    for name in SPELLINGS:
+    for name in (*SPELLINGS, *own.values()):
         candidates = sorted(found.get(name, ()))
         if len(candidates) > 1 and candidates[0][0] == candidates[1][0]:
             raise DataError(

@@ -7,7 +7,7 @@ more than reading them.
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -113,12 +113,13 @@ def check_grid(grid: Grid, *, today: dt.date, where: str) -> list[Problem]:
 
 
 def grid_from_long(
-    frame: pd.DataFrame, *, where: str, owned: bool = False
+    frame: pd.DataFrame, *, where: str, owned: bool = False, own: Sequence[str] = ()
 ) -> tuple[Grid, list[Problem]]:
     """Place the rows of a long table (one per date and stock).
 
     Columns are `date`, `ticker` and any of `PANEL_FIELDS`, `member`, `market_index`,
-    `riskless_rate`, `sector`; `where` names the source in messages. The problems are rows that
+    `riskless_rate`, `sector`, and fields of the user's `own`; `where` names the source in
+    messages. The problems are rows that
     could not be placed, or that were placed twice (the last one stays). Rows out of order are in
     their place, and reported with ``field="order"``. Of a frame that is `owned` the columns are
     taken out one by one, which keeps a large one from being in memory twice.
@@ -146,7 +147,7 @@ def grid_from_long(
     problems += _repeats(cells, calendar, tickers, where)
 
     fields: dict[str, Matrix] = {}
-    for name in (*PANEL_FIELDS, "member", "market_index", "riskless_rate"):
+    for name in (*PANEL_FIELDS, *own, "member", "market_index", "riskless_rate"):
         if name in frame.columns:
             values, bad = numeric(frame.pop(name) if owned else frame[name])
             problems += [_row_problem(where, row, text, name) for row, text in bad]
@@ -172,8 +173,10 @@ def grid_from_long(
     return grid, problems[:MAX_PROBLEMS]
 
 
-def grid_from_wide(frames: Mapping[str, pd.DataFrame], *, where: str) -> tuple[Grid, list[Problem]]:
-    """Align wide tables (dates down, stocks across), one per field.
+def grid_from_wide(
+    frames: Mapping[str, pd.DataFrame], *, where: str, own: Sequence[str] = ()
+) -> tuple[Grid, list[Problem]]:
+    """Align wide tables (dates down, stocks across), one per field, which may be the user's `own`.
 
     The grid's dates and tickers are the union over all tables; it is empty if an axis is not
     usable. Problems are those of `grid_from_long`.
@@ -183,8 +186,8 @@ def grid_from_wide(frames: Mapping[str, pd.DataFrame], *, where: str) -> tuple[G
     problems: list[Problem] = []
     axes: dict[str, tuple[NDArray[np.datetime64], NDArray[np.str_]]] = {}
     for name, frame in frames.items():
-        if name not in (*PANEL_FIELDS, "member"):
-            known = ", ".join((*PANEL_FIELDS, "member"))
+        if name not in (*PANEL_FIELDS, *own, "member"):
+            known = ", ".join((*PANEL_FIELDS, *own, "member"))
             raise DataError(
                 f"{name!r} is not a field of a panel{place(where)}: use one of {known}."
             )

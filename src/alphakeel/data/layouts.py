@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -25,9 +24,9 @@ from alphakeel.data.columns import (
 )
 from alphakeel.data.grid import Grid, grid_from_long, grid_from_wide
 from alphakeel.data.known_shapes import looks_like
-from alphakeel.data.parsing import looks_like_dates, parse_dates, read_numbers
+from alphakeel.data.parsing import looks_like_dates, parse_dates, read_numbers, refuse_shifted
 from alphakeel.data.quotation import CODED, TOLD, hints_in, in_our_units
-from alphakeel.data.tables import Table
+from alphakeel.data.tables import Table, first_values
 from alphakeel.data.tickers import read_tickers
 from alphakeel.data.validation import PANEL_FIELDS, Problem, place
 from alphakeel.errors import DataError
@@ -36,7 +35,6 @@ __all__ = [
     "MoneyTraded",
     "Reading",
     "as_series",
-    "first_values",
     "kind_of",
     "long_rows",
     "read_long",
@@ -83,7 +81,7 @@ def kind_of(table: Table) -> str:
     """
     if table.levels:
         return "wide"
-    understood, unused = recognise(list(table.columns), where=table.name)
+    understood, unused = recognise(list(table.columns), where=table.name, own=table.own)
     if "ticker" in understood and understood.keys() & {"date", *PANEL_FIELDS}:
         if _holds_tickers(table, understood):
             return "long"
@@ -154,18 +152,21 @@ def _is_one_stock(table: Table, understood: dict[str, str], unused: list[str]) -
     return not any(np.isfinite(v).any() and np.nanmin(v) > 0 for v in others)
 
 
-def _sampled(table: Table, columns: Sequence[str]) -> dict[str, NDArray[np.float64]]:
+def _sampled(
+    table: Table, columns: Sequence[str], percents: Sequence[str] = ()
+) -> dict[str, NDArray[np.float64]]:
     """The first numbers of columns; without columns that hold mostly text, or can be read twice."""
     chosen = {name: table.columns[name].slice(0, _SAMPLE) for name in columns}
     chosen = {name: c for name, c in chosen.items() if not pa.types.is_nested(c.type)}
     numbers: dict[str, NDArray[np.float64]] = {}
     wrong: dict[str, list[tuple[int, str]]] = {}
+    how: dict[str, Any] = {"where": "", "percents": percents, "delimiter": table.delimiter}
     try:  # all of them together: one says how the others are written
-        numbers, wrong, _ = read_numbers(chosen, where="", delimiter=table.delimiter)
+        numbers, wrong, _ = read_numbers(chosen, **how)
     except DataError:
         for name, column in chosen.items():
             try:
-                one, faults, _ = read_numbers({name: column}, where="", delimiter=table.delimiter)
+                one, faults, _ = read_numbers({name: column}, **how)
             except DataError:
                 continue
             numbers |= one
@@ -214,12 +215,14 @@ def rows_of(
         ]
     else:
         frame["ticker"] = pd.Series([ticker] * len(days), dtype="category")
-    named = {column: name for name, column in understood.items() if name in _NUMERIC}
+    own = set(table.own.values())
+    named = {column: name for name, column in understood.items() if name in {*_NUMERIC, *own}}
     told = {column: name for name, column in (hints or {}).items()}
     numbers, wrong, note = read_numbers(
         {column: table.columns[column] for column in (*named, *told)},
         where=table.name,
         flags=[column for column, name in named.items() if name == "st"],
+        percents=[column for column, name in named.items() if name in own],
         delimiter=table.delimiter,
         first_row=table.first_row,
         beside={
@@ -236,7 +239,7 @@ def rows_of(
             stock, day = str(frame["ticker"].iloc[row]), str(days[row])
             message = (
                 f"row {row + table.first_row}: {named[column]} of {stock} on {day} is "
-                f"{text[:40]!r}, not {_kind(named[column])}{tail}."
+                f"{text[:40]!r}, not {_kind(named[column], own)}{tail}."
             )
             problems.append(Problem(stock, day, named[column], message))
     frame.update({(named | told)[column]: values for column, values in numbers.items()})
@@ -284,9 +287,10 @@ def long_rows(
     frames, problems, notes = [], [], []
     columns: dict[str, str] = {}
     ignored: dict[str, None] = {}
+    numeric: dict[str, bool] = {}  # whether a column that no field is read from holds numbers
     for position, table in enumerate(tables):
         try:
-            understood, unused = recognise(list(table.columns), where=table.name)
+            understood, unused = recognise(list(table.columns), where=table.name, own=table.own)
             if tickers is not None:
                 understood.pop("ticker", None)
             _index_as_date(understood, table)
@@ -295,6 +299,7 @@ def long_rows(
             if normalised_name(understood.get("close", "")) != "prc":
                 hints = {name: column for name, column in hints.items() if name not in CODED}
             frame, unreadable, remarks = rows_of(table, understood, ticker=stock, hints=hints)
+            numeric |= _numeric(table, [name for name in unused if name not in numeric])
         except DataError as error:
             problems.append(Problem("", "", "", str(error)))
             continue
@@ -310,6 +315,7 @@ def long_rows(
         ignored |= dict.fromkeys(name for name in unused if name not in columns)
     if ignored:
         notes.append(f"columns not used: {', '.join(name[:24] for name in list(ignored)[:20])}")
+        notes += _may_be_kept([name for name in ignored if numeric[name]])
     frames = sorted((f for f in frames if len(f)), key=lambda frame: frame["date"].iloc[0])
     if not frames:
         return pd.DataFrame(), tuple(columns.items()), problems, notes
@@ -338,27 +344,18 @@ def _one_below_another(
     )
 
 
-def first_values(tables: Sequence[Table]) -> dict[str, str]:
-    """The first value of every column, as it stands in the first file that has the column."""
-    values: dict[str, str] = {}
-    for table in tables:
-        for name in [name for name in table.columns if name not in values]:
-            some = table.columns[name].slice(0, _SAMPLE).drop_null().to_pylist()
-            values[name] = next((str(x)[:24] for x in some if str(x).strip()), "")
-    return values
-
-
 def read_long(tables: Sequence[Table], *, where: str) -> Reading:
     """Read files with one row per date and stock; the tables are empty then."""
     samples = first_values(tables)
-    reading = _stacked("long", long_rows(tables, owned=True), where)
+    reading = _stacked("long", long_rows(tables, owned=True), where, _own_of(tables))
     reading.samples = samples
     return reading
 
 
 def read_per_ticker(tables: Sequence[Table], tickers: Sequence[str], *, where: str) -> Reading:
     """Read one file per stock."""
-    reading = _stacked("per-ticker", long_rows(tables, tickers=tickers), where)
+    own = _own_of(tables)
+    reading = _stacked("per-ticker", long_rows(tables, tickers=tickers), where, own)
     reading.samples = first_values(tables)
     return reading
 
@@ -390,6 +387,7 @@ def read_wide(tables: Sequence[Table], names: Sequence[str | None], *, where: st
             {column: table.columns[column] for column in stocks},
             where=table.name,
             flags=[column for column in stocks if _field_in(table, column, name) == "st"],
+            percents=[c for c in stocks if _field_in(table, c, name) in table.own.values()],
             delimiter=table.delimiter,
             first_row=table.first_row,
         )
@@ -402,7 +400,7 @@ def read_wide(tables: Sequence[Table], names: Sequence[str | None], *, where: st
         values = values[~np.isnat(days)]
         if table.levels:
             parts = _by_field(values, table, notes)
-            columns |= {column: field_of(level[0]) or "" for column, level in table.levels.items()}
+            columns |= {column: _field_in(table, column, name) or "" for column in table.levels}
         else:
             parts = {name or "adj_close": values}
             shown = _listed(stocks, table.name)
@@ -415,7 +413,7 @@ def read_wide(tables: Sequence[Table], names: Sequence[str | None], *, where: st
                 )
         for field_name, part in parts.items():
             _join(frames, field_name, part, table.name)
-    grid, misplaced = grid_from_wide(frames, where=where)
+    grid, misplaced = grid_from_wide(frames, where=where, own=_own_of(tables))
     reading = Reading("wide", tuple(columns.items()), grid, list(dict.fromkeys(notes)), cautions)
     reading.samples = {**first_values(tables), **samples}
     if {"open", "high", "low", "close"} <= frames.keys() and all(t.levels for t in tables):
@@ -424,7 +422,28 @@ def read_wide(tables: Sequence[Table], names: Sequence[str | None], *, where: st
     return reading
 
 
-def _stacked(layout: str, read: tuple[Any, ...], where: str) -> Reading:
+def _own_of(tables: Sequence[Table]) -> tuple[str, ...]:
+    """The fields of the user's own that tables are searched for."""
+    return tuple(dict.fromkeys(name for table in tables for name in table.own.values()))
+
+
+def _numeric(table: Table, names: Sequence[str]) -> dict[str, bool]:
+    """Whether columns hold numbers, and do not just count the rows."""
+    numbers = _sampled(table, [n for n in names if normalised_name(n) not in _COUNTERS], names)
+    return {name: name in numbers and bool(np.isfinite(numbers[name]).any()) for name in names}
+
+
+def _may_be_kept(names: Sequence[str]) -> list[str]:
+    """A note on columns of numbers that are not used."""
+    names = [name for name in names if not hints_in([name])]  # these have a use elsewhere
+    if not names:
+        return []
+    verb, it = ("holds", "it") if len(names) == 1 else ("hold", "them")
+    hint = f"add {it} to data.columns of the settings to keep {it} as fields and factors"
+    return [f"{', '.join(name[:24] for name in names[:20])} {verb} numbers: {hint}"]
+
+
+def _stacked(layout: str, read: tuple[Any, ...], where: str, own: Sequence[str]) -> Reading:
     """Place stacked rows; rows out of order are a note, not a problem."""
     frame, columns, problems, notes = read
     del read
@@ -440,7 +459,7 @@ def _stacked(layout: str, read: tuple[Any, ...], where: str) -> Reading:
     if amount is not None:
         days = frame["date"].to_numpy().astype("datetime64[D]")
         money = [MoneyTraded(days, frame["ticker"], amount.to_numpy(np.float64))]
-    grid, misplaced = grid_from_long(frame, where=where, owned=True)
+    grid, misplaced = grid_from_long(frame, where=where, owned=True, own=own)
     del frame
     reading = Reading(layout, columns, grid, notes, cautions, adjusted=adjusted)
     reading.money += money
@@ -477,7 +496,7 @@ def _daily(table: Table, column: str) -> tuple[NDArray[np.datetime64], list[tupl
     """The days of a column of dates; refused if most of them hold several times of day."""
     series = as_series(table.columns[column])
     days, faults = parse_dates(series)
-    _refuse_shifted(series, days, table.name)
+    refuse_shifted(series, days, table.name)
     times = pd.DataFrame({"day": days[:_SAMPLE], "time": series[:_SAMPLE]}).dropna()
     if len(times) and (":" in str(times["time"].iloc[0])):
         times = times.drop_duplicates()
@@ -489,24 +508,6 @@ def _daily(table: Table, column: str) -> tuple[NDArray[np.datetime64], list[tupl
                 "but a study counts days: give one row per date and stock, the last of the day."
             )
     return days, faults
-
-
-def _refuse_shifted(series: pd.Series, days: NDArray[np.datetime64], where: str) -> None:
-    """Refuse midnights of another zone that were converted to UTC: they are read a day early.
-
-    Sundays without Fridays, at an hour of the afternoon or evening, give them away.
-    """
-    first_rows = ~np.isnat(days)
-    first_rows[1:] &= days[1:] != days[:-1]  # a day has a row for each of many stocks
-    weekday = (days[first_rows].astype(np.int64) + 3) % 7
-    if not (weekday == 6).any() or (weekday == 4).any():
-        return
-    first = str(series.dropna().iloc[0])
-    if re.search(r"[T ](1[2-9]|2[0-3]):00(:00)?(\.0+)?([+]00:?00|Z| UTC)$", first):
-        raise DataError(
-            f"the dates of {where} are midnights of another time zone in UTC ({first}), by which "
-            "Mondays are Sundays: write the dates of the exchange itself."
-        )
 
 
 def _invert(frame: dict[str, Any], ratio: str, name: str) -> None:
@@ -644,11 +645,18 @@ def _join(frames: dict[str, pd.DataFrame], name: str, part: pd.DataFrame, where:
 
 def _field_in(table: Table, column: str, name: str | None) -> str | None:
     """The field of a column of a wide table: in its header, or that of the whole table."""
-    return field_of(table.levels[column][0]) if column in table.levels else name
+    return _field_of_block(table, table.levels[column][0]) if column in table.levels else name
 
 
-def _kind(name: str | None) -> str:
-    """What the entries of a field have to be, in words."""
+def _field_of_block(table: Table, label: str) -> str | None:
+    """The field, known or the user's own, that a label in the first of two header rows names."""
+    return table.own.get(normalised_name(label)) or field_of(label)
+
+
+def _kind(name: str | None, own: Collection[str]) -> str:
+    """What the entries of a field have to be, and what to do with others, in words."""
+    if name in own:
+        return "a number: correct it, or take the column out of data.columns"
     return "1 or 0" if name == "st" else "a number"
 
 
@@ -663,12 +671,12 @@ def _text_cells(
     for column, entries in wrong.items():
         _, stock = table.levels.get(column, ("", column))
         own = _field_in(table, column, name)
-        what = "st" if own == "st" else "price"
+        what = own if own is not None and own in {"st", *table.own.values()} else "price"
         for row, text in entries:
             day = str(days[row])
             message = (
                 f"row {row + table.first_row}: {what} of {stock} on {day} is {text[:40]!r}, not "
-                f"{_kind(own)}{place(table.name)}."
+                f"{_kind(own, table.own.values())}{place(table.name)}."
             )
             faults.append(Problem(stock, day, what, message))
     return faults
@@ -678,9 +686,9 @@ def _by_field(values: pd.DataFrame, table: Table, notes: list[str]) -> dict[str,
     """Split a table with two header rows into one table per field."""
     parts = {}
     for label in dict.fromkeys(level[0] for level in table.levels.values()):
-        name = field_of(label)
-        if name not in PANEL_FIELDS:
-            notes.append(f"columns not used: {label}")
+        name = _field_of_block(table, label)
+        if name is None or name not in {*PANEL_FIELDS, *table.own.values()}:
+            notes += [f"columns not used: {label}", *_may_be_kept([label])]
             continue
         chosen = {column: level[1] for column, level in table.levels.items() if level[0] == label}
         parts[name] = values[list(chosen)].rename(columns=chosen)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import datetime as dt
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -36,12 +36,19 @@ from alphakeel.data.known_shapes import looks_like
 from alphakeel.data.layouts import (
     Reading,
     as_series,
-    first_values,
     kind_of,
     read_long,
     read_per_ticker,
     read_wide,
     refuse_one_stock,
+)
+from alphakeel.data.own_columns import (
+    add_columns,
+    coverage_notes,
+    is_beside_prices,
+    lacking_columns,
+    own_fields,
+    tables_beside,
 )
 from alphakeel.data.panel import universe_mask
 from alphakeel.data.parsing import parse_dates
@@ -67,6 +74,7 @@ from alphakeel.data.tables import (
     PACKED_SUFFIXES,
     SUFFIXES,
     Table,
+    first_values,
     is_table,
     read_table,
     stem_of,
@@ -162,6 +170,7 @@ def load_panel(
     universe: str = "members",
     top: int | None = None,
     delisting_return: float = 0.0,
+    columns: Sequence[str] = (),
 ) -> AssetPanel:
     r"""Read a file or folder of prices.
 
@@ -182,6 +191,9 @@ def load_panel(
     delisting_return : float
         Return assumed for stocks whose prices end and whose last one no file states; 0: holders
         get the last price.
+    columns : sequence of str
+        Columns of no known name that are kept as fields: "Short Interest" as `short_interest`,
+        "si = Short Interest" as `si`.
 
     Returns
     -------
@@ -193,7 +205,8 @@ def load_panel(
     DataError
         One sentence that names the first thing that is wrong, and how many more there are.
     ConfigError
-        If `universe` is neither "members" nor "all", nor an index whose members the data list.
+        If `universe` is neither "members" nor "all", nor an index whose members the data list, or
+        a name in `columns` is that of a known field.
 
     Examples
     --------
@@ -208,7 +221,7 @@ def load_panel(
            [11., 19.]])
     """
     options: dict[str, Any] = {"universe": universe, "delisting_return": delisting_return}
-    return read_panel(path, start=start, end=end, top=top, **options)[0]
+    return read_panel(path, start=start, end=end, top=top, columns=columns, **options)[0]
 
 
 def read_panel(
@@ -219,9 +232,10 @@ def read_panel(
     universe: str = "members",
     top: int | None = None,
     delisting_return: float = 0.0,
+    columns: Sequence[str] = (),
 ) -> tuple[AssetPanel, tuple[str, ...]]:
     """What `load_panel` returns, and what a reader of its numbers must know about the files."""
-    reading = _read_checked(Path(path), universe)
+    reading = _read_checked(Path(path), own_fields(columns), universe)
     raise_first(reading.problems, hint=f": run `alphakeel check {path}`")
     grid, notes = with_delisting_returns(reading.grid, reading.delisted, delisting_return)
     grid, cautions = _between(grid, start, end), (*reading.cautions, *notes)
@@ -240,7 +254,9 @@ def read_panel(
     return panel, cautions
 
 
-def inspect_path(path: str | Path, *, market: str | None = None) -> DataReport:
+def inspect_path(
+    path: str | Path, *, market: str | None = None, columns: Sequence[str] = ()
+) -> DataReport:
     """Say how a file or folder is understood and list what is wrong with it; bad data never raise.
 
     Parameters
@@ -248,30 +264,35 @@ def inspect_path(path: str | Path, *, market: str | None = None) -> DataReport:
     path : str or Path
     market : str, optional
         Exchange whose trading days are expected, as exchange_calendars names it: XNYS, XSHG, ...
+    columns : sequence of str
+        Columns of no known name that are kept as fields.
 
     Raises
     ------
     DataError
         If there is nothing at `path`.
     ConfigError
-        If the trading days of `market` cannot be had.
+        If the trading days of `market` cannot be had, or a name in `columns` is that of a known
+        field.
     """
-    path = Path(path)
+    path, own = Path(path), own_fields(columns)
     _refuse_nothing(path)
     try:
-        reading = _read_checked(path)
+        reading = _read_checked(path, own)
     except DataError as error:
         problem = Problem("", "", "", str(error))
         return DataReport(str(path), "", (), 0, 0, "", "", (), (problem,), None)
     panel, problems, grid = None, reading.problems, reading.grid
     findings: list[QualityFinding] = []
     counts: dict[str, int] = {}
+    told: list[str] = []
     if not problems:
         try:
             panel = assemble(grid, source=path.name, owned=True)
         except DataError as error:
             problems = [Problem("", "", "", str(error))]
         else:
+            told = [*coverage_notes(panel, own), *_doubts(panel)]
             findings, counts = check_entry(
                 grid, path, today=dt.date.today(), market=market, money=reading.money
             )
@@ -283,7 +304,7 @@ def inspect_path(path: str | Path, *, market: str | None = None) -> DataReport:
         n_assets=len(grid.tickers),
         first_date=str(grid.dates[0]) if len(grid.dates) else "",
         last_date=str(grid.dates[-1]) if len(grid.dates) else "",
-        notes=(*reading.notes, *reading.cautions, *([] if panel is None else _doubts(panel))),
+        notes=(*reading.notes, *reading.cautions, *told),
         problems=tuple(problems[:MAX_PROBLEMS]),
         panel=panel,
         findings=tuple(findings),
@@ -324,11 +345,11 @@ def _refuse_nothing(path: Path) -> None:
         raise DataError(f"there is no file or folder {path}.")
 
 
-def _read_checked(path: Path, universe: str = "members") -> Reading:
+def _read_checked(path: Path, own: Mapping[str, str], universe: str = "members") -> Reading:
     """Read a path and collect everything that is wrong with what it holds."""
     _refuse_nothing(path)
     try:
-        reading = _read_path(path, universe)
+        reading = _read_path(path, own, universe)
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror}.") from error
     if not len(reading.grid.dates) or not len(reading.grid.tickers):
@@ -350,6 +371,7 @@ def _read_checked(path: Path, universe: str = "members") -> Reading:
             f"(in {path.name})."
         )
     reading.grid = with_adjusted_close(reading.grid, path.name)
+    reading.problems += lacking_columns(reading, own, path)
     reading.problems += check_grid(reading.grid, today=dt.date.today(), where=path.name)
     if not reading.problems:
         reading.grid = without_index(reading.grid, reading.cautions)
@@ -365,14 +387,17 @@ def _read_checked(path: Path, universe: str = "members") -> Reading:
     return reading
 
 
-def _read_path(path: Path, universe: str) -> Reading:
+def _read_path(path: Path, own: Mapping[str, str], universe: str) -> Reading:
     """Read a store, a folder of files or a file."""
     named = None if universe in ("members", "all") else universe
     if path.is_dir() and is_store(path):
-        return read_store(path, named)
+        reading = read_store(path, named)
+        files = sorted(file for file in path.iterdir() if is_table(file)) if own else []
+        add_columns(reading, tables_beside(files, own, reading))
+        return reading
     if named is not None:
         _refuse_unknown_universe(path, named)
-    return _read_folder(path, named) if path.is_dir() else _read_file(path)
+    return _read_folder(path, own, named) if path.is_dir() else _read_one(read_table(path, own))
 
 
 def _refuse_unknown_universe(path: Path, name: str) -> None:
@@ -387,15 +412,14 @@ def _refuse_unknown_universe(path: Path, name: str) -> None:
         )
 
 
-def _read_file(path: Path) -> Reading:
+def _read_one(table: Table) -> Reading:
     """Read one file by its layout."""
-    table = read_table(path)
-    kind = kind_of(table)
+    kind, stem = kind_of(table), stem_of(table.name)
     if kind == "wide":
-        return read_wide([table], [_field_named(stem_of(path.name), table)], where=path.name)
+        return read_wide([table], [_field_named(stem, table)], where=table.name)
     if kind == "single":
-        return read_per_ticker([table], [_stock_named(stem_of(path.name))], where=path.name)
-    return read_long([table], where=path.name)
+        return read_per_ticker([table], [_stock_named(stem)], where=table.name)
+    return read_long([table], where=table.name)
 
 
 def _field_named(stem: str, table: Table) -> str | None:
@@ -411,10 +435,10 @@ def _stock_named(stem: str) -> str:
     return re.sub(r" Historical Data( \(\d+\))?$", "", stock)
 
 
-def _read_folder(path: Path, universe: str | None = None) -> Reading:
+def _read_folder(path: Path, own: Mapping[str, str], universe: str | None = None) -> Reading:
     """Read a folder by what its files have in common; `universe` names one index of several."""
     if is_folder_format(path):
-        return read_folder_format(path, universe)
+        return read_folder_format(path, universe, own)
     beside = {stem for stems, _ in _SIDE_FILES for stem in stems} | {"fundamentals"}
     files = sorted(
         file
@@ -427,19 +451,22 @@ def _read_folder(path: Path, universe: str | None = None) -> Reading:
     )
     if not files:
         raise DataError(_no_table(path))
-    reading = _read_file(files[0]) if len(files) == 1 else _read_together(files, path)
+    if len(files) == 1:
+        reading = _read_one(read_table(files[0], own))
+    else:
+        reading = _read_together(files, path, own)
     if len(reading.grid.dates):
-        _add_side_files(reading, path, universe)
+        _add_side_files(reading, path, universe, own)
     return reading
 
 
-def _read_together(files: list[Path], path: Path) -> Reading:
-    """Read the files of a folder that hold the prices."""
+def _read_together(files: list[Path], path: Path, own: Mapping[str, str]) -> Reading:
+    """Read the files of a folder that hold the prices, and those of the user's own columns."""
     tables: list[Table] = []
     problems: list[Problem] = []
     for file in files:
         try:
-            table = read_table(file)
+            table = read_table(file, own)
             kind_of(table)
         except DataError as error:
             problems.append(Problem("", "", "", str(error)))
@@ -447,8 +474,13 @@ def _read_together(files: list[Path], path: Path) -> Reading:
             tables.append(table)
     if not tables:
         raise DataError(problems[0].message)
-    reading = _by_kind(tables, path)
+    beside = [table for table in tables if is_beside_prices(table)]
+    prices = [table for table in tables if table not in beside] if beside else tables
+    if beside and not prices:
+        raise DataError(f"there are no prices in {path.name}, only {beside[0].name} and its like.")
+    reading = _read_one(prices[0]) if len(prices) == 1 < len(tables) else _by_kind(prices, path)
     reading.problems = problems + reading.problems
+    add_columns(reading, beside)
     return reading
 
 
@@ -483,7 +515,7 @@ def _by_kind(tables: list[Table], path: Path) -> Reading:
         raise DataError(
             f"the {len(tables)} files in {path.name} hold dates and several columns each, and the "
             f"name of {unknown} is no field: name each file after what it holds (adj_close.csv, "
-            "volume.csv), or put all prices into one."
+            "volume.csv), put all prices into one, or name a column of your own in data.columns."
         )
     described = {
         "long": "has a ticker column",
@@ -590,9 +622,12 @@ def is_folder_format(path: Path) -> bool:
     return bool(_files(path, "prices"))
 
 
-def read_folder_format(path: Path, universe: str | None = None) -> Reading:
+def read_folder_format(
+    path: Path, universe: str | None = None, own: Mapping[str, str] | None = None
+) -> Reading:
     """Read a folder in our format; faults of files beside the prices become problems."""
-    tables = [read_table(file) for file in _files(path, "prices")]
+    own = own or {}
+    tables = [read_table(file, own) for file in _files(path, "prices")]
     if len(tables) == 1 and kind_of(tables[0]) == "wide":
         reading = read_wide(tables, [None], where=path.name)
     else:
@@ -602,18 +637,20 @@ def read_folder_format(path: Path, universe: str | None = None) -> Reading:
     reading.layout = "folder"
     if not len(reading.grid.dates):
         return reading
-    _add_side_files(reading, path, universe)
-    _note_unused(reading, path)
+    _add_side_files(reading, path, universe, own)
+    _note_unused(reading, path, own)
     return reading
 
 
-def _add_side_files(reading: Reading, path: Path, universe: str | None) -> None:
+def _add_side_files(
+    reading: Reading, path: Path, universe: str | None, own: Mapping[str, str]
+) -> None:
     """Join what lies beside the prices; faults of these files become problems."""
     for usual, add in _SIDE_FILES:
         stems = (f"members_{universe}",) if universe and "members" in usual else usual
         for file in filter(None, (_file(path, stem) for stem in stems)):
             try:
-                table = read_table(file)
+                table = read_table(file, own)
                 reading.samples = {**first_values([table]), **reading.samples}
                 add(reading, table)
                 del table
@@ -623,14 +660,18 @@ def _add_side_files(reading: Reading, path: Path, universe: str | None) -> None:
             break
 
 
-def _note_unused(reading: Reading, path: Path) -> None:
-    """Name what lies in the folder and is not used."""
+def _note_unused(reading: Reading, path: Path, own: Mapping[str, str]) -> None:
+    """Take the user's own columns from what else lies in the folder, and name what is not used."""
     if _files(path, "corporate_actions") and "adj_close" in reading.grid.fields:
         reading.notes.append("corporate_actions is not used: adj_close holds splits and dividends")
     known = {file for stem in _KNOWN for file in _files(path, stem)}
-    others = [file.name for file in sorted(path.iterdir()) if is_table(file) and file not in known]
+    others = [file for file in sorted(path.iterdir()) if is_table(file) and file not in known]
+    if own:
+        beside = tables_beside(others, own, reading)
+        add_columns(reading, beside)
+        others = [file for file in others if file.name not in {table.name for table in beside}]
     if others:
-        reading.notes.append(f"files not used: {', '.join(others[:20])}")
+        reading.notes.append(f"files not used: {', '.join(f.name for f in others[:20])}")
 
 
 def _files(path: Path, stem: str) -> list[Path]:

@@ -7,7 +7,7 @@ to delisting, `estimation_mask` where a stock really traded. Day t means its clo
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,9 @@ from alphakeel.data.assembly import (
     panel_from_grid,
     sector_grid,
 )
+from alphakeel.data.columns import normalised_name
 from alphakeel.data.grid import Grid, check_grid, grid_from_long, grid_from_wide
+from alphakeel.data.own_columns import own_fields
 from alphakeel.data.tickers import match_tickers
 from alphakeel.data.validation import PANEL_FIELDS, raise_first
 from alphakeel.errors import DataError
@@ -45,6 +47,7 @@ def panel_from_long(
     securities: pd.DataFrame | None = None,
     index: pd.Series | None = None,
     membership: pd.DataFrame | None = None,
+    columns: Sequence[str] = (),
     delisting_gap: int = 20,
     min_dates: int = 2,
     min_assets: int = 2,
@@ -66,6 +69,8 @@ def panel_from_long(
         Market index level by date.
     membership : DataFrame, optional
         Spells: `ticker`, `start_date`, `end_date` (first day outside; missing: not ended).
+    columns : sequence of str
+        Further columns that are kept as fields: "Short Interest" as `short_interest`.
     delisting_gap : int
         A stock whose last price lies more than this many dates before the panel's end counts as
         delisted after it, else as suspended.
@@ -97,17 +102,23 @@ def panel_from_long(
     >>> panel_from_long(frame)
     AssetPanel(n_observations=2, n_assets=2, n_fields=1)
     """
+    own = own_fields(columns)
+    if own:
+        held = {name: own.get(normalised_name(str(name)), str(name)) for name in frame.columns}
+        frame = frame.rename(columns=held)
+        _refuse_lacking(own, frame.columns, "the frame")
     known = {*PANEL_FIELDS, "date", "ticker", "sector", "member", "market_index", "riskless_rate"}
+    known |= set(own.values())
     strange = [str(name) for name in frame.columns if name not in known]
     if strange:
         raise DataError(
-            f"column {strange[0]!r} is not a field of a panel: drop it or rename it to one of "
-            f"{', '.join(sorted(known))}."
+            f"column {strange[0]!r} is not a field of a panel: drop it, name it in columns= to "
+            f"keep it, or rename it to one of {', '.join(sorted(known))}."
         )
     if not frame.columns.is_unique:
         twice = frame.columns[frame.columns.duplicated()][0]
         raise DataError(f"column {twice!r} occurs twice: keep one.")
-    grid, problems = grid_from_long(frame, where=source)
+    grid, problems = grid_from_long(frame, where=source, own=tuple(own.values()))
     raise_first(problems)
     labels = None
     if securities is not None:
@@ -132,6 +143,7 @@ def panel_from_wide(
     sector: Mapping[str, str] | None = None,
     index: pd.Series | None = None,
     membership: pd.DataFrame | None = None,
+    columns: Sequence[str] = (),
     delisting_gap: int = 20,
     min_dates: int = 2,
     min_assets: int = 2,
@@ -146,8 +158,8 @@ def panel_from_wide(
         By field name, `adj_close` (or `close`) among them; sorted dates in the index.
     sector : mapping of str to str, optional
         Sector by ticker.
-    index, membership, delisting_gap, min_dates, min_assets, today, source
-        As for `panel_from_long`.
+    index, membership, columns, delisting_gap, min_dates, min_assets, today, source
+        As for `panel_from_long`; `columns` are keys of `frames`.
 
     Returns
     -------
@@ -167,7 +179,11 @@ def panel_from_wide(
     array([[100.,  40.],
            [101.,  41.]])
     """
-    grid, problems = grid_from_wide(frames, where=source)
+    own = own_fields(columns)
+    if own:
+        frames = {own.get(normalised_name(name), name): frame for name, frame in frames.items()}
+        _refuse_lacking(own, frames, "the mapping")
+    grid, problems = grid_from_wide(frames, where=source, own=tuple(own.values()))
     raise_first(problems)
     return panel_from_grid(
         _completed(grid, sector, index, membership),
@@ -179,10 +195,19 @@ def panel_from_wide(
     )
 
 
+def _refuse_lacking(own: Mapping[str, str], names: Collection[str], what: str) -> None:
+    """Refuse a column that is to be kept and is not there."""
+    for field in own.values():
+        if field not in names:
+            have = ", ".join(list(map(str, names))[:12])
+            raise DataError(f"columns names {field!r}, which {what} has not: it has {have}.")
+
+
 def panel_to_long(panel: AssetPanel) -> pd.DataFrame:
     """One row per date and stock with at least one number, sorted by date and ticker.
 
-    Columns are `date`, `ticker` and the fields, `sector` as text; `panel_from_long` reads it back.
+    Columns are `date`, `ticker` and the fields, `sector` as text; `panel_from_long` reads it back,
+    fields of your own with their names in `columns`.
     """
     fields = {name: panel.get_field(name) for name in panel.keys()}  # noqa: SIM118
     shared = ("sector", "member", "market_index", "riskless_rate", "st")

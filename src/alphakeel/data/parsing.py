@@ -25,6 +25,7 @@ __all__ = [
     "looks_like_dates",
     "parse_dates",
     "read_numbers",
+    "refuse_shifted",
 ]
 
 MISSING = (
@@ -74,6 +75,7 @@ def read_numbers(
     *,
     where: str,
     flags: Collection[str] = (),
+    percents: Collection[str] = (),
     delimiter: str = ",",
     first_row: int = 1,
     beside: Mapping[str, Any] | None = None,
@@ -82,7 +84,8 @@ def read_numbers(
 
     Numbers are NaN where missing ("", "NA", "null", "-" and the like) or faulty. Faults are row and
     text of every entry that is not a number, by column. The note is empty unless the file has a
-    decimal comma. Columns in `flags` say yes or no: the words of `as_flags` are read as 1 and 0. A
+    decimal comma. Columns in `flags` say yes or no: the words of `as_flags` are read as 1 and 0.
+    In columns of `percents` every number may have the sign %, and 5 % is 0.05. A
     file that writes decimals in two ways, or so that they can be read in two, is refused. So is
     `5.000` in a file whose cells no comma separates, unless another number of the file, in these
     columns or in those `beside` them, says whether it is five or five thousand.
@@ -115,6 +118,9 @@ def read_numbers(
         return numbers, faults, ""
     # One odd column decides how all text in the file is read.
     texts = {name: _closed_up(text) for name, text in texts.items()}
+    in_percent = {name for name in percents if name in texts and _all_percent(texts[name])}
+    for name in in_percent:
+        texts[name] = pc.replace_substring_regex(texts[name], r"\s?%$", "")
     scales = {name: _scale(text) for name, text in texts.items()}
     texts = {
         name: pc.replace_substring_regex(text, _SCALED, r"\1") if scales[name] is not None else text
@@ -128,6 +134,8 @@ def read_numbers(
         scale = scales[name]
         if scale is not None:
             numbers[name] = numbers[name] * scale
+        if name in in_percent:
+            numbers[name] = numbers[name] / 100.0
         if len(bad):
             originals = columns[name].take(pa.array(bad[:MAX_PROBLEMS])).to_pylist()
             faults[name] = [
@@ -182,6 +190,12 @@ def _scale(text: Any) -> NDArray[np.float64] | None:
             scale = np.ones(len(hits)) if scale is None else scale
             scale[hits] = factor
     return scale
+
+
+def _all_percent(text: Any) -> bool:
+    """Whether every entry that is not missing ends in the sign %."""
+    signed = pc.sum(pc.match_substring_regex(text, r"^[^%]*\d\s?%$")).as_py()
+    return bool(signed) and signed == len(text) - text.null_count
 
 
 def _floats(column: Any) -> NDArray[np.float64]:
@@ -321,6 +335,24 @@ def looks_like_dates(values: Any) -> bool:
     if _counted_days([str(value).strip() for value in sample.dropna()]) is not None:
         return False  # prices may look like that as well; a column called date is taken as one
     return len(parse_dates(sample)[1]) <= len(sample) // 2
+
+
+def refuse_shifted(series: pd.Series, days: NDArray[np.datetime64], where: str) -> None:
+    """Refuse midnights of another zone that were converted to UTC: they are read a day early.
+
+    Sundays without Fridays, at an hour of the afternoon or evening, give them away.
+    """
+    first_rows = ~np.isnat(days)
+    first_rows[1:] &= days[1:] != days[:-1]  # a day has a row for each of many stocks
+    weekday = (days[first_rows].astype(np.int64) + 3) % 7
+    if not (weekday == 6).any() or (weekday == 4).any():
+        return
+    first = str(series.dropna().iloc[0])
+    if re.search(r"[T ](1[2-9]|2[0-3]):00(:00)?(\.0+)?([+]00:?00|Z| UTC)$", first):
+        raise DataError(
+            f"the dates of {where} are midnights of another time zone in UTC ({first}), by which "
+            "Mondays are Sundays: write the dates of the exchange itself."
+        )
 
 
 def _parse_texts(texts: Sequence[str]) -> tuple[NDArray[np.datetime64], dict[int, str]]:

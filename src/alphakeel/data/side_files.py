@@ -7,6 +7,7 @@ refused.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -37,8 +38,10 @@ __all__ = [
     "add_members",
     "add_reports",
     "add_riskless",
+    "add_rows",
     "add_sectors",
     "add_valuations",
+    "add_values",
 ]
 
 _YIELDS = ("market_cap", "earnings_to_price", "book_to_price")
@@ -46,8 +49,15 @@ _YIELDS = ("market_cap", "earnings_to_price", "book_to_price")
 
 def add_valuations(reading: Reading, table: Table) -> None:
     """Place market value, earnings yield and book yield on the dates they are stated for."""
-    understood, _ = recognise(list(table.columns), where=table.name)
-    wanted = ("date", "ticker", *_YIELDS, "pe", "pb")
+    add_rows(reading, table, (*_YIELDS, *table.own.values()), ("pe", "pb"))
+
+
+def add_rows(
+    reading: Reading, table: Table, names: tuple[str, ...], inverted: tuple[str, ...] = ()
+) -> None:
+    """Place fields of a file with one row per date and stock; `inverted` are read for others."""
+    understood, _ = recognise(list(table.columns), where=table.name, own=table.own)
+    wanted = ("date", "ticker", *names, *inverted)
     understood = {name: column for name, column in understood.items() if name in wanted}
     frame, problems, notes = rows_of(table, understood)
     reading.problems += problems
@@ -64,9 +74,31 @@ def add_valuations(reading: Reading, table: Table) -> None:
     match = match_tickers(frame["ticker"].cat.categories, reading.grid.tickers, what=table.name)
     reading.cautions.append(match.note)
     stocks = frame["ticker"].map(match.ticker_of)
-    values = {name: frame[name].to_numpy() for name in _YIELDS if name in frame.columns}
-    placed = place_rows(values, days, stocks, reading.grid)
-    reading.grid = replace(reading.grid, fields={**reading.grid.fields, **placed})
+    values = {name: frame[name].to_numpy() for name in names if name in frame.columns}
+    add_values(reading, values, days, stocks, table)
+
+
+def add_values(
+    reading: Reading,
+    values: Mapping[str, NDArray[np.float64]],
+    days: NDArray[np.datetime64],
+    stocks: pd.Series,
+    table: Table,
+) -> None:
+    """Place numbers by date and stock; of the user's own fields nothing is lost without a word."""
+    grid = reading.grid
+    for name in values.keys() & set(table.own.values()):
+        if name in grid.fields:
+            raise DataError(f"{name} is in two files, {table.name} one of them: keep one.")
+        lost = ~np.isnan(values[name]) & ~np.isin(days, grid.dates) & stocks.notna().to_numpy()
+        if lost.any():
+            reading.cautions.append(
+                f"{int(lost.sum())} of {int((~np.isnan(values[name])).sum())} values of {name} in "
+                f"{table.name} are of dates without prices and are left out, the first of "
+                f"{days[lost].min()}: give each the trading day on which it is known"
+            )
+    placed = place_rows(values, days, stocks, grid)
+    reading.grid = replace(grid, fields={**grid.fields, **placed})
 
 
 def _any_twice(days: NDArray[np.datetime64], codes: NDArray[np.integer[Any]]) -> bool:

@@ -9,8 +9,8 @@ import re
 import unicodedata
 import zipfile
 import zlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
-from alphakeel.data.columns import check_unique, field_of
+from alphakeel.data.columns import check_unique, field_of, normalised_name
 from alphakeel.data.parsing import looks_like_dates
 from alphakeel.data.validation import MAX_PROBLEMS, Problem, place
 from alphakeel.errors import DataError
@@ -28,6 +28,7 @@ __all__ = [
     "PACKED_SUFFIXES",
     "SUFFIXES",
     "Table",
+    "first_values",
     "is_table",
     "read_table",
     "stem_of",
@@ -67,6 +68,7 @@ DELIMITERS = (",", ";", "\t", "|")
 # Encodings of text that is not UTF-8: the one in which most column names are known is taken.
 ENCODINGS = ("latin-1", "gb18030", "big5", "cp949", "cp932", "cp1250", "cp1251", "cp1254")
 MOST_LINES_BEFORE_HEADER = 30
+FIRST_ROWS = 400  # that are searched for a first value
 _HEADS = ("price", "ticker", "attributes", "symbols", "")
 
 
@@ -81,11 +83,23 @@ class Table:
     notes: tuple[str, ...] = ()
     problems: tuple[Problem, ...] = ()  # rows that do not fit the header, left out of `columns`
     delimiter: str = ""  # between the cells of a text file
+    # Fields of the user's own, by the normalised name of the column that they are read from.
+    own: Mapping[str, str] = field(default_factory=dict)
 
 
 def is_table(path: Path) -> bool:
     """Whether a file's name ends like that of a table."""
     return path.name.lower().endswith(SUFFIXES)
+
+
+def first_values(tables: Sequence[Table]) -> dict[str, str]:
+    """The first value of every column, as it stands in the first file that has the column."""
+    values: dict[str, str] = {}
+    for table in tables:
+        for name in [name for name in table.columns if name not in values]:
+            some = table.columns[name].slice(0, FIRST_ROWS).drop_null().to_pylist()
+            values[name] = next((str(x)[:24] for x in some if str(x).strip()), "")
+    return values
 
 
 def stem_of(name: str) -> str:
@@ -95,19 +109,27 @@ def stem_of(name: str) -> str:
     return name[: len(name) - len(found)] if found else Path(name).stem
 
 
-def read_table(path: Path) -> Table:
-    """Read a CSV or Parquet file; what is not a table is refused by name."""
+def read_table(path: Path, own: Mapping[str, str] | None = None) -> Table:
+    """Read a CSV or Parquet file; what is not a table is refused by name.
+
+    `own` are the user's own fields, which the table carries to whoever understands its columns.
+    """
+    table = _read(path, own or {})
+    return replace(table, own=own) if own else table
+
+
+def _read(path: Path, own: Mapping[str, str]) -> Table:
     try:
         regular_file(path)
         if path.name.lower().endswith(_GZIPPED) and _head(path).startswith(b"\x1f\x8b"):
-            return _read_text(path, _unpacked(path))
+            return _read_text(path, _unpacked(path), own)
         if path.suffix.lower() in (".zip", ".xlsx") and _head(path).startswith(b"PK\x03\x04"):
             reader = _from_zip if path.suffix.lower() == ".zip" else _from_workbook
-            return _read_text(path, reader(path))
+            return _read_text(path, reader(path), own)
         _refuse_packed(path)
         if path.suffix.lower() in (".parquet", ".pq"):
-            return _read_parquet(path)
-        return _read_text(path, path.read_bytes())
+            return _read_parquet(path, own)
+        return _read_text(path, path.read_bytes(), own)
     except (EOFError, zlib.error, gzip.BadGzipFile, zipfile.BadZipFile) as error:
         kind = "zip" if path.suffix.lower() in (".zip", ".xlsx") else "gzip"
         raise DataError(f"{path.name} is damaged {kind}: download it again.") from error
@@ -145,7 +167,7 @@ def _refuse_bomb(path: Path, about: pq.FileMetaData) -> None:
         )
 
 
-def _read_parquet(path: Path) -> Table:
+def _read_parquet(path: Path, own: Mapping[str, str]) -> Table:
     try:
         about = pq.read_metadata(path)
         _refuse_bomb(path, about)
@@ -163,7 +185,7 @@ def _read_parquet(path: Path) -> Table:
     if table.num_rows == 0:
         raise DataError(f"{path.name} has columns but no rows: export the data again.")
     columns = {name: table.column(name) for name in names}
-    levels = _pairs_of_names(names, path.name)
+    levels = _pairs_of_names(names, path.name, own)
     if levels:
         pairs = {column: f"{' '.join(levels[column])}" for column in levels}
         columns = {pairs.get(name, name): values for name, values in columns.items()}
@@ -179,7 +201,9 @@ def _read_parquet(path: Path) -> Table:
     return Table(path.name, columns, levels, 1)
 
 
-def _pairs_of_names(names: Sequence[str], where: str) -> dict[str, tuple[str, str]]:
+def _pairs_of_names(
+    names: Sequence[str], where: str, own: Mapping[str, str]
+) -> dict[str, tuple[str, str]]:
     """Field and ticker by column of a frame with two rows of names, as pandas stores it."""
     levels = {}
     for name in names:
@@ -187,9 +211,9 @@ def _pairs_of_names(names: Sequence[str], where: str) -> dict[str, tuple[str, st
         if not found:
             continue
         first, second = found.groups()
-        if field_of(first) not in (None, "date"):
+        if field_of(first) not in (None, "date") or normalised_name(first) in own:
             levels[name] = (first, second)
-        elif field_of(second) is not None:
+        elif field_of(second) is not None or normalised_name(second) in own:
             levels[name] = (second, first)
         else:
             raise DataError(
@@ -274,8 +298,8 @@ def _written(row: Sequence[Any]) -> list[str]:
     return [text.removesuffix(" 00:00:00") for text in texts]
 
 
-def _read_text(path: Path, raw: bytes) -> Table:
-    text, notes = _decoded(raw, path.name)
+def _read_text(path: Path, raw: bytes, own: Mapping[str, str]) -> Table:
+    text, notes = _decoded(raw, path.name, own)
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     if not text.strip():
         raise DataError(f"{path.name} is empty: export the data again.")
@@ -310,7 +334,7 @@ def _read_text(path: Path, raw: bytes) -> Table:
     return Table(path.name, columns, pairs, first_row, notes, tuple(problems), delimiter)
 
 
-def _decoded(raw: bytes, name: str) -> tuple[str, tuple[str, ...]]:
+def _decoded(raw: bytes, name: str, own: Collection[str]) -> tuple[str, tuple[str, ...]]:
     """The text of a file, and a note where its encoding was inferred."""
     if not raw.strip():
         raise DataError(f"{name} is empty: export the data again.")
@@ -334,18 +358,19 @@ def _decoded(raw: bytes, name: str) -> tuple[str, tuple[str, ...]]:
             decoded = raw.decode(encoding)
         except UnicodeDecodeError:
             continue
-        known = _known_names(decoded)
+        known = _known_names(decoded, own)
         if known > most:
             best, text, most = encoding, decoded, known
     label = "Latin-1" if best == "latin-1" else best.upper()
     return text, (f"{name} is not UTF-8; it is read as {label}",)
 
 
-def _known_names(text: str) -> int:
-    """How many column names beyond ASCII in the first lines are known."""
+def _known_names(text: str, own: Collection[str]) -> int:
+    """How many column names beyond ASCII in the first lines are known, or the user's own."""
     lines = text[:20_000].splitlines()[:3]
     cells = (cell for line in lines for mark in DELIMITERS for cell in line.split(mark))
-    return sum(not cell.isascii() and field_of(cell) is not None for cell in cells)
+    beyond = [cell for cell in cells if not cell.isascii()]
+    return sum(field_of(cell) is not None or normalised_name(cell) in own for cell in beyond)
 
 
 def _refuse_other_formats(text: str, name: str) -> None:

@@ -284,8 +284,8 @@ def importance_table(
     DataFrame indexed by (model, factor), per model the largest drop first
         rank_ic_drop with _low and _high (mean Rank IC lost with the factor shuffled across stocks;
         NaN with fewer than two dates), score_share (mean absolute contribution to the scores, as a
-        share of all factors'; NaN where the model cannot be split), top_lag and mean_lag (decisions
-        back from which most of it came, and on average), folds (in which the model was given it).
+        share of all factors'; NaN where the model cannot be split), top_lag and mean_lag (rows back
+        from which most of it came, and on average), folds (in which the model was given it).
     """
     rows: dict[tuple[str, str], dict[str, float]] = {}
     for model, folds in parts.items():

@@ -22,14 +22,16 @@ import dataclasses
 import difflib
 import inspect
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path, PurePath
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from alphakeel.data.own_columns import own_fields
 from alphakeel.data.panel import sector_codes
 from alphakeel.data.validation import PANEL_FIELDS
 from alphakeel.errors import ConfigError
@@ -42,6 +44,7 @@ __all__ = [
     "CustomFactors",
     "FactorFault",
     "check_factors",
+    "column_factors",
     "factor",
     "fault_of",
     "load_factors",
@@ -177,13 +180,46 @@ class CustomFactors:
     versions: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
-def load_factors(path: str | Path) -> CustomFactors:
+def column_factors(columns: Sequence[str]) -> tuple[Factor, ...]:
+    """Columns that a user keeps, as factors as they stand.
+
+    Raises
+    ------
+    ConfigError
+        If a name is that of a known field or of a factor.
+
+    Examples
+    --------
+    >>> column_factors(["Short Interest"])[0].name
+    'short_interest'
+    """
+    taken = {built_in.name for built_in in FACTORS}
+    names = tuple(own_fields(columns).values())
+    for name in names:
+        if name in taken:
+            raise ConfigError(
+                f"data.columns names {name!r}, and a built-in factor has that name: give it "
+                f'another, as "my_{name} = {name}" does.'
+            )
+    return tuple(
+        Factor(name, "own column", 1, (name,), itemgetter(name), "as given", "data")
+        for name in names
+    )
+
+
+def load_factors(
+    path: str | Path, *, columns: Sequence[str] = (), fields: Collection[str] = ()
+) -> CustomFactors:
     """Load the factors of a Python file.
 
     Parameters
     ----------
     path : str or Path
         Of the file; "" for none. The file is run, as a module of its own.
+    columns : sequence of str
+        Columns of the data that are kept as fields, each a factor as it stands.
+    fields : collection of str
+        Further fields that the panel has.
 
     Returns
     -------
@@ -208,13 +244,17 @@ def load_factors(path: str | Path) -> CustomFactors:
         raise ConfigError(
             f"{file.name} holds no factor: mark a function with @factor(lookback=..., fields=...)."
         )
-    _check_names(factors)
+    _check_names(factors, tuple(own_fields(columns).values()), fields)
     return CustomFactors(factors, {f"factors.custom {file.name}": f"sha256:{file.digest}"})
 
 
-def _check_names(factors: Sequence[Factor]) -> None:
+def _check_names(
+    factors: Sequence[Factor], columns: Sequence[str], fields: Collection[str]
+) -> None:
     """Refuse names in use and fields that no panel has."""
     taken = {built_in.name: "a built-in factor" for built_in in FACTORS}
+    taken |= dict.fromkeys(columns, "a column in data.columns, which is a factor already")
+    known = dict.fromkeys((*FIELDS, *columns, *fields))
     for own in factors:
         place = f"factor {own.name!r}"
         if own.whole:
@@ -223,10 +263,13 @@ def _check_names(factors: Sequence[Factor]) -> None:
             raise ConfigError(f"{place} has the name of {taken[own.name]}: choose another.")
         taken[own.name] = "another factor of the file"
         for field in own.fields:
-            if field not in FIELDS:
-                near = difflib.get_close_matches(field, FIELDS, 1)
-                hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(FIELDS)}."
-                raise ConfigError(f"{place} reads the field {field!r}, which no panel has; {hint}")
+            if field not in known:
+                near = difflib.get_close_matches(field, known, 1)
+                hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}."
+                raise ConfigError(
+                    f"{place} reads the field {field!r}, which is neither a field of the panel nor "
+                    f"in data.columns: add it there if it is a column of your data; {hint}"
+                )
 
 
 def check_factors(custom: CustomFactors, panel: Any, computed: FactorSet) -> None:

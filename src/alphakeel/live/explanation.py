@@ -13,6 +13,8 @@ from alphakeel.live.replay import MEMORY, Replay
 from alphakeel.model_factory import EQUAL_WEIGHT, LIMITED, under_overlay
 from alphakeel.models.custom import OwnForecaster
 from alphakeel.models.linear import LinearForecaster
+from alphakeel.pipeline.fitting import LAGS
+from alphakeel.pipeline.rows import ModelRows
 from alphakeel.portfolio.exposure import composition_risk
 from alphakeel.risk.value_at_risk import scenario_var
 from alphakeel.risk.volatility import ex_ante_volatility
@@ -24,8 +26,8 @@ Floats = npt.NDArray[np.float64]
 
 # Stocks that are explained, those of the largest weight; the others are small.
 MOST_EXPLAINED = 100
-# Lags and points of the integral, as a study explains its models.
-LAGS, POINTS = 26, 8
+# Points of the integral, as a study explains its models.
+POINTS = 8
 YEAR, HALFLIFE = 252, 20.0
 OPTIMISED = ("mean_variance", "mean_cvar", "enhanced_index")
 # Limits of section [limits], in words.
@@ -78,17 +80,18 @@ def _contributions(own: Replay, at: int, columns: npt.NDArray[np.intp]) -> Float
     assert model is not None  # noqa: S101  (asked only of strategies with a model)
     from alphakeel.models.attribution import attribute  # needs torch, which is slow to import
 
-    first = max(0, at + 1 - MEMORY)
-    rows = slice(first, at + 1)
+    assert own.model is not None  # noqa: S101  (the one whose fit this is)
+    read = ModelRows.of(dataset, own.model, own.config)
+    rows, dataset = read.span(slice(max(0, at + 1 - MEMORY), at + 1)), read.dataset
     split = attribute(
         model,
         dataset.features_of(own.factors, rows),
-        row=at - first,
+        row=rows.stop - 1 - rows.start,
         assets=columns,
         rng=np.random.default_rng(0),
         mask=dataset.eligible[rows],
         market=dataset.market[rows],
-        lags=LAGS,
+        lags=LAGS * read.step,
         steps=POINTS,
         tolerance=None,
     )

@@ -34,6 +34,7 @@ from alphakeel.pipeline.combination import combine
 from alphakeel.pipeline.dataset import Dataset, prepare_dataset, reach_back
 from alphakeel.pipeline.fitting import fit_and_score, fit_risk_networks, forecast_volatility
 from alphakeel.pipeline.plan import Plan
+from alphakeel.pipeline.rows import ModelRows, days_of_rows
 from alphakeel.pipeline.simulator import Portfolio, Simulator, short_margin
 from alphakeel.pipeline.strategies import (
     allocate_scores,
@@ -72,7 +73,7 @@ _Scored = tuple[Floats, Floats | None, Floats | None]
 
 @dataclass(frozen=True, eq=False)
 class _Fit:
-    """A fitted model, the factors that it was given, and what it carries from earlier decisions."""
+    """A fitted model, the factors that it was given, and what it carries from earlier rows."""
 
     model: Any
     factors: tuple[str, ...]
@@ -353,7 +354,7 @@ def replay(
     if recent:
         since = min(_first_needed(plan, own) for own in sources.values() or (None,))
     # Decisions read ranks: the values are for the monitor.
-    chosen = _lean(plan, needed, panel, market=_reads_market(plan, fits))
+    chosen = _lean(plan, tuple(sources), needed, panel, market=_reads_market(plan, fits))
     dataset = prepare_dataset(panel, chosen, since=since, lean=recent, owned=owned)
     simulator = Simulator.of(dataset, plan.config, plan.test)
     margin, scores = None, None
@@ -365,7 +366,10 @@ def replay(
         )
         weights = np.asarray(benchmark_weights(plain, simulator, plan.config))
     else:
-        forecasts = {name: _score(dataset, plan, own) for name, own in sources.items()}
+        forecasts = {
+            name: _score(ModelRows.of(dataset, name, plan.config), plan, own)
+            for name, own in sources.items()
+        }
         scores, decided, safety = _of_model(model, forecasts, dataset, plan)
         tested = slice(len(scores) - len(simulator.decisions), None)
         if decided is None:
@@ -413,10 +417,14 @@ def _is_under(label: str) -> bool:
 
 @dataclass(frozen=True, eq=False)
 class _Source:
-    """Where a model's scores come from: the fit of each fold, or scores that the run has saved."""
+    """Where a model's scores come from: the fit of each fold, or scores that the run has saved.
+
+    `days` are those of the rows that it reads.
+    """
 
     fits: list[_Fit | None]
     stored: _Stored | None
+    days: npt.NDArray[np.intp]
 
 
 @dataclass(frozen=True, eq=False)
@@ -459,10 +467,11 @@ def _source(
 ) -> _Source:
     """The fits of a model; those of folds with saved scores are checked, and the last is read."""
     stored = _Stored.of(run, model, plan) if same else None
+    fits: list[_Fit | None] = []
     if model in run.own_models:
         made = own_models.refitted(run, model, plan, panel, stored.scores if stored else None)
-        return _Source([*[None] * (len(plan.folds) - 1), _Fit(*made[1:])], _Stored(made[0]))
-    fits: list[_Fit | None] = []
+        fits = [*[None] * (len(plan.folds) - 1), _Fit(*made[1:])]
+        return _Source(fits, _Stored(made[0]), days_of_rows(model, plan))
     for number, fold in enumerate(plan.folds):
         if stored is not None and stored.covers(fold) and fold is not plan.folds[-1]:
             if number < len(run.folds):
@@ -471,9 +480,9 @@ def _source(
             continue
         fit = _fit(run, model, number, extra.get(model))
         if stored is not None and number == len(run.folds) - 1 and not stored.covers(fold):
-            fit = replace(fit, memory=_memory(run, model, plan, panel))
+            fit = replace(fit, memory=run.memory_on(panel, model, plan))
         fits.append(fit)
-    return _Source(fits, stored)
+    return _Source(fits, stored, days_of_rows(model, plan))
 
 
 def _of_model(
@@ -493,8 +502,10 @@ def _reads_market(plan: Plan, fits: list[_Fit | None]) -> bool:
     return networks or plan.config.allocation.volatility == "network"
 
 
-def _lean(plan: Plan, needed: set[str], panel: AssetPanel, *, market: bool) -> Plan:
-    """The plan with only the factors that are needed, and one target."""
+def _lean(
+    plan: Plan, models: tuple[str, ...], needed: set[str], panel: AssetPanel, *, market: bool
+) -> Plan:
+    """The plan with only the models and factors that are needed, and one target."""
     chosen = tuple(f for f in plan.library if market or f.scope != "market")
     chosen = tuple(f for f in chosen if f.scope == "market" or f.name in needed)
     if not any(f.scope == "stock" for f in chosen):  # a data set has at least one
@@ -503,7 +514,7 @@ def _lean(plan: Plan, needed: set[str], panel: AssetPanel, *, market: bool) -> P
     longest = (max(plan.config.target.horizons),)  # targets are for the monitor alone
     config = replace(plan.config, target=replace(plan.config.target, horizons=longest))
     # Without folds: the sample was checked by the run.
-    return replace(plan, config=config, library=chosen, folds=())
+    return replace(plan, config=config, models=models, library=chosen, folds=())
 
 
 def _first_needed(plan: Plan, source: _Source | None) -> int:
@@ -521,12 +532,13 @@ def _first_needed(plan: Plan, source: _Source | None) -> int:
     firsts = [last if linear else max(0, last + 1 - MEMORY)]  # what explains the last decision
     for fold, fit in zip(plan.folds, source.fits, strict=True):
         if fit is not None and not (source.stored and source.stored.covers(fold)):
-            firsts.append(_first_read(fit, fold, source.stored))
-    return min(firsts)
+            day = source.days[_first_read(fit, fold, source.stored)]
+            firsts.append(int(np.searchsorted(plan.decisions, day, side="right")) - 1)
+    return max(0, min(firsts))
 
 
 def _first_read(fit: _Fit, fold: Fold, stored: _Stored | None) -> int:
-    """The first decision that the scores of a fold read, where not all of them are stored."""
+    """The first row that the scores of a fold read, where not all of them are stored."""
     if not isinstance(fit.model, LinearForecaster):
         return 0 if fit.memory is None else fit.memory.row
     if stored is None:
@@ -534,19 +546,23 @@ def _first_read(fit: _Fit, fold: Fold, stored: _Stored | None) -> int:
     return fold.test.start + int(np.isnan(stored.scores[fold.test]).all(axis=1).argmax())
 
 
-def _score(dataset: Dataset, plan: Plan, source: _Source) -> _Scored:
+def _score(rows: ModelRows, plan: Plan, source: _Source) -> _Scored:
     """Scores on every decision, as `fit_and_score` makes them.
 
     Of a model that allocates by itself also compositions and safety factors.
     """
-    shape, stored = dataset.eligible.shape, source.stored
+    shape = (len(plan.decisions), rows.dataset.eligible.shape[1])
+    stored = source.stored
     scores = np.full(shape, np.nan, dtype=np.float32)
     weights: Floats | None = None
     safety: Floats | None = None
     for fold, fit in zip(plan.folds, source.fits, strict=True):
         scored = stored is not None and stored.covers(fold)
-        begin = fold.test.stop if scored or fit is None else _first_read(fit, fold, stored)
-        known = slice(fold.test.start, max(fold.test.start, begin))
+        begin, until = 0, fold.test.stop
+        if fit is not None and not scored:
+            begin = _first_read(fit, fold, stored)
+            until = rows.decision_from(begin)
+        known = slice(fold.test.start, max(fold.test.start, until))
         if stored is not None:
             scores[known] = stored.scores[known]
             if stored.composition is not None and stored.safety is not None:
@@ -554,9 +570,10 @@ def _score(dataset: Dataset, plan: Plan, source: _Source) -> _Scored:
                 safety = _placed(safety, stored.safety[known], known, shape[0])
         if scored or fit is None:  # `_source` reads the fit of every other fold
             continue
-        read, fresh = slice(begin, fold.test.stop), slice(known.stop, fold.test.stop)
-        own = slice(fresh.start - begin, None)
-        made = _predict(dataset, fit, read)
+        read = slice(begin, rows.until(fold.test.stop))
+        fresh = slice(known.stop, fold.test.stop)
+        own = rows.at(fresh, begin)
+        made = _predict(rows.dataset, fit, read)
         scores[fresh] = made.scores[own]
         if isinstance(fit.model, AllocatingForecaster) and made.weights is not None:
             factors = fit.model.factor_rows(fresh.stop - fresh.start)
@@ -566,7 +583,7 @@ def _score(dataset: Dataset, plan: Plan, source: _Source) -> _Scored:
 
 
 def _predict(dataset: Dataset, fit: _Fit, rows: slice) -> Prediction:
-    """What a fitted model says on some decisions, the last that it has read being before them."""
+    """What a fitted model says on some rows, the last that it has read being before them."""
     features = dataset.features_of(fit.factors, rows)
     known = {"mask": dataset.eligible[rows], "market": dataset.market[rows]}
     if not isinstance(fit.model, RememberingForecaster):
@@ -590,26 +607,6 @@ def _fit(run: SavedRun, model: str, number: int, extra: Path | None) -> _Fit:
     assert extra is not None  # noqa: S101  (`plan_of` gives later folds only with their fits)
     place = extra / f"fold_{number}"
     return _Fit(load_model(place), read_card(place).factors)
-
-
-def _memory(run: SavedRun, model: str, plan: Plan, panel: AssetPanel) -> Memory | None:
-    """What the last fit of a run carries on, by the stocks of a panel that has the run's past.
-
-    None where the run has none, where the panel ends before it, or where stocks that the run did
-    not know have prices of its days: they move the ranks of the others.
-    """
-    saved = run.memory(model)
-    if saved is None:
-        return None
-    memory, last = saved
-    if len(plan.decisions) < memory.row or plan.dates[plan.decisions[memory.row - 1]] != last:
-        return None
-    places = {name: place for place, name in enumerate(run.about["assets"])}
-    columns = np.array([places.get(name, len(places)) for name in plan.assets])
-    days = slice(0, int(plan.decisions[memory.row - 1]) + 1)
-    if np.isfinite(panel["adj_close"][days][:, columns == len(places)]).any():
-        return None
-    return memory.of_stocks(columns)
 
 
 def _risk_networks(run: SavedRun, plan: Plan, extra: Mapping[str, Path] | None) -> list[Any | None]:

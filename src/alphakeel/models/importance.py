@@ -66,7 +66,7 @@ def permutation_importance(
     targets: ArrayLike,
     *,
     rng: np.random.Generator,
-    rows: slice | None = None,
+    rows: slice | NDArray[np.intp] | None = None,
     mask: ArrayLike | None = None,
     market: ArrayLike | None = None,
     repeats: int = 5,
@@ -88,8 +88,8 @@ def permutation_importance(
         What followed; NaN where unknown.
     rng : numpy Generator
         Source of the shuffles.
-    rows : slice, optional
-        Rows measured; rows before them only feed the model's memory. All by default.
+    rows : slice or ndarray of int, optional
+        Rows measured; the others only feed the model's memory. All by default.
     repeats : int, default=5
         Shuffles of each factor, ``repeats * n_factors + 1`` predictions in all.
 
@@ -141,7 +141,7 @@ def find_drivers(
     *,
     names: Sequence[str],
     rng: np.random.Generator,
-    rows: slice,
+    rows: slice | NDArray[np.intp],
     mask: ArrayLike | None = None,
     market: ArrayLike | None = None,
     repeats: int = 2,

@@ -9,7 +9,14 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["decision_days", "default_test_start", "refit_rows", "rebalance_text", "refit_text"]
+__all__ = [
+    "days_apart",
+    "decision_days",
+    "default_test_start",
+    "rebalance_text",
+    "refit_rows",
+    "refit_text",
+]
 
 Dates = npt.NDArray[np.datetime64]
 Rows = npt.NDArray[np.intp]
@@ -119,6 +126,16 @@ def refit_rows(decided: Dates, days: Rows, refit_every: str | int) -> list[int]:
     else:
         period = (days - days[0]) // int(refit_every)
     return [0, *(np.flatnonzero(np.diff(period)) + 1).tolist()]
+
+
+def days_apart(rebalance: str | int) -> int:
+    """Trading days from one decision to the next, by the rule and not by the data.
+
+    >>> days_apart("weekly"), days_apart("monthly"), days_apart(10)
+    (5, 21, 10)
+    """
+    words: dict[str | int, int] = {"weekly": 5, "monthly": 21}
+    return words.get(rebalance, 1) if isinstance(rebalance, str) else rebalance
 
 
 def rebalance_text(rebalance: str | int) -> str:

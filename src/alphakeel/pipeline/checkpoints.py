@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from typing import Any
 
+from alphakeel.config import fingerprinted
 from alphakeel.models.base import Forecaster
 from alphakeel.models.persistence import (
     ModelState,
@@ -32,8 +33,7 @@ def study_key(data_hash: str, settings: dict[str, Any], versions: dict[str, str]
     >>> study_key("d", {"seed": 0, "jobs": 1}, {}) == study_key("d", {"seed": 0, "jobs": 2}, {})
     True
     """
-    deciding = {name: value for name, value in settings.items() if name not in IDLE}
-    return fingerprint(data_hash, deciding, versions)[:16]
+    return fingerprint(data_hash, fingerprinted(settings, without=IDLE), versions)[:16]
 
 
 class Checkpoints:

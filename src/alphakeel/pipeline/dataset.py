@@ -121,6 +121,9 @@ class Dataset:
         Days that targets span.
     provenance : Provenance or None
         None where the panel was taken as it is.
+    daily : Dataset or None
+        The same with every day up to the last decision as one, row d on day d, without `raw`; None
+        where no model reads the days between decisions.
     """
 
     panel: AssetPanel
@@ -142,6 +145,7 @@ class Dataset:
     lag: int
     horizons: tuple[int, ...]
     provenance: Provenance | None = None
+    daily: Dataset | None = None
 
     @property
     def dates(self) -> npt.NDArray[np.datetime64]:
@@ -221,8 +225,9 @@ class Dataset:
         Everything else is shared.
         """
         scale = self.volatility if unit == "volatility" else None
-        sample = self.sample[self.decisions]
-        return replace(self, targets=rank_forward(self.forward, sample, scale))
+        targets = rank_forward(self.forward, self.sample[self.decisions], scale)
+        daily = None if self.daily is None else self.daily.in_unit(unit)
+        return replace(self, targets=targets, daily=daily)
 
     def forward_of(self, horizon: int) -> Floats:
         """Forward log returns of any horizon in days, (n_decisions, n_assets), NaN if unknown."""
@@ -256,16 +261,23 @@ class Dataset:
         start, stop, _ = days.indices(len(self.price))
         first, last = np.searchsorted(self.decisions, (start, stop))
         inside = slice(int(first), int(last))
-        daily = {name: getattr(self, name)[start:stop, assets] for name in _DAILY}
+        by_day = {name: getattr(self, name)[start:stop, assets] for name in _DAILY}
         decided = {name: getattr(self, name)[inside, assets] for name in _DECIDED}
         return replace(
             self,
             panel=self.panel.isel(observations=slice(start, stop), assets=assets),
             decisions=self.decisions[inside] - start,
             market=self.market[inside],
-            **daily,
+            daily=None if self.daily is None else self.daily.cut(days, assets),
+            **by_day,
             **decided,
         )
+
+    def on(self, rows: Rows) -> Dataset:
+        """The same on some of the decisions, by their place among them; their arrays are copies."""
+        decided = {name: getattr(self, name)[rows] for name in _DECIDED}
+        own = {"decisions": self.decisions[rows], "market": self.market[rows], **decided}
+        return replace(self, **own)
 
 
 # Arrays by day and stock, and by decision and stock.
@@ -329,7 +341,8 @@ def prepare_dataset(
         price = cleaning.panel["accounting_close"]
         returns = simple_returns(price)
     with tracker.task("factors", WORK):
-        factors = _factors(cleaning.panel, plan, since)
+        rows = _rows_wanted(plan, since, daily=plan.reads_days)
+        factors = _factors(cleaning.panel, plan, since, rows[1])
     dataset = assemble_dataset(
         cleaning.panel,
         factors,
@@ -337,14 +350,17 @@ def prepare_dataset(
         returns=returns,
         volatility=ew_volatility(returns, halflife=config.allocation.volatility_halflife),
         sample=cleaning.eligible & universe_mask(panel),
-        decisions=plan.decisions,
+        decisions=rows[0],
         lag=config.target.lag,
         horizons=config.target.horizons,
         unit=config.target.unit,
-        since=since,
+        since=len(rows[0]) - len(rows[1]),
         lean=lean,
         provenance=None if lean else _describe(panel, plan, cleaning, factors),
     )
+    if plan.reads_days:
+        daily = replace(dataset, raw=dataset.raw[..., :0].copy(), provenance=None)
+        dataset = replace(dataset.on(plan.decisions), daily=daily)
     _refuse_thin_sample(dataset.eligible, plan)
     return dataset
 
@@ -363,23 +379,41 @@ def _describe(
     )
 
 
+def _rows_wanted(plan: Plan, since: int, *, daily: bool) -> tuple[Rows, Rows]:
+    """Days on which a data set has rows, and those of them whose factors are computed.
+
+    Decisions; or, where a model reads them, all days up to the last decision. Factors are asked for
+    from the decision `since` on.
+    """
+    if not daily:
+        return plan.decisions, plan.decisions[since:]
+    days = np.arange(plan.decisions[-1] + 1)
+    return days, days[plan.decisions[since] :] if since else days
+
+
 def reach_back(dataset: Dataset, plan: Plan, since: int) -> Dataset:
     """A lean data set with its factors, the library of the plan, from an earlier decision on."""
-    factors = _factors(dataset.panel, plan, since)
-    features = _after(since, standardise(factors.values, dataset.eligible[since:]), 0.0)
-    return replace(dataset, features=features, market=_after(since, factors.market, np.nan))
+    own = dataset if dataset.daily is None else dataset.daily
+    days, wanted = _rows_wanted(plan, since, daily=dataset.daily is not None)
+    factors = _factors(dataset.panel, plan, since, wanted)
+    before = len(days) - len(wanted)
+    features = _after(before, standardise(factors.values, own.eligible[before:]), 0.0)
+    own = replace(own, features=features, market=_after(before, factors.market, np.nan))
+    if dataset.daily is None:
+        return own
+    at = dataset.decisions
+    return replace(dataset, features=own.features[at], market=own.market[at], daily=own)
 
 
-def _factors(panel: AssetPanel, plan: Plan, since: int) -> FactorSet:
-    """Factors of a cleaned panel on the decisions from one on."""
+def _factors(panel: AssetPanel, plan: Plan, since: int, days: Rows) -> FactorSet:
+    """Factors of a cleaned panel on some days, none of them before a decision."""
     first = _first_day_read(plan, since)
     read = panel.isel(observations=slice(first, None)) if first else panel
-    days = plan.decisions[since:] - first
     if not plan.custom.factors:
-        return compute_factors(read, plan.library, rows=days)
+        return compute_factors(read, plan.library, rows=days - first)
     factors = compute_factors(read, plan.library)
     check_factors(plan.custom, read, factors)
-    return factors.at(days)
+    return factors.at(days - first)
 
 
 def _without_idle(panel: AssetPanel, plan: Plan, *, owned: bool) -> AssetPanel:

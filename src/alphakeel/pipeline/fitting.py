@@ -28,6 +28,7 @@ from alphakeel.models.base import (
 )
 from alphakeel.models.custom import Fitted, OwnForecaster, OwnModel, fitted_model
 from alphakeel.models.persistence import TRANSIENT, ModelState, fingerprint
+from alphakeel.pipeline.calendar import days_apart
 from alphakeel.pipeline.checkpoints import FitCache, KeptFits
 from alphakeel.pipeline.combination import combine_models, combine_networks
 from alphakeel.pipeline.cross_fits import residual_targets
@@ -41,6 +42,7 @@ from alphakeel.pipeline.model_results import (
 )
 from alphakeel.pipeline.own_models import refuse_reading_ahead
 from alphakeel.pipeline.plan import Plan
+from alphakeel.pipeline.rows import ModelRows
 from alphakeel.pipeline.screening import Screens
 from alphakeel.progress import Task, Tracker, run_in_threads
 from alphakeel.provenance import versions_at_work
@@ -52,6 +54,7 @@ if TYPE_CHECKING:  # torch takes more than a second to import
     from alphakeel.models.importance import Drivers
 
 __all__ = [
+    "LAGS",
     "RISK_HORIZON",
     "add_members",
     "explain_models",
@@ -71,8 +74,9 @@ Listener = Callable[[int, int, int, float], object]
 # Days ahead that the risk network forecasts.
 RISK_HORIZON = 20
 
-# Decisions before a fold's test rows from which an explanation warms up the memory of a network.
-_MEMORY = 52
+# Decisions before a fold's test rows from which an explanation warms up the memory of a network,
+# and those that scores are traced back over.
+_MEMORY, LAGS = 52, 26
 
 
 def fit_and_score(
@@ -89,9 +93,10 @@ def fit_and_score(
 ) -> Forecast:
     """Fit a model on some decisions, and score every decision before `until`.
 
-    The state of a sequence model runs on from the first decision, so that it enters the test
-    warm. Training decisions on both sides of a block are joined: the state crosses one seam in
-    training, and no gap in prediction.
+    A model that reads days (`ModelRows`) is fitted on those between the training decisions, too.
+    The state of a sequence model runs on from the first row, so that it enters the test warm.
+    Training decisions on both sides of a block are joined: the state crosses one seam in training,
+    and no gap in prediction.
 
     Parameters
     ----------
@@ -117,20 +122,26 @@ def fit_and_score(
     ConvergenceError
         If a loss is not finite, with the numbers of factor and stock at fault.
     """
-    forecaster = _unfitted(dataset, train, model, config, on_progress or _ignore_progress, own)
+    rows = ModelRows.of(dataset, model, config)
+    read, learned = rows.dataset, rows.training(train)
+    forecaster = _unfitted(read, learned, model, config, on_progress or _ignore_progress, own)
     if prepare is not None:
         prepare(forecaster)
     last = train.stop if isinstance(train, slice) else int(train[-1]) + 1
-    features = dataset.features[: max(last, until), :, dataset.columns(names)]
+    features = read.features[: rows.until(max(last, until)), :, read.columns(names)]
     features = np.ascontiguousarray(features)
-    targets = _targets_of(forecaster, dataset, train, config)
-    _fit(forecaster, dataset, features[train], targets, train)
-    return _score(forecaster, dataset, features[:until])
+    targets = _targets_of(forecaster, read, learned, config)
+    _fit(forecaster, read, features[learned], targets, learned)
+    return _score(forecaster, rows, features, until)
 
 
-def _score(forecaster: Forecaster, dataset: Dataset, features: Floats) -> Forecast:
-    """Scores of a fitted model, and its weights, on the first decisions, by their features."""
-    until = slice(0, len(features))
+def _score(forecaster: Forecaster, rows: ModelRows, features: Floats, stop: int) -> Forecast:
+    """Scores of a fitted model, and its weights, on the first `stop` decisions.
+
+    `features` are those of the rows that the model reads, from the first one on.
+    """
+    dataset, until = rows.dataset, slice(0, rows.until(stop))
+    features = features[until]
     known = {"mask": dataset.eligible[until], "market": dataset.market[until]}
     if not isinstance(forecaster, RememberingForecaster):
         return Forecast(forecaster.predict(features, **known), None, None, forecaster)
@@ -139,7 +150,8 @@ def _score(forecaster: Forecaster, dataset: Dataset, features: Floats) -> Foreca
     safety = None
     if isinstance(forecaster, AllocatingForecaster):
         safety = forecaster.factor_rows(len(features))
-    return Forecast(made.scores, made.weights, safety, forecaster, made.memory)
+    scores = rows.on_decisions(made.scores, stop)
+    return Forecast(scores, made.weights, safety, forecaster, made.memory)
 
 
 def fit_key(
@@ -155,6 +167,8 @@ def fit_key(
     Days after the training decisions and their labels, stocks that are in none of them, and
     settings of other parts of the study do not count. Arguments as in `fit_and_score`.
     """
+    rows = ModelRows.of(dataset, model, config)
+    dataset, train = rows.dataset, rows.training(train)
     forecaster: Any = _unfitted(dataset, train, model, config, _ignore_progress, own)
     params = forecaster.get_params(deep=False)
     stocks = np.flatnonzero(dataset.eligible[train].any(axis=0))
@@ -179,16 +193,16 @@ def _unfitted(
     on_progress: Listener,
     own: OwnModel | None,
 ) -> Forecaster:
-    """A model still to be fitted, with the purge that the labels of its training decisions need."""
+    """A model still to be fitted, with the purge that the labels of its training rows need."""
     reach = dataset.lag + max(dataset.horizons)
-    purge = dataset.rows_ahead(reach, train)
-    return make_forecaster(model, config, on_progress, purge=purge, own=own)
+    purge, apart = dataset.rows_ahead(reach, train), days_apart(config.walk_forward.rebalance)
+    return make_forecaster(model, config, on_progress, purge=purge, days_apart=apart, own=own)
 
 
 def _targets_of(
     forecaster: Forecaster, dataset: Dataset, train: Rows, config: StudyConfig
 ) -> Floats:
-    """What a model learns of its training decisions: ranks of returns, or of residuals."""
+    """What a model learns of its training rows: ranks of returns, or of residuals."""
     network = type(forecaster).__name__ in NETWORKS.values()
     if config.target.networks == "residuals" and network:
         return residual_targets(dataset, train, config)
@@ -198,7 +212,7 @@ def _targets_of(
 def _fit(
     forecaster: Forecaster, dataset: Dataset, features: Floats, targets: Floats, train: Rows
 ) -> None:
-    """Fit on the stocks that are eligible on some training decision.
+    """Fit on the stocks that are eligible on some training row.
 
     The others would teach nothing, and yet move random draws and last bits: a stock that is listed
     later must not.
@@ -272,7 +286,8 @@ def fit_models(
             key, done = keys[model, number], known[model, number]
             names = screens[number].names(model)
             if done is not None:
-                return of_place(_score_fold(dataset, names, folds[number], key, *done), number)
+                rows = ModelRows.of(dataset, model, plan.config)
+                return of_place(_score_fold(rows, names, folds[number], key, *done), number)
             try:
                 read, config = read_by(model, number)
                 own = plan.custom_models.get(model)
@@ -291,7 +306,7 @@ def fit_models(
     fits = _by_model(plan.fitted, done)
     results = {
         name: replace(
-            _collect(name, plan.labels[name], dataset, folds, own),
+            _collect(name, plan, dataset, own),
             choices=tuple(by_model[name] for by_model in choices),
         )
         for name, own in fits.items()
@@ -338,7 +353,7 @@ def _fit_fold(
 
 
 def _score_fold(
-    dataset: Dataset,
+    rows: ModelRows,
     names: tuple[str, ...],
     fold: Fold,
     key: str,
@@ -346,8 +361,10 @@ def _score_fold(
     history: list[dict[str, Any]],
 ) -> FitResult:
     """Score a fold's test decisions by a model that was fitted before."""
-    features = np.ascontiguousarray(dataset.features[: fold.test.stop, :, dataset.columns(names)])
-    return _on_test(_score(fitted_model(fitted), dataset, features), fold, key, fitted, history)
+    stop = fold.test.stop
+    features = rows.dataset.features_of(names, slice(0, rows.until(stop)))
+    forecast = _score(fitted_model(fitted), rows, features, stop)
+    return _on_test(forecast, fold, key, fitted, history)
 
 
 def _on_test(
@@ -394,23 +411,21 @@ def _flat(entry: dict[str, Any]) -> dict[str, Any]:
     return flat
 
 
-def _collect(
-    model: str, label: str, dataset: Dataset, folds: tuple[Fold, ...], fits: list[FitResult]
-) -> ModelResult:
+def _collect(model: str, plan: Plan, dataset: Dataset, fits: list[FitResult]) -> ModelResult:
     """Join the folds of a model, and measure its scores against forward returns."""
     shape, forward = dataset.eligible.shape, dataset.forward
     scores = np.full(shape, np.nan, dtype=np.float32)
     weights = safety = None
     if fits[0].weights is not None:
         weights, safety = np.full(shape, np.nan), np.full((shape[0], len(LIMITED)), np.nan)
-    for fold, fit in zip(folds, fits, strict=True):
+    for fold, fit in zip(plan.folds, fits, strict=True):
         scores[fold.test] = fit.scores
         if weights is not None and safety is not None:
             weights[fold.test] = fit.weights
             safety[fold.test] = fit.safety
     return ModelResult(
         name=model,
-        label=label,
+        label=plan.labels[model],
         scores=scores,
         ic=np.stack([ic(scores, forward[..., h]) for h in range(forward.shape[-1])], axis=-1),
         rank_ic=rank_ic(scores, forward),
@@ -422,7 +437,7 @@ def _collect(
         safety=safety,
         limits=_limits_table(fits) if weights is not None else None,
         compositions=_compositions_table(fits) if weights is not None else None,
-        memory=_whole_memory(fits[-1], dataset),
+        memory=_whole_memory(fits[-1], ModelRows.of(dataset, model, plan.config).dataset),
     )
 
 
@@ -501,18 +516,19 @@ def _explain_fit(
     from alphakeel.models.importance import find_drivers
 
     test, names = plan.folds[number].test, screens[number].names(result.name)
-    first = max(0, test.start - _MEMORY)
-    rows = slice(first, test.stop)
-    stocks = np.flatnonzero(dataset.eligible[rows].any(axis=0))  # the shuffles draw for these
+    own = ModelRows.of(dataset, result.name, plan.config)
+    read, rows = own.dataset, own.span(slice(max(0, test.start - _MEMORY), test.stop))
+    stocks = np.flatnonzero(read.eligible[rows].any(axis=0))  # the shuffles draw for these
     return find_drivers(
         fitted_model(result.fitted[number]),
-        dataset.features[rows][:, stocks][:, :, dataset.columns(names)],
-        dataset.forward[rows][:, stocks],
+        read.features[rows][:, stocks][:, :, read.columns(names)],
+        read.forward[rows][:, stocks],
         names=names,
         rng=np.random.default_rng([plan.config.seed, number]),
-        rows=slice(test.start - first, None),
-        mask=dataset.eligible[rows][:, stocks],
-        market=dataset.market[rows],
+        rows=own.at(test, rows.start),
+        mask=read.eligible[rows][:, stocks],
+        market=read.market[rows],
+        lags=LAGS * own.step,
     )
 
 
@@ -546,15 +562,16 @@ def _members(
         forecaster = fitted_model(fitted)
         if not isinstance(forecaster, EnsembleForecaster):
             return None
-        until = slice(0, fold.test.stop)
-        columns = dataset.columns(screen.names(result.name))
-        features = np.ascontiguousarray(dataset.features[until][:, :, columns])
+        rows = ModelRows.of(dataset, result.name, plan.config)
+        read, until = rows.dataset, slice(0, rows.until(fold.test.stop))
         own = forecaster.predict_members(
-            features, mask=dataset.eligible[until], market=dataset.market[until]
+            read.features_of(screen.names(result.name), until),
+            mask=read.eligible[until],
+            market=read.market[until],
         )
         if members is None:
             members = np.full((len(own), *dataset.eligible.shape), np.nan, dtype=np.float32)
-        members[:, fold.test] = own[:, fold.test]
+        members[:, fold.test] = own[:, rows.at(fold.test)]
     return members
 
 

@@ -171,7 +171,7 @@ class ModelResult:
     combination : DataFrame, optional
         Of the combined model, which has no fits: the weights of its members in each fold.
     memory : Memory, optional
-        Of the last fold's network after `memory.row` decisions, from which later ones are scored:
+        Of the last fold's network after `memory.row` of its rows, from which later ones are scored:
         of every stock, and last of one that was not there.
     """
 

@@ -17,8 +17,8 @@ from alphakeel.data.panel import market_index, riskless_rate
 from alphakeel.errors import ConfigError, DataError
 from alphakeel.factors import FACTORS
 from alphakeel.factors.base import Factor
-from alphakeel.factors.custom import CustomFactors, load_factors
-from alphakeel.model_factory import LABELS, check_models, models_asked_for
+from alphakeel.factors.custom import CustomFactors, column_factors, load_factors
+from alphakeel.model_factory import LABELS, check_models, models_asked_for, reads_days
 from alphakeel.models.custom import CustomModels
 from alphakeel.pipeline.calendar import decision_days, default_test_start, refit_rows
 from alphakeel.provenance import hash_panel, versions_at_work
@@ -92,11 +92,14 @@ class Plan:
 
         The panel is hashed unless its hash is given.
         """
-        custom = load_factors(config.factors.custom)
-        library = (*FACTORS, *custom.factors)
+        columns = config.data.columns
+        custom = load_factors(config.factors.custom, columns=columns, fields=panel.fields)
+        kept = column_factors(columns)
+        library = (*FACTORS, *kept, *custom.factors)
         _refuse_unknown_factors(config, library)
         check_models(config)
         own = models_asked_for(config)
+        _refuse_lacking_columns(panel, kept)
         _refuse_lacking_fields(panel, config)
         dates = np.asarray(panel.observations, dtype="datetime64[D]")
         decisions = decision_days(dates, config.walk_forward.rebalance)
@@ -129,6 +132,11 @@ class Plan:
     def labels(self) -> dict[str, str]:
         """What a reader calls each model of ours, and of the user's, by its name."""
         return {**LABELS, **self.custom_models.labels}
+
+    @property
+    def reads_days(self) -> bool:
+        """Whether a model reads days between decisions."""
+        return any(reads_days(model, self.config) for model in self.models)
 
     @property
     def tested(self) -> slice:
@@ -257,6 +265,16 @@ def _refuse_unknown_factors(config: StudyConfig, library: Sequence[Factor]) -> N
             )
     if known <= set(config.factors.exclude):
         raise ConfigError("factors.exclude leaves no factor: keep at least one.")
+
+
+def _refuse_lacking_columns(panel: AssetPanel, kept: Sequence[Factor]) -> None:
+    """Refuse a column of the user's own that the panel lacks."""
+    for factor in kept:
+        if factor.name not in panel.fields:
+            raise DataError(
+                f"data.columns names {factor.name!r}, and the panel has no such field: read the "
+                "data with it, as load_panel(path, columns=[...]) does, or take it out."
+            )
 
 
 def _refuse_lacking_fields(panel: AssetPanel, config: StudyConfig) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from alphakeel.config import StudyConfig, config_to_toml
+from alphakeel.model_factory import LABELS, LIMITED, NETWORKS, reads_days
 from alphakeel.pipeline.calendar import rebalance_text, refit_text
 from alphakeel.pipeline.checkpoints import IDLE
 from alphakeel.report.sections import ReportSection, TextBlock, View
@@ -159,6 +160,7 @@ def conventions(config: StudyConfig) -> tuple[tuple[str, str], ...]:
                 f"{horizons} days from the close of day t + {lag}" + _UNIT_TEXT[config.target.unit]
             ),
         ),
+        *_rows_read(config),
         (
             "Rank IC",
             (
@@ -212,6 +214,22 @@ def conventions(config: StudyConfig) -> tuple[tuple[str, str], ...]:
             ),
         ),
     )
+
+
+def _rows_read(config: StudyConfig) -> tuple[tuple[str, str], ...]:
+    """Which rows networks learn from and read, where there are networks."""
+    daily = [LABELS[model] for model in config.models if reads_days(model, config)]
+    if daily:
+        text = (
+            f"{', '.join(daily)}: every trading day, from the first to the last training decision "
+            "to learn from, and up to the decision to score it. All other models: decisions only. "
+            "Factors are screened, and forecasts measured and traded, on decisions."
+        )
+    elif any(model in (*NETWORKS, *LIMITED) for model in config.models):
+        text = "All models learn from decisions and read decisions, not the days between them."
+    else:
+        return ()
+    return (("Rows", text),)
 
 
 def data(view: View) -> ReportSection:

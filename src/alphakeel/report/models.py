@@ -86,7 +86,7 @@ def factors(view: View) -> ReportSection:
 DRIVER_COLUMNS = {
     "rank_ic_drop": Column("Rank IC lost", "small", "Mean over dates, with this factor shuffled"),
     "score_share": Column("Share of scores", "percent", "Of all absolute contributions"),
-    "top_lag": Column("Top lag", "count", "Decisions back that contributed most"),
+    "top_lag": Column("Top lag", "count", "Rows back that contributed most"),
     "mean_lag": Column("Mean lag", "count1", "Average lag, weighted by contribution"),
     "folds": Column("Folds", "count", "Folds in which the model was given the factor"),
 }
@@ -132,7 +132,8 @@ def drivers(view: View) -> ReportSection:
         "Two measures, both on test data that no fit has seen. Rank IC lost: how much worse the "
         "ranking is when the factor is shuffled; correlated factors can replace each other, so "
         "that none of them seems to matter. Share of scores: how much of the scores comes from the "
-        "factor, useful or not, and from how many decisions back.",
+        "factor, useful or not, and from how many rows back: decisions, or days of a network that "
+        "reads every day.",
         (*blocks, *tables),
     )
 

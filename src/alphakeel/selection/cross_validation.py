@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from alphakeel.config import StudyConfig, config_to_dict
+from alphakeel.config import StudyConfig, config_to_dict, fingerprinted
 from alphakeel.errors import ConfigError
 from alphakeel.models.persistence import fingerprint
 from alphakeel.pipeline.dataset import Dataset
@@ -125,8 +125,7 @@ def sharpe_or_zero(returns: Floats) -> float:
 
 def deciding_settings(config: StudyConfig) -> dict[str, Any]:
     """The settings that can move the numbers of a trial, for its fingerprint."""
-    settings = config_to_dict(config)
-    return {k: v for k, v in settings.items() if k not in ("jobs", "models", "report")}
+    return fingerprinted(config_to_dict(config), without=("jobs", "models", "report"))
 
 
 def trade_block(

@@ -21,6 +21,7 @@ from alphakeel.data.spreadsheets import write_csv
 from alphakeel.errors import ConfigError, DataError
 from alphakeel.files import write_atomically
 from alphakeel.model_factory import LABELS, LIMITED, NETWORKS
+from alphakeel.pipeline.calendar import days_apart
 from alphakeel.selection.deflation import Deflation
 
 __all__ = [
@@ -80,8 +81,9 @@ def refuse_open_target(config: StudyConfig) -> None:
 def default_space(model: str, config: StudyConfig, *, n_rows: int, breadth: int = 0) -> Space:
     """The settings of a model that are searched by default.
 
-    No sequence longer than a third of the training sample (`n_rows` decisions) is tried;
-    Fama-MacBeth is, from a `breadth` of 60 stocks on.
+    No sequence longer than a third of the training sample (`n_rows` decisions) is tried, and with
+    ``network.rows = "days"`` sequences are as long, in days; Fama-MacBeth is tried from a `breadth`
+    of 60 stocks on.
 
     Examples
     --------
@@ -105,14 +107,16 @@ def default_space(model: str, config: StudyConfig, *, n_rows: int, breadth: int 
             f"{model} has no settings to tune; choose linear, "
             f"{', '.join(LIMITED)} or {', '.join(NETWORKS)}."
         )
-    longest = max(8, n_rows // 3)
+    longest, unit = max(8, n_rows // 3), 1
+    if config.network.rows == "days":
+        unit = days_apart(config.walk_forward.rebalance)
     shape: Space = (
         Choice("network.hidden", (8, 16, 32, 64)),
         Choice("network.layers", (1, 2)),
         Span("network.dropout", 0.0, 0.5),
         Span("network.max_steps", 10, 300, log=True, whole=True),
-        _at_most("network.burn_in", (13, 26, 52), longest),
-        _at_most("network.chunk", (26, 52, 104), longest),
+        _at_most("network.burn_in", (13, 26, 52), longest, unit),
+        _at_most("network.chunk", (26, 52, 104), longest, unit),
     )
     if model in LIMITED:
         return (
@@ -129,8 +133,9 @@ def default_space(model: str, config: StudyConfig, *, n_rows: int, breadth: int 
     )
 
 
-def _at_most(name: str, values: tuple[int, ...], longest: int) -> Choice:
-    return Choice(name, tuple(v for v in values if v <= longest) or (longest,))
+def _at_most(name: str, values: tuple[int, ...], longest: int, unit: int) -> Choice:
+    """Numbers of decisions up to the longest, each of so many rows."""
+    return Choice(name, tuple(unit * v for v in values if v <= longest) or (unit * longest,))
 
 
 def sample_point(space: Space, rng: np.random.Generator) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from alphakeel.config import StudyConfig, config_to_dict
+from alphakeel.config import StudyConfig, config_to_dict, fingerprinted
 from alphakeel.errors import DataError
 from alphakeel.files import regular_file
 from alphakeel.model_factory import under_overlay
@@ -393,7 +393,7 @@ def record_run(study: Study, ledger: TrialLedger, *, date: dt.date | None = None
 def _records(study: Study, date: str) -> list[TrialRecord]:
     """A trial for each portfolio of a model: without, then under the overlay."""
     settings, days = config_to_dict(study.config), study.dates[study.test]
-    deciding = {name: value for name, value in settings.items() if name not in _IDLE}
+    deciding = fingerprinted(settings, without=_IDLE)
     whole = fingerprint(study.data_hash, deciding, study.versions)
     changed = _changed(study.config)
     records = []

@@ -8,6 +8,8 @@ describes them is one JSON file; neither can hold code.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +40,8 @@ _ARRAYS = (
     "volatility",
     "eligible",
 )
+# Of the rows of every day, where there are any; the others are those of the data set.
+_DAILY_ARRAYS = _ARRAYS[_ARRAYS.index("decisions") :]
 _LEDGER_ARRAYS = ("row", "column", "field_code", "rule_code", "before", "after", "days_out")
 
 
@@ -85,6 +89,7 @@ def save_dataset(dataset: Dataset, folder: str | Path) -> Path:
         "lag": dataset.lag,
         "horizons": list(dataset.horizons),
         "shapes": {name: list(getattr(dataset, name).shape) for name in _ARRAYS},
+        **_shapes_of_days(dataset),
         "provenance": {
             "panel_hash": provenance.panel_hash,
             "omitted": dict(provenance.omitted),
@@ -99,12 +104,24 @@ def save_dataset(dataset: Dataset, folder: str | Path) -> Path:
         (scratch / "ledger").mkdir()
         for name in _ARRAYS:
             np.save(scratch / f"{name}.npy", getattr(dataset, name), allow_pickle=False)
+        if dataset.daily is not None:
+            (scratch / "daily").mkdir()
+            for name in _DAILY_ARRAYS:
+                values = getattr(dataset.daily, name)
+                np.save(scratch / "daily" / f"{name}.npy", values, allow_pickle=False)
         for name in _LEDGER_ARRAYS:
             values = getattr(provenance.ledger, name)
             np.save(scratch / "ledger" / f"{name}.npy", values, allow_pickle=False)
         text = json.dumps(about, indent=1, ensure_ascii=False)
         (scratch / "dataset.json").write_text(text, encoding="utf-8")
     return target
+
+
+def _shapes_of_days(dataset: Dataset) -> dict[str, Any]:
+    """The shapes of the arrays of every day; nothing without them."""
+    if dataset.daily is None:
+        return {}
+    return {"daily": {name: list(getattr(dataset.daily, name).shape) for name in _DAILY_ARRAYS}}
 
 
 def load_dataset(folder: str | Path) -> Dataset:
@@ -135,15 +152,15 @@ def load_dataset(folder: str | Path) -> Dataset:
                 f"{root} holds a data set of format {about['format_version']}, and this version "
                 f"reads {FORMAT_VERSION}: prepare it again."
             )
-        arrays: dict[str, Any] = {name: _opened(root / f"{name}.npy") for name in _ARRAYS}
-        for name, shape in about["shapes"].items():
-            if list(arrays[name].shape) != shape:
-                raise ValueError(f"{name} has shape {arrays[name].shape} and should have {shape}")
+        arrays = _opened_all(root, _ARRAYS, about["shapes"])
+        days = (
+            _opened_all(root / "daily", _DAILY_ARRAYS, about["daily"]) if "daily" in about else {}
+        )
         panel = AssetPanel.load(root / "panel", mmap_mode="r")
         provenance = _provenance(root, about["provenance"], panel)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{root} is no whole data set ({error}): prepare it again.") from error
-    return Dataset(
+    dataset = Dataset(
         panel=panel,
         provenance=provenance,
         names=tuple(about["names"]),
@@ -153,6 +170,18 @@ def load_dataset(folder: str | Path) -> Dataset:
         lag=about["lag"],
         **arrays,
     )
+    return replace(dataset, daily=replace(dataset, provenance=None, **days)) if days else dataset
+
+
+def _opened_all(
+    folder: Path, names: Sequence[str], shapes: Mapping[str, list[int]]
+) -> dict[str, Any]:
+    """Arrays of a folder by name, each of the shape that it should have."""
+    arrays = {name: _opened(folder / f"{name}.npy") for name in names}
+    for name, shape in shapes.items():
+        if list(arrays[name].shape) != shape:
+            raise ValueError(f"{name} has shape {arrays[name].shape} and should have {shape}")
+    return arrays
 
 
 def _opened(path: Path) -> NDArray[Any]:

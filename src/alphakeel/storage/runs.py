@@ -16,13 +16,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from alphakeel.config import config_to_dict, config_to_toml
+from alphakeel.config import config_to_dict, config_to_toml, fingerprinted
 from alphakeel.data.spreadsheets import write_csv
 from alphakeel.files import folder_all_or_nothing
 from alphakeel.model_factory import hedged
 from alphakeel.models.persistence import ModelState
 from alphakeel.pipeline.checkpoints import IDLE, study_key
 from alphakeel.pipeline.model_results import ModelResult
+from alphakeel.pipeline.rows import days_of_rows
 from alphakeel.results import Study
 from alphakeel.stats.exposure_rules import LIMITED
 from alphakeel.storage.checkpoints import DiskStore, checksum, pack_arrays
@@ -53,7 +54,8 @@ CHECKSUMS = "checksums.json"
 
 def run_id(study: Study) -> str:
     """Name of a run: the date, and eight characters of a hash of data, settings and versions."""
-    key = json.dumps([study.data_hash, _settings(study), study.versions])
+    settings = fingerprinted(config_to_dict(study.config), without=IDLE)
+    key = json.dumps([study.data_hash, settings, study.versions])
     return f"{dt.date.today().isoformat()}-{hashlib.sha256(key.encode()).hexdigest()[:8]}"
 
 
@@ -256,9 +258,10 @@ def _write_model(study: Study, model: ModelResult, folder: Path) -> None:
         factors = pd.DataFrame(model.safety, index=decisions, columns=list(LIMITED))
         factors.dropna(how="all").to_parquet(series / f"safety_{model.name}.parquet")
     if model.memory is not None:
-        last = study.dates[study.decisions[model.memory.row - 1]]
-        header = {"rows": str(model.memory.row), "last": str(last)}
-        kept = pack_arrays(model.memory.arrays, header)
+        last = study.dates[days_of_rows(model.name, study.plan)[model.memory.row - 1]]
+        # One text: several would come in an order that changes from run to run.
+        header = json.dumps({"rows": model.memory.row, "last": str(last)})
+        kept = pack_arrays(model.memory.arrays, {"memory": header})
         (folder / memory_file(model.name)).write_bytes(kept)
     daily = pd.DataFrame(model.rank_ic, index=decisions, columns=[f"{h}d" for h in horizons])
     write_csv(daily.dropna(how="all"), series / f"rank_ic_{model.name}.csv", index=True)

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from skfolio.containers import AssetPanel
 
 from alphakeel.config import COMBINED, StudyConfig, load_config
 from alphakeel.errors import ConfigError, DataError
@@ -23,6 +24,8 @@ from alphakeel.evaluation.recommendation import Recommendation, recommend
 from alphakeel.files import regular_file
 from alphakeel.model_factory import LABELS, under_overlay
 from alphakeel.models.base import Memory
+from alphakeel.pipeline.plan import Plan
+from alphakeel.pipeline.rows import days_of_rows
 from alphakeel.storage.checkpoints import checksum, read_arrays
 from alphakeel.storage.runs import CHECKSUMS, RISK_NETWORK, file_hash, memory_file, slug
 from alphakeel.storage.saved_models import load_model
@@ -164,8 +167,29 @@ class SavedRun:
         if file not in self.sums:
             return None
         self.check(file)
-        arrays, header = read_arrays((self.folder / file).read_bytes())
+        arrays, texts = read_arrays((self.folder / file).read_bytes())
+        header = json.loads(texts["memory"])
         return Memory(int(header["rows"]), arrays), np.datetime64(header["last"], "D")
+
+    def memory_on(self, panel: AssetPanel, model: str, plan: Plan) -> Memory | None:
+        """The memory by the stocks of a panel that has the run's past, and its plan.
+
+        None where there is none, where the panel ends before it, or where stocks that the run did
+        not know have prices of its days: they move the ranks of the others.
+        """
+        saved = self.memory(model)
+        if saved is None:
+            return None
+        memory, last = saved
+        read = days_of_rows(model, plan)
+        if len(read) < memory.row or plan.dates[read[memory.row - 1]] != last:
+            return None
+        places = {name: place for place, name in enumerate(self.about["assets"])}
+        columns = np.array([places.get(name, len(places)) for name in plan.assets])
+        days = slice(0, int(read[memory.row - 1]) + 1)
+        if np.isfinite(panel["adj_close"][days][:, columns == len(places)]).any():
+            return None
+        return memory.of_stocks(columns)
 
     def check_fit(self, model: str, fold: int) -> None:
         """Refuse the files of a fit that were changed, without reading the fit."""
