@@ -163,6 +163,8 @@ class OwnModel:
                 "function, for folds are fitted side by side."
             )
         self.takes_sequences(made)
+        if callable(params := getattr(made, "get_params", None)):
+            self.call("get_params", params)  # `package_versions` reads them
         return made
 
     def takes_sequences(self, estimator: Any) -> bool:
@@ -296,5 +298,9 @@ def package_versions(estimators: Iterable[Any]) -> dict[str, str]:
 def _parts(estimator: Any) -> list[Any]:
     """An estimator, and those among its parameters, as in a pipeline."""
     params = getattr(estimator, "get_params", None)
-    inner = params(deep=True).values() if callable(params) else vars(estimator).values()
+    inner = (
+        params(deep=True).values()
+        if callable(params)
+        else getattr(estimator, "__dict__", {}).values()
+    )
     return [estimator, *(part for part in inner if hasattr(part, "fit"))]
