@@ -54,21 +54,16 @@ def refuse_refit(plan: Plan, models: Collection[str]) -> None:
 
 
 def refitted(
-    run: SavedRun, model: str, plan: Plan, panel: AssetPanel, saved: Floats | None
+    run: SavedRun, model: str, plan: Plan, panel: AssetPanel, saved: Floats, *, same: bool
 ) -> tuple[Floats, Forecaster, tuple[str, ...]]:
     """Scores of every decision, the fit of the last fold, made again, and its factors.
 
-    `saved` are the scores of the run, (n_decisions, n_assets), NaN on later decisions; None where
-    its data are no longer what they were, which is refused: nothing could be compared.
+    `saved` are the scores of the run, (n_decisions, n_assets), NaN on later decisions: they stay,
+    and the new fit scores what follows. Where the data up to there are the `same`, the fit is held
+    against them; where they were revised, it is one on the data as they are now.
     """
     own, label = plan.custom_models.get(model), run.own_models[model]["label"]
     assert own is not None  # noqa: S101  (`plan_of` loads the models that a strategy needs)
-    if saved is None:
-        raise DataError(
-            f"{label} is a model of your own and has to be fitted again, and the data up to "
-            f"{run.about['data_end']} are not those that the run {run.name} was made on: its "
-            "scores could not be compared with the run's; run the study again on these data."
-        )
     number, fold = len(plan.folds) - 1, plan.folds[-1]
     read = fit_inputs(prepare_dataset(panel, plan), fold.train, model, plan.config, own)
     made = fit_and_score(
@@ -77,7 +72,8 @@ def refitted(
     scores, test = np.array(saved), fold.test
     before, after = saved[test], made.scores[test]
     known: npt.NDArray[np.bool_] = np.logical_or.reduce(np.isfinite(before), axis=1)
-    if read.names != run.folds[number].selected[model] or _differ(before[known], after[known]):
+    other = read.names != run.folds[number].selected[model]
+    if same and (other or _differ(before[known], after[known])):
         raise DataError(
             f"{label}, fitted again, does not give the scores that the run {run.name} has saved "
             f"for fit {number + 1}: it is not determined by its data and its seed (pass the seed "

@@ -466,10 +466,11 @@ def _source(
     same: bool,
 ) -> _Source:
     """The fits of a model; those of folds with saved scores are checked, and the last is read."""
-    stored = _Stored.of(run, model, plan) if same else None
+    own = model in run.own_models
+    stored = _Stored.of(run, model, plan) if same or own else None
     fits: list[_Fit | None] = []
-    if model in run.own_models:
-        made = own_models.refitted(run, model, plan, panel, stored.scores if stored else None)
+    if own and stored is not None:
+        made = own_models.refitted(run, model, plan, panel, stored.scores, same=same)
         fits = [*[None] * (len(plan.folds) - 1), _Fit(*made[1:])]
         return _Source(fits, _Stored(made[0]), days_of_rows(model, plan))
     for number, fold in enumerate(plan.folds):
