@@ -197,10 +197,10 @@ def run_in_threads(calls: Iterable[Callable[[], T]], jobs: int) -> list[T]:
     >>> run_in_threads([lambda: 1, lambda: 2], jobs=2)
     [1, 2]
     """
-    crew = _Crew()
+    crew, todo = _Crew(), list(calls)
     try:
-        parallel = joblib.Parallel(n_jobs=jobs, prefer="threads")
-        return list(parallel(joblib.delayed(crew.run)(call) for call in calls))
+        parallel = joblib.Parallel(n_jobs=min(jobs, max(1, len(todo))), prefer="threads")
+        return list(parallel(joblib.delayed(crew.run)(call) for call in todo))
     except BaseException as error:
         crew.fail(error)
         crew.wait()

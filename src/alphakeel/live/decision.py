@@ -401,6 +401,10 @@ def _decision(
             warnings = (*warnings, *split_notes(shares, *prices, dates, assets))
     explained = label != NOTHING and own.model is not None
     scores = {} if own.scores is None or not explained else _scores(own.scores[at], assets)
+    with ThreadPoolExecutor(1) as beside:  # as long as reasons take
+        known = beside.submit(_risk, own, weights)
+        targets = _targets(own, weights, at, assets, explained=explained)
+        risk = known.result()
     return DailyDecision(
         run=own.run.name,
         strategy=label,
@@ -411,10 +415,10 @@ def _decision(
         lag=dataset.lag,
         refit_due=own.live.refit_due if own.model is not None else None,
         exposure=1.0 if own.overlay is None else float(own.overlay.exposure[-1]),
-        targets=_targets(own, weights, at, assets, explained=explained),
+        targets=targets,
         orders=orders,
         account=account_after,
-        risk=_risk(own, weights),
+        risk=risk,
         limits=limits_table(own, held, after, label),
         warnings=warnings,
         scores=scores,

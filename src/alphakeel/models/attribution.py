@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 import torch
@@ -28,7 +27,6 @@ from alphakeel.models.base import (
 from alphakeel.models.networks import SequenceNetwork, assemble, run
 from alphakeel.models.sequence import SequenceForecaster
 from alphakeel.models.training import one_thread
-from alphakeel.progress import run_in_threads
 
 __all__ = [
     "Attribution",
@@ -44,8 +42,6 @@ Floats32 = NDArray[np.float32]
 
 # Stock-dates that one pass forward and backward holds.
 BLOCK_ENTRIES = 65_536
-# Members of an ensemble that are explained side by side.
-MEMBERS_AT_ONCE = 2
 # Most points of the integral.
 MAX_STEPS = 2048
 
@@ -176,22 +172,17 @@ def integrated_gradients(
     cube, present = inputs.values[window], inputs.present[row]
     shape = (len(chosen), n_lags if lags is None else lags, given[0])
     values, scores, baselines = np.zeros(shape), np.zeros(len(chosen)), np.zeros(len(chosen))
-    x = assemble(cube[:, chosen], series)
-
-    def of_member(network: SequenceNetwork) -> tuple[Floats, Floats, Floats]:
-        with one_thread():
+    with one_thread():
+        for network in model.members_:
             heads = run(network, cube, series)[-1, :, : model.n_horizons_].astype(np.float64)
             weights, score = linear_in_heads(heads, present)
+            x = assemble(cube[:, chosen], series)
             slopes, change = integrate(
                 network, x, weights, n_lags, given[0], steps=steps, tolerance=tolerance
             )
-        return slopes, score[chosen], change
-
-    calls = [partial(of_member, network) for network in model.members_]
-    for slopes, score, change in run_in_threads(calls, MEMBERS_AT_ONCE):
-        values[:, :n_lags] += slopes / len(calls)
-        scores += score / len(calls)
-        baselines += (score - change) / len(calls)
+            values[:, :n_lags] += slopes / len(model.members_)
+            scores += score[chosen] / len(model.members_)
+            baselines += (score[chosen] - change) / len(model.members_)
     return Attribution(values, scores, baselines)
 
 
@@ -245,13 +236,12 @@ def shapley_values(
     market_then = np.broadcast_to(inputs.market[row], (n_variants, inputs.market.shape[1]))
     scores = model.predict(cube, market=market_then).astype(np.float64)
     scores = scores.reshape(permutations, n_factors + 1, n_stocks)
-    if not np.allclose(scores[:, -1], known, rtol=1e-3, atol=1e-5, equal_nan=True):
+    if not np.allclose(scores[:, -1], known, rtol=1e-3, atol=1e-5):
         raise ConfigError(
             f"this {type(model).__name__} scores a stock by earlier dates or by other stocks as "
             "well; Shapley values are for models that do neither"
         )
-    # A model of the user's may have no score for a stock: nothing is added to it.
-    gains = np.nan_to_num(np.moveaxis(np.diff(scores, axis=1), 1, 2))
+    gains = np.moveaxis(np.diff(scores, axis=1), 1, 2)
     by_factor = np.empty_like(gains)
     np.put_along_axis(by_factor, orders, gains, axis=2)
     return Attribution(by_factor.mean(axis=0)[:, None], known, scores[:, 0].mean(axis=0))
