@@ -19,7 +19,7 @@ from pathlib import Path
 
 from alphakeel.errors import DataError
 
-__all__ = ["folder_all_or_nothing", "regular_file", "write_atomically", "write_once"]
+__all__ = ["folder_all_or_nothing", "regular_file", "slug", "write_atomically", "write_once"]
 
 _KINDS = {
     stat.S_IFIFO: "a named pipe",
@@ -191,3 +191,14 @@ def _put_in_place(scratch: Path, target: Path) -> None:
         if not target.exists():
             os.replace(old / target.name, target)
         shutil.rmtree(old, ignore_errors=True)
+
+
+def slug(label: str) -> str:
+    """A label as part of a file's name.
+
+    Examples
+    --------
+    >>> slug("LSTM + overlay")
+    'lstm___overlay'
+    """
+    return "".join(c if c.isalnum() else "_" for c in label.lower())

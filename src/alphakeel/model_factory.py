@@ -10,6 +10,7 @@ from typing import Any
 
 from alphakeel.config import COMBINED, StudyConfig
 from alphakeel.errors import ConfigError
+from alphakeel.files import slug
 from alphakeel.models.base import Forecaster
 from alphakeel.models.custom import CustomModels, OwnModel, package_versions
 from alphakeel.models.linear import LinearForecaster
@@ -266,7 +267,7 @@ def _check_names(marked: list[OwnModel]) -> None:
     """Refuse names and labels in use: by our models and strategies, or by another of the file."""
     labels = [*LABELS.values(), EQUAL_WEIGHT, MINIMUM_VARIANCE, CAP_WEIGHT, INDEX, _CASH]
     labels += BENCHMARKS.values()
-    names = dict.fromkeys([*LABELS, *map(_plain, labels), "risk_network"], "one of ours")
+    names = dict.fromkeys([*LABELS, *map(slug, labels), "risk_network"], "one of ours")
     told = {key: "one of ours" for label in labels for key in _files(label)}
     for own in marked:
         if own.name in names:
@@ -287,8 +288,4 @@ _CASH = "Cash"
 
 def _files(label: str) -> tuple[str, ...]:
     """A label, and those of its portfolios, as parts of a file's name: two must differ in these."""
-    return tuple(map(_plain, (label, under_overlay(label), hedged(label))))
-
-
-def _plain(label: str) -> str:
-    return "".join(c if c.isalnum() else "_" for c in label.lower())
+    return tuple(map(slug, (label, under_overlay(label), hedged(label))))

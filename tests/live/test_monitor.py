@@ -16,6 +16,7 @@ import pytest
 from live_study import Saved, save_small
 
 from alphakeel.errors import DataError
+from alphakeel.files import slug
 from alphakeel.live.decision import DailyDecision, decide, live_folder
 from alphakeel.live.drift import population_stability, read_fills
 from alphakeel.live.journal import Journal
@@ -29,7 +30,6 @@ from alphakeel.live.monitor import (
     monitor_run,
     verdict_of,
 )
-from alphakeel.storage.runs import slug
 from alphakeel.storage.saved_runs import SavedRun, open_run
 from helpers import run_command
 

@@ -189,9 +189,8 @@ def _age(panel: Any, as_of: str | None, max_age: int) -> int:
 def write_decision(decision: DailyDecision, out: Path) -> Path:
     """Write a decision into a folder of its own, all or nothing; the same one, the same bytes."""
     from alphakeel.data.spreadsheets import write_csv
-    from alphakeel.files import folder_all_or_nothing
+    from alphakeel.files import folder_all_or_nothing, slug
     from alphakeel.live.orders import alpaca_basket, ib_basket
-    from alphakeel.storage.runs import slug
 
     target = out / f"{decision.day}-{slug(decision.strategy)}"
     tag = f"{decision.day}-{decision.run[-8:]}"

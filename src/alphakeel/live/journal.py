@@ -17,10 +17,9 @@ from typing import Any
 import numpy as np
 
 from alphakeel.errors import DataError
-from alphakeel.files import regular_file, write_once
+from alphakeel.files import regular_file, slug, write_once
 from alphakeel.live.decision import DailyDecision
 from alphakeel.storage.checkpoints import checksum
-from alphakeel.storage.runs import slug
 
 __all__ = ["Entry", "Journal"]
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from alphakeel.config import config_to_dict
 from alphakeel.errors import ConfigError, DataError
-from alphakeel.storage.runs import slug
+from alphakeel.files import slug
 from alphakeel.storage.saved_runs import SavedRun
 
 __all__ = ["log_run", "require_mlflow"]

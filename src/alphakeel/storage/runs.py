@@ -18,7 +18,7 @@ import pandas as pd
 
 from alphakeel.config import config_to_dict, config_to_toml, fingerprinted
 from alphakeel.data.spreadsheets import write_csv
-from alphakeel.files import folder_all_or_nothing
+from alphakeel.files import folder_all_or_nothing, slug
 from alphakeel.model_factory import hedged
 from alphakeel.models.persistence import ModelState
 from alphakeel.pipeline.checkpoints import IDLE, study_key
@@ -39,7 +39,6 @@ __all__ = [
     "run_id",
     "save_risk_network",
     "save_run",
-    "slug",
     "summary_json",
     "write_checksums",
 ]
@@ -294,17 +293,6 @@ def file_hash(path: Path) -> str:
     """SHA-256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def slug(label: str) -> str:
-    """A label as part of a file's name.
-
-    Examples
-    --------
-    >>> slug("LSTM + overlay")
-    'lstm___overlay'
-    """
-    return "".join(c if c.isalnum() else "_" for c in label.lower())
 
 
 def _write_json(value: Any, path: Path) -> None:

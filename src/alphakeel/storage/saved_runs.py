@@ -21,13 +21,13 @@ from skfolio.containers import AssetPanel
 from alphakeel.config import COMBINED, StudyConfig, load_config
 from alphakeel.errors import ConfigError, DataError
 from alphakeel.evaluation.recommendation import Recommendation, recommend
-from alphakeel.files import regular_file
+from alphakeel.files import regular_file, slug
 from alphakeel.model_factory import LABELS, under_overlay
 from alphakeel.models.base import Memory
 from alphakeel.pipeline.plan import Plan
 from alphakeel.pipeline.rows import days_of_rows
 from alphakeel.storage.checkpoints import checksum, read_arrays
-from alphakeel.storage.runs import CHECKSUMS, RISK_NETWORK, file_hash, memory_file, slug
+from alphakeel.storage.runs import CHECKSUMS, RISK_NETWORK, file_hash, memory_file
 from alphakeel.storage.saved_models import load_model
 
 __all__ = ["SavedFold", "SavedRun", "find_run", "list_runs", "open_run", "remove_run"]
